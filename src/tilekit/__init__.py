@@ -1,0 +1,1 @@
+"""Tiled and exact decoding through an autoencoder, for any array library."""
