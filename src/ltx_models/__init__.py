@@ -1,1 +1,29 @@
-"""The LTX-2 model family, written once for PyTorch and MLX."""
+"""
+The LTX-2 model family, written once for PyTorch and MLX.
+
+Importing this package imports neither framework; each name is fetched from its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "CheckpointError": "ltx_models.checkpoints",
+    "load_video_decoder": "ltx_models.video_vae",
+    "load_video_encoder": "ltx_models.video_vae",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

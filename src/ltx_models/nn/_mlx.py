@@ -1,0 +1,179 @@
+"""Leaves and operations of MLX, whose arrays are channels-last by nature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.core as xp
+import mlx.nn
+from mlx.nn import Conv1d, Conv2d, Conv3d, ConvTranspose1d, Embedding, Identity, Linear, RMSNorm
+from mlx.utils import tree_flatten, tree_unflatten
+
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "Embedding",
+    "GroupNorm",
+    "Identity",
+    "Linear",
+    "Module",
+    "ModuleList",
+    "RMSNorm",
+    "xp",
+]
+
+name = "mlx"
+float32 = mx.float32
+ModuleList = list
+_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
+
+
+class Module(mlx.nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
+    """An MLX module whose call is its ``forward``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the layer."""
+        return self.forward(*args, **kwargs)
+
+
+class GroupNorm(mlx.nn.GroupNorm):  # type: ignore[misc]  # mlx.nn is untyped
+    """Group normalisation over (B, ..., C), with groups of neighbouring channels as in PyTorch."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(num_groups, num_channels, eps=eps, pytorch_compatible=True)
+
+
+def parameter(shape: Sequence[int], fill: float = 0.0) -> mx.array:
+    """Make a parameter."""
+    return mx.full(tuple(shape), fill)
+
+
+def buffer(module: Module, name: str, value: mx.array) -> None:
+    """Set a frozen array."""
+    module[name] = value
+    module.freeze(recurse=False, keys=name)
+
+
+def dtype(name: str) -> Any:
+    """Give the dtype of that name."""
+    return getattr(mx, name)
+
+
+def is_array(x: object) -> bool:
+    """Say whether `x` is an MLX array."""
+    return isinstance(x, mx.array)
+
+
+def asarray(x: Any, like: mx.array | None = None) -> mx.array:
+    """Make an array."""
+    return mx.array(x) if like is None else mx.array(x).astype(like.dtype)
+
+
+def cast(x: mx.array, dtype: Any) -> mx.array:
+    """Convert to a dtype."""
+    return x.astype(dtype)
+
+
+def randn(shape: Sequence[int], like: mx.array) -> mx.array:
+    """Draw from the standard normal distribution."""
+    return mx.random.normal(tuple(shape)).astype(like.dtype)
+
+
+def silu(x: mx.array) -> mx.array:
+    """Compute x * sigmoid(x)."""
+    return mlx.nn.silu(x)
+
+
+silu_ = silu
+
+
+def gelu_tanh(x: mx.array) -> mx.array:
+    """Compute the tanh approximation of GELU."""
+    return mlx.nn.gelu_approx(x)
+
+
+def sigmoid(x: mx.array) -> mx.array:
+    """Compute the logistic function."""
+    return mx.sigmoid(x)
+
+
+def leaky_relu(x: mx.array, slope: float) -> mx.array:
+    """Compute max(x, slope * x)."""
+    return mlx.nn.leaky_relu(x, slope)
+
+
+def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+    """Divide by the root mean square over the last axis."""
+    return mx.fast.rms_norm(x, weight, eps)
+
+
+def layer_norm(x: mx.array, eps: float) -> mx.array:
+    """Normalise over the last axis."""
+    return mx.fast.layer_norm(x, None, None, eps)
+
+
+def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None) -> mx.array:
+    """Attend."""
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
+
+
+def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> mx.array:
+    """Pad the axes by (before, after) cells."""
+    return mx.pad(x, list(widths), mode=_PAD_MODES[mode])
+
+
+def settle(*arrays: mx.array) -> None:
+    """Compute what is pending."""
+    mx.eval(*arrays)
+
+
+def _official(module: Module) -> dict[str, tuple[int, ...]]:
+    """Name the weights of convolutions, with the permutation that leads from MLX (O, *K, I) to the official layout."""
+    order = {}
+    for path, leaf in module.named_modules():
+        if isinstance(leaf, (Conv1d, Conv2d, Conv3d)):
+            order[f"{path}.weight".lstrip(".")] = (0, leaf.weight.ndim - 1, *range(1, leaf.weight.ndim - 1))
+        elif isinstance(leaf, ConvTranspose1d):
+            order[f"{path}.weight".lstrip(".")] = (2, 0, 1)
+    return order
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return [order.index(i) for i in range(len(order))]
+
+
+def weights(module: Module) -> dict[str, mx.array]:
+    """Name every parameter and buffer, in the official layout."""
+    order = _official(module)
+    return {k: v.transpose(order[k]) if k in order else v for k, v in tree_flatten(module.parameters())}
+
+
+def shapes(module: Module) -> dict[str, tuple[int, ...]]:
+    """Name the official shape of every parameter and buffer."""
+    order = _official(module)
+    return {
+        k: tuple(v.shape[i] for i in order[k]) if k in order else tuple(v.shape)
+        for k, v in tree_flatten(module.parameters())
+    }
+
+
+def build(make: Callable[[], Module]) -> Module:
+    """Make a module; its arrays are lazy, so they take no memory until somebody asks for them."""
+    return make()
+
+
+def load(module: Module, weights: Mapping[str, mx.array], device: Any = None) -> Module:
+    """Give the module its weights."""
+    if device is not None:
+        msg = (
+            f"device: MLX arrays belong to no device, got {device!r}; leave it out, or call mlx.core.set_default_device"
+        )
+        raise ValueError(msg)
+    order = _official(module)
+    pairs = [(k, mx.contiguous(v.transpose(_inverse(order[k]))) if k in order else v) for k, v in weights.items()]
+    module.update(tree_unflatten(pairs))
+    return module.eval()

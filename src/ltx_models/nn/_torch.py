@@ -1,0 +1,195 @@
+"""Leaves and operations of PyTorch. Channels-last arrays reach its convolutions as permuted views, without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Embedding, Identity, Linear, Module, ModuleList, RMSNorm
+
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "Embedding",
+    "GroupNorm",
+    "Identity",
+    "Linear",
+    "Module",
+    "ModuleList",
+    "RMSNorm",
+    "xp",
+]
+
+name = "torch"
+float32 = torch.float32
+
+
+class Conv1d(torch.nn.Conv1d):
+    """Convolution over (B, L, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        return super().forward(x.permute(0, 2, 1)).permute(0, 2, 1)
+
+
+class Conv2d(torch.nn.Conv2d):
+    """Convolution over (B, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Conv3d(torch.nn.Conv3d):
+    """Convolution over (B, D, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+
+
+class ConvTranspose1d(torch.nn.ConvTranspose1d):
+    """Transposed convolution over (B, L, C)."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve."""
+        return super().forward(x.permute(0, 2, 1), output_size).permute(0, 2, 1)
+
+
+class GroupNorm(torch.nn.GroupNorm):
+    """Group normalisation over (B, ..., C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+def parameter(shape: Sequence[int], fill: float = 0.0) -> Tensor:
+    """Make a parameter."""
+    return torch.nn.Parameter(torch.full(tuple(shape), fill))
+
+
+def buffer(module: Module, name: str, value: Tensor) -> None:
+    """Register a persistent buffer."""
+    module.register_buffer(name, value)
+
+
+def dtype(name: str) -> torch.dtype:
+    """Give the dtype of that name."""
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+def is_array(x: object) -> bool:
+    """Say whether `x` is a tensor."""
+    return isinstance(x, Tensor)
+
+
+def asarray(x: Any, like: Tensor | None = None) -> Tensor:
+    """Make a tensor."""
+    return torch.as_tensor(x) if like is None else torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert to a dtype."""
+    return x.to(dtype)
+
+
+def randn(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Draw from the standard normal distribution."""
+    return torch.randn(tuple(shape), dtype=like.dtype, device=like.device)
+
+
+def silu(x: Tensor) -> Tensor:
+    """Compute x * sigmoid(x)."""
+    return F.silu(x)
+
+
+def silu_(x: Tensor) -> Tensor:
+    """Compute x * sigmoid(x) in place, unless a gradient needs x."""
+    return F.silu(x, inplace=not x.requires_grad)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Compute the tanh approximation of GELU."""
+    return F.gelu(x, approximate="tanh")
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """Compute the logistic function."""
+    return torch.sigmoid(x)
+
+
+def leaky_relu(x: Tensor, slope: float) -> Tensor:
+    """Compute max(x, slope * x)."""
+    return F.leaky_relu(x, slope)
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """Divide by the root mean square over the last axis."""
+    if weight is None and x.dtype == torch.float32 and x.device.type == "cpu":
+        # half the time of F.rms_norm there, which is not fused: no squared copy of x
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x / torch.sqrt(norm * norm / x.shape[-1] + eps)
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+def layer_norm(x: Tensor, eps: float) -> Tensor:
+    """Normalise over the last axis."""
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attend."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Tensor:
+    """Pad the axes by (before, after) cells."""
+    if mode == "zeros":
+        return F.pad(x, [n for pair in reversed(widths) for n in pair])
+    for axis, (before, after) in enumerate(widths):
+        if before or after:
+            x = _pad_axis(x, axis, before, after, mode)
+    return x
+
+
+def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    # torch pads the last axes of fixed ranks only; indices serve every rank, layout and mode
+    n = x.shape[axis]
+    i = torch.arange(-before, n + after, device=x.device)
+    i = i.clamp(0, n - 1) if mode == "replicate" else (n - 1) - (i.abs() - (n - 1)).abs()
+    return x.index_select(axis, i)
+
+
+def settle(*arrays: Tensor) -> None:
+    """Do nothing: tensors are computed when they are made."""
+
+
+def weights(module: Module) -> dict[str, Tensor]:
+    """Name every parameter and persistent buffer."""
+    return dict(module.state_dict())
+
+
+def shapes(module: Module) -> dict[str, tuple[int, ...]]:
+    """Name the shape of every parameter and persistent buffer."""
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def build(make: Callable[[], Module]) -> Module:
+    """Make a module on the meta device."""
+    with torch.device("meta"):
+        return make()
+
+
+def load(module: Module, weights: Mapping[str, Tensor], device: Any = None) -> Module:
+    """Give the module its weights."""
+    module.load_state_dict(dict(weights), strict=True, assign=True)
+    return module.to(device).eval().requires_grad_(False)

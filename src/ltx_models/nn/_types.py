@@ -1,0 +1,97 @@
+"""The two types that every layer speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+Array = Any  # torch.Tensor or mlx.core.array: they share no base class, and each operator below keeps its kind
+
+DTypeName = Literal["bfloat16", "float16", "float32"]
+
+
+class Backend(Protocol):
+    """
+    What a framework gives to the layers: leaves of its own, and the few operations that the array API standard lacks.
+
+    Arrays are channels-last. Leaves keep the framework's own parameter names; the weights that a leaf shows through
+    `weights` and takes through `load` have the official (PyTorch) layout on every backend.
+    """
+
+    name: str
+    xp: Any  # the array API namespace
+    float32: Any
+    Module: Any
+    ModuleList: Callable[[Sequence[Any]], Any]
+    Identity: Callable[[], Any]
+    Linear: Callable[..., Any]  # (in, out, bias=True)
+    Embedding: Callable[..., Any]
+    Conv1d: Callable[..., Any]  # (in, out, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True)
+    Conv2d: Callable[..., Any]
+    Conv3d: Callable[..., Any]
+    ConvTranspose1d: Callable[..., Any]  # (in, out, kernel_size, stride=1, padding=0, bias=True)
+    GroupNorm: Callable[..., Any]  # (groups, channels, eps=1e-5)
+    RMSNorm: Callable[..., Any]  # (dims, eps=1e-6), with weight
+
+    def parameter(self, shape: Sequence[int], fill: float = 0.0) -> Array:
+        """Make a parameter, to be set as an attribute of a module."""
+
+    def buffer(self, module: Any, name: str, value: Array) -> None:
+        """Set an array that is saved and loaded with the module and never trained; `name` may hold hyphens."""
+
+    def dtype(self, name: str) -> Any:
+        """Give the framework's dtype of that name."""
+
+    def is_array(self, x: object) -> bool:
+        """Say whether `x` is an array of this framework."""
+
+    def asarray(self, x: Any, like: Array | None = None) -> Array:
+        """Make an array of a NumPy array, with the dtype and device of `like` where given."""
+
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """Convert to a dtype; no copy where it has it already."""
+
+    def randn(self, shape: Sequence[int], like: Array) -> Array:
+        """Draw from the standard normal distribution by the framework's global generator."""
+
+    def silu(self, x: Array) -> Array:
+        """Compute x * sigmoid(x)."""
+
+    def silu_(self, x: Array) -> Array:
+        """Compute `silu` of an array that nobody else holds; its memory may be used again."""
+
+    def gelu_tanh(self, x: Array) -> Array:
+        """Compute the tanh approximation of GELU."""
+
+    def sigmoid(self, x: Array) -> Array:
+        """Compute the logistic function."""
+
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        """Compute max(x, slope * x)."""
+
+    def rms_norm(self, x: Array, weight: Array | None, eps: float) -> Array:
+        """Divide by the root mean square over the last axis, accumulated in float32."""
+
+    def layer_norm(self, x: Array, eps: float) -> Array:
+        """Normalise to mean 0 and variance 1 over the last axis, accumulated in float32."""
+
+    def attention(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+        """Attend: (B, heads, T, d) each, scale 1/sqrt(d), `mask` additive and broadcastable."""
+
+    def pad(self, x: Array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Array:
+        """Pad the axes by (before, after) cells: ``"zeros"``, ``"reflect"`` or ``"replicate"``."""
+
+    def settle(self, *arrays: Array) -> None:
+        """Compute what is pending, where the framework is lazy."""
+
+    def weights(self, module: Any) -> dict[str, Array]:
+        """Name every parameter and buffer, in the official layout."""
+
+    def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
+        """Name the official shape of every parameter and buffer."""
+
+    def build(self, make: Callable[[], Any]) -> Any:
+        """Make a module without memory for its weights."""
+
+    def load(self, module: Any, weights: Mapping[str, Array], device: Any = None) -> Any:
+        """Give the module its weights, which have the official layout; return it ready for inference."""

@@ -1,0 +1,231 @@
+"""
+Networks as exact streams in time.
+
+A convolution over time needs only its neighbours, so a network of them can be fed a clip in pieces: every convolution keeps its last
+frames, starts with the replicated first frame, ends with the replicated last one, and a residual branch waits as long as the
+convolution beside it. Nothing is computed twice, and the result equals the network run on the whole clip. Running on the
+whole clip is the same code with one piece, which is first and last at once.
+
+`Flow` is what one unit of a network (a convolution, a residual block) remembers between pieces. `Pipeline` pushes pieces through a
+sequence of units depth first: what a unit gives is cut into pieces of at most the next unit's cap, and each of them
+goes all the way to the end before the next is made. So neither an upsampling unit nor the end of a clip, where every unit
+lets go of its look-ahead at once, puts more than the cap through any unit.
+
+Time is axis 1 of every array here, (B, T, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ltx_models.nn._types import Array, Backend
+
+MIN_CAP = 3  # the least cap that lets a unit with two convolutions start and end within cap + 2 frames
+
+
+@dataclass(slots=True)
+class Flow:
+    """
+    The state of one unit within one pass over a clip.
+
+    Attributes
+    ----------
+    nn : Backend
+        The framework of the arrays.
+    first, last : bool
+        Whether the piece at hand begins the clip, and whether it ends it.
+    context : object
+        What the caller wants to reach the layers (modulation, noise); the same for every piece.
+    kept : dict
+        Arrays kept until the next piece, by the identity of the layer that keeps them.
+    """
+
+    nn: Backend
+    first: bool = True
+    last: bool = True
+    context: Any = None
+    kept: dict[Any, Array] = field(default_factory=dict)
+
+    def extend(self, owner: object, x: Array, lead: int, trail: int) -> Array:
+        """
+        Put before `x` what a window over time needs, and after it the replicated end of the clip.
+
+        Parameters
+        ----------
+        owner : object
+            The layer that asks.
+        x : array, shape (B, T, ...)
+            The piece.
+        lead, trail : int
+            Cells that the window reaches back and ahead.
+
+        Returns
+        -------
+        array, shape (B, T', ...)
+            A window of lead + 1 + trail cells fits T' - lead - trail times.
+        """
+        parts = [x[:, :1]] * lead if self.first else [self.kept[id(owner)]]
+        parts = [*parts, x, *([x[:, -1:]] * trail if self.last else [])]
+        x = self.nn.xp.concat(parts, axis=1)
+        if not self.last:
+            self.kept[id(owner)] = self.copy(x, lead + trail)
+        return x
+
+    def delay(self, owner: object, x: Array, frames: int) -> Array:
+        """
+        Hold `x` back until another branch has given as many cells.
+
+        Parameters
+        ----------
+        owner : object
+            The layer that asks.
+        x : array, shape (B, T, ...)
+            The piece.
+        frames : int
+            How many cells the other branch gave for this piece.
+
+        Returns
+        -------
+        array, shape (B, frames, ...)
+            The oldest cells not yet given.
+        """
+        if not self.first:
+            x = self.nn.xp.concat([self.kept[id(owner)], x], axis=1)
+        if not self.last:
+            self.kept[id(owner)] = self.copy(x, x.shape[1] - frames)
+        return x if x.shape[1] == frames else x[:, :frames]
+
+    def copy(self, x: Array, frames: int) -> Array:
+        """Copy the last cells, so that the rest of `x` can be freed."""
+        if frames == 0:
+            return x[:, :0]
+        n = x.shape[1]
+        return (
+            self.nn.xp.concat([x[:, i : i + 1] for i in range(n - frames, n)], axis=1) if frames > 1 else x[:, -1:] + 0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """
+    One step of a network over time.
+
+    Attributes
+    ----------
+    run : callable
+        Maps (piece, flow) to a piece with the same or another number of cells.
+    lag : int
+        How many of its input cells the unit is late: it needs lag + 1 cells to begin.
+    stride : int
+        Input cells to one group: the first piece has 1 + k * stride cells, each further one a multiple of stride.
+    cap : int
+        The most cells that may go through at once.
+    """
+
+    run: Callable[[Array, Flow], Array]
+    lag: int = 0
+    stride: int = 1
+    cap: int = 1 << 30
+
+
+class Pipeline:
+    """
+    Units in sequence, for one pass over one clip.
+
+    Parameters
+    ----------
+    nn : Backend
+        The framework of the arrays.
+    units : sequence of Unit
+        The network.
+    context : object
+        Handed to every layer as ``flow.context``.
+    """
+
+    def __init__(self, nn: Backend, units: Sequence[Unit], context: object = None) -> None:
+        self.nn = nn
+        self.units = units
+        self.flows = [Flow(nn, context=context) for _ in units]
+        self.queues = [Queue(nn, unit) for unit in units]
+
+    def push(self, x: Array, *, last: bool, begin: int = 0) -> Iterator[Array]:
+        """
+        Put a piece in and take out what it completes.
+
+        Parameters
+        ----------
+        x : array, shape (B, T, ...)
+            The next cells of the clip; at least one.
+        last : bool
+            Whether the clip ends with them.
+        begin : int
+            The unit to begin with.
+
+        Yields
+        ------
+        array, shape (B, T', ...)
+            Finished cells, in order.
+        """
+        if begin == len(self.units):
+            yield x
+            return
+        unit, flow = self.units[begin], self.flows[begin]
+        for piece, first, ends in self.queues[begin].split(x, last=last):
+            flow.first, flow.last = first, ends
+            out = unit.run(piece, flow)
+            del piece
+            self.nn.settle(out, *flow.kept.values())
+            if ends:
+                flow.kept.clear()
+            yield from self.push(out, last=ends, begin=begin + 1)
+            del out
+
+    def run(self, chunks: Iterator[Array]) -> Iterator[Array]:
+        """Push every chunk; the clip ends where the iterator does."""
+        held = next(chunks)
+        for chunk in chunks:
+            yield from self.push(held, last=False)
+            held = chunk
+        yield from self.push(held, last=True)
+
+
+class Queue:
+    """Cells that wait before one unit, cut into pieces that it can take."""
+
+    def __init__(self, nn: Backend, unit: Unit) -> None:
+        self.nn, self.unit = nn, unit
+        self.waiting: list[Array] = []
+        self.started = False
+
+    def split(self, x: Array, *, last: bool) -> Iterator[tuple[Array, bool, bool]]:
+        """Yield (piece, first, last) for all that can go through now."""
+        self.waiting.append(x)
+        del x
+        while size := self._size(sum(part.shape[1] for part in self.waiting), last):
+            first, self.started = not self.started, True
+            piece = self._take(size)
+            yield piece, first, last and not self.waiting
+            del piece
+
+    def _size(self, n: int, last: bool) -> int:
+        """Choose the length of the next piece of `n` waiting cells; 0 to wait for more."""
+        cap, lag, stride = self.unit.cap, self.unit.lag, self.unit.stride
+        if last and n <= (cap - lag if self.started else cap):
+            return n
+        offset = 0 if self.started else 1 % stride
+        take = min(n - 1 if last else n, cap)
+        take -= (take - offset) % stride
+        return take if take >= (1 if self.started else 1 + lag) else 0
+
+    def _take(self, size: int) -> Array:
+        parts: list[Array] = []
+        while size:
+            part = self.waiting.pop(0)
+            if part.shape[1] > size:
+                self.waiting.insert(0, part[:, size:])
+                part = part[:, :size]
+            size -= part.shape[1]
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else self.nn.xp.concat(parts, axis=1)
