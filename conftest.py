@@ -1,0 +1,32 @@
+"""Run the Python blocks of README.md and of the documentation as tests."""
+
+import os
+import tempfile
+from importlib.util import find_spec
+from typing import Any
+
+from sybil import Sybil
+from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+
+# The documents use everything: torch, video files, pictures. Sessions that leave some of it out do not read them.
+NEEDED = ("torch", "av", "PIL", "matplotlib", "skvideo")
+collect_ignore_glob = [] if all(find_spec(name) for name in NEEDED) else ["README.md", "docs/*"]
+
+
+def enter(namespace: dict[str, Any]) -> None:
+    """Run a document's examples in a folder of their own, so that they may write files."""
+    namespace["_home"], namespace["_folder"] = os.getcwd(), tempfile.TemporaryDirectory()
+    os.chdir(namespace["_folder"].name)
+
+
+def leave(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_home"])
+    namespace["_folder"].cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    setup=enter,
+    teardown=leave,
+).pytest()

@@ -1,0 +1,25 @@
+"""Sphinx configuration: ``nox -s docs`` builds with ``-W -n``."""
+
+from importlib.metadata import version as installed_version
+
+project = "tilekit"
+author = "the tilekit authors"
+project_copyright = "2026, the tilekit authors"
+release = version = installed_version("tilekit-vae")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+nitpicky = True
+
+# Types stand in the numpydoc sections, as shapes and layouts; in signatures they would only be repeated.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+html_theme = "furo"
+html_title = "tilekit"
+html_static_path: list[str] = []

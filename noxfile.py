@@ -1,0 +1,128 @@
+"""Every task of the project: ``python -m nox -l`` lists them, ``python -m nox -s tests`` runs one.
+
+Sessions that need everything share one environment, ``.nox/dev``, so that only the first of them waits for downloads.
+All versions come from ``constraints.txt``.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nox
+from nox.project import dependency_groups, load_toml
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "typing", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = load_toml("pyproject.toml")
+# One thread a process: the tests run in as many processes as there are cores.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# A document is one namespace, so its examples must stay in one process.
+PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+
+
+def requirements(extras: str, *groups: str, constraints: str = "constraints.txt") -> list[str]:
+    """Return the arguments of ``pip install`` for the project in place with ``extras`` and dependency ``groups``."""
+    project = f".[{extras}]" if extras else "."
+    return ["-q", "-c", constraints, "-e", project, *dependency_groups(PYPROJECT, *groups)]
+
+
+def shared(session: nox.Session, *groups: str) -> str:
+    """Return the python of the shared environment, after installing everything and ``groups`` into it."""
+    folder = Path(".nox", "dev")
+    python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    if not Path(python).exists():
+        session.run(sys.executable, "-m", "virtualenv", "-q", str(folder))
+    session.run(python, "-m", "pip", "install", *requirements("all", *groups))
+    return python
+
+
+@nox.session(venv_backend="none")
+def demo(session: nox.Session) -> None:
+    """Encode a real clip, decode it in tiles, leave the video and the pictures in demo/."""
+    python = shared(session)
+    session.run(python, "-m", "ltx_models.cli", "reconstruct", "--pictures", "demo", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the whole suite, with every backend and extra installed."""
+    python = shared(session, "test")
+    session.run(python, "-m", "pytest", *PARALLEL, *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(name="tests-numpy", reuse_venv=True)
+def tests_numpy(session: nox.Session) -> None:
+    """Run the suite with the core dependencies alone: no torch, no MLX, no PyAV."""
+    session.install(*requirements("", "test"))
+    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(name="tests-torch", reuse_venv=True)
+def tests_torch(session: nox.Session) -> None:
+    """Run the suite with torch as the only backend beside numpy."""
+    session.install(*requirements("torch,video,plot,cli,samples", "test"))
+    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(name="tests-mlx", reuse_venv=True)
+def tests_mlx(session: nox.Session) -> None:
+    """Run the suite with MLX as the only backend beside numpy."""
+    session.install(*requirements("mlx,video,plot,cli,samples", "test"))
+    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Check style, spelling and the docstrings of all public names."""
+    python = shared(session, "test", "lint")
+    session.run(python, "-m", "ruff", "check", ".")
+    session.run(python, "-m", "ruff", "format", "--check", ".")
+    session.run(python, "-m", "codespell_lib")
+    session.run(python, "docs/validate_docstrings.py")
+
+
+@nox.session(venv_backend="none")
+def typing(session: nox.Session) -> None:
+    """Check types, strictly, over sources and tests."""
+    python = shared(session, "test", "typing")
+    session.run(python, "-m", "mypy", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html; a warning is an error."""
+    python = shared(session, "docs")
+    session.run(python, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks named (all of them without a name): ``nox -s bench -- engine``."""
+    python = shared(session, "test", "bench")
+    scripts = sorted(Path("benchmarks").glob("*_bench.py"))
+    for script in scripts:
+        if not session.posargs or script.stem.removesuffix("_bench") in session.posargs:
+            session.run(python, str(script), env=ONE_THREAD)
+
+
+@nox.session(reuse_venv=True)
+def minimums(session: nox.Session) -> None:
+    """Run the suite with the oldest versions that pyproject.toml admits (torch excepted: its old builds are huge)."""
+    project = PYPROJECT["project"]
+    extras = [project["optional-dependencies"][extra] for extra in ("mlx", "video", "plot", "cli")]
+    wanted = sum(extras, start=project["dependencies"])
+    lower = Path(session.create_tmp()) / "minimums.txt"
+    lower.write_text("\n".join(re.sub(r"\[.*\]", "", r).replace(">=", "==") for r in wanted) + "\n")
+    session.install(*requirements("mlx,video,plot,cli", "test", constraints=str(lower)))
+    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(default=False, reuse_venv=True)
+def parity(session: nox.Session) -> None:
+    """Compare with the reference implementations of other projects (large downloads)."""
+    session.install(*requirements("all", "test", "parity"))
+    session.run("pytest", "tests/parity", *session.posargs, env={"HF_HUB_OFFLINE": "1", **os.environ, **ONE_THREAD})
