@@ -14,7 +14,7 @@ from ltx_models.nn import Array, Backend, backend
 BackendName = Literal["torch", "mlx"]
 DType = Literal["bfloat16", "float16", "float32"]
 DTYPES = ("bfloat16", "float16", "float32")
-_FRAMEWORKS = {"torch": "pt", "mlx": "mlx"}
+_FRAMEWORKS = {"torch": "pt", "mlx": "numpy"}  # the headers of an MLX checkpoint; its arrays are read by MLX itself
 
 
 class CheckpointError(ValueError):
@@ -34,11 +34,14 @@ class Checkpoint:
         The embedded metadata of all files together.
     files : dict of str to object
         The open file that holds each key.
+    arrays : dict of str to array
+        Arrays that the framework itself reads lazily; empty where the open files give them.
     """
 
     path: Path
     metadata: dict[str, str]
     files: Mapping[str, Any]
+    arrays: Mapping[str, Array]
 
     @property
     def keys(self) -> list[str]:
@@ -60,7 +63,7 @@ class Checkpoint:
 
     def tensor(self, key: str) -> Array:
         """Read one tensor."""
-        return self.files[key].get_tensor(key)
+        return self.arrays[key] if key in self.arrays else self.files[key].get_tensor(key)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Give a tensor's shape without reading it."""
@@ -137,6 +140,7 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
     with ExitStack() as stack:
         metadata: dict[str, str] = {}
         files: dict[str, Any] = {}
+        arrays: dict[str, Array] = {}
         for file in checkpoint_files(path):
             try:
                 opened = stack.enter_context(safe_open(file, _FRAMEWORKS.get(framework, framework)))
@@ -149,7 +153,12 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
                 msg = f"{file}: {len(twice)} keys stand in another shard too, such as {min(twice)!r}"
                 raise CheckpointError(msg)
             files |= dict.fromkeys(keys, opened)
-        yield Checkpoint(Path(path), metadata, files)
+            if framework == "mlx":
+                import mlx.core as mx
+
+                read: Any = mx.load(str(file))
+                arrays |= read
+        yield Checkpoint(Path(path), metadata, files, arrays)
 
 
 def load_component(

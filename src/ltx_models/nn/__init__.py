@@ -4,15 +4,17 @@ One class body, two native modules.
 Every layer of this package is written once, as a subclass of `Module` whose first argument is a backend.
 ``Block(backend("torch"), 64)`` **is** a `torch.nn.Module`; ``Block(backend("mlx"), 64)`` **is** an `mlx.nn.Module`.
 
-How: ``Module.__new__`` asks `native_class` for ``type("Block", (Block, backend.Module), {"nn": backend})``, a class made once for
-each pair of body and backend, and creates the instance from that. Python then runs the body's own ``__init__`` as usual,
-whose ``super().__init__()`` reaches the framework's module class. So ``.to()``, hooks, ``torch.compile``, ``mx.compile``,
-``nn.quantize`` and every other tool of the framework see what they know: a module of theirs with leaves of theirs.
+How: ``Module.__new__`` asks `native_class` for ``type("Block", (Block, backend.Module), {"nn": backend})``, a class
+made once for each pair of body and backend, and creates the instance from that. Python then runs the body's own
+``__init__`` as usual, whose ``super().__init__()`` reaches the framework's module class. So ``.to()``, hooks,
+``torch.compile``, ``mx.compile``, ``nn.quantize`` and every other tool of the framework see what they know: a module
+of theirs with leaves of theirs.
 
 The rules for a body:
 
 * ``forward`` does the work. The framework gives ``__call__``.
-* Leaves (``nn.Linear``, ``nn.Conv3d``, …) and what the array API standard lacks come from ``self.nn``, all else from ``self.nn.xp``.
+* Leaves (``nn.Linear``, ``nn.Conv3d``, …) and what the array API standard lacks come from ``self.nn``, all else from
+  ``self.nn.xp``.
 * Arrays are channels-last inside; layouts change at the public border and within the convolution leaves only.
 * Attribute names spell the official checkpoint keys.
 """
@@ -62,14 +64,14 @@ def backend(name: str) -> Backend:
         msg = f"backend: got {name!r}, allowed are {', '.join(map(repr, BACKENDS))}"
         raise ValueError(msg)
     try:
-        return importlib.import_module(BACKENDS[name])  # type: ignore[return-value]  # a module that fits the protocol
+        return importlib.import_module(BACKENDS[name])
     except ImportError as error:
         msg = f"backend {name!r} needs a package that is missing ({error}); pip install 'tilekit-vae[{name}]'"
         raise ImportError(msg) from error
 
 
 @cache
-def native_class(body: type[Module], nn: Backend) -> type[Any]:
+def native_class(body: Any, nn: Any) -> Any:
     """Make the class that is both `body` and a module of the framework `nn`."""
     return type(body.__name__, (body, nn.Module), {"nn": nn, "__module__": body.__module__, "__doc__": body.__doc__})
 
@@ -88,13 +90,14 @@ class Module:
 
     def __new__(cls, nn: Any = None, *args: object, **kwargs: object) -> Self:
         # Copies and unpickled objects are made from the native class itself, without arguments.
-        native: Any = cls if cls.nn is not None else native_class(cls, nn)
+        body: Any = cls
+        native = body if cls.nn is not None else native_class(body, nn)
         return native.nn.Module.__new__(native)  # type: ignore[no-any-return]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # A native class has no importable name, so pickle and deepcopy are told how to make it anew.
-        _, _, *state = super().__reduce_ex__(protocol)
-        return (_blank, (type(self).__mro__[1], self.nn.name), *state)
+        reduced: Any = super().__reduce_ex__(protocol)
+        return (_blank, (type(self).__mro__[1], self.nn.name), *reduced[2:])
 
     if TYPE_CHECKING:  # the frameworks give both
 
@@ -103,6 +106,7 @@ class Module:
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-def _blank(body: type[Module], name: str) -> Module:
-    native = native_class(body, backend(name))
-    return native.__new__(native)  # type: ignore[no-any-return]
+def _blank(body: Any, name: str) -> Module:
+    nn: Any = backend(name)
+    native = native_class(body, nn)
+    return native.__new__(native)  # type: ignore[no-any-return]  # the class is made at run time

@@ -29,7 +29,7 @@ __all__ = [
 name = "mlx"
 float32 = mx.float32
 ModuleList = list
-_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
+_PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
 class Module(mlx.nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
@@ -85,13 +85,13 @@ def randn(shape: Sequence[int], like: mx.array) -> mx.array:
 
 def silu(x: mx.array) -> mx.array:
     """Compute x * sigmoid(x)."""
-    return mlx.nn.silu(x)
+    return x * mx.sigmoid(x)
 
 
 silu_ = silu
 
 
-def gelu_tanh(x: mx.array) -> mx.array:
+def gelu_tanh(x: mx.array) -> Any:
     """Compute the tanh approximation of GELU."""
     return mlx.nn.gelu_approx(x)
 
@@ -101,7 +101,7 @@ def sigmoid(x: mx.array) -> mx.array:
     return mx.sigmoid(x)
 
 
-def leaky_relu(x: mx.array, slope: float) -> mx.array:
+def leaky_relu(x: mx.array, slope: float) -> Any:
     """Compute max(x, slope * x)."""
     return mlx.nn.leaky_relu(x, slope)
 
@@ -124,6 +124,17 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = Non
 def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> mx.array:
     """Pad the axes by (before, after) cells."""
     return mx.pad(x, list(widths), mode=_PAD_MODES[mode])
+
+
+def join(parts: Sequence[mx.array], reflect: bool = False) -> mx.array:
+    """Put parts of a clip after one another in a new array, with a mirrored cell around each frame."""
+    x = mx.concatenate(list(parts), axis=1)
+    return mx.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect") if reflect else x
+
+
+def add_(x: mx.array, parts: Sequence[mx.array]) -> mx.array:
+    """Add parts that follow one another along axis 1."""
+    return x + (parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=1))
 
 
 def settle(*arrays: mx.array) -> None:
@@ -166,7 +177,7 @@ def build(make: Callable[[], Module]) -> Module:
     return make()
 
 
-def load(module: Module, weights: Mapping[str, mx.array], device: Any = None) -> Module:
+def load(module: Module, weights: Mapping[str, mx.array], device: Any = None) -> Any:
     """Give the module its weights."""
     if device is not None:
         msg = (

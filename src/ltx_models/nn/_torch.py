@@ -169,6 +169,37 @@ def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tenso
     return x.index_select(axis, i)
 
 
+def join(parts: Sequence[Tensor], reflect: bool = False) -> Tensor:
+    """Put parts of a clip after one another in a new tensor, with a mirrored cell around each frame."""
+    if any(part.requires_grad for part in parts):
+        x = torch.cat(list(parts), dim=1)
+        return pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), "reflect") if reflect else x
+    if not reflect:
+        return torch.cat(list(parts), dim=1)
+    # one copy instead of two, and no second array of this size
+    batch, _, height, width, channels = parts[0].shape
+    frames = sum(part.shape[1] for part in parts)
+    x = parts[0].new_empty(batch, frames, height + 2, width + 2, channels)
+    begin = 0
+    for part in parts:
+        x[:, begin : begin + part.shape[1], 1:-1, 1:-1] = part
+        begin += part.shape[1]
+    x[:, :, 0], x[:, :, -1] = x[:, :, 2], x[:, :, -3]
+    x[:, :, :, 0], x[:, :, :, -1] = x[:, :, :, 2], x[:, :, :, -3]
+    return x
+
+
+def add_(x: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Add parts that follow one another along axis 1, in place unless a gradient is wanted."""
+    if x.requires_grad or any(part.requires_grad for part in parts):
+        return x + (parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1))
+    begin = 0
+    for part in parts:
+        x[:, begin : begin + part.shape[1]] += part
+        begin += part.shape[1]
+    return x
+
+
 def settle(*arrays: Tensor) -> None:
     """Do nothing: tensors are computed when they are made."""
 

@@ -81,6 +81,12 @@ class Backend(Protocol):
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Array:
         """Pad the axes by (before, after) cells: ``"zeros"``, ``"reflect"`` or ``"replicate"``."""
 
+    def join(self, parts: Sequence[Array], reflect: bool = False) -> Array:
+        """Put parts of a clip after one another along axis 1; `reflect` adds a mirrored cell around (B, T, H, W, C)."""
+
+    def add_(self, x: Array, parts: Sequence[Array]) -> Array:
+        """Add parts that follow one another along axis 1 to `x`, which nobody else holds and may be overwritten."""
+
     def settle(self, *arrays: Array) -> None:
         """Compute what is pending, where the framework is lazy."""
 

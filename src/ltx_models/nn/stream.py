@@ -1,28 +1,30 @@
 """
 Networks as exact streams in time.
 
-A convolution over time needs only its neighbours, so a network of them can be fed a clip in pieces: every convolution keeps its last
-frames, starts with the replicated first frame, ends with the replicated last one, and a residual branch waits as long as the
-convolution beside it. Nothing is computed twice, and the result equals the network run on the whole clip. Running on the
-whole clip is the same code with one piece, which is first and last at once.
+A convolution over time needs only its neighbours, so a network of them can be fed a clip in pieces: every convolution
+keeps its last frames, starts with the replicated first frame, ends with the replicated last one, and a residual branch
+waits as long as the convolution beside it. Nothing is computed twice, and the result equals the network run on the
+whole clip. Running on the whole clip is the same code with one piece, which is first and last at once.
 
-`Flow` is what one unit of a network (a convolution, a residual block) remembers between pieces. `Pipeline` pushes pieces through a
-sequence of units depth first: what a unit gives is cut into pieces of at most the next unit's cap, and each of them
-goes all the way to the end before the next is made. So neither an upsampling unit nor the end of a clip, where every unit
-lets go of its look-ahead at once, puts more than the cap through any unit.
+`Flow` is what one unit of a network (a convolution, a residual block) remembers between pieces. `Pipeline` pushes
+pieces through a sequence of units depth first: what a unit gives is cut into pieces of at most the next unit's cap,
+and each of them goes all the way to the end before the next is made. So neither an upsampling unit nor the end of a
+clip, where every unit lets go of its look-ahead at once, puts more than the cap through any unit.
 
 Time is axis 1 of every array here, (B, T, ...).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ltx_models.nn._types import Array, Backend
 
 MIN_CAP = 3  # the least cap that lets a unit with two convolutions start and end within cap + 2 frames
+
+UNBOUNDED = 1 << 30
 
 
 @dataclass(slots=True)
@@ -38,6 +40,10 @@ class Flow:
         Whether the piece at hand begins the clip, and whether it ends it.
     context : object
         What the caller wants to reach the layers (modulation, noise); the same for every piece.
+    window : object
+        Where in the frame the arrays lie; None for all of it.
+    scale : int
+        Cells of the unit to one cell of the window.
     kept : dict
         Arrays kept until the next piece, by the identity of the layer that keeps them.
     """
@@ -46,9 +52,11 @@ class Flow:
     first: bool = True
     last: bool = True
     context: Any = None
+    window: Any = None
+    scale: int = 1
     kept: dict[Any, Array] = field(default_factory=dict)
 
-    def extend(self, owner: object, x: Array, lead: int, trail: int) -> Array:
+    def extend(self, owner: object, x: Array, lead: int, trail: int, *, reflect: bool = False) -> Array:
         """
         Put before `x` what a window over time needs, and after it the replicated end of the clip.
 
@@ -60,6 +68,8 @@ class Flow:
             The piece.
         lead, trail : int
             Cells that the window reaches back and ahead.
+        reflect : bool
+            Whether to surround each frame with a mirrored cell; `x` is then (B, T, H, W, C).
 
         Returns
         -------
@@ -68,10 +78,9 @@ class Flow:
         """
         parts = [x[:, :1]] * lead if self.first else [self.kept[id(owner)]]
         parts = [*parts, x, *([x[:, -1:]] * trail if self.last else [])]
-        x = self.nn.xp.concat(parts, axis=1)
         if not self.last:
-            self.kept[id(owner)] = self.copy(x, lead + trail)
-        return x
+            self.keep(owner, parts, lead + trail)
+        return self.nn.join(parts, reflect)
 
     def delay(self, owner: object, x: Array, frames: int) -> Array:
         """
@@ -91,20 +100,35 @@ class Flow:
         array, shape (B, frames, ...)
             The oldest cells not yet given.
         """
-        if not self.first:
-            x = self.nn.xp.concat([self.kept[id(owner)], x], axis=1)
-        if not self.last:
-            self.kept[id(owner)] = self.copy(x, x.shape[1] - frames)
-        return x if x.shape[1] == frames else x[:, :frames]
+        parts = self._held(owner, x, frames)
+        return parts[0] if len(parts) == 1 else self.nn.join(parts)
 
-    def copy(self, x: Array, frames: int) -> Array:
-        """Copy the last cells, so that the rest of `x` can be freed."""
-        if frames == 0:
-            return x[:, :0]
-        n = x.shape[1]
-        return (
-            self.nn.xp.concat([x[:, i : i + 1] for i in range(n - frames, n)], axis=1) if frames > 1 else x[:, -1:] + 0
-        )
+    def add_delayed(self, owner: object, x: Array, out: Array) -> Array:
+        """Add to `out`, which may be overwritten, as many of the oldest cells of `x` as it has."""
+        return self.nn.add_(out, self._held(owner, x, out.shape[1]))
+
+    def _held(self, owner: object, x: Array, frames: int) -> list[Array]:
+        parts = [x] if id(owner) not in self.kept else [self.kept[id(owner)], x]
+        if not self.last:
+            self.keep(owner, parts, sum(part.shape[1] for part in parts) - frames)
+        return list(_cut(parts, frames))
+
+    def keep(self, owner: object, parts: Sequence[Array], frames: int) -> None:
+        """Keep a copy of the last cells until the next piece, so that the rest can be freed."""
+        cells = [part[:, i : i + 1] for part in parts for i in range(part.shape[1])]
+        if frames:
+            self.kept[id(owner)] = self.nn.join(cells[-frames:])
+        else:
+            self.kept.pop(id(owner), None)
+
+
+def _cut(parts: Sequence[Array], frames: int) -> Iterator[Array]:
+    """Yield the first `frames` cells of parts that follow one another."""
+    for part in parts:
+        take = min(frames, part.shape[1])
+        frames -= take
+        if take:
+            yield part if take == part.shape[1] else part[:, :take]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +146,15 @@ class Unit:
         Input cells to one group: the first piece has 1 + k * stride cells, each further one a multiple of stride.
     cap : int
         The most cells that may go through at once.
+    scale : int
+        Cells of height or width to one cell of the window, where the arrays are tiles of a frame.
     """
 
     run: Callable[[Array, Flow], Array]
     lag: int = 0
     stride: int = 1
-    cap: int = 1 << 30
+    cap: int = UNBOUNDED
+    scale: int = 1
 
 
 class Pipeline:
@@ -142,12 +169,14 @@ class Pipeline:
         The network.
     context : object
         Handed to every layer as ``flow.context``.
+    window : object
+        Where in the frame the arrays lie; handed on as ``flow.window``.
     """
 
-    def __init__(self, nn: Backend, units: Sequence[Unit], context: object = None) -> None:
+    def __init__(self, nn: Backend, units: Sequence[Unit], context: object = None, window: object = None) -> None:
         self.nn = nn
         self.units = units
-        self.flows = [Flow(nn, context=context) for _ in units]
+        self.flows = [Flow(nn, context=context, window=window, scale=unit.scale) for unit in units]
         self.queues = [Queue(nn, unit) for unit in units]
 
     def push(self, x: Array, *, last: bool, begin: int = 0) -> Iterator[Array]:
@@ -182,13 +211,15 @@ class Pipeline:
             yield from self.push(out, last=ends, begin=begin + 1)
             del out
 
-    def run(self, chunks: Iterator[Array]) -> Iterator[Array]:
-        """Push every chunk; the clip ends where the iterator does."""
-        held = next(chunks)
+    def run(self, chunks: Iterable[Array]) -> Iterator[Array]:
+        """Push every chunk; the clip ends where the iterable does."""
+        held: Array = None
         for chunk in chunks:
-            yield from self.push(held, last=False)
+            if held is not None:
+                yield from self.push(held, last=False)
             held = chunk
-        yield from self.push(held, last=True)
+        if held is not None:
+            yield from self.push(held, last=True)
 
 
 class Queue:

@@ -1,0 +1,219 @@
+"""The configuration of a video autoencoder, as checkpoints embed it under ``vae``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+SpatialPadding = Literal["zeros", "reflect"]
+STRIDES = {"compress_all": (2, 2, 2), "compress_space": (1, 2, 2), "compress_time": (2, 1, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """
+    One entry of ``encoder_blocks`` or ``decoder_blocks``.
+
+    Attributes
+    ----------
+    name : str
+        ``"res_x"``, ``"compress_all"``, ``"compress_space"`` or ``"compress_time"``; an encoder's end in ``_res``.
+    num_layers : int
+        Residual blocks of a ``res_x``.
+    multiplier : int
+        Channels: times this in an encoder, divided by it in a decoder.
+    residual : bool
+        Whether a decoder's ``compress`` adds its rearranged input.
+    inject_noise : bool
+        Whether the residual blocks of a ``res_x`` add noise.
+    """
+
+    name: str
+    num_layers: int = 1
+    multiplier: int = 1
+    residual: bool = False
+    inject_noise: bool = False
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Cells of time, height and width that become one in an encoder, or come of one in a decoder."""
+        return STRIDES.get(self.name, (1, 1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    One unit of an encoder or decoder: what is needed to count its work and memory without its weights.
+
+    Attributes
+    ----------
+    name : str
+        Its module.
+    convolutions : tuple of (int, int)
+        Channels in and out of its 3x3x3 convolutions, in order.
+    time, space : int
+        Cells of its input to a latent cell, along time and along height or width.
+    stride : (int, int, int)
+        Cells of time, height and width that one cell becomes (decoder) or that become one (encoder).
+    """
+
+    name: str
+    convolutions: tuple[tuple[int, int], ...]
+    time: int
+    space: int
+    stride: tuple[int, int, int] = (1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoVAEConfig:
+    """
+    What the loaders read of ``config["vae"]``.
+
+    Attributes
+    ----------
+    encoder_blocks, decoder_blocks : tuple of Block
+        In the order in which they run: the decoder's stand the other way round in the file.
+    latent_channels, in_channels, out_channels : int
+        Channels of latents and of pixels.
+    patch_size : int
+        Side of the pixel squares that become channels first.
+    encoder_base_channels : int
+        Channels after the encoder's first convolution; in official files as many as of latents.
+    decoder_base_channels : int
+        An eighth of the channels after the decoder's first convolution.
+    encoder_padding, decoder_padding : {"zeros", "reflect"}
+        What lies beyond the border of a frame.
+    causal_decoder : bool
+        Whether the decoder looks back only.
+    """
+
+    encoder_blocks: tuple[Block, ...]
+    decoder_blocks: tuple[Block, ...]
+    latent_channels: int = 128
+    in_channels: int = 3
+    out_channels: int = 3
+    patch_size: int = 4
+    encoder_base_channels: int = 128
+    decoder_base_channels: int = 128
+    encoder_padding: SpatialPadding = "zeros"
+    decoder_padding: SpatialPadding = "reflect"
+    causal_decoder: bool = False
+
+    @property
+    def decoder_width(self) -> int:
+        """Channels after the decoder's first convolution; the factor is fixed in the official code."""
+        return self.decoder_base_channels * 8
+
+    @property
+    def decoder_scale(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of pixels to a latent cell."""
+        time, height, width = (prod(block.stride[axis] for block in self.decoder_blocks) for axis in range(3))
+        return time, height * self.patch_size, width * self.patch_size
+
+    @property
+    def encoder_scale(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of pixels to a latent cell."""
+        time, height, width = (prod(block.stride[axis] for block in self.encoder_blocks) for axis in range(3))
+        return time, height * self.patch_size, width * self.patch_size
+
+    def decoder_steps(self) -> tuple[Step, ...]:
+        """List the units of the decoder, from latents to patches."""
+        width, time, space = self.decoder_width, 1, 1
+        steps = [Step("conv_in", ((self.latent_channels, width),), time, space)]
+        for i, block in enumerate(self.decoder_blocks):
+            if block.name == "res_x":
+                steps += _residual_steps(f"up_blocks.{i}", block, width, time, space)
+                continue
+            convolution = (width, prod(block.stride) * width // block.multiplier)
+            steps.append(Step(f"up_blocks.{i}", (convolution,), time, space, block.stride))
+            width, time, space = width // block.multiplier, time * block.stride[0], space * block.stride[1]
+        return (*steps, Step("conv_out", ((width, self.out_channels * self.patch_size**2),), time, space))
+
+    def encoder_steps(self) -> tuple[Step, ...]:
+        """List the units of the encoder, from patches to latents."""
+        time, height, _ = self.encoder_scale
+        width, space = self.encoder_base_channels, height // self.patch_size
+        steps = [Step("conv_in", ((self.in_channels * self.patch_size**2, width),), time, space)]
+        for i, block in enumerate(self.encoder_blocks):
+            if block.name == "res_x":
+                steps += _residual_steps(f"down_blocks.{i}", block, width, time, space)
+                continue
+            convolution = (width, width * block.multiplier // prod(block.stride))
+            steps.append(Step(f"down_blocks.{i}", (convolution,), time, space, block.stride))
+            width, time, space = width * block.multiplier, time // block.stride[0], space // block.stride[1]
+        return (*steps, Step("conv_out", ((width, self.latent_channels + 1),), time, space))
+
+    @classmethod
+    def read(cls, section: Mapping[str, Any]) -> VideoVAEConfig:
+        """
+        Read the section ``vae`` of an embedded configuration.
+
+        Parameters
+        ----------
+        section : mapping
+            ``config["vae"]``.
+
+        Returns
+        -------
+        VideoVAEConfig
+            Keys that the official code reads; others are ignored.
+
+        Raises
+        ------
+        ValueError
+            If it describes no convolutional video autoencoder, or an unknown block or padding.
+
+        Notes
+        -----
+        Source: the configurators of Lightricks/LTX-2; absent keys take their code's defaults.
+        """
+        kind = section.get("_class_name", "CausalVideoAutoencoder")
+        if kind != "CausalVideoAutoencoder":
+            msg = f"vae._class_name: got {kind!r}; only the convolutional 'CausalVideoAutoencoder' is known"
+            raise ValueError(msg)
+        for key in ("encoder_blocks", "decoder_blocks"):
+            if not section.get(key):
+                msg = f"vae.{key}: missing; the checkpoint's config does not describe a video autoencoder, pass config="
+                raise ValueError(msg)
+        latent_channels = section.get("latent_channels", 128)
+        return cls(
+            encoder_blocks=tuple(_block(entry, "_res") for entry in section["encoder_blocks"]),
+            decoder_blocks=tuple(_block(entry, "") for entry in reversed(section["decoder_blocks"])),
+            latent_channels=latent_channels,
+            in_channels=section.get("in_channels", 3),
+            out_channels=section.get("out_channels", 3),
+            patch_size=section.get("patch_size", 4),
+            encoder_base_channels=section.get("encoder_base_channels", latent_channels),
+            decoder_base_channels=section.get("decoder_base_channels", 128),
+            encoder_padding=_padding(
+                section, "encoder_spatial_padding_mode", section.get("spatial_padding_mode", "zeros")
+            ),
+            decoder_padding=_padding(section, "spatial_padding_mode", "reflect"),
+            causal_decoder=section.get("causal_decoder", False),
+        )
+
+
+def _residual_steps(name: str, block: Block, width: int, time: int, space: int) -> list[Step]:
+    pair = ((width, width), (width, width))
+    return [Step(f"{name}.res_blocks.{j}", pair, time, space) for j in range(block.num_layers)]
+
+
+def _block(entry: Sequence[Any], suffix: str) -> Block:
+    name, given = entry
+    options: dict[str, Any] = {"num_layers": given} if isinstance(given, int) else dict(given)
+    known = {"res_x", *(key + suffix for key in STRIDES)}
+    if name not in known:
+        msg = f"vae: unknown block {name!r}, known are {', '.join(sorted(known))}"
+        raise ValueError(msg)
+    fields = {key: options[key] for key in ("num_layers", "multiplier", "residual", "inject_noise") if key in options}
+    return Block(name.removesuffix(suffix) if suffix else name, **fields)
+
+
+def _padding(section: Mapping[str, Any], key: str, default: SpatialPadding) -> SpatialPadding:
+    mode = section.get(key, default)
+    if mode not in {"zeros", "reflect"}:
+        msg = f"vae.{key}: got {mode!r}, allowed are 'zeros' and 'reflect'"
+        raise ValueError(msg)
+    return mode  # type: ignore[no-any-return]  # checked above
