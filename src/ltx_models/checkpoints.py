@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from ltx_models.nn import Array, Backend, backend
 
 BackendName = Literal["torch", "mlx"]
 DType = Literal["bfloat16", "float16", "float32"]
 DTYPES = ("bfloat16", "float16", "float32")
-_FRAMEWORKS = {"torch": "pt", "mlx": "numpy"}  # the headers of an MLX checkpoint; its arrays are read by MLX itself
+_NUMPY = {
+    "F64": "f8",
+    "F32": "f4",
+    "F16": "f2",
+    "I64": "i8",
+    "I32": "i4",
+    "I16": "i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 class CheckpointError(ValueError):
     """A file is no checkpoint, or not the one that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where one tensor lies: its file, dtype as safetensors names it, shape, first byte and number of bytes."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -32,16 +55,16 @@ class Checkpoint:
         The file or folder.
     metadata : dict of str to str
         The embedded metadata of all files together.
-    files : dict of str to object
-        The open file that holds each key.
-    arrays : dict of str to array
-        Arrays that the framework itself reads lazily; empty where the open files give them.
+    files : dict of str to Stored
+        Where each tensor lies.
+    framework : str
+        The kind of arrays that `tensor` reads.
     """
 
     path: Path
     metadata: dict[str, str]
-    files: Mapping[str, Any]
-    arrays: Mapping[str, Array]
+    files: Mapping[str, Stored]
+    framework: str = "numpy"
 
     @property
     def keys(self) -> list[str]:
@@ -62,12 +85,20 @@ class Checkpoint:
         return found
 
     def tensor(self, key: str) -> Array:
-        """Read one tensor."""
-        return self.arrays[key] if key in self.arrays else self.files[key].get_tensor(key)
+        """Read one tensor, into memory of its own: a mapped file would stay resident as long as any tensor of it."""
+        stored = self.files[key]
+        data = np.fromfile(stored.file, np.uint8, stored.size, offset=stored.start)
+        if self.framework == "numpy":
+            return data.view(_NUMPY[stored.dtype]).reshape(stored.shape)
+        return backend(self.framework).from_buffer(data, stored.dtype, stored.shape)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Give a tensor's shape without reading it."""
-        return tuple(self.files[key].get_slice(key).get_shape())
+        return self.files[key].shape
+
+    def dtype(self, key: str) -> str:
+        """Give a tensor's dtype as safetensors names it, such as ``"BF16"``, without reading it."""
+        return self.files[key].dtype
 
 
 def checkpoint_files(path: str | Path) -> list[Path]:
@@ -135,30 +166,35 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
     CheckpointError
         If a file is missing, truncated or not safetensors, or if two shards hold the same key.
     """
+    metadata: dict[str, str] = {}
+    files: dict[str, Stored] = {}
+    for file in checkpoint_files(path):
+        found, stored = _read_header(file)
+        metadata |= found
+        if twice := files.keys() & stored.keys():
+            msg = f"{file}: {len(twice)} keys stand in another shard too, such as {min(twice)!r}"
+            raise CheckpointError(msg)
+        files |= stored
+    yield Checkpoint(Path(path), metadata, files, framework)
+
+
+def _read_header(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
+    """Give a file's metadata and its tensors; the safetensors library judges whether the file is whole."""
     from safetensors import SafetensorError, safe_open
 
-    with ExitStack() as stack:
-        metadata: dict[str, str] = {}
-        files: dict[str, Any] = {}
-        arrays: dict[str, Array] = {}
-        for file in checkpoint_files(path):
-            try:
-                opened = stack.enter_context(safe_open(file, _FRAMEWORKS.get(framework, framework)))
-            except (SafetensorError, OSError) as error:
-                msg = f"{file}: not a whole safetensors file ({error}); download it again"
-                raise CheckpointError(msg) from error
-            metadata |= opened.metadata() or {}
-            twice = files.keys() & (keys := set(opened.keys()))
-            if twice:
-                msg = f"{file}: {len(twice)} keys stand in another shard too, such as {min(twice)!r}"
-                raise CheckpointError(msg)
-            files |= dict.fromkeys(keys, opened)
-            if framework == "mlx":
-                import mlx.core as mx
-
-                read: Any = mx.load(str(file))
-                arrays |= read
-        yield Checkpoint(Path(path), metadata, files, arrays)
+    try:
+        with safe_open(file, "numpy"), file.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            header = json.loads(raw.read(length))
+    except (SafetensorError, OSError) as error:
+        msg = f"{file}: not a whole safetensors file ({error}); download it again"
+        raise CheckpointError(msg) from error
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for key, entry in header.items():
+        begin, end = entry["data_offsets"]
+        tensors[key] = Stored(file, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
+    return metadata, tensors
 
 
 def load_component(
@@ -209,12 +245,16 @@ def load_component(
         found = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
         check_keys(checkpoint, found, nn.shapes(module))
         target = nn.dtype(dtype)
-        weights = {name: _cast(nn, checkpoint.tensor(key), target) for name, key in found.items()}
+        weights = {name: _cast(nn, checkpoint.tensor(key), target, device) for name, key in found.items()}
         return nn.load(module, weights, device)
 
 
-def _cast(nn: Backend, x: Array, dtype: Any) -> Array:
-    return nn.cast(x, dtype) if nn.xp.isdtype(x.dtype, "real floating") else x
+def _cast(nn: Backend, x: Array, dtype: Any, device: Any = None) -> Array:
+    # one tensor at a time: settled, so that what was read is let go before the next is read
+    floating = nn.xp.isdtype(x.dtype, "real floating") and x.ndim > 0  # scales of quantised weights stay as they are
+    x = nn.cast(x, dtype if floating else x.dtype, device)
+    nn.settle(x)
+    return x
 
 
 def check_keys(checkpoint: Checkpoint, found: Mapping[str, str], expected: Mapping[str, tuple[int, ...]]) -> None:

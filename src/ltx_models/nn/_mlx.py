@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.core as xp
 import mlx.nn
+import numpy as np
 from mlx.nn import Conv1d, Conv2d, Conv3d, ConvTranspose1d, Embedding, Identity, Linear, RMSNorm
 from mlx.utils import tree_flatten, tree_unflatten
 
@@ -28,6 +29,21 @@ __all__ = [
 
 name = "mlx"
 float32 = mx.float32
+_STORED: dict[str, tuple[Any, Any]] = {
+    "F64": (np.float64, None),
+    "F32": (np.float32, None),
+    "F16": (np.float16, None),
+    "BF16": (np.uint16, mx.bfloat16),
+    "F8_E4M3": (np.uint8, None),
+    "F8_E5M2": (np.uint8, None),
+    "I64": (np.int64, None),
+    "I32": (np.int32, None),
+    "I16": (np.int16, None),
+    "I8": (np.int8, None),
+    "U32": (np.uint32, None),
+    "U8": (np.uint8, None),
+    "BOOL": (np.bool_, None),
+}
 ModuleList = list
 _PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
 
@@ -73,9 +89,26 @@ def asarray(x: Any, like: mx.array | None = None) -> mx.array:
     return mx.array(x) if like is None else mx.array(x).astype(like.dtype)
 
 
-def cast(x: mx.array, dtype: Any) -> mx.array:
+def cast(x: mx.array, dtype: Any, device: Any = None) -> mx.array:
     """Convert to a dtype."""
     return x.astype(dtype)
+
+
+def from_buffer(data: Any, dtype: str, shape: Sequence[int]) -> mx.array:
+    """Make an array of raw bytes; 8-bit floats, which MLX lacks, stay bytes."""
+    stored, seen = _STORED[dtype]
+    x = mx.array(data.view(stored).reshape(tuple(shape)))
+    return x if seen is None else x.view(seen)
+
+
+def host(x: mx.array, wait: bool = True) -> Any:
+    """Give a NumPy array; what is pending is computed, since memory is shared."""
+    return np.array(x.astype(mx.float32) if x.dtype in {mx.bfloat16, mx.float16} else x)
+
+
+def expanded(x: mx.array, axis: int) -> bool:
+    """Say whether an axis has one cell."""
+    return x.shape[axis] == 1
 
 
 def randn(shape: Sequence[int], like: mx.array) -> mx.array:
@@ -104,6 +137,11 @@ def sigmoid(x: mx.array) -> mx.array:
 def leaky_relu(x: mx.array, slope: float) -> Any:
     """Compute max(x, slope * x)."""
     return mlx.nn.leaky_relu(x, slope)
+
+
+def multiply_add(x: mx.array, y: mx.array, z: mx.array) -> mx.array:
+    """Compute x * y + z."""
+    return x * y + z
 
 
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:

@@ -28,6 +28,21 @@ __all__ = [
 
 name = "torch"
 float32 = torch.float32
+_STORED = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U32": torch.uint32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 class Conv1d(torch.nn.Conv1d):
@@ -97,9 +112,27 @@ def asarray(x: Any, like: Tensor | None = None) -> Tensor:
     return torch.as_tensor(x) if like is None else torch.as_tensor(x, dtype=like.dtype, device=like.device)
 
 
-def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+def cast(x: Tensor, dtype: torch.dtype, device: Any = None) -> Tensor:
     """Convert to a dtype."""
-    return x.to(dtype)
+    return x.to(device=device, dtype=dtype)
+
+
+def from_buffer(data: Any, dtype: str, shape: Sequence[int]) -> Tensor:
+    """Make a tensor of raw bytes, without a copy."""
+    return torch.from_numpy(data).view(_STORED[dtype]).reshape(tuple(shape))
+
+
+def host(x: Tensor, wait: bool = True) -> Any:
+    """Give a NumPy array."""
+    if x.device.type != "cpu" and not wait:
+        return None
+    x = x.detach().cpu()
+    return (x.float() if x.dtype in {torch.bfloat16, torch.float16} else x).numpy()
+
+
+def expanded(x: Tensor, axis: int) -> bool:
+    """Say whether the stride of an axis is 0."""
+    return x.shape[axis] == 1 or x.stride(axis) == 0
 
 
 def randn(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -130,6 +163,11 @@ def sigmoid(x: Tensor) -> Tensor:
 def leaky_relu(x: Tensor, slope: float) -> Tensor:
     """Compute max(x, slope * x)."""
     return F.leaky_relu(x, slope)
+
+
+def multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Compute x * y + z."""
+    return torch.addcmul(z, x, y)
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:

@@ -48,8 +48,17 @@ class Backend(Protocol):
     def asarray(self, x: Any, like: Array | None = None) -> Array:
         """Make an array of a NumPy array, with the dtype and device of `like` where given."""
 
-    def cast(self, x: Array, dtype: Any) -> Array:
-        """Convert to a dtype; no copy where it has it already."""
+    def cast(self, x: Array, dtype: Any, device: Any = None) -> Array:
+        """Convert to a dtype and move to a device; no copy where it has both already."""
+
+    def from_buffer(self, data: Any, dtype: str, shape: Sequence[int]) -> Array:
+        """Make an array of raw bytes, a NumPy uint8 vector; `dtype` as safetensors names it (``"BF16"``)."""
+
+    def host(self, x: Array, wait: bool = True) -> Any:
+        """Give a NumPy array; None where the device would have to be waited for and `wait` is false."""
+
+    def expanded(self, x: Array, axis: int) -> bool:
+        """Say whether `x` is known to be the same along an axis, without looking at its values."""
 
     def randn(self, shape: Sequence[int], like: Array) -> Array:
         """Draw from the standard normal distribution by the framework's global generator."""
@@ -68,6 +77,9 @@ class Backend(Protocol):
 
     def leaky_relu(self, x: Array, slope: float) -> Array:
         """Compute max(x, slope * x)."""
+
+    def multiply_add(self, x: Array, y: Array, z: Array) -> Array:
+        """Compute x * y + z in one pass over memory."""
 
     def rms_norm(self, x: Array, weight: Array | None, eps: float) -> Array:
         """Divide by the root mean square over the last axis, accumulated in float32."""
