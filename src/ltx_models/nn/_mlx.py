@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.core as xp
 import mlx.nn
 import numpy as np
-from mlx.nn import Conv1d, Conv2d, Conv3d, ConvTranspose1d, Embedding, Identity, Linear, RMSNorm
+from mlx.nn import Conv3d, Embedding, Identity, Linear, RMSNorm
 from mlx.utils import tree_flatten, tree_unflatten
 
 __all__ = [
@@ -54,6 +54,35 @@ class Module(mlx.nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the layer."""
         return self.forward(*args, **kwargs)
+
+
+class Conv1d(mlx.nn.Conv1d):  # type: ignore[misc]  # mlx.nn is untyped
+    """Convolution over (B, L, C)."""
+
+    def __call__(self, x: mx.array, padding: int | None = None) -> mx.array:
+        """Convolve."""
+        pad = self.padding if padding is None else padding
+        y = mx.conv1d(x, self.weight, self.stride, pad, self.dilation, self.groups)
+        return y + self.bias if "bias" in self else y
+
+
+class Conv2d(mlx.nn.Conv2d):  # type: ignore[misc]  # mlx.nn is untyped
+    """Convolution over (B, H, W, C)."""
+
+    def __call__(self, x: mx.array, padding: tuple[int, int] | None = None) -> mx.array:
+        """Convolve."""
+        pad = self.padding if padding is None else padding
+        y = mx.conv2d(x, self.weight, self.stride, pad, self.dilation, self.groups)
+        return y + self.bias if "bias" in self else y
+
+
+class ConvTranspose1d(mlx.nn.ConvTranspose1d):  # type: ignore[misc]  # mlx.nn is untyped
+    """Transposed convolution over (B, L, C)."""
+
+    def __call__(self, x: mx.array, padding: int | None = None) -> mx.array:
+        """Convolve."""
+        y = mx.conv_transpose1d(x, self.weight, self.stride, self.padding if padding is None else padding)
+        return y + self.bias if "bias" in self else y
 
 
 class GroupNorm(mlx.nn.GroupNorm):  # type: ignore[misc]  # mlx.nn is untyped
@@ -139,6 +168,34 @@ def leaky_relu(x: mx.array, slope: float) -> Any:
     return mlx.nn.leaky_relu(x, slope)
 
 
+leaky_relu_ = leaky_relu
+
+
+def snake_(x: mx.array, rate: mx.array, height: mx.array) -> mx.array:
+    """Compute x + height * sin(rate * x)**2."""
+    return x + height * mx.square(mx.sin(x * rate))
+
+
+def copy(x: mx.array) -> mx.array:
+    """Copy."""
+    return x + mx.zeros((), dtype=x.dtype)
+
+
+def windows(x: mx.array, size: int, step: int) -> mx.array:
+    """Give the windows along axis 1."""
+    batch, length, channels = x.shape
+    shape = (batch, (length - size) // step + 1, size, channels)
+    return mx.as_strided(mx.contiguous(x), shape, (length * channels, step * channels, channels, 1))
+
+
+def all_finite(x: mx.array) -> bool:
+    """Say whether no value is NaN or infinite."""
+    try:
+        return bool(mx.all(mx.isfinite(x)).item())
+    except (RuntimeError, ValueError):  # what MLX raises when a traced array is asked for its values
+        return True
+
+
 def multiply_add(x: mx.array, y: mx.array, z: mx.array) -> mx.array:
     """Compute x * y + z."""
     return x * y + z
@@ -147,6 +204,11 @@ def multiply_add(x: mx.array, y: mx.array, z: mx.array) -> mx.array:
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
     """Divide by the root mean square over the last axis."""
     return mx.fast.rms_norm(x, weight, eps)
+
+
+def rms_norm_(x: mx.array, eps: float) -> mx.array:
+    """Divide by the root mean square over the last axis."""
+    return mx.fast.rms_norm(x, None, eps)
 
 
 def layer_norm(x: mx.array, eps: float) -> mx.array:

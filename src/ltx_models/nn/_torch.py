@@ -48,17 +48,23 @@ _STORED = {
 class Conv1d(torch.nn.Conv1d):
     """Convolution over (B, L, C)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
-        return super().forward(x.permute(0, 2, 1)).permute(0, 2, 1)
+    def forward(self, x: Tensor, padding: int | None = None) -> Tensor:
+        """Convolve as a picture of one row, which unlike a line may be channels-last in memory."""
+        row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
+        pad = self.padding[0] if padding is None else padding
+        dilation = (1, self.dilation[0])
+        y = F.conv2d(row, weight, self.bias, (1, self.stride[0]), (0, pad), dilation, self.groups)  # type: ignore[arg-type]  # a number, as our layers give it
+        return y.squeeze(2).permute(0, 2, 1)
 
 
 class Conv2d(torch.nn.Conv2d):
     """Convolution over (B, H, W, C)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
         """Convolve."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        pad = self.padding if padding is None else padding
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, self.stride, pad, self.dilation, self.groups)
+        return y.permute(0, 2, 3, 1)
 
 
 class Conv3d(torch.nn.Conv3d):
@@ -72,9 +78,12 @@ class Conv3d(torch.nn.Conv3d):
 class ConvTranspose1d(torch.nn.ConvTranspose1d):
     """Transposed convolution over (B, L, C)."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Convolve."""
-        return super().forward(x.permute(0, 2, 1), output_size).permute(0, 2, 1)
+    def forward(self, x: Tensor, padding: int | None = None) -> Tensor:  # type: ignore[override]  # the length is known
+        """Convolve as a picture of one row, which unlike a line may be channels-last in memory."""
+        row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
+        pad = self.padding[0] if padding is None else padding
+        y = F.conv_transpose2d(row, weight, self.bias, (1, self.stride[0]), (0, pad))  # type: ignore[arg-type]  # a number, as our layers give it
+        return y.squeeze(2).permute(0, 2, 1)
 
 
 class GroupNorm(torch.nn.GroupNorm):
@@ -165,6 +174,34 @@ def leaky_relu(x: Tensor, slope: float) -> Tensor:
     return F.leaky_relu(x, slope)
 
 
+def leaky_relu_(x: Tensor, slope: float) -> Tensor:
+    """Compute max(x, slope * x) in place, unless a gradient needs x."""
+    return F.leaky_relu(x, slope, inplace=not x.requires_grad)
+
+
+def snake_(x: Tensor, rate: Tensor, height: Tensor) -> Tensor:
+    """Compute x + height * sin(rate * x)**2 in place, unless a gradient needs x."""
+    if x.requires_grad or rate.requires_grad or height.requires_grad:
+        return x + height * torch.sin(x * rate) ** 2
+    wave = (x * rate).sin_()
+    return x.addcmul_(wave.mul_(wave), height)
+
+
+def copy(x: Tensor) -> Tensor:
+    """Copy."""
+    return x.clone()
+
+
+def windows(x: Tensor, size: int, step: int) -> Tensor:
+    """Give the windows along axis 1, without a copy."""
+    return x.unfold(1, size, step).permute(0, 1, 3, 2)
+
+
+def all_finite(x: Tensor) -> bool:
+    """Say whether no value is NaN or infinite."""
+    return torch.compiler.is_compiling() or bool(torch.isfinite(x).all())
+
+
 def multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Compute x * y + z."""
     return torch.addcmul(z, x, y)
@@ -174,9 +211,20 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Divide by the root mean square over the last axis."""
     if weight is None and x.dtype == torch.float32 and x.device.type == "cpu":
         # half the time of F.rms_norm there, which is not fused: no squared copy of x
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x / torch.sqrt(norm * norm / x.shape[-1] + eps)
+        return x / _root_mean_square(x, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+def rms_norm_(x: Tensor, eps: float) -> Tensor:
+    """Divide by the root mean square over the last axis, in place unless a gradient needs x."""
+    if x.requires_grad or x.dtype != torch.float32:
+        return rms_norm(x, None, eps)
+    return x.div_(_root_mean_square(x, eps))
+
+
+def _root_mean_square(x: Tensor, eps: float) -> Tensor:
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.sqrt(norm * norm / x.shape[-1] + eps)
 
 
 def layer_norm(x: Tensor, eps: float) -> Tensor:
@@ -261,4 +309,9 @@ def build(make: Callable[[], Module]) -> Module:
 def load(module: Module, weights: Mapping[str, Tensor], device: Any = None) -> Module:
     """Give the module its weights."""
     module.load_state_dict(dict(weights), strict=True, assign=True)
+    for leaf in module.modules():
+        if isinstance(
+            leaf, (Conv1d, ConvTranspose1d)
+        ):  # else every call would turn them: a third of a short one's time
+            leaf.weight.data = leaf.weight.data.permute(0, 2, 1).contiguous().permute(0, 2, 1)
     return module.to(device).eval().requires_grad_(False)

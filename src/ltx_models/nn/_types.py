@@ -26,7 +26,9 @@ class Backend(Protocol):
     Identity: Callable[[], Any]
     Linear: Callable[..., Any]  # (in, out, bias=True)
     Embedding: Callable[..., Any]
-    Conv1d: Callable[..., Any]  # (in, out, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True)
+    # (in, out, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True); the first two and the transposed one
+    # take another padding with a call: ``conv(x, padding=0)``
+    Conv1d: Callable[..., Any]
     Conv2d: Callable[..., Any]
     Conv3d: Callable[..., Any]
     ConvTranspose1d: Callable[..., Any]  # (in, out, kernel_size, stride=1, padding=0, bias=True)
@@ -78,11 +80,29 @@ class Backend(Protocol):
     def leaky_relu(self, x: Array, slope: float) -> Array:
         """Compute max(x, slope * x)."""
 
+    def leaky_relu_(self, x: Array, slope: float) -> Array:
+        """Compute `leaky_relu` of an array that nobody else holds; its memory may be used again."""
+
+    def snake_(self, x: Array, rate: Array, height: Array) -> Array:
+        """Compute x + height * sin(rate * x)**2 of an array that nobody else holds; its memory may be used again."""
+
+    def copy(self, x: Array) -> Array:
+        """Copy, so that what `x` is a view of can be freed."""
+
+    def windows(self, x: Array, size: int, step: int) -> Array:
+        """Give the windows of `size` cells along axis 1, `step` cells apart: (B, T, C) to (B, n, size, C)."""
+
+    def all_finite(self, x: Array) -> bool:
+        """Say whether no value is NaN or infinite; true while a call is traced, when there are no values."""
+
     def multiply_add(self, x: Array, y: Array, z: Array) -> Array:
         """Compute x * y + z in one pass over memory."""
 
     def rms_norm(self, x: Array, weight: Array | None, eps: float) -> Array:
         """Divide by the root mean square over the last axis, accumulated in float32."""
+
+    def rms_norm_(self, x: Array, eps: float) -> Array:
+        """Compute `rms_norm` of an array that nobody else holds and may be overwritten."""
 
     def layer_norm(self, x: Array, eps: float) -> Array:
         """Normalise to mean 0 and variance 1 over the last axis, accumulated in float32."""
