@@ -43,7 +43,7 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Window:
     """
-    Where a batch of spatial tiles lies in the frame, in latent cells.
+    Where a batch of spatial tiles lies in the frame, in cells of the lowest resolution that the tiles go through.
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ class ResnetBlock3D(Module):
         h = self.conv1.conv(h)
         if self.inject_noise:
             h = self.nn.add_(h, [self._noise(self.conv1, self.per_channel_scale1, h, flow)])
-        h = self.conv2.join(activate(self.nn, h, rows[2], rows[3]), flow)
+        h = self.conv2.join(activate(self.nn, h, rows[2], rows[3], overwrite=True), flow)
         h = self.conv2.conv(h)
         if self.inject_noise:
             h = self.nn.add_(h, [self._noise(self.conv2, self.per_channel_scale2, h, flow)])
@@ -240,9 +240,11 @@ def modulation(table: Array, embedding: Array) -> list[Array]:
     return [rows[:, i, None, None, None, :] for i in range(count)]
 
 
-def activate(nn: Any, x: Array, shift: Array | None = None, scale: Array | None = None) -> Array:
-    """Norm over channels, modulate, SiLU."""
-    x = nn.rms_norm(x, None, PIXEL_NORM_EPS)
+def activate(
+    nn: Any, x: Array, shift: Array | None = None, scale: Array | None = None, *, overwrite: bool = False
+) -> Array:
+    """Norm over channels, modulate, SiLU; `overwrite` if nobody else holds `x`."""
+    x = nn.rms_norm_(x, PIXEL_NORM_EPS) if overwrite else nn.rms_norm(x, None, PIXEL_NORM_EPS)
     if scale is not None:
         x = x * (1 + scale) + shift
     return nn.silu_(x)

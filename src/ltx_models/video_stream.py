@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ltx_models.nn import Array, Backend
-from ltx_models.nn.stream import Pipeline
+from ltx_models.nn.stream import Pipeline, run
 from ltx_models.video_layers import Context, unpatchify
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _decoded(
     units = decoder.units(causal, decoder.conditions(timestep, first), frames_per_chunk)
     pipeline = Pipeline(nn, units, Context(causal, source.draws))
     start = 0
-    for patches in pipeline.run(source.follow(first, chunks)):
+    for patches in run([pipeline], source.follow(first, chunks)):
         frames = unpatchify(nn.xp, patches, decoder.config.patch_size)
         nn.settle(frames)
         yield start, frames
@@ -131,7 +131,7 @@ def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], chunk: int) -> Iter
 
     pipeline = Pipeline(nn, encoder.units(chunk), Context(causal=True))
     start = 0
-    for latents in pipeline.run(patches()):
+    for latents in run([pipeline], patches()):
         latents = nn.xp.permute_dims(latents, (0, 4, 1, 2, 3))
         nn.settle(latents)
         yield start, latents

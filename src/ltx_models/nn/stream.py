@@ -179,7 +179,7 @@ class Pipeline:
         self.flows = [Flow(nn, context=context, window=window, scale=unit.scale) for unit in units]
         self.queues = [Queue(nn, unit) for unit in units]
 
-    def push(self, x: Array, *, last: bool, begin: int = 0) -> Iterator[Array]:
+    def push(self, x: Array, *, last: bool, begin: int = 0) -> Iterator[tuple[Array, bool]]:
         """
         Put a piece in and take out what it completes.
 
@@ -194,54 +194,80 @@ class Pipeline:
 
         Yields
         ------
-        array, shape (B, T', ...)
+        block : array, shape (B, T', ...)
             Finished cells, in order.
+        last : bool
+            Whether the clip ends with them.
         """
         if begin == len(self.units):
-            yield x
+            yield x, last
             return
-        unit, flow = self.units[begin], self.flows[begin]
-        for piece, first, ends in self.queues[begin].split(x, last=last):
-            flow.first, flow.last = first, ends
-            out = unit.run(piece, flow)
-            del piece
-            self.nn.settle(out, *flow.kept.values())
-            if ends:
-                flow.kept.clear()
-            yield from self.push(out, last=ends, begin=begin + 1)
-            del out
+        queue = self.queues[begin]
+        queue.waiting.append(x)
+        # no name may hold an array while later units run: each of them would keep a whole activation alive
+        del x
+        while size := queue.ready(last):
+            yield from self.push(self._step(begin, size, last), last=last and not queue.waiting, begin=begin + 1)
 
-    def run(self, chunks: Iterable[Array]) -> Iterator[Array]:
-        """Push every chunk; the clip ends where the iterable does."""
-        held: Array = None
-        for chunk in chunks:
-            if held is not None:
-                yield from self.push(held, last=False)
-            held = chunk
-        if held is not None:
-            yield from self.push(held, last=True)
+    def _step(self, index: int, size: int, last: bool) -> Array:
+        unit, flow, queue = self.units[index], self.flows[index], self.queues[index]
+        flow.first, queue.started = not queue.started, True
+        pieces = [queue.take(size)]
+        flow.last = last and not queue.waiting
+        out = unit.run(pieces.pop(), flow)
+        self.nn.settle(out, *flow.kept.values())
+        if flow.last:
+            flow.kept.clear()
+        return out
+
+
+def run(stages: Sequence[Any], chunks: Iterable[Array]) -> Iterator[Array]:
+    """
+    Run a clip through stages that push one another.
+
+    Parameters
+    ----------
+    stages : sequence of Pipeline or TiledPipeline
+        What has ``push``.
+    chunks : iterable of array, shape (B, T, ...)
+        The clip, which ends where the iterable does.
+
+    Yields
+    ------
+    array, shape (B, T', ...)
+        Finished cells, in order.
+    """
+    held: list[Array] = []
+    for chunk in chunks:
+        if held:
+            yield from _through(stages, held.pop(), last=False)
+        held.append(chunk)
+        del chunk
+    if held:
+        yield from _through(stages, held.pop(), last=True)
+
+
+def _through(stages: Sequence[Any], x: Array, *, last: bool) -> Iterator[Array]:
+    if not stages:
+        yield x
+        return
+    blocks = stages[0].push(x, last=last)
+    del x
+    for block, ends in blocks:
+        yield from _through(stages[1:], block, last=ends)
 
 
 class Queue:
-    """Cells that wait before one unit, cut into pieces that it can take."""
+    """Cells that wait before one unit, to be cut into pieces that it can take."""
 
     def __init__(self, nn: Backend, unit: Unit) -> None:
         self.nn, self.unit = nn, unit
         self.waiting: list[Array] = []
         self.started = False
 
-    def split(self, x: Array, *, last: bool) -> Iterator[tuple[Array, bool, bool]]:
-        """Yield (piece, first, last) for all that can go through now."""
-        self.waiting.append(x)
-        del x
-        while size := self._size(sum(part.shape[1] for part in self.waiting), last):
-            first, self.started = not self.started, True
-            piece = self._take(size)
-            yield piece, first, last and not self.waiting
-            del piece
-
-    def _size(self, n: int, last: bool) -> int:
-        """Choose the length of the next piece of `n` waiting cells; 0 to wait for more."""
+    def ready(self, last: bool) -> int:
+        """Choose the length of the next piece; 0 to wait for more."""
+        n: int = sum(part.shape[1] for part in self.waiting)
         cap, lag, stride = self.unit.cap, self.unit.lag, self.unit.stride
         if last and n <= (cap - lag if self.started else cap):
             return n
@@ -250,7 +276,8 @@ class Queue:
         take -= (take - offset) % stride
         return take if take >= (1 if self.started else 1 + lag) else 0
 
-    def _take(self, size: int) -> Array:
+    def take(self, size: int) -> Array:
+        """Take the oldest cells out."""
         parts: list[Array] = []
         while size:
             part = self.waiting.pop(0)
@@ -259,4 +286,4 @@ class Queue:
                 part = part[:, :size]
             size -= part.shape[1]
             parts.append(part)
-        return parts[0] if len(parts) == 1 else self.nn.xp.concat(parts, axis=1)
+        return parts[0] if len(parts) == 1 else self.nn.join(parts)
