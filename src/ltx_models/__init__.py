@@ -10,7 +10,11 @@ import importlib
 from typing import Any
 
 _EXPORTS = {
+    "Modality": "ltx_models.modality",
+    "load_transformer": "ltx_models.transformer",
     "CheckpointError": "ltx_models.checkpoints",
+    "load_audio_decoder": "ltx_models.audio_vae",
+    "load_audio_encoder": "ltx_models.audio_vae",
     "load_video_decoder": "ltx_models.video_vae",
     "load_video_encoder": "ltx_models.video_vae",
 }
