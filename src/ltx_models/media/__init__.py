@@ -1,0 +1,34 @@
+"""Video, sound and picture files, through PyAV and Pillow, which are imported when first used.
+
+Video is ``(1, 3, F, H, W)`` float32 in [-1, 1], sound ``(1, channels, N)`` float32 in [-1, 1].
+Whatever is written goes to a temporary name in the target's folder and is renamed when complete:
+a file that bears its name is whole.
+"""
+
+from ltx_models.media._files import MediaError, replacing
+from ltx_models.media.audio import OriginalAudio, read_audio, write_audio
+from ltx_models.media.latents import SavedLatents, read_latents, write_latents
+from ltx_models.media.pictures import contact_sheet, write_picture
+from ltx_models.media.reader import Clip, VideoInfo, iter_frames, probe_video, read_video, sample_clip
+from ltx_models.media.writer import VideoWriter, write_video
+
+__all__ = [
+    "Clip",
+    "MediaError",
+    "OriginalAudio",
+    "SavedLatents",
+    "VideoInfo",
+    "VideoWriter",
+    "contact_sheet",
+    "iter_frames",
+    "probe_video",
+    "read_audio",
+    "read_latents",
+    "read_video",
+    "replacing",
+    "sample_clip",
+    "write_audio",
+    "write_latents",
+    "write_picture",
+    "write_video",
+]

@@ -1,0 +1,97 @@
+"""What all files have in common: one error, one way of being written, one way of becoming numpy."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class MediaError(ValueError):
+    """A file that cannot be read or written, or content that its format cannot hold."""
+
+
+def av() -> ModuleType:
+    """PyAV, or an error that says how to get it."""
+    try:
+        return import_module("av")
+    except ModuleNotFoundError as e:
+        msg = "video and sound files need PyAV; install it with: pip install 'tilekit-vae[video]'"
+        raise MediaError(msg) from e
+
+
+def open_media(path: str | os.PathLike[str]) -> Any:
+    """Open a file for reading, or say why not."""
+    library = av()
+    try:
+        return library.open(os.fspath(path))
+    except (library.error.FFmpegError, OSError) as e:
+        msg = f"cannot read {path}: {e.strerror or 'not a media file'}"
+        raise MediaError(msg) from e
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """
+    Give a temporary name beside ``path``, and rename it to ``path`` when the block ends well.
+
+    The temporary file is made at once, so that a place that cannot be written is refused before any work.
+    When the block raises anything, a ``KeyboardInterrupt`` included, the temporary file is removed and what stood
+    at ``path`` stays as it was.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to be made or replaced. Its folder must exist.
+
+    Yields
+    ------
+    pathlib.Path
+        The temporary file, empty, in the same folder; its name ends in ``.part``.
+
+    Raises
+    ------
+    MediaError
+        If the folder does not exist or cannot be written, or if ``path`` is a folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.txt")) as part:
+    ...         _ = part.write_text("whole")
+    ...     Path(folder, "a.txt").read_text()
+    'whole'
+    """
+    target = Path(path)
+    if target.is_dir():
+        msg = f"{target} is a folder; give the name of a file"
+        raise MediaError(msg)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.open("xb").close()
+    except OSError as e:
+        msg = f"cannot write {target}: {e.strerror}; choose a folder that exists and can be written"
+        raise MediaError(msg) from e
+    try:
+        yield part
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def as_float32(array: Any) -> npt.NDArray[np.float32]:
+    """Copy an array of any library and dtype to float32 in numpy."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu().float()  # torch: out of the graph and off the device
+    elif "bfloat16" in str(array.dtype):
+        array = array.astype(array.__array_namespace__().float32)  # MLX: numpy has no bfloat16
+    return np.asarray(array, dtype=np.float32)

@@ -1,0 +1,111 @@
+"""Latents on disk: safetensors, with what is needed to make a video of them again."""
+
+import json
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ltx_models.media._files import MediaError, as_float32, replacing
+
+_NAME = "latents"
+_FORMAT = "ltx-latents-1"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLatents:
+    """
+    Latents and their origin.
+
+    Parameters
+    ----------
+    latents : ndarray, shape (1, 128, f, h, w)
+        Normalised video latents, float32.
+    fps : fractions.Fraction
+        Frames a second of the video they stand for.
+    source : str
+        The clip they come from, empty where there is none; its sound belongs to them.
+    """
+
+    latents: npt.NDArray[np.float32]
+    fps: Fraction
+    source: str = ""
+
+
+def write_latents(path: str | os.PathLike[str], latents: Any, *, fps: Fraction | int | str, source: str = "") -> None:
+    """
+    Save video latents as safetensors, in float32, with their rate, size and statistics as metadata.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    latents : array, shape (1, 128, f, h, w)
+        Normalised latents of any array library and dtype.
+    fps : fractions.Fraction or int or str
+        Frames a second of the video they stand for.
+    source : str
+        The clip they come from.
+
+    Raises
+    ------
+    MediaError
+        If a value is not finite, the shape is another, or the place cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_latents(f"{folder}/a.safetensors", np.ones((1, 128, 2, 3, 4), np.float32), fps="30000/1001")
+    ...     read_latents(f"{folder}/a.safetensors").fps
+    Fraction(30000, 1001)
+    """
+    values = as_float32(latents)
+    if values.ndim != 5 or values.shape[0] != 1:
+        msg = f"{path}: latents must have shape (1, channels, f, h, w), got {values.shape}"
+        raise MediaError(msg)
+    if not np.isfinite(values).all():
+        msg = f"{path}: latents have values that are not finite"
+        raise MediaError(msg)
+    statistics = {"mean": float(values.mean()), "std": float(values.std()), "absmax": float(np.abs(values).max())}
+    described = {"fps": str(Fraction(fps)), "source": source, "shape": list(values.shape), **statistics}
+    with replacing(path) as part:
+        save_file({_NAME: np.ascontiguousarray(values)}, part, {"format": _FORMAT, "latents": json.dumps(described)})
+
+
+def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
+    """
+    Read what `write_latents` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    SavedLatents
+        Latents, frame rate and origin.
+
+    Raises
+    ------
+    MediaError
+        If the file is missing, damaged or not one of latents.
+    """
+    try:
+        with safe_open(os.fspath(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT or _NAME not in file.keys():  # noqa: SIM118  (not a mapping)
+                msg = f"{path}: holds no latents; it should come from 'ltx-models encode' or write_latents"
+                raise MediaError(msg)
+            described = json.loads(metadata["latents"])
+            return SavedLatents(file.get_tensor(_NAME), Fraction(described["fps"]), described["source"])
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as e:
+        msg = f"cannot read latents from {path}: {e}"
+        raise MediaError(msg) from e
