@@ -1,1 +1,76 @@
-"""Tiled and exact decoding through an autoencoder, for any array library."""
+"""
+Tiled and exact decoding through an autoencoder, for any array library.
+
+    shape + axes -> plan -> tiles -> run -> blend -> result
+
+`plan` cuts an array into tiles with integers alone; `decode_tiled`, `encode_tiled` and `stream_tiled` run your function
+on them and blend the results. NumPy, PyTorch and MLX arrays work, and others that follow the array API standard.
+"""
+
+from tilekit._config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
+from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError
+from tilekit._geometry import Axis, Geometry
+from tilekit._laws import Causal, Law, Linear
+from tilekit._plan import Plan, Tile, plan
+from tilekit._presets import (
+    AUDIOLDM_MEL,
+    COGVIDEOX_VIDEO,
+    COSMOS_VIDEO,
+    FLUX2_IMAGE,
+    HUNYUAN15_VIDEO,
+    HUNYUAN_VIDEO,
+    LTX2_AUDIO_MEL,
+    LTX2_VIDEO,
+    MOCHI_VIDEO,
+    OOBLECK_AUDIO,
+    SD_IMAGE,
+    WAN22_VIDEO,
+    WAN_VIDEO,
+)
+from tilekit._run import decode_tiled, encode_tiled, stream_tiled
+from tilekit._spans import Span, split, split_by_count, trapezoid_mask
+from tilekit._tiling import AxisTiling, Tiling
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AUDIOLDM_MEL",
+    "COGVIDEOX_VIDEO",
+    "COSMOS_VIDEO",
+    "FLUX2_IMAGE",
+    "HUNYUAN15_VIDEO",
+    "HUNYUAN_VIDEO",
+    "LTX2_AUDIO_MEL",
+    "LTX2_VIDEO",
+    "MOCHI_VIDEO",
+    "OOBLECK_AUDIO",
+    "SD_IMAGE",
+    "WAN22_VIDEO",
+    "WAN_VIDEO",
+    "Axis",
+    "AxisTiling",
+    "BackendError",
+    "Causal",
+    "Geometry",
+    "HaloError",
+    "InputError",
+    "Law",
+    "Linear",
+    "Plan",
+    "PlanError",
+    "Span",
+    "SpatialTilingConfig",
+    "TemporalTilingConfig",
+    "Tile",
+    "TileShapeError",
+    "TilekitError",
+    "Tiling",
+    "TilingConfig",
+    "decode_tiled",
+    "encode_tiled",
+    "plan",
+    "split",
+    "split_by_count",
+    "stream_tiled",
+    "trapezoid_mask",
+]

@@ -1,0 +1,119 @@
+"""What is refused: arrays before any call, and results of calls."""
+
+from math import prod
+
+from tilekit._errors import BackendError, InputError, TileShapeError
+from tilekit._plan import Plan, Tile
+from tilekit.backends import Array, Backend, backend_of
+
+__all__ = ["ResultCheck", "check_input", "source_region"]
+
+
+def source_region(plan: Plan, tile: Tile) -> tuple[slice, ...]:
+    """Slices of the input that a tile reads."""
+    slices = [slice(None)] * plan.geometry.ndim
+    for axis, (start, stop) in zip(plan.geometry.axes, tile.src, strict=True):
+        slices[axis.position] = slice(start, stop)
+    return tuple(slices)
+
+
+def check_input(plan: Plan, backend: Backend, array: Array) -> None:
+    """
+    Refuse NaN before anything is decoded, and name the first tile that has one.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    if not backend.is_floating(array):
+        return
+    first = plan.geometry.axes[0].position
+    starts = [tile.src[0][0] for tile in plan.tiles if not any(tile.index[1:])]
+    for start, stop in zip(starts, [*starts[1:], plan.shape[first]], strict=True):  # slab by slab: no mask of the whole
+        if start < stop and backend.has_nan(array[(slice(None),) * first + (slice(start, stop), ...)]):
+            _refuse_nan(plan, backend, array)
+
+
+def _refuse_nan(plan: Plan, backend: Backend, array: Array) -> None:
+    for tile in plan.tiles:
+        if backend.has_nan(array[source_region(plan, tile)]):
+            named = zip(plan.geometry.axes, tile.src, strict=True)
+            where = ", ".join(f"{axis.name} {start} to {stop - 1}" for axis, (start, stop) in named)
+            msg = f"tile {tile.index}: the input has NaN in {where}; nothing was {plan.direction}d"
+            raise InputError(msg)
+
+
+class ResultCheck:
+    """
+    Check the result of every call against the plan and against the first result.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is run.
+    array : array
+        The input.
+    backend : Backend
+        Of the input.
+    """
+
+    def __init__(self, plan: Plan, array: Array, backend: Backend) -> None:
+        self._plan = plan
+        self._backend = backend
+        self._library = type(array)
+        self._first: Array | None = None
+        batch = plan.geometry.batch
+        self._batch = 1 if batch is None else plan.shape[batch]
+
+    def __call__(self, tiles: tuple[Tile, ...], result: Array) -> None:
+        """Refuse a result that is no array of this library and kind, or of another shape, dtype or device."""
+        where = f"tile {tiles[0].index}" + (f" and {len(tiles) - 1} more" if len(tiles) > 1 else "")
+        did = f"{where}: {self._plan.direction} returned"
+        self._check_kind(did, result)
+        self._check_shape(did, tiles, tuple(result.shape))
+        if self._first is None:
+            self._first = result[(slice(0, 0),) * result.ndim]  # an empty piece, so that no tile is kept alive
+            self._channels = self._channels_of(result)
+        elif result.dtype != self._first.dtype or not self._backend.same_place(result, self._first):
+            msg = f"{did} {_place(result)}, the tiles before it were {_place(self._first)}"
+            raise BackendError(msg)
+
+    def _check_kind(self, did: str, result: Array) -> None:
+        if result is None:
+            msg = f"{did} None, expected an array"
+            raise BackendError(msg)
+        try:
+            backend = backend_of(result)
+        except BackendError as error:
+            msg = f"{did} something that is no array: {error}"
+            raise BackendError(msg) from None
+        if backend is not self._backend:
+            msg = f"{did} an array of {backend.name}, the input is one of {self._backend.name}; convert one of them"
+            raise BackendError(msg)
+        if not backend.is_floating(result):
+            msg = f"{did} dtype {getattr(result, 'dtype', type(result))}, expected floating-point numbers"
+            raise BackendError(msg)
+
+    def _check_shape(self, did: str, tiles: tuple[Tile, ...], shape: tuple[int, ...]) -> None:
+        geometry = self._plan.geometry
+        want: list[int | None] = [None] * geometry.ndim
+        for axis, (start, stop) in zip(geometry.axes, tiles[0].dst, strict=True):
+            want[axis.position] = stop - start
+        if geometry.batch is not None:
+            want[geometry.batch] = self._batch * len(tiles)
+        if geometry.channel is not None and self._first is not None:
+            want[geometry.channel] = self._channels
+        fits = len(shape) == len(want) and all(w in (None, s) for w, s in zip(want, shape, strict=True))
+        if not fits or prod(shape) == 0:
+            expected = ", ".join("channels" if n is None else str(n) for n in want)
+            msg = f"{did} shape {shape}, the plan expects ({expected}); is {geometry.name} the geometry of the model?"
+            raise TileShapeError(msg)
+
+    def _channels_of(self, result: Array) -> int | None:
+        channel = self._plan.geometry.channel
+        return None if channel is None else int(result.shape[channel])
+
+
+def _place(x: Array) -> str:
+    return f"{x.dtype} on {getattr(x, 'device', 'its device')}"

@@ -1,0 +1,39 @@
+"""How many bytes a run holds at once: the same bookkeeping as the run itself, without arrays."""
+
+from math import prod
+
+from tilekit._boxes import Ledger, boxes
+from tilekit._plan import Plan
+from tilekit._schedule import schedule
+
+__all__ = ["peak_bytes"]
+
+BLEND_ITEMSIZE = 4  # float32
+
+
+def peak_bytes(plan: Plan, channels: int, itemsize: int, tile_batch_size: int, streaming: bool) -> int:
+    """Walk through the calls of a plan and give the largest sum of output, waiting strips and results of a call."""
+    batch = 1 if plan.geometry.batch is None else plan.shape[plan.geometry.batch]
+    numbers = batch * (1 if plan.geometry.channel is None else channels)
+    if len(plan.tiles) == 1:  # its result is handed on as it is
+        return numbers * itemsize * prod(plan.out_sizes)
+    ledger, strips, emitted, peak = Ledger(), dict[tuple[int, ...], int](), 0, 0
+    across = prod(plan.out_sizes[1:])
+    begins = {min(s.start for s in plan.segments[0] if i in s.tiles) for i in range(plan.slabs)}
+    ends = sorted(begins | {plan.out_sizes[0]})
+    for step in schedule(plan, tile_batch_size, by_slab=streaming):
+        end = next(e for e in ends if e > emitted) if streaming else plan.out_sizes[0]
+        results = sum(prod(b - a for a, b in tile.dst) for tile in step.tiles)
+        for tile in step.tiles:
+            for box in boxes(plan, tile):
+                _, last = ledger.enter(box)
+                inside = box.dst[0][1] <= end and itemsize >= BLEND_ITEMSIZE
+                if last or inside:
+                    strips.pop(box.key, None)
+                else:
+                    strips[box.key] = prod(b - a for a, b in box.dst) * BLEND_ITEMSIZE
+        held = ((end - emitted) * across + results) * itemsize + sum(strips.values())
+        peak = max(peak, held)
+        if streaming:
+            emitted = max(emitted, step.final)
+    return numbers * peak

@@ -1,0 +1,279 @@
+"""Run a plan: slice, call, check, blend, hand on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tilekit._blend import Canvas
+from tilekit._checks import ResultCheck, check_input, source_region
+from tilekit._config import TilingConfig
+from tilekit._errors import BackendError
+from tilekit._geometry import Geometry
+from tilekit._plan import Direction, Plan, Tile, plan
+from tilekit._presets import LTX2_VIDEO
+from tilekit._progress import Progress, progress_of
+from tilekit._schedule import Step, checked_batch_size, schedule
+from tilekit._tiling import Tiling
+from tilekit.backends import Array, Backend, backend_of
+
+__all__ = ["decode_tiled", "encode_tiled", "stream_tiled"]
+
+Function = Callable[[Array], Array]
+Callback = Callable[[Array, int], object]
+
+
+def decode_tiled(  # noqa: PLR0913
+    decode: Function,
+    latents: Array,
+    tiling: Tiling | TilingConfig | None = None,
+    *,
+    geometry: Geometry = LTX2_VIDEO,
+    tile_batch_size: int = 1,
+    on_frames_ready: Callback | None = None,
+    progress: Progress = None,
+) -> Array:
+    """
+    Decode in tiles and blend them into one array.
+
+    Parameters
+    ----------
+    decode : callable
+        Maps a tile (b, C, f, h, w) to (b, C', F, H, W), or whatever axes the geometry names. It is called with the
+        batch of the input times the number of tiles of the call.
+    latents : array, shape (B, C, f, h, w)
+        Never written to.
+    tiling : Tiling, TilingConfig or None
+        Tile sizes and overlaps in pixel-side units; None decodes all at once.
+    geometry : Geometry
+        The axes of the autoencoder.
+    tile_batch_size : int
+        Most tiles of one call, whatever the batch of the input; tiles of one shape share calls.
+    on_frames_ready : callable, optional
+        Called with (frames, start): every piece of the first axis once, in order, as soon as no later tile can touch
+        it. Tiles then wait only for others of their slab.
+    progress : bool or callable, optional
+        True shows a bar (tqdm); a callable gets (done, total) in tiles.
+
+    Returns
+    -------
+    array, shape (B, C', F, H, W)
+        Of the library, device and dtype of what `decode` returns; blended in float32.
+
+    Raises
+    ------
+    PlanError
+        If the numbers do not fit together.
+    InputError
+        If the latents have NaN; before `decode` is called.
+    TileShapeError
+        If a tile comes back in another shape than the geometry says.
+    BackendError
+        If a tile comes back as something else than a floating-point array of the library of the latents.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tilekit import SD_IMAGE
+    >>> def decode(z):
+    ...     return z[:, :3].repeat(8, axis=2).repeat(8, axis=3)
+    >>> decode_tiled(decode, np.ones((1, 4, 64, 96)), Tiling(width=(256, 64)), geometry=SD_IMAGE).shape
+    (1, 3, 512, 768)
+    """
+    run = _Run(decode, latents, tiling, geometry, tile_batch_size, progress, "decode")
+    return run.whole(on_frames_ready)
+
+
+def encode_tiled(  # noqa: PLR0913
+    encode: Function,
+    video: Array,
+    tiling: Tiling | TilingConfig | None = None,
+    *,
+    geometry: Geometry = LTX2_VIDEO,
+    tile_batch_size: int = 1,
+    progress: Progress = None,
+) -> Array:
+    """
+    Encode in tiles and blend the latents into one array.
+
+    Parameters
+    ----------
+    encode : callable
+        Maps a tile (b, C', F, H, W) to (b, C, f, h, w).
+    video : array, shape (B, C', F, H, W)
+        Or an image or sound, as the geometry says; sizes on its grid (frames 1 + 8k, sides multiples of 32 for LTX-2).
+    tiling, geometry, tile_batch_size, progress
+        As for `decode_tiled`; sizes in pixel-side units.
+
+    Returns
+    -------
+    array, shape (B, C, f, h, w)
+        Of the library, device and dtype of what `encode` returns; blended in float32.
+
+    Raises
+    ------
+    PlanError, InputError, TileShapeError, BackendError
+        As for `decode_tiled`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tilekit import SD_IMAGE
+    >>> def encode(x):
+    ...     return x[:, :, ::8, ::8]
+    >>> encode_tiled(encode, np.ones((1, 3, 512, 768)), Tiling(width=(256, 64)), geometry=SD_IMAGE).shape
+    (1, 3, 64, 96)
+    """
+    return _Run(encode, video, tiling, geometry, tile_batch_size, progress, "encode").whole(None)
+
+
+def stream_tiled(  # noqa: PLR0913
+    decode: Function,
+    latents: Array,
+    tiling: Tiling | TilingConfig | None = None,
+    *,
+    geometry: Geometry = LTX2_VIDEO,
+    tile_batch_size: int = 1,
+    progress: Progress = None,
+) -> Iterator[tuple[int, Array]]:
+    """
+    Decode in tiles and hand out each block of finished output once, in order.
+
+    At most one slab (the tiles of one span of the first axis) and its overlap with the next is held. Arguments are
+    checked when the function is called, tiles are decoded as the iterator advances; dropping it stops the decode.
+
+    Parameters
+    ----------
+    decode, latents, tiling, geometry, progress
+        As for `decode_tiled`.
+    tile_batch_size : int
+        Most tiles of one call. Tiles wait only for others of their slab.
+
+    Yields
+    ------
+    start : int
+        First output cell (frame, row, sample) of the block.
+    block : array, shape (B, C', n, H, W)
+        It is yours.
+
+    Raises
+    ------
+    PlanError, InputError, TileShapeError, BackendError
+        As for `decode_tiled`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tilekit import OOBLECK_AUDIO
+    >>> def decode(z):
+    ...     return z[:, :2].repeat(2048, axis=2)
+    >>> stream = stream_tiled(decode, np.ones((1, 64, 20)), Tiling(time=(8 * 2048, 2 * 2048)), geometry=OOBLECK_AUDIO)
+    >>> [(start // 2048, block.shape[2] // 2048) for start, block in stream]
+    [(0, 6), (6, 6), (12, 8)]
+    """
+    return _Run(decode, latents, tiling, geometry, tile_batch_size, progress, "decode").blocks()
+
+
+class _Run:
+    """One call of the public functions: everything it needs, nothing that outlives it."""
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        function: Any,
+        array: Array,
+        tiling: Tiling | TilingConfig | None,
+        geometry: Geometry,
+        tile_batch_size: int,
+        progress: Progress,
+        direction: Direction,
+    ) -> None:
+        if not callable(function):
+            msg = f"{direction} must be callable, got {type(function).__qualname__}"
+            raise BackendError(msg)
+        self._backend: Backend = backend_of(array)
+        self._plan: Plan = plan(tuple(array.shape), tiling, geometry=geometry, direction=direction)
+        self._size = checked_batch_size(self._plan, tile_batch_size)
+        check_input(self._plan, self._backend, array)
+        self._function = function
+        self._array = array
+        self._progress = progress
+        self._check = ResultCheck(self._plan, array, self._backend)
+
+    def whole(self, callback: Callback | None) -> Array:
+        """Run all tiles into one array, and tell the callback what is final."""
+        if len(self._plan.tiles) == 1:
+            return self._single(callback)
+        canvas, emitted, total = Canvas(self._plan, self._backend), 0, self._plan.out_sizes[0]
+        for step, result in self._results(by_slab=callback is not None):
+            if not canvas.is_open:
+                canvas.open(0, total, self._parts(step.tiles[:1], result)[0])
+            self._place(canvas, step.tiles, result)
+            if callback is not None and step.final > emitted:
+                callback(canvas.view(emitted, step.final), emitted)
+                emitted = step.final
+        return canvas.close()
+
+    def blocks(self) -> Iterator[tuple[int, Array]]:
+        """Run slab by slab and give each finished block away."""
+        if len(self._plan.tiles) == 1:
+            yield 0, self._single(None)
+            return
+        canvas, emitted = Canvas(self._plan, self._backend), 0
+        ends = self._block_ends()
+        for step, result in self._results(by_slab=True):
+            if not canvas.is_open:
+                canvas.open(emitted, next(e for e in ends if e > emitted), self._parts(step.tiles[:1], result)[0])
+            self._place(canvas, step.tiles, result)
+            del result
+            if step.final > emitted:
+                start, emitted = emitted, step.final
+                yield start, canvas.close()
+
+    def _block_ends(self) -> list[int]:
+        """Output cells of the first axis where a block ends: where the weight of a later slab begins, and the end."""
+        rows = self._plan.segments[0]
+        begins = {min(s.start for s in rows if i in s.tiles) for i in range(self._plan.slabs)}
+        return sorted(begins | {self._plan.out_sizes[0]})
+
+    def _single(self, callback: Callback | None) -> Array:
+        """Run the only tile; its result is the output."""
+        ((_, result),) = self._results(by_slab=True)
+        if callback is not None:
+            callback(result, 0)
+        return result
+
+    def _results(self, *, by_slab: bool) -> Iterator[tuple[Step, Array]]:
+        """Call the function step by step; the results are checked and finished."""
+        done = 0
+        with progress_of(self._progress, len(self._plan.tiles), self._plan.direction) as report:
+            for step in schedule(self._plan, self._size, by_slab=by_slab):
+                result = self._function(self._input(step.tiles))
+                self._check(step.tiles, result)
+                self._backend.sync(result)
+                yield step, result
+                del result
+                done += len(step.tiles)
+                report(done)
+
+    def _input(self, tiles: Sequence[Tile]) -> Array:
+        parts = [self._array[source_region(self._plan, tile)] for tile in tiles]
+        if len(parts) == 1:
+            return parts[0]
+        batch = self._plan.geometry.batch
+        assert batch is not None
+        return self._backend.stack(parts, batch)
+
+    def _parts(self, tiles: Sequence[Tile], result: Array) -> list[Array]:
+        """Cut the result of a call into those of its tiles."""
+        batch = self._plan.geometry.batch
+        if batch is None:
+            return [result]
+        size = self._plan.shape[batch]
+        cut = [slice(None)] * self._plan.geometry.ndim
+        parts = []
+        for i in range(len(tiles)):
+            cut[batch] = slice(i * size, (i + 1) * size)
+            parts.append(result[tuple(cut)])
+        return parts
+
+    def _place(self, canvas: Canvas, tiles: Sequence[Tile], result: Array) -> None:
+        for tile, part in zip(tiles, self._parts(tiles, result), strict=True):
+            canvas.place(tile, part)

@@ -1,0 +1,70 @@
+"""In which order tiles are run, which of them share a call, and how much of the result is final after each call."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tilekit._errors import PlanError
+from tilekit._plan import Plan, Tile
+
+__all__ = ["Step", "checked_batch_size", "schedule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call: its tiles, all of one shape, and how many output cells of the first axis are final after it."""
+
+    tiles: tuple[Tile, ...]
+    final: int
+
+
+def checked_batch_size(plan: Plan, tile_batch_size: object) -> int:
+    """Give the number back, or refuse it."""
+    if isinstance(tile_batch_size, bool) or not isinstance(tile_batch_size, int) or tile_batch_size < 1:
+        msg = f"tile_batch_size must be an integer of at least 1, got {tile_batch_size!r}"
+        raise PlanError(msg)
+    if tile_batch_size > 1 and plan.geometry.batch is None:
+        msg = f"{plan.geometry.name} has no batch axis to put {tile_batch_size} tiles on; use tile_batch_size=1"
+        raise PlanError(msg)
+    return tile_batch_size
+
+
+def schedule(plan: Plan, tile_batch_size: int, *, by_slab: bool) -> Iterator[Step]:
+    """
+    Batch tiles of one shape as soon as there are enough of them; only the last call of a shape may be partly full.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to run.
+    tile_batch_size : int
+        Most tiles of one call.
+    by_slab : bool
+        Never let a tile wait for one of a later slab, so that slabs finish one after the other.
+
+    Yields
+    ------
+    Step
+        The calls in order.
+    """
+    size = checked_batch_size(plan, tile_batch_size)
+    begins = [min(s.start for s in plan.segments[0] if i in s.tiles) for i in range(plan.slabs)]
+    left = Counter(tile.index[0] for tile in plan.tiles)
+    unseen = Counter(left)
+    waiting: dict[tuple[int, ...], list[Tile]] = {}
+
+    def step(tiles: list[Tile]) -> Step:
+        left.subtract(tile.index[0] for tile in tiles)
+        first = next((i for i in range(plan.slabs) if left[i]), None)
+        return Step(tuple(tiles), plan.out_sizes[0] if first is None else begins[first])
+
+    for tile in plan.tiles:
+        group = waiting.setdefault(tile.shape, [])
+        group.append(tile)
+        unseen[tile.index[0]] -= 1
+        if len(group) == size:
+            yield step(waiting.pop(tile.shape))
+        if by_slab and not unseen[tile.index[0]]:
+            yield from (step(group) for group in waiting.values())
+            waiting.clear()
+    yield from (step(group) for group in waiting.values())

@@ -1,0 +1,198 @@
+"""What a tiling asks for: a tile size and an overlap for each named axis."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from tilekit._errors import PlanError
+from tilekit._geometry import Geometry
+
+__all__ = ["AxisTiling", "Tiling"]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisTiling:
+    """
+    How one axis is cut: by size in pixel-side cells, or by count with overlaps in latent cells.
+
+    Exactly one of `size` and `count` is given.
+    """
+
+    name: str
+    size: int | None
+    count: int | None
+    overlap: int
+    min_size: int | None = None
+
+
+@dataclass(frozen=True, init=False, slots=True)
+class Tiling:
+    """
+    Tile sizes and overlaps by the names of a geometry's axes.
+
+    Parameters
+    ----------
+    uniform : bool
+        Make all tiles of an axis the same size, no larger than asked, with overlaps no smaller: one shape only, so that
+        every tile batches with every other.
+    **axes : (size, overlap) or (size, overlap, min_size) or None
+        In pixel-side units (pixels, frames, samples), whether one decodes or encodes: multiples of the axis' factor.
+        A tile of n latents is given as n * factor also on a causal axis. A last tile shorter than `min_size` grows
+        leftward. None, or a name left out, leaves that axis whole.
+
+    Raises
+    ------
+    PlanError
+        If a number is no integer or out of range. Whether the sizes lie on the grid, and the names exist, is seen when
+        a plan is made.
+
+    Examples
+    --------
+    >>> Tiling(frames=(64, 24), height=(512, 64), width=(768, 64))
+    Tiling(frames=(64, 24), height=(512, 64), width=(768, 64))
+    >>> Tiling.by_count(width=(3, 2), uniform=True)
+    Tiling.by_count(width=(3, 2), uniform=True)
+    """
+
+    axes: tuple[AxisTiling, ...]
+    uniform: bool
+
+    def __init__(self, *, uniform: bool = False, **axes: tuple[int, ...] | None) -> None:
+        rows = []
+        for name, given in axes.items():
+            if given is not None:
+                size, overlap, least = _numbers(name, given, "size")
+                if overlap >= size:
+                    msg = f"{name}: overlap must be smaller than the tile size, got overlap={overlap} with size={size}"
+                    raise PlanError(msg)
+                rows.append(AxisTiling(name, size, None, overlap, least))
+        _set(self, tuple(rows), uniform)
+
+    @classmethod
+    def by_count(cls, *, uniform: bool = False, **axes: tuple[int, ...] | None) -> Self:
+        """
+        Cut axes into a given number of tiles.
+
+        Parameters
+        ----------
+        uniform : bool
+            As for `Tiling`.
+        **axes : (count, overlap) or (count, overlap, min_size) or None
+            Number of tiles; overlap and minimum size in **latent** cells.
+
+        Returns
+        -------
+        Tiling
+            The tiling.
+
+        Raises
+        ------
+        PlanError
+            If a number is no integer or out of range.
+        """
+        rows = []
+        for name, given in axes.items():
+            if given is not None:
+                count, overlap, least = _numbers(name, given, "count")
+                rows.append(AxisTiling(name, None, count, overlap, least))
+        return cls.from_axes(tuple(rows), uniform=uniform)
+
+    @classmethod
+    def from_axes(cls, axes: tuple[AxisTiling, ...], *, uniform: bool = False) -> Self:
+        """Make a tiling of rows that were checked before."""
+        self = cls.__new__(cls)
+        _set(self, axes, uniform)
+        return self
+
+    @classmethod
+    def fit(  # noqa: PLR0913  a budget has this many facts
+        cls,
+        shape: tuple[int, ...],
+        *,
+        geometry: Geometry,
+        memory_bytes: int,
+        channels: int = 3,
+        itemsize: int = 4,
+        decoder_bytes_per_cell: int = 0,
+        tile_batch_size: int = 1,
+        overlap_cells: int = 2,
+        streaming: bool = False,
+    ) -> Self:
+        """
+        Choose the cheapest tiling for decoding whose forecast peak fits a budget.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the latents.
+        geometry : Geometry
+            Their axes.
+        memory_bytes : int
+            What the engine and one call of the decoder may hold together.
+        channels, itemsize, tile_batch_size, streaming
+            As for `Plan.peak_bytes`.
+        decoder_bytes_per_cell : int
+            Working memory of the decoder for each output cell of a call (pixel-frame, pixel, sample), measured or from
+            the model; 0 leaves it out.
+        overlap_cells : int
+            Overlap of neighbours in latents, on every axis that is cut.
+
+        Returns
+        -------
+        Tiling
+            With the least redundant work, and then the fewest tiles, of those that fit; without axes when all fits at
+            once.
+
+        Raises
+        ------
+        PlanError
+            If not even the smallest tiles fit.
+
+        Examples
+        --------
+        >>> from tilekit import LTX2_VIDEO
+        >>> Tiling.fit((1, 128, 16, 34, 60), geometry=LTX2_VIDEO, memory_bytes=6 << 30, decoder_bytes_per_cell=60)
+        Tiling(height=(576, 64), width=(544, 64))
+        """
+        from tilekit._fit import fit
+
+        chosen = fit(
+            shape,
+            geometry=geometry,
+            memory_bytes=memory_bytes,
+            channels=channels,
+            itemsize=itemsize,
+            decoder_bytes_per_cell=decoder_bytes_per_cell,
+            tile_batch_size=tile_batch_size,
+            overlap_cells=overlap_cells,
+            streaming=streaming,
+        )
+        return cls.from_axes(chosen.axes)
+
+    def __repr__(self) -> str:
+        by_count = any(row.count is not None for row in self.axes)
+        parts = [f"{row.name}={_given(row)}" for row in self.axes] + ["uniform=True"] * self.uniform
+        return f"Tiling{'.by_count' if by_count else ''}({', '.join(parts)})"
+
+
+def _given(row: AxisTiling) -> tuple[int | None, ...]:
+    first = row.size if row.count is None else row.count
+    return (first, row.overlap) if row.min_size is None else (first, row.overlap, row.min_size)
+
+
+def _set(tiling: Tiling, axes: tuple[AxisTiling, ...], uniform: bool) -> None:
+    object.__setattr__(tiling, "axes", axes)
+    object.__setattr__(tiling, "uniform", bool(uniform))
+
+
+def _numbers(name: str, given: object, first: str) -> tuple[int, int, int | None]:
+    """Check one axis' numbers; `first` says what the first of them is."""
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        msg = f"{name}: give ({first}, overlap) or ({first}, overlap, min_size), got {given!r}"
+        raise PlanError(msg)
+    if any(isinstance(n, bool) or not isinstance(n, int) for n in given):
+        msg = f"{name}: {first} and overlap must be integers, got {given!r}"
+        raise PlanError(msg)
+    if given[0] < 1 or given[1] < 0 or (len(given) == 3 and given[2] < 1):
+        msg = f"{name}: {first} (and min_size) must be at least 1 and overlap at least 0, got {tuple(given)}"
+        raise PlanError(msg)
+    return given[0], given[1], given[2] if len(given) == 3 else None

@@ -1,0 +1,83 @@
+"""The operations of a run, written with the array API alone; libraries with a faster way override them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["Array", "Backend", "Region"]
+
+Array = Any  # an array of any library; the one place where the type is given up
+Region = tuple[slice, ...]
+
+
+class Backend:
+    """
+    An array library that follows the Python array API standard.
+
+    A library for which indexing cannot write, or has a faster way, gets a subclass. `out` is given back by `put` and
+    `blend` because some libraries make a new array instead of writing into the old one.
+    """
+
+    name = "array-api"
+
+    def namespace(self, like: Array) -> Any:
+        """Give the module with the functions of the standard for this array."""
+        from array_api_compat import array_namespace
+
+        return array_namespace(like)
+
+    def is_floating(self, x: Array) -> bool:
+        """Whether the numbers are real floating-point ones."""
+        return bool(self.namespace(x).isdtype(x.dtype, "real floating"))
+
+    def itemsize(self, x: Array) -> int:
+        """Bytes of one number of a floating-point array."""
+        return int(self.namespace(x).finfo(x.dtype).bits) // 8
+
+    def blend_dtype(self, x: Array) -> Any:
+        """Dtype in which tiles like `x` are blended: float32, or the dtype itself where it is wider."""
+        return x.dtype if self.itemsize(x) > 4 else self.namespace(x).float32
+
+    def has_nan(self, x: Array) -> bool:
+        """Whether any number is NaN."""
+        xp = self.namespace(x)
+        return bool(xp.any(xp.isnan(x)))
+
+    def same_place(self, x: Array, like: Array) -> bool:
+        """Whether two arrays live on one device."""
+        return bool(getattr(x, "device", None) == getattr(like, "device", None))
+
+    def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
+        """Give an array of this shape, beside `like`; its numbers do not matter."""
+        return self.namespace(like).empty(tuple(shape), dtype=dtype, device=like.device)
+
+    def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
+        """Give numbers as an array of this shape, beside `like`."""
+        xp = self.namespace(like)
+        return xp.reshape(xp.asarray(list(values), dtype=dtype, device=like.device), tuple(shape))
+
+    def stack(self, tiles: Sequence[Array], axis: int) -> Array:
+        """Join arrays along an existing axis."""
+        return self.namespace(tiles[0]).concat(list(tiles), axis=axis)
+
+    def sync(self, x: Array) -> None:
+        """Finish what is pending, so that memory can be given back."""
+
+    def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
+        """Write ``out[region] = part[source]``, in the dtype of `out`."""
+        out[region] = self.namespace(out).astype(part[source], out.dtype)
+        return out
+
+    def blend(  # noqa: PLR0913, PLR0917
+        self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
+    ) -> Array:
+        """
+        Write ``out[region] = base + part[source] * weight``, computed in the dtype of `weight`.
+
+        `base` is None for zero, `out` itself for ``out[region]``, or an array of the region's shape.
+        """
+        xp = self.namespace(out)
+        value = xp.astype(part[source], weight.dtype) * weight
+        if base is not None:
+            value = (out[region] if base is out else base) + value
+        out[region] = xp.astype(value, out.dtype)
+        return out

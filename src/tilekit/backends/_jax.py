@@ -1,0 +1,28 @@
+"""JAX: arrays cannot be written; every update gives a new one."""
+
+from tilekit.backends._base import Array, Backend, Region
+
+__all__ = ["JaxBackend"]
+
+
+class JaxBackend(Backend):
+    """Arrays of ``jax``."""
+
+    name = "jax"
+
+    def sync(self, x: Array) -> None:
+        """Wait until the numbers are there."""
+        x.block_until_ready()
+
+    def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
+        """Give `out` with ``out[region] = part[source]``."""
+        return out.at[region].set(part[source].astype(out.dtype))
+
+    def blend(  # noqa: PLR0913, PLR0917
+        self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
+    ) -> Array:
+        """Give `out` with ``out[region] = base + part[source] * weight``."""
+        value = part[source].astype(weight.dtype) * weight
+        if base is not None:
+            value = (out[region] if base is out else base) + value
+        return out.at[region].set(value.astype(out.dtype))

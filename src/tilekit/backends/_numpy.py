@@ -1,0 +1,74 @@
+"""NumPy: strips are blended in pieces that stay in the cache, without temporaries of their size."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tilekit.backends._base import Array, Backend, Region
+
+__all__ = ["NumpyBackend", "blend_into", "pieces"]
+
+PIECE_BYTES = 1 << 18
+
+
+class NumpyBackend(Backend):
+    """NumPy arrays, written in place."""
+
+    name = "numpy"
+
+    def namespace(self, like: Array) -> Any:
+        """Give numpy itself."""
+        return np
+
+    def is_floating(self, x: Array) -> bool:
+        """Whether the numbers are real floating-point ones."""
+        return isinstance(x, np.ndarray) and bool(np.issubdtype(x.dtype, np.floating))
+
+    def same_place(self, x: Array, like: Array) -> bool:
+        """Give True: there is one place only."""
+        return True
+
+    def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
+        """Give an array of this shape; its numbers do not matter."""
+        return np.empty(tuple(shape), dtype=dtype)
+
+    def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
+        """Write ``out[region] = part[source]``, in the dtype of `out`."""
+        out[region] = part[source]
+        return out
+
+    def blend(  # noqa: PLR0913, PLR0917
+        self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
+    ) -> Array:
+        """Write ``out[region] = base + part[source] * weight``."""
+        target = out[region]
+        blend_into(target, part[source], weight, target if base is out else base)
+        return out
+
+
+def blend_into(target: np.ndarray, part: np.ndarray, weight: np.ndarray, base: np.ndarray | None) -> None:
+    """Write ``target = base + part * weight`` piece by piece."""
+    if base is None and target.dtype == weight.dtype:
+        np.multiply(part, weight, out=target)
+        return
+    weight = np.broadcast_to(weight, target.shape)
+    for piece in pieces(target.shape, PIECE_BYTES // weight.itemsize):
+        value = part[piece] * weight[piece]
+        if base is not None:
+            value += base[piece]
+        target[piece] = value
+
+
+def pieces(shape: Sequence[int], most: int) -> Iterator[Region]:
+    """Cut a shape along its leading axes into regions of at most `most` cells where the last axis allows."""
+    for axis, size in enumerate(shape):
+        inner = prod(shape[axis + 1 :])
+        if inner <= most or axis == len(shape) - 1:
+            step = max(1, min(size, most // inner))
+            for outer in np.ndindex(*shape[:axis]):
+                lead = tuple(slice(i, i + 1) for i in outer)
+                for start in range(0, size, step):
+                    yield (*lead, slice(start, min(start + step, size)))
+            return

@@ -1,0 +1,79 @@
+"""PyTorch: written in place, through functions that differentiate where a tile asks for it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tilekit.backends._base import Array, Backend, Region
+from tilekit.backends._numpy import PIECE_BYTES, pieces
+
+__all__ = ["TorchBackend"]
+
+
+class TorchBackend(Backend):
+    """Tensors on any device."""
+
+    name = "torch"
+
+    def is_floating(self, x: Array) -> bool:
+        """Whether the numbers are real floating-point ones."""
+        return isinstance(x, torch.Tensor) and x.is_floating_point()
+
+    def itemsize(self, x: Array) -> int:
+        """Bytes of one number."""
+        return int(x.element_size())
+
+    def blend_dtype(self, x: Array) -> Any:
+        """Dtype in which tiles like `x` are blended."""
+        return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+    def has_nan(self, x: Array) -> bool:
+        """Whether any number is NaN."""
+        return bool(torch.isnan(x).any())
+
+    def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
+        """Give a tensor of this shape on the device of `like`; its numbers do not matter."""
+        return torch.empty(tuple(shape), dtype=dtype, device=like.device)
+
+    def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
+        """Give numbers as a tensor of this shape on the device of `like`."""
+        return torch.tensor(list(values), dtype=dtype, device=like.device).reshape(tuple(shape))
+
+    def stack(self, tiles: Sequence[Array], axis: int) -> Array:
+        """Join tensors along an existing axis."""
+        return torch.cat(list(tiles), dim=axis)
+
+    def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
+        """Write ``out[region] = part[source]``, in the dtype of `out`."""
+        out[region] = part[source]
+        return out
+
+    def blend(  # noqa: PLR0913, PLR0917
+        self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
+    ) -> Array:
+        """Write ``out[region] = base + part[source] * weight``."""
+        target, part = out[region], part[source]
+        base = target if base is out else base
+        if part.requires_grad or out.requires_grad:  # writing through out= cannot be differentiated
+            value = part * weight
+            out[region] = value if base is None else base + value
+        elif out.device.type == "cpu":
+            _blend_in_cache(target, part, weight, base)
+        else:
+            value = part * weight
+            target.copy_(value if base is None else value.add_(base))
+        return out
+
+
+def _blend_in_cache(target: Array, part: Array, weight: Array, base: Array | None) -> None:
+    """Write ``target = base + part * weight`` in pieces that stay in the cache."""
+    if base is None and target.dtype == weight.dtype == part.dtype:
+        torch.mul(part, weight, out=target)
+        return
+    weight = weight.expand(target.shape)
+    for piece in pieces(target.shape, PIECE_BYTES // 4):
+        value = part[piece] * weight[piece]
+        if base is not None:
+            value += base[piece]
+        target[piece] = value
