@@ -13,10 +13,12 @@ _EXPORTS = {
     "Modality": "ltx_models.modality",
     "load_transformer": "ltx_models.transformer",
     "CheckpointError": "ltx_models.checkpoints",
+    "default_checkpoint": "ltx_models.defaults",
     "load_audio_decoder": "ltx_models.audio_vae",
     "load_audio_encoder": "ltx_models.audio_vae",
     "load_video_decoder": "ltx_models.video_vae",
     "load_video_encoder": "ltx_models.video_vae",
+    "log_mel": "ltx_models.mel",
 }
 
 __all__ = sorted(_EXPORTS)

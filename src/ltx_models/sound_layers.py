@@ -1,0 +1,198 @@
+"""
+What the networks of sound share: layers over time that run whole or as exact streams, and the borders of a pass.
+
+Time is axis 1 inside, (B, T, ...). A layer takes a piece and the `Flow` of its unit; the whole clip is the piece that
+is first and last. Unlike a video, sound begins and ends with zeros, and its activations with the repeated edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from ltx_models.nn import Array, Backend
+from ltx_models.nn.stream import Flow, Unit
+
+Edge = Literal["zeros", "replicate"]
+
+
+def window(
+    flow: Flow,
+    owner: object,
+    x: Array,
+    lead: int,
+    trail: int,
+    *,
+    keep: int | None = None,
+    edge: Edge = "zeros",
+    spare: int = 0,
+) -> Array:
+    """
+    Put before a piece what a window over time needs, and after it the end of the clip.
+
+    Parameters
+    ----------
+    flow : Flow
+        The state of the unit.
+    owner : object
+        The layer that asks; it has one window.
+    x : array, shape (B, T, ...)
+        The piece.
+    lead, trail : int
+        Cells that the window reaches back and ahead.
+    keep : int, optional
+        Cells to keep for the next piece; lead + trail, as suits a window that moves by one cell, where absent.
+    edge : {"zeros", "replicate"}
+        What lies beyond the ends of the clip.
+    spare : int
+        Cells of no meaning to put after all that.
+
+    Returns
+    -------
+    array, shape (B, T', ...)
+        The extended piece.
+    """
+    nn, keep = flow.nn, lead + trail if keep is None else keep
+    parts = [_edge(nn, x[:, :1], lead, edge)] if flow.first else [flow.kept[id(owner)]]
+    parts += [x, _edge(nn, x[:, -1:], trail, edge)] if flow.last else [x]
+    length = sum(part.shape[1] for part in parts)
+    parts = [part for part in (*parts, _edge(nn, x[:, :1], spare, "zeros")) if part.shape[1]]
+    y = nn.join(parts) if len(parts) > 1 else parts[0]
+    if not flow.last:
+        flow.kept[id(owner)] = nn.copy(y[:, length - keep : length])
+    return y
+
+
+def _edge(nn: Backend, cell: Array, count: int, edge: Edge) -> Array:
+    cell = nn.xp.zeros_like(cell) if edge == "zeros" else cell
+    return nn.xp.broadcast_to(cell, (cell.shape[0], count, *cell.shape[2:]))
+
+
+def convolve(flow: Flow, conv: Any, x: Array, reach: int) -> Array:
+    """Convolve (B, T, C) over time, `reach` zeros beyond either end of the clip; `conv` pads so itself."""
+    if flow.first and flow.last:
+        return conv(x)
+    return conv(window(flow, conv, x, reach, reach), padding=0)
+
+
+def hold(flow: Flow, owner: object, x: Array, cells: int) -> Array:
+    """Give the oldest `cells` cells of a branch that is ahead of another, and keep the rest for the next piece."""
+    held = flow.kept.get(id(owner))
+    if held is not None and held.shape[1]:
+        x = flow.nn.join([held, x])
+    if not flow.last:
+        flow.kept[id(owner)] = flow.nn.copy(x[:, cells:])
+    return x if x.shape[1] == cells else x[:, :cells]
+
+
+class Filter:
+    """
+    A short filter over time, as a band matrix that maps windows of cells to blocks of cells.
+
+    For the same filter on every channel one product with a narrow matrix is faster than a convolution of each channel.
+
+    Parameters
+    ----------
+    width : int
+        Input cells of one group of outputs.
+    outputs : int
+        Output cells of a group.
+    step : int
+        Input cells from one group to the next.
+    """
+
+    groups = 8  # in a block: more are more zeros to multiply, fewer are smaller products
+
+    def __init__(self, width: int, outputs: int, step: int) -> None:
+        self.width, self.outputs, self.step = width, outputs, step
+        self.hop = step * self.groups
+        self.size = self.hop + width - step
+
+    def needs(self, groups: int) -> int:
+        """Say how many input cells give at least so many groups, in whole blocks."""
+        return self.hop * -(-groups // self.groups) + self.width - self.step
+
+    def __call__(self, nn: Any, x: Array, taps: Array) -> Array:
+        """
+        Filter.
+
+        Parameters
+        ----------
+        nn : Backend
+            The framework.
+        x : array, shape (B, T, C)
+            As many cells as `needs` says, or more.
+        taps : array, shape (outputs, width)
+            The filter of each output of a group.
+
+        Returns
+        -------
+        array, shape (B, n * outputs, C)
+            The groups after one another.
+        """
+        basis = _band(nn, self.width, self.outputs, self.step, self.groups, taps.dtype, getattr(taps, "device", None))
+        matrix = nn.xp.matmul(taps.reshape(1, -1), basis).reshape(-1, self.size)
+        y = nn.xp.matmul(matrix, nn.windows(x, self.size, self.hop))
+        return y.reshape(x.shape[0], -1, x.shape[2])
+
+
+@cache
+def _band(nn: Any, width: int, outputs: int, step: int, groups: int, dtype: Any, device: Any) -> Array:
+    """Make the array that maps (1, outputs * width) taps to a flattened band matrix."""
+    row, column = np.arange(groups * outputs)[:, None], np.arange(step * (groups - 1) + width)[None]
+    tap = column - row // outputs * step
+    tap = np.where((tap >= 0) & (tap < width), row % outputs * width + tap, -1)
+    basis = tap.reshape(1, -1) == np.arange(outputs * width)[:, None]
+    like = nn.xp.zeros((), dtype=dtype) if device is None else nn.xp.zeros((), dtype=dtype, device=device)
+    return nn.asarray(basis.astype(np.float32), like)
+
+
+def whole(nn: Backend, units: Sequence[Unit], x: Array) -> Array:
+    """Run units over a whole clip (B, T, ...)."""
+    for unit in units:
+        x = unit.run(x, Flow(nn))
+    return x
+
+
+def cap(chunk: int | None, lag: int) -> dict[str, int]:
+    """Limit what goes through a unit at once to `chunk` cells, if given; a unit needs room for its lag twice."""
+    return {} if chunk is None else {"cap": max(chunk, 2 * lag + 2)}
+
+
+def placed(nn: Backend, blocks: Iterable[Array], axis: int = 2) -> Iterator[tuple[int, Array]]:
+    """Say of each block where it begins."""
+    start = 0
+    for block in blocks:
+        if block.shape[axis]:
+            nn.settle(block)
+            yield start, block
+        start += block.shape[axis]
+
+
+def check_sound(nn: Backend, name: str, x: Array, channels: int, bins: int | None) -> None:
+    """
+    Refuse what is no (B, channels, T, bins) array of finite real numbers of this backend.
+
+    Raises
+    ------
+    ValueError
+        The text says what was expected.
+    """
+    if not nn.is_array(x):
+        msg = f"{name}: got a {type(x).__module__}.{type(x).__name__}, this network takes arrays of {nn.name}"
+        raise ValueError(msg)
+    shape = tuple(x.shape)
+    if x.ndim != 4 or 0 in shape or shape[1] != channels or bins not in {None, shape[3]}:
+        msg = (
+            f"{name}: got shape {tuple(x.shape)}, expected (batch, {channels}, time, {bins or 'bins'}), none of them 0"
+        )
+        raise ValueError(msg)
+    if not nn.xp.isdtype(x.dtype, "real floating"):
+        msg = f"{name}: got dtype {x.dtype}, expected a floating-point one"
+        raise ValueError(msg)
+    if not nn.all_finite(x):
+        msg = f"{name}: holds NaN or infinite values; sound made of it would be noise"
+        raise ValueError(msg)
