@@ -22,12 +22,13 @@ The rules for a body:
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ltx_models.nn._types import Array, Backend
 
-__all__ = ["Array", "Backend", "Module", "backend", "native_class"]
+__all__ = ["Array", "Backend", "Module", "backend", "backend_of", "native_class"]
 
 BACKENDS = {"torch": "ltx_models.nn._torch", "mlx": "ltx_models.nn._mlx"}
 
@@ -68,6 +69,39 @@ def backend(name: str) -> Backend:
     except ImportError as error:
         msg = f"backend {name!r} needs a package that is missing ({error}); pip install 'tilekit-vae[{name}]'"
         raise ImportError(msg) from error
+
+
+def backend_of(x: Array) -> Backend:
+    """
+    Find the framework of an array.
+
+    Parameters
+    ----------
+    x : array
+        A torch tensor or an MLX array.
+
+    Returns
+    -------
+    Backend
+        Its framework.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backend_of(torch.ones(1)).name
+    'torch'
+    """
+    for name in BACKENDS:
+        # an array of a framework can only be there if the framework was imported
+        if name in sys.modules and backend(name).is_array(x):
+            return backend(name)
+    msg = f"got a {type(x).__module__}.{type(x).__name__}, expected an array of {' or '.join(BACKENDS)}"
+    raise TypeError(msg)
 
 
 @cache

@@ -118,6 +118,11 @@ def asarray(x: Any, like: mx.array | None = None) -> mx.array:
     return mx.array(x) if like is None else mx.array(x).astype(like.dtype)
 
 
+def on_device(x: mx.array, like: mx.array) -> mx.array:
+    """Return `x`: MLX arrays belong to no device."""
+    return x
+
+
 def cast(x: mx.array, dtype: Any, device: Any = None) -> mx.array:
     """Convert to a dtype."""
     return x.astype(dtype)
@@ -235,6 +240,16 @@ def join(parts: Sequence[mx.array], reflect: bool = False) -> mx.array:
 def add_(x: mx.array, parts: Sequence[mx.array]) -> mx.array:
     """Add parts that follow one another along axis 1."""
     return x + (parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=1))
+
+
+def widest(x: mx.array) -> Any:
+    """Give float32: float64 is for the CPU only."""
+    return mx.float32
+
+
+def start(*arrays: mx.array) -> None:
+    """Let the device begin."""
+    mx.async_eval(*arrays)
 
 
 def settle(*arrays: mx.array) -> None:

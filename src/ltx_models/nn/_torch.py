@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -45,15 +46,47 @@ _STORED = {
 }
 
 
+def _prefers_onednn(conv: torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d, x: Tensor) -> bool:
+    """
+    Say whether to ask oneDNN by name.
+
+    On a CPU, torch takes a native kernel, up to 16 times slower, where one sample and its first axes are small:
+    just what a stream feeds it. See ``docs/benchmarks/exact.md``.
+    """
+    return (
+        x.device.type == "cpu"
+        and not (x.requires_grad or conv.weight.requires_grad or torch.compiler.is_compiling())
+        and x.dtype == conv.weight.dtype
+        and x.dtype in _onednn_dtypes()
+        and not isinstance(conv.padding, str)
+        and conv.padding_mode == "zeros"
+    )
+
+
+@cache
+def _onednn_dtypes() -> frozenset[torch.dtype]:
+    if not torch._C._has_mkldnn:
+        return frozenset()
+    checks = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    return frozenset({torch.float32, *(dtype for dtype, check in checks.items() if getattr(torch.ops.mkldnn, check)())})
+
+
+def _convolve(conv: Any, x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any) -> Tensor:
+    if _prefers_onednn(conv, x):
+        out: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, conv.bias, padding, stride, dilation, conv.groups)
+        return out
+    function = F.conv2d if x.ndim == 4 else F.conv3d
+    return function(x, weight, conv.bias, stride, padding, dilation, conv.groups)
+
+
 class Conv1d(torch.nn.Conv1d):
     """Convolution over (B, L, C)."""
 
     def forward(self, x: Tensor, padding: int | None = None) -> Tensor:
         """Convolve as a picture of one row, which unlike a line may be channels-last in memory."""
-        row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
         pad = self.padding[0] if padding is None else padding
-        dilation = (1, self.dilation[0])
-        y = F.conv2d(row, weight, self.bias, (1, self.stride[0]), (0, pad), dilation, self.groups)  # type: ignore[arg-type]  # a number, as our layers give it
+        row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
+        y = _convolve(self, row, weight, (1, self.stride[0]), (0, pad), (1, self.dilation[0]))
         return y.squeeze(2).permute(0, 2, 1)
 
 
@@ -63,8 +96,7 @@ class Conv2d(torch.nn.Conv2d):
     def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
         """Convolve."""
         pad = self.padding if padding is None else padding
-        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, self.stride, pad, self.dilation, self.groups)
-        return y.permute(0, 2, 3, 1)
+        return _convolve(self, x.permute(0, 3, 1, 2), self.weight, self.stride, pad, self.dilation).permute(0, 2, 3, 1)
 
 
 class Conv3d(torch.nn.Conv3d):
@@ -72,7 +104,8 @@ class Conv3d(torch.nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        x = x.permute(0, 4, 1, 2, 3)
+        return _convolve(self, x, self.weight, self.stride, self.padding, self.dilation).permute(0, 2, 3, 4, 1)
 
 
 class ConvTranspose1d(torch.nn.ConvTranspose1d):
@@ -119,6 +152,11 @@ def is_array(x: object) -> bool:
 def asarray(x: Any, like: Tensor | None = None) -> Tensor:
     """Make a tensor."""
     return torch.as_tensor(x) if like is None else torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
+def on_device(x: Tensor, like: Tensor) -> Tensor:
+    """Move `x` to the device of `like`."""
+    return x.to(like.device)
 
 
 def cast(x: Tensor, dtype: torch.dtype, device: Any = None) -> Tensor:
@@ -284,6 +322,15 @@ def add_(x: Tensor, parts: Sequence[Tensor]) -> Tensor:
         x[:, begin : begin + part.shape[1]] += part
         begin += part.shape[1]
     return x
+
+
+def widest(x: Tensor) -> torch.dtype:
+    """Give float64, which Metal lacks."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def start(*arrays: Tensor) -> None:
+    """Do nothing: tensors are computed when they are made."""
 
 
 def settle(*arrays: Tensor) -> None:

@@ -50,6 +50,9 @@ class Backend(Protocol):
     def asarray(self, x: Any, like: Array | None = None) -> Array:
         """Make an array of a NumPy array, with the dtype and device of `like` where given."""
 
+    def on_device(self, x: Array, like: Array) -> Array:
+        """Move `x` to where `like` is, where arrays belong to a device."""
+
     def cast(self, x: Array, dtype: Any, device: Any = None) -> Array:
         """Convert to a dtype and move to a device; no copy where it has both already."""
 
@@ -118,6 +121,12 @@ class Backend(Protocol):
 
     def add_(self, x: Array, parts: Sequence[Array]) -> Array:
         """Add parts that follow one another along axis 1 to `x`, which nobody else holds and may be overwritten."""
+
+    def widest(self, x: Array) -> Any:
+        """Give the widest floating-point dtype of the device where `x` lies."""
+
+    def start(self, *arrays: Array) -> None:
+        """Let the framework begin to compute what is pending, without waiting for it."""
 
     def settle(self, *arrays: Array) -> None:
         """Compute what is pending, where the framework is lazy."""
