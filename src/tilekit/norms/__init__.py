@@ -1,0 +1,33 @@
+"""
+Group normalisation over tiles, done exactly.
+
+`GroupStats` and `group_norm` merge and apply statistics; `TaskQueue` runs a network of `Apply`, `Norm`, `Store`,
+`Shortcut`, `Add` and `Attention` tasks over tiles that meet at every norm. `Convolution` and `Transposed` say which
+cells a layer needs. For ready models see `tilekit.adapters`.
+"""
+
+from tilekit.norms._plan import NormMode, Offload, QueuePlan
+from tilekit.norms._queue import TaskQueue
+from tilekit.norms._reach import POINTWISE, Convolution, Reach, Transposed
+from tilekit.norms._stats import GroupStats, group_norm
+from tilekit.norms._tasks import Add, Apply, Attention, Norm, Shortcut, Store, Task
+
+__all__ = [
+    "POINTWISE",
+    "Add",
+    "Apply",
+    "Attention",
+    "Convolution",
+    "GroupStats",
+    "Norm",
+    "NormMode",
+    "Offload",
+    "QueuePlan",
+    "Reach",
+    "Shortcut",
+    "Store",
+    "Task",
+    "TaskQueue",
+    "Transposed",
+    "group_norm",
+]

@@ -1,0 +1,339 @@
+"""A network as a sequence of tasks, run over tiles that meet at every norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count, pairwise
+
+import numpy as np
+
+from tilekit._errors import InputError, PlanError
+from tilekit._progress import Progress, progress_of
+from tilekit.backends import Array, backend_of
+from tilekit.norms._arrays import to_host
+from tilekit.norms._estimate import shrink
+from tilekit.norms._forecast import Forecast
+from tilekit.norms._intervals import lengths_along
+from tilekit.norms._plan import (
+    NormMode,
+    Offload,
+    Phase,
+    QueuePlan,
+    channels_through,
+    phases_of,
+    tiled_ranges,
+    whole_phase,
+)
+from tilekit.norms._run import PhaseRun
+from tilekit.norms._stats import GroupStats, check_groups
+from tilekit.norms._tasks import Norm, Task, check_tasks, depths
+
+TileSizes = int | Sequence[int | None]
+
+
+class TaskQueue:
+    """
+    A network as a sequence of tasks, run over tiles in lockstep from norm to norm.
+
+    The coarse part of the network runs whole, attention with it. The fine part runs in tiles. Each tile carries a halo,
+    just wide enough that the cells it is to give are exact, which shrinks as the layers consume it. At every norm the
+    tiles meet: the statistics of their cores, where each cell counts once, are merged, and all go on with those of the
+    whole. So the result equals that of the untiled network but for rounding, and the memory is one array of the finest
+    stage or two instead of four.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        `Apply`, `Norm`, `Store`, `Shortcut`, `Add` and `Attention`, in order.
+    axes : tuple of int
+        Positions of the axes that may be tiled.
+    names : tuple of str
+        Their names, for messages.
+    channel_axis : int
+        Position of the channels.
+
+    Raises
+    ------
+    PlanError
+        If a residual connection is not closed, or names and axes differ in number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tilekit.norms import Apply, Norm, TaskQueue
+    >>> queue = TaskQueue([Norm("norm", 1, None, None, 1e-6), Apply("relu", lambda x: np.maximum(x, 0))], axes=(2, 3))
+    >>> x = np.random.default_rng(0).normal(size=(1, 2, 64, 64)).astype(np.float32)
+    >>> bool(np.allclose(queue.run(x, tile=16), queue.run(x, tile=None), atol=1e-6))
+    True
+    >>> queue.plan(x.shape, tile=16).tiles
+    16
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        axes: Sequence[int] = (2, 3),
+        names: Sequence[str] = ("height", "width"),
+        channel_axis: int = 1,
+    ) -> None:
+        check_tasks(tasks)
+        if len(axes) != len(names):
+            msg = f"axes: got {len(axes)} positions {tuple(axes)} and {len(names)} names {tuple(names)}; give as many"
+            raise PlanError(msg)
+        self.tasks = tuple(tasks)
+        self.axes = tuple(axes)
+        self.names = tuple(names)
+        self.channel_axis = channel_axis
+
+    def plan(  # noqa: PLR0913  # independent choices, by keyword
+        self,
+        shape: Sequence[int],
+        *,
+        tile: TileSizes | None,
+        norm: NormMode = "exact",
+        offload: Offload | None = None,
+        itemsize: int = 4,
+        colour_fix: bool = True,
+    ) -> QueuePlan:
+        """
+        Say what `run` will do with an array of this shape, without doing it.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of the input, the layout being that of the tasks.
+        tile : int, sequence of int or None, or None
+            The most cells of a tile along each axis, where the network is finest (pixels of an image); None for an
+            axis that is not tiled.
+        norm : {"exact", "fast", "tile"}
+            See `run`.
+        offload : {"host", "disk"} or None
+            See `run`.
+        itemsize : int
+            Bytes of one value.
+        colour_fix : bool
+            See `run`.
+
+        Returns
+        -------
+        QueuePlan
+            The part that runs in tiles is chosen such that the forecast is least, and where that makes no difference
+            (5 %) as short as possible.
+
+        Raises
+        ------
+        PlanError
+            If the tiles are smaller than the reach of the network, more than its coarsest cells, or not positive.
+        """
+        shape = tuple(int(n) for n in shape)
+        sizes = self._sizes(tile)
+        _check_choice("norm", norm, ("exact", "fast", "tile"))
+        _check_choice("offload", offload, (None, "host", "disk"))
+        cells = [shape[a] for a in self.axes]
+        lengths = [lengths_along(self.tasks, axis, n) for axis, n in enumerate(cells)]
+        _check_lengths(lengths, self.names)
+        forecast = Forecast(self.tasks, shape, self.axes, self.channel_axis, itemsize)
+        ranges = tiled_ranges(self.tasks, lengths)
+        if not ranges:
+            msg = "an attention stands where the network is finest, so there is no part that could run in tiles"
+            raise PlanError(msg)
+        plans, refusals = [], []
+        for tiled in ranges:
+            try:
+                phases = phases_of(self.tasks, tiled, cells, self.names, sizes)
+            except PlanError as error:
+                refusals.append(error)
+                continue
+            peak = forecast.peak(phases, lambda phase: self._segments(phase, norm, colour_fix=colour_fix), offload)
+            plans.append((peak, phases))
+        if not plans:
+            raise refusals[-1]
+        least = min(peak for peak, _ in plans)
+        peak, phases = next((peak, phases) for peak, phases in plans if peak <= 1.05 * least)
+        return QueuePlan(shape, self._out_shape(shape, lengths), norm, offload, phases, peak)
+
+    def fit(  # noqa: PLR0913  # independent choices, by keyword
+        self,
+        shape: Sequence[int],
+        *,
+        memory_bytes: int,
+        norm: NormMode = "exact",
+        offload: Offload | None = None,
+        itemsize: int = 4,
+        step: int = 64,
+    ) -> int | None:
+        """
+        Find the largest square tile whose forecast fits a budget: the larger, the less is computed twice.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of the input.
+        memory_bytes : int
+            The budget for arrays; see `QueuePlan.peak_bytes` for what it leaves out.
+        norm, offload, itemsize
+            As in `plan`.
+        step : int
+            Sizes tried are multiples of it.
+
+        Returns
+        -------
+        int or None
+            The size; None where it fits untiled.
+
+        Raises
+        ------
+        PlanError
+            If no size fits; the text says what the least takes.
+        """
+        cells = [int(shape[a]) for a in self.axes]
+        finest = max(max(lengths_along(self.tasks, axis, n)) for axis, n in enumerate(cells))
+        sizes: list[int | None] = [None, *range((finest - 1) // step * step, 0, -step)]
+        least: tuple[int, int | None] | None = None
+        for size in sizes:
+            try:
+                plan = self.plan(shape, tile=size, norm=norm, offload=offload, itemsize=itemsize)
+            except PlanError:
+                continue
+            if plan.peak_bytes <= memory_bytes:
+                return size
+            least = min(least or (plan.peak_bytes, size), (plan.peak_bytes, size), key=lambda pair: pair[0])
+        least = least or (0, None)
+        msg = (
+            f"no tile fits {memory_bytes} bytes; the least is {least[0]} bytes with tile={least[1]}; "
+            "raise the budget, offload to the host or to disk, or take norm='fast'"
+        )
+        raise PlanError(msg)
+
+    def run(  # noqa: PLR0913  # independent choices, by keyword
+        self,
+        x: Array,
+        *,
+        tile: TileSizes | None,
+        norm: NormMode = "exact",
+        offload: Offload | None = None,
+        progress: Progress | None = None,
+        colour_fix: bool = True,
+    ) -> Array:
+        """
+        Run the network.
+
+        Parameters
+        ----------
+        x : array
+            The input, in the layout of the tasks.
+        tile : int, sequence of int or None, or None
+            The most cells of a tile along each axis where the network is finest; None for an axis that is not tiled.
+        norm : {"exact", "fast", "tile"}
+            Whose statistics a norm takes: those of the whole; an estimate of them, from the input of the tiled part
+            brought down to the size of a tile with its distribution kept; or the tile's own. With the last two each
+            tile runs from end to end on its own.
+        offload : {"host", "disk"} or None
+            Where tiles wait between norms: on the device, in the memory of the host, or in temporary files.
+        progress : bool, callable or None
+            True for a bar, or ``progress(done, total)`` in tiles times rounds. Raise in it to cancel: nothing is left.
+        colour_fix : bool
+            With ``norm="fast"``: let the norms behind the first downsampling be exact. An encoder shifts colours
+            without.
+
+        Returns
+        -------
+        array
+            Same library, device and dtype.
+
+        Raises
+        ------
+        PlanError
+            See `plan`; also if groups do not divide channels.
+        InputError
+            If NaN or infinity comes up; the text names the tile and the task.
+        BackendError
+            If a task changes dtype, device or library.
+        TileShapeError
+            If a task gives another shape than its reach says.
+        """
+        itemsize = backend_of(x).itemsize(x)
+        plan = self.plan(x.shape, tile=tile, norm=norm, offload=offload, itemsize=itemsize, colour_fix=colour_fix)
+        self._check(x)
+        rounds = [self._segments(phase, norm, colour_fix=colour_fix) for phase in plan.phases]
+        total = sum(len(phase.tiles) * len(segments) for phase, segments in zip(plan.phases, rounds, strict=True))
+        held, done = [x], count(1)
+        del x
+        with progress_of(progress, total, "norms") as tell:
+            for phase, segments in zip(plan.phases, rounds, strict=True):
+                fast = norm == "fast" and len(phase.tiles) > 1
+                given = self._estimate(held[0], phase, colour_fix=colour_fix) if fast else {}
+                run = PhaseRun(self.tasks, self.axes, self.channel_axis, phase, given)
+                held.append(run(held, segments, offload, lambda: tell(next(done))))
+        return held[0]
+
+    def _sizes(self, tile: TileSizes | None) -> tuple[int | None, ...]:
+        sizes = (tile,) * len(self.axes) if tile is None or isinstance(tile, int) else tuple(tile)
+        if len(sizes) != len(self.axes):
+            msg = f"tile: got {len(sizes)} sizes {sizes}, expected one for each of {', '.join(self.names)}"
+            raise PlanError(msg)
+        for size, name in zip(sizes, self.names, strict=True):
+            if size is not None and (type(size) is not int or size < 1):
+                msg = f"{name}: tile size must be a positive number of cells or None, got {size!r}"
+                raise PlanError(msg)
+        return sizes
+
+    def _segments(self, phase: Phase, norm: NormMode, *, colour_fix: bool) -> list[tuple[int, int]]:
+        """Part the tasks of a phase at the norms where tiles must wait for one another."""
+        if len(phase.tiles) == 1 or norm == "tile":
+            return [(phase.first, phase.last)]
+        norms = [k for k in range(phase.first, phase.last) if isinstance(self.tasks[k], Norm)]
+        if norm == "fast":
+            norms = [k for k in norms if k >= phase.estimated_until(colour_fix=colour_fix)]
+        borders = [phase.first, *norms, phase.last]
+        return list(pairwise(borders))
+
+    def _estimate(self, x: Array, phase: Phase, *, colour_fix: bool) -> dict[int, GroupStats]:
+        """Run the tasks up to the last estimated norm on a small likeness of the input."""
+        until = phase.estimated_until(colour_fix=colour_fix)
+        norms = [k for k in range(phase.first, until) if isinstance(self.tasks[k], Norm)]
+        if not norms:
+            return {}
+        small = shrink(x, self.axes, self.channel_axis, [axis.longest for axis in phase.axes])
+        cells = [int(small.shape[a]) for a in self.axes]
+        depth = depths(self.tasks)
+        end = next(k for k in range(until, len(depth)) if depth[k] == 0)
+        whole = whole_phase(self.tasks, phase.first, end, cells, self.names)
+        run = PhaseRun(self.tasks, self.axes, self.channel_axis, whole)
+        run([small], [(whole.first, whole.last)], None, lambda: None)
+        return run.own
+
+    def _check(self, x: Array) -> None:
+        """Refuse what no tile could make right, before any work is done."""
+        channels = channels_through(self.tasks, int(x.shape[self.channel_axis]))
+        for task, width in zip(self.tasks, channels[:-1], strict=True):
+            if isinstance(task, Norm):
+                check_groups(width, task.groups, f"task {task.name!r}: ")
+        xp = backend_of(x).namespace(x)
+        bad = np.asarray(to_host(~xp.isfinite(x)))
+        if bad.any():
+            cell = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+            where = ", ".join(f"{name} {cell[axis]}" for axis, name in zip(self.axes, self.names, strict=True))
+            msg = f"input: NaN or infinity at {where} (index {cell}); no part of it can be normalised"
+            raise InputError(msg)
+
+    def _out_shape(self, shape: tuple[int, ...], lengths: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        out = list(shape)
+        out[self.channel_axis] = channels_through(self.tasks, shape[self.channel_axis])[-1]
+        for axis, along in zip(self.axes, lengths, strict=True):
+            out[axis] = along[-1]
+        return tuple(out)
+
+
+def _check_choice(name: str, got: object, allowed: Sequence[object]) -> None:
+    if got not in allowed:
+        msg = f"{name}: got {got!r}, allowed are {', '.join(map(repr, allowed))}"
+        raise PlanError(msg)
+
+
+def _check_lengths(lengths: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    for along, name in zip(lengths, names, strict=True):
+        if min(along) < 1:
+            msg = f"{name}: {along[0]} cells are too few for the network; nothing is left after downsampling"
+            raise PlanError(msg)

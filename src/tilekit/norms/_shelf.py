@@ -1,0 +1,98 @@
+"""Where the tiles wait between two norms: on the device, in the memory of the host, or on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from tilekit.backends import Array
+from tilekit.norms._arrays import cast_like, device_of, from_numpy, to_device, to_host, to_numpy
+from tilekit.norms._plan import Offload, TileIndex
+from tilekit.norms._reach import Interval
+
+
+@dataclass(slots=True)
+class TileState:
+    """
+    What a tile holds between two tasks.
+
+    Attributes
+    ----------
+    value : array
+        The cells that the next task takes.
+    residuals : list of (array, cells)
+        What open residual connections remember, with the cells that it covers, the last one on top.
+    """
+
+    value: Array
+    residuals: list[tuple[Array, tuple[Interval, ...]]]
+
+    def copy(self) -> TileState:
+        """Copy the references, not the arrays."""
+        return TileState(self.value, list(self.residuals))
+
+
+class Shelf:
+    """
+    Keep the arrays of each tile until its turn comes again.
+
+    Parameters
+    ----------
+    offload : {"host", "disk"} or None
+        Where. The arrays come back as they were: same library, device, dtype and values.
+    like : array
+        Says where the device is, and what dtype the arrays have.
+    """
+
+    def __init__(self, offload: Offload | None, like: Array) -> None:
+        self._offload = offload
+        self._device = device_of(like)
+        self._like = like[(slice(0, 1),) * like.ndim]
+        self._kept: dict[TileIndex, tuple[list[int], dict[int, Array], list[tuple[Interval, ...]]]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="tilekit-") if offload == "disk" else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kept.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def put(self, tile: TileIndex, state: TileState, *, stay: bool = False) -> None:
+        """Take the arrays of a tile; with `stay` they are wanted next, and are not moved."""
+        arrays = [state.value, *(array for array, _ in state.residuals)]
+        # Where a block begins, the residual is the same array as the value: it is kept once.
+        names = [id(x) for x in arrays]
+        distinct = dict(zip(names, arrays, strict=True))
+        if not stay:
+            distinct = {name: self._away(x, tile, i) for i, (name, x) in enumerate(distinct.items())}
+        self._kept[tile] = names, distinct, [cells for _, cells in state.residuals]
+
+    def take(self, tile: TileIndex) -> TileState:
+        """Give the arrays of a tile back."""
+        names, distinct, cells = self._kept.pop(tile)
+        back = {name: self._back(x) for name, x in distinct.items()}
+        value, *residuals = (back[name] for name in names)
+        return TileState(value, list(zip(residuals, cells, strict=True)))
+
+    def _away(self, x: Array, tile: TileIndex, number: int) -> Array:
+        if self._offload == "host":
+            return to_host(x)
+        if self._folder is None:
+            return x
+        path = Path(self._folder.name) / f"{'-'.join(map(str, tile))}_{number}.npy"
+        np.save(path, to_numpy(x))  # float32 holds the half precisions exactly
+        return path
+
+    def _back(self, x: Array) -> Array:
+        if isinstance(x, Path):
+            return cast_like(from_numpy(np.load(x), self._like), self._like)
+        return to_device(x, self._device) if self._offload == "host" else x
