@@ -58,7 +58,7 @@ def ltx2_sigmas(
     Examples
     --------
     >>> [round(sigma, 3) for sigma in ltx2_sigmas(4)]
-    [1.0, 0.922, 0.783, 0.1, 0.0]
+    [1.0, 0.867, 0.632, 0.1, 0.0]
     """
     _check_steps(steps)
     if tokens < 1:
@@ -181,7 +181,10 @@ def _beta_quantile(q: float, a: float, b: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if _beta_cdf(middle, a, b) < q:
+        excess = _beta_cdf(middle, a, b) - q
+        if abs(excess) < 1e-14:  # the median falls on half a timestep: which way it rounds must not be left to chance
+            return middle
+        if excess < 0:
             low = middle
         else:
             high = middle

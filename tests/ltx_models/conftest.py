@@ -1,0 +1,83 @@
+"""Fixtures of the model tests: the backends, and the reference cases of the official code."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ltx_models.nn import Backend
+from ltx_models.nn import backend as get_backend
+
+ORACLE = Path(os.environ.get("LTX_ORACLE", Path(__file__).parents[3] / "shared" / "oracle"))
+NEEDS = {"torch": "torch", "mlx": "mlx.core"}
+
+
+class Case:
+    """One reference case: arrays of the host, call arguments and the file, which is a checkpoint too."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        self.path = path
+        self.name = path.stem
+        with safe_open(path, "numpy") as file:
+            self.args: dict[str, Any] = json.loads(file.metadata()["oracle"])["args"]
+            keys = [key for key in file.keys() if key.split(".")[0] in {"input", "output", "debug"}]  # noqa: SIM118
+            self.arrays = {key: file.get_tensor(key) for key in keys}
+
+    def get(self, key: str) -> Any:
+        return self.arrays.get(key)
+
+
+@pytest.fixture(params=sorted(NEEDS))
+def nn(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn."""
+    pytest.importorskip(NEEDS[request.param])
+    return get_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[[str], list[Case]]:
+    """Give the reference cases whose names fit a pattern."""
+    if not ORACLE.is_dir():
+        pytest.skip(f"no reference cases in {ORACLE}; set LTX_ORACLE")
+
+    def find(pattern: str) -> list[Case]:
+        found = [Case(path) for path in sorted(ORACLE.glob(f"{pattern}.safetensors"))]
+        assert found, f"no case fits {pattern}"
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def oracle_table(oracle: object) -> Callable[[str], Any]:
+    """Give a table of the reference cases."""
+    return lambda name: json.loads((ORACLE / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def close() -> Callable[..., None]:
+    """Compare arrays of any framework in float64."""
+
+    def check(got: Any, want: Any, tolerance: float, what: str = "") -> None:
+        got, want = (to_numpy(x).astype(np.float64) for x in (got, want))
+        assert got.shape == want.shape, f"{what}: {got.shape} != {want.shape}"
+        error = float(np.abs(got - want).max()) if got.size else 0.0
+        assert error <= tolerance, f"{what}: {error:.2e} > {tolerance:.0e}"
+
+    return check
+
+
+def to_numpy(x: Any) -> Any:
+    if type(x).__module__.startswith("torch"):
+        return x.detach().cpu().double().numpy()
+    if type(x).__module__.startswith("mlx"):
+        import mlx.core as mx
+
+        return np.array(x.astype(mx.float32))
+    return np.asarray(x)
