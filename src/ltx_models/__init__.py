@@ -16,8 +16,15 @@ _EXPORTS = {
     "default_checkpoint": "ltx_models.defaults",
     "load_audio_decoder": "ltx_models.audio_vae",
     "load_audio_encoder": "ltx_models.audio_vae",
+    "ExactPlan": "ltx_models.exact_plan",
+    "decode_exact": "ltx_models.exact",
+    "encode_exact": "ltx_models.exact",
+    "plan_exact": "ltx_models.exact_plan",
+    "stream_decode": "ltx_models.exact",
+    "stream_encode": "ltx_models.exact",
     "load_video_decoder": "ltx_models.video_vae",
     "load_video_encoder": "ltx_models.video_vae",
+    "load_vocoder": "ltx_models.vocoder",
     "log_mel": "ltx_models.mel",
 }
 

@@ -80,12 +80,17 @@ def convolve(flow: Flow, conv: Any, x: Array, reach: int) -> Array:
 
 def hold(flow: Flow, owner: object, x: Array, cells: int) -> Array:
     """Give the oldest `cells` cells of a branch that is ahead of another, and keep the rest for the next piece."""
-    held = flow.kept.get(id(owner))
-    if held is not None and held.shape[1]:
-        x = flow.nn.join([held, x])
+    if held(flow, owner):
+        x = flow.nn.join([flow.kept["held", id(owner)], x])
     if not flow.last:
-        flow.kept[id(owner)] = flow.nn.copy(x[:, cells:])
+        flow.kept["held", id(owner)] = flow.nn.copy(x[:, cells:])
     return x if x.shape[1] == cells else x[:, :cells]
+
+
+def held(flow: Flow, owner: object) -> int:
+    """Say how many cells of a branch are kept."""
+    key = ("held", id(owner))
+    return flow.kept[key].shape[1] if key in flow.kept else 0
 
 
 class Filter:
@@ -96,24 +101,22 @@ class Filter:
 
     Parameters
     ----------
-    width : int
-        Input cells of one group of outputs.
-    outputs : int
-        Output cells of a group.
+    order : sequence of sequence of int
+        For each output of a group the taps that weigh the input cells of the group; -1 for none.
     step : int
         Input cells from one group to the next.
     """
 
     groups = 8  # in a block: more are more zeros to multiply, fewer are smaller products
 
-    def __init__(self, width: int, outputs: int, step: int) -> None:
-        self.width, self.outputs, self.step = width, outputs, step
-        self.hop = step * self.groups
-        self.size = self.hop + width - step
+    def __init__(self, order: Sequence[Sequence[int]], step: int) -> None:
+        self.order = tuple(map(tuple, order))
+        self.width, self.hop = len(self.order[0]), step * self.groups
+        self.size = self.hop + self.width - step
 
     def needs(self, groups: int) -> int:
         """Say how many input cells give at least so many groups, in whole blocks."""
-        return self.hop * -(-groups // self.groups) + self.width - self.step
+        return self.hop * -(-groups // self.groups) + self.size - self.hop
 
     def __call__(self, nn: Any, x: Array, taps: Array) -> Array:
         """
@@ -125,27 +128,30 @@ class Filter:
             The framework.
         x : array, shape (B, T, C)
             As many cells as `needs` says, or more.
-        taps : array, shape (outputs, width)
-            The filter of each output of a group.
+        taps : array, shape (n,)
+            The filter.
 
         Returns
         -------
-        array, shape (B, n * outputs, C)
-            The groups after one another.
+        array, shape (B, groups * outputs, C)
+            The groups of all whole blocks after one another.
         """
-        basis = _band(nn, self.width, self.outputs, self.step, self.groups, taps.dtype, getattr(taps, "device", None))
-        matrix = nn.xp.matmul(taps.reshape(1, -1), basis).reshape(-1, self.size)
+        basis = _band(nn, self.order, self.hop, self.groups, taps.shape[0], taps.dtype, getattr(taps, "device", None))
+        matrix = nn.xp.matmul(taps[None], basis).reshape(-1, self.size)
         y = nn.xp.matmul(matrix, nn.windows(x, self.size, self.hop))
         return y.reshape(x.shape[0], -1, x.shape[2])
 
 
 @cache
-def _band(nn: Any, width: int, outputs: int, step: int, groups: int, dtype: Any, device: Any) -> Array:
-    """Make the array that maps (1, outputs * width) taps to a flattened band matrix."""
-    row, column = np.arange(groups * outputs)[:, None], np.arange(step * (groups - 1) + width)[None]
-    tap = column - row // outputs * step
-    tap = np.where((tap >= 0) & (tap < width), row % outputs * width + tap, -1)
-    basis = tap.reshape(1, -1) == np.arange(outputs * width)[:, None]
+def _band(
+    nn: Any, order: tuple[tuple[int, ...], ...], hop: int, groups: int, taps: int, dtype: Any, device: Any
+) -> Array:
+    """Make the array that maps (1, taps) to the flattened matrix of a block."""
+    width, step = len(order[0]), hop // groups
+    matrix = np.full((groups, len(order), hop + width - step), -1)
+    for group in range(groups):
+        matrix[group, :, group * step : group * step + width] = order
+    basis = matrix.reshape(1, -1) == np.arange(taps)[:, None]
     like = nn.xp.zeros((), dtype=dtype) if device is None else nn.xp.zeros((), dtype=dtype, device=device)
     return nn.asarray(basis.astype(np.float32), like)
 
