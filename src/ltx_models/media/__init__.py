@@ -5,7 +5,7 @@ Whatever is written goes to a temporary name in the target's folder and is renam
 a file that bears its name is whole.
 """
 
-from ltx_models.media._files import MediaError, replacing
+from ltx_models.media._files import MediaError, as_float32, refuse_unwritable, replacing
 from ltx_models.media.audio import OriginalAudio, read_audio, write_audio
 from ltx_models.media.latents import SavedLatents, read_latents, write_latents
 from ltx_models.media.pictures import contact_sheet, write_picture
@@ -19,12 +19,14 @@ __all__ = [
     "SavedLatents",
     "VideoInfo",
     "VideoWriter",
+    "as_float32",
     "contact_sheet",
     "iter_frames",
     "probe_video",
     "read_audio",
     "read_latents",
     "read_video",
+    "refuse_unwritable",
     "replacing",
     "sample_clip",
     "write_audio",

@@ -70,7 +70,41 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    target = Path(path)
+    part = _new_part(Path(path))
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def refuse_unwritable(path: str | os.PathLike[str]) -> None:
+    """
+    Try a place that will be written later, so that hours of work do not end there.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to be written; what stands there stays as it is.
+
+    Raises
+    ------
+    MediaError
+        If the folder does not exist or cannot be written, or if ``path`` is a folder.
+
+    Examples
+    --------
+    >>> refuse_unwritable("/nowhere/a.mp4")
+    Traceback (most recent call last):
+    ...
+    ltx_models.media._files.MediaError: cannot write /nowhere/a.mp4: No such file or directory; choose ...
+    """
+    _new_part(Path(path)).unlink()
+
+
+def _new_part(target: Path) -> Path:
+    """Make an empty file beside the target, or say why it cannot be made."""
     if target.is_dir():
         msg = f"{target} is a folder; give the name of a file"
         raise MediaError(msg)
@@ -80,16 +114,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as e:
         msg = f"cannot write {target}: {e.strerror}; choose a folder that exists and can be written"
         raise MediaError(msg) from e
-    try:
-        yield part
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    return part
 
 
 def as_float32(array: Any) -> npt.NDArray[np.float32]:
-    """Copy an array of any library and dtype to float32 in numpy."""
+    """
+    Bring an array of any library, dtype and device to numpy.
+
+    Parameters
+    ----------
+    array : array
+        Of numpy, PyTorch, MLX or anything that numpy can read.
+
+    Returns
+    -------
+    ndarray
+        float32, of the same shape; not copied where it is that already.
+
+    Examples
+    --------
+    >>> as_float32(np.ones(2, np.float16)).dtype
+    dtype('float32')
+    """
     if hasattr(array, "detach"):
         array = array.detach().cpu().float()  # torch: out of the graph and off the device
     elif "bfloat16" in str(array.dtype):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ltx_models.media._files import MediaError, as_float32, replacing
 
@@ -76,7 +76,8 @@ def write_latents(path: str | os.PathLike[str], latents: Any, *, fps: Fraction |
     statistics = {"mean": float(values.mean()), "std": float(values.std()), "absmax": float(np.abs(values).max())}
     described = {"fps": str(Fraction(fps)), "source": source, "shape": list(values.shape), **statistics}
     with replacing(path) as part:
-        save_file({_NAME: np.ascontiguousarray(values)}, part, {"format": _FORMAT, "latents": json.dumps(described)})
+        metadata = {"format": _FORMAT, "latents": json.dumps(described)}
+        part.write_bytes(save({_NAME: np.ascontiguousarray(values)}, metadata))
 
 
 def read_latents(path: str | os.PathLike[str]) -> SavedLatents:

@@ -155,7 +155,8 @@ class VideoWriter:
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, "yuv420p"
         context = self._stream.codec_context
         context.time_base = 1 / self.fps
-        context.options = {"crf": str(self._crf), "preset": "veryfast"}
+        # Without its macroblock tree x264 makes the same file of the same frames; with it, not always.
+        context.options = {"crf": str(self._crf), "preset": "veryfast", "x264-params": "mbtree=0"}
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
         if self._sound is not None:

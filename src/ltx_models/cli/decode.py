@@ -1,0 +1,92 @@
+"""``ltx-models decode``: latents become a video."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ltx_models
+from ltx_models.cli import options, report
+from ltx_models.cli.clips import SPACE, TIME
+from ltx_models.cli.meter import Meter, bar
+from ltx_models.cli.network import array_for, load_decoder
+from ltx_models.media import OriginalAudio, VideoWriter, read_latents
+from tilekit import stream_tiled
+
+Sink = Callable[[Any, int], object]
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("decode", help="turn latents into a video", description="Turn latents into a video.")
+    parser.add_argument("latents", type=Path, metavar="LATENTS", help="safetensors file of 'encode' or 'reconstruct'")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("video.mp4"), metavar="FILE", help="default: video.mp4"
+    )
+    parser.add_argument(
+        "--audio", metavar="FILE", help="take the sound of this file, or 'none'; default: of the clip they come from"
+    )
+    options.add_model(parser)
+    options.add_tiling(parser, default=None)
+    options.add_exact(parser)
+    options.add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Decode latents into an mp4, frame by frame."""
+    saved = read_latents(args.latents)
+    h, w = saved.latents.shape[3:]
+    writer = VideoWriter(
+        args.output, fps=saved.fps, height=h * SPACE, width=w * SPACE, audio=_audio(args.audio, saved.source)
+    )
+    with writer:
+        decoder = load_decoder(args)
+        latents = array_for(decoder, saved.latents, args)
+        meter = decode(args, decoder, latents, lambda block, start: writer.write(block))
+    if args.json:
+        facts = {"output": str(args.output), "frames": writer.frames, "fps": str(saved.fps)}
+        print(json.dumps(facts | {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "how": how(args)}))
+        return
+    print(
+        f"{args.output}: {writer.frames} frames of {w * SPACE}x{h * SPACE} at {saved.fps} fps, {how(args)}, "
+        f"{meter.seconds:.1f} s, {report.size_of(meter.peak_bytes)}"
+    )
+
+
+def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> Meter:
+    """Decode and hand every finished block of frames on, once and in order; give what it took."""
+    frames, height, width = 1 + (latents.shape[2] - 1) * TIME, latents.shape[3] * SPACE, latents.shape[4] * SPACE
+    with Meter() as meter, bar("decode", shown=not args.json) as progress:
+        if exact(args):
+            ltx_models.decode_exact(decoder, latents, on_frames_ready=sink, progress=progress)
+            return meter
+        tiling = options.tiling(args.tiling or "default", (frames, height, width))
+        blocks = stream_tiled(decoder, latents, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
+        for start, block in blocks:
+            sink(block, start)
+    return meter
+
+
+def exact(args: argparse.Namespace) -> bool:
+    """Say whether to decode without seams: when asked, or when nothing else was."""
+    if args.exact is not None:
+        return bool(args.exact)
+    return args.tiling is None and "decode_exact" in ltx_models.__all__
+
+
+def how(args: argparse.Namespace) -> str:
+    """Say in words how the decode was cut."""
+    if exact(args):
+        return "exact, as a stream"
+    return "in one piece" if args.tiling == "none" else f"blended tiles, {args.tiling or 'default'}"
+
+
+def _audio(chosen: str | None, source: str) -> OriginalAudio | None:
+    """Find the sound: what was asked for, or the latents' own where it is still there."""
+    if chosen == "none":
+        return None
+    if chosen is not None:
+        return OriginalAudio(chosen)
+    return OriginalAudio(source, trim=True) if source and Path(source).exists() else None

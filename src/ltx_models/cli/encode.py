@@ -1,0 +1,61 @@
+"""``ltx-models encode``: a clip becomes latents."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ltx_models.cli import options, report
+from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
+from ltx_models.cli.meter import Meter, bar
+from ltx_models.cli.network import array_for, load_encoder
+from ltx_models.media import refuse_unwritable, write_latents
+from tilekit import encode_tiled
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("encode", help="turn a clip into latents", description="Turn a clip into latents.")
+    add_clip(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("latents.safetensors"),
+        metavar="FILE",
+        help="default: latents.safetensors",
+    )
+    options.add_model(parser)
+    options.add_tiling(parser)
+    options.add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Encode a clip and save its latents."""
+    refuse_unwritable(args.output)
+    clip = read_fitted(args)
+    latents, meter = encode(args, clip)
+    write_latents(args.output, latents, fps=clip.fps, source=str(clip.path.resolve()))
+    facts = {"output": str(args.output), "shape": list(latents.shape), "fps": str(clip.fps)}
+    if args.json:
+        measured = {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "notes": clip.notes}
+        print(json.dumps(facts | measured))
+        return
+    for note in clip.notes:
+        print(note)
+    print(
+        f"{args.output}: latents {tuple(latents.shape)} of {clip.video.shape[2]} frames at {clip.fps} fps, "
+        f"{meter.seconds:.1f} s, {report.size_of(meter.peak_bytes)}"
+    )
+
+
+def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
+    """Encode a clip in tiles; give the latents, of the backend's library, and what it took."""
+    encoder = load_encoder(args)
+    video = array_for(encoder, clip.video, args)
+    tiling = options.tiling(args.tiling or "default", clip.video.shape[2:])
+    with Meter() as meter, bar("encode", shown=not args.json) as progress:
+        latents = encode_tiled(encoder, video, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
+        encoder.nn.settle(latents)
+    return latents, meter

@@ -1,0 +1,67 @@
+"""What a piece of work took, and how far it is."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+
+class Meter:
+    """Seconds and peak memory of a ``with`` block."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Start the clock; where the system allows, forget earlier peaks."""
+        with suppress(OSError):  # where there is no such file, the peak is that of the process so far
+            Path("/proc/self/clear_refs").write_text("5")
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop the clock."""
+        self.seconds = time.perf_counter() - self._start
+        self.peak_bytes = _peak_resident()
+
+
+@contextmanager
+def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], object]]:
+    """
+    Show progress on standard error, where that is a terminal.
+
+    Parameters
+    ----------
+    what : str
+        Its label.
+    shown : bool
+        Whether to show anything.
+
+    Yields
+    ------
+    callable
+        Takes (done, total).
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=what, disable=None if shown else True, leave=False, ncols=78) as line:
+
+        def advance(done: int, total: int) -> None:
+            line.total = total
+            line.update(done - line.n)
+
+        yield advance
+
+
+def _peak_resident() -> int:
+    """Peak resident bytes of this process."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(row.split()[1]) * 1024 for row in status.splitlines() if row.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

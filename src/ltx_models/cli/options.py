@@ -1,0 +1,143 @@
+"""Arguments that several verbs share, and what their text means."""
+
+import argparse
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tilekit import Tiling, TilingConfig
+
+PRESETS = ("default", "aggressive", "conservative", "auto", "none")
+TILING_HELP = (
+    "default (512/64 pixels, 64/24 frames), aggressive, conservative, auto, none, or SIZE/OVERLAP for height and "
+    "width, SIZE/OVERLAP,SIZE/OVERLAP for space and frames, three for height, width and frames; '-' leaves one whole"
+)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Declare what every verb has."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of a table")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declare which network, and how it runs."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="PATH",
+        help="safetensors file or folder; default: the small one of this package",
+    )
+    group.add_argument("--backend", choices=("torch", "mlx"), help="default: torch where it is installed, else mlx")
+    group.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: float32"
+    )
+    group.add_argument("--device", help="device of torch, such as cuda or mps; default: cpu")
+
+
+def add_tiling(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
+    """Declare how work is cut into tiles."""
+    group = parser.add_argument_group("tiles")
+    group.add_argument("--tiling", metavar="TILING", type=_tiling_name, default=default, help=TILING_HELP)
+    group.add_argument(
+        "--tile-batch-size", type=positive, default=1, metavar="N", help="most tiles of one call; default: 1"
+    )
+
+
+def add_exact(parser: argparse.ArgumentParser) -> None:
+    """Declare the exact decode."""
+    parser.add_argument(
+        "--exact",
+        action=argparse.BooleanOptionalAction,
+        help="decode without seams, as a stream; the default unless --tiling is given",
+    )
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        msg = f"expected a whole number of at least 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT; give (height, width)."""
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if not found:
+        msg = f"expected WIDTHxHEIGHT in pixels, such as 1280x704, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(found[2]), int(found[1])
+
+
+def tiling(text: str | None, shape: tuple[int, int, int]) -> Tiling | TilingConfig | None:
+    """
+    Give the tiling that a text stands for.
+
+    Parameters
+    ----------
+    text : str or None
+        As `TILING_HELP` says.
+    shape : tuple of int
+        (frames, height, width) of the video, for ``auto``.
+
+    Returns
+    -------
+    Tiling, TilingConfig or None
+        None leaves everything whole.
+
+    Examples
+    --------
+    >>> tiling("512/64,64/24", (121, 704, 1280))
+    Tiling(height=(512, 64), width=(512, 64), frames=(64, 24))
+    """
+    if text is None or text == "none":
+        return None
+    if text == "auto":
+        frames, height, width = shape
+        return TilingConfig.auto(height, width, frames)
+    if text in PRESETS:
+        preset: TilingConfig = getattr(TilingConfig, text)()
+        return preset
+    axes: dict[str, Any] = dict(_axes(text))
+    return Tiling(**axes)
+
+
+def backend_name(chosen: str | None) -> str:
+    """Give the backend asked for, or one that is installed."""
+    if chosen is not None:
+        return chosen
+    for name in ("torch", "mlx"):
+        if find_spec(name) is not None:
+            return name
+    msg = "no backend is installed; pip install 'tilekit-vae[torch]' or 'tilekit-vae[mlx]'"
+    raise ImportError(msg)
+
+
+def _tiling_name(text: str) -> str:
+    """Check the text of a tiling, so that a mistake is an error of the arguments."""
+    if text not in PRESETS:
+        _axes(text)
+    return text
+
+
+def _axes(text: str) -> dict[str, tuple[int, int]]:
+    """Read sizes and overlaps of named axes, in pixels and frames."""
+    parts = text.split(",")
+    names = {1: ("space",), 2: ("space", "frames"), 3: ("height", "width", "frames")}.get(len(parts), ())
+    found = [re.fullmatch(r"(\d+)/(\d+)|-", part.strip()) for part in parts]
+    if not names or not all(found):
+        msg = f"expected {', '.join(PRESETS)} or SIZE/OVERLAP,..., such as 512/64,64/24, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    axes: dict[str, tuple[int, int]] = {}
+    for name, match in zip(names, found, strict=True):
+        if match is not None and match[1] is not None:
+            value = int(match[1]), int(match[2])
+            axes |= dict.fromkeys(("height", "width") if name == "space" else (name,), value)
+    return axes

@@ -1,0 +1,75 @@
+"""``ltx-models plan``: what a tiling costs, before anything runs."""
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ltx_models.cli import options, report
+from ltx_models.cli.clips import SPACE, TIME
+from ltx_models.media import MediaError, replacing
+from tilekit import LTX2_VIDEO, Plan
+from tilekit import plan as make_plan
+
+COLUMNS = 80
+LATENT_CHANNELS, PIXEL_CHANNELS = 128, 3
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("plan", help="say what a tiling costs", description="Say what a tiling costs.")
+    parser.add_argument("--size", type=options.size, default=(704, 1280), metavar="WxH", help="default: 1280x704")
+    parser.add_argument("--frames", type=options.positive, default=121, metavar="N", help="1 + 8k; default: 121")
+    parser.add_argument("--encode", action="store_true", help="of the encoder, not the decoder")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the plan")
+    options.add_tiling(parser)
+    options.add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the plan, and draw it where asked."""
+    (height, width), frames = args.size, args.frames
+    if height % SPACE or width % SPACE or frames % TIME != 1 or not height or not width:
+        size = f"{_near(width, SPACE)}x{_near(height, SPACE)}"
+        msg = (
+            f"{width}x{height} with {frames} frames is off the grid ({SPACE} pixels, 1 + {TIME}k frames); "
+            f"nearest {size} with {1 + _near(frames - 1, TIME, 0)}"
+        )
+        raise MediaError(msg)
+    made = plan_for((frames, height, width), args.tiling, encode=args.encode)
+    calls, peak = (
+        made.calls(args.tile_batch_size),
+        made.peak_bytes(tile_batch_size=args.tile_batch_size, streaming=True),
+    )
+    if args.json:
+        facts = {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
+        print(json.dumps(facts | {"peak_bytes": peak, "plan": json.loads(made.to_json())}))
+    else:
+        for line in str(made).splitlines():
+            print(line if len(line) <= COLUMNS else textwrap.fill(line, COLUMNS, subsequent_indent="    "))
+        print(f"{calls} calls with --tile-batch-size {args.tile_batch_size}")
+        print(f"the engine holds at most {report.size_of(peak)} when frames are handed on as they are finished")
+    if args.png is not None:
+        draw(made, args.png)
+
+
+def plan_for(pixels: tuple[int, int, int], tiling: str | None, *, encode: bool = False) -> Plan:
+    """Plan the decode to (frames, height, width), or the encode from there."""
+    cut = options.tiling(tiling, pixels)
+    if encode:
+        return make_plan((1, PIXEL_CHANNELS, *pixels), cut, geometry=LTX2_VIDEO, direction="encode")
+    frames, height, width = pixels
+    shape = (1, LATENT_CHANNELS, 1 + (frames - 1) // TIME, height // SPACE, width // SPACE)
+    return make_plan(shape, cut, geometry=LTX2_VIDEO)
+
+
+def draw(made: Plan, path: Path) -> None:
+    """Draw a plan as PNG."""
+    with replacing(path) as part:
+        made.plot().savefig(part, format="png", dpi=120)
+
+
+def _near(value: int, factor: int, least: int = 1) -> int:
+    return max(least, round(value / factor)) * factor

@@ -1,0 +1,185 @@
+"""``ltx-models reconstruct``: a clip becomes latents and a video again, and the difference is measured."""
+
+import argparse
+import json
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltx_models.cli import decode, encode, options, plan, report
+from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
+from ltx_models.cli.frames import Difference, FrameFile
+from ltx_models.cli.meter import Meter
+from ltx_models.cli.network import array_for, load_decoder
+from ltx_models.media import OriginalAudio, VideoWriter, as_float32, contact_sheet, refuse_unwritable, write_latents
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "reconstruct",
+        help="encode a clip, decode it and compare",
+        description="Encode a clip, save its latents, decode them into an mp4 with the clip's sound, and compare with "
+        "the decode in one piece.",
+    )
+    add_clip(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("reconstruct.mp4"), metavar="FILE", help="default: reconstruct.mp4"
+    )
+    parser.add_argument("--latents", type=Path, metavar="FILE", help="default: the output's name with .safetensors")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw the plan and a contact sheet there")
+    parser.add_argument(
+        "--compare",
+        choices=("whole", "stream", "none"),
+        default="whole",
+        help="what to compare with: the decode in one piece, the same as an exact stream in little memory, or nothing",
+    )
+    options.add_model(parser)
+    options.add_tiling(parser, default=None)
+    options.add_exact(parser)
+    options.add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+@dataclass
+class _Outcome:
+    """What there is to tell."""
+
+    clip: FittedClip
+    encoding: Meter
+    decoding: Meter
+    fidelity: Difference
+    decoded: FrameFile
+    whole: FrameFile | None = None
+    comparing: Meter | None = None
+    difference: Difference | None = None
+
+
+def run(args: argparse.Namespace) -> None:
+    """Reconstruct a clip and tell about it."""
+    refuse_unwritable(args.output)
+    latents_path = args.latents or args.output.with_suffix(".safetensors")
+    refuse_unwritable(latents_path)
+    if args.pictures is not None:
+        if args.compare == "none":
+            msg = "--pictures shows the difference from the whole decode; leave --compare none out"
+            raise ValueError(msg)
+        args.pictures.mkdir(parents=True, exist_ok=True)
+    clip = read_fitted(args)
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = _reconstruct(args, clip, latents_path, Path(scratch))
+        if args.pictures is not None:
+            _draw(args, outcome)
+    print(json.dumps(_facts(args, outcome)) if args.json else _table(args, outcome, latents_path))
+
+
+def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path, scratch: Path) -> _Outcome:
+    """Encode, save, decode into the mp4; decode whole; compare the results frame by frame."""
+    latents, encoding = encode.encode(args, clip)
+    write_latents(latents_path, latents, fps=clip.fps, source=str(clip.path.resolve()))
+    decoder = load_decoder(args)
+    latents = array_for(decoder, as_float32(latents), args)
+    height, width = clip.video.shape[3:]
+    decoded, fidelity = FrameFile(scratch / "decoded", height, width), Difference()
+    audio = OriginalAudio(clip.path, trim=clip.cut)
+    with VideoWriter(args.output, fps=clip.fps, height=height, width=width, audio=audio) as writer:
+
+        def sink(block: Any, start: int) -> None:
+            values = as_float32(block)
+            writer.write(values)
+            decoded.append(values)
+            for k in range(values.shape[2]):
+                fidelity.add(np.clip(values[0, :, k], -1, 1), clip.video[0, :, start + k])
+
+        decoding = decode.decode(args, decoder, latents, sink)
+    outcome = _Outcome(clip, encoding, decoding, fidelity, decoded)
+    if args.compare != "none":
+        outcome.whole = FrameFile(scratch / "whole", height, width)
+        with Meter() as outcome.comparing:
+            pieces = decoder.stream(latents) if args.compare == "stream" else [(0, decoder(latents))]
+            for _, piece in pieces:
+                outcome.whole.append(as_float32(piece))
+        outcome.difference = Difference()
+        for k in range(decoded.frames):
+            outcome.difference.add(decoded.frame(k), outcome.whole.frame(k))
+    return outcome
+
+
+def _draw(args: argparse.Namespace, outcome: _Outcome) -> None:
+    """Draw the plan, and original, untiled, tiled and their difference, amplified."""
+    video = outcome.clip.video
+    if not decode.exact(args):
+        plan.draw(plan.plan_for(video.shape[2:], args.tiling or "default"), args.pictures / "plan.png")
+    if outcome.whole is None:
+        return
+    numbers = sorted({round(k) for k in np.linspace(0, video.shape[2] - 1, 4)})
+    decoded, whole = outcome.decoded.clip(numbers), outcome.whole.clip(numbers)
+    difference = np.abs(decoded - whole)
+    # A power of ten that shows the largest differences and clips few of them.
+    factor = 10 ** round(-math.log10(max(float(np.quantile(difference, 0.999)), 1e-9)))
+    rows = {
+        "original": video[:, :, numbers],
+        "decoded in one piece": whole,
+        f"decoded: {decode.how(args)}": decoded,
+        f"their difference, {factor:,} times": np.minimum(difference * factor, 1) * 2 - 1,
+    }
+    contact_sheet(args.pictures / "sheet.png", rows)
+
+
+def _facts(args: argparse.Namespace, outcome: _Outcome) -> dict[str, Any]:
+    """Give everything as numbers."""
+    clip, difference = outcome.clip, outcome.difference
+    _, _, frames, height, width = clip.video.shape
+    facts: dict[str, Any] = {
+        "clip": str(clip.path),
+        "width": width,
+        "height": height,
+        "frames": frames,
+        "fps": str(clip.fps),
+        "notes": clip.notes,
+        "how": decode.how(args),
+        "output": str(args.output),
+        "psnr": outcome.fidelity.psnr,
+    }
+    for name, meter in (("encode", outcome.encoding), ("decode", outcome.decoding)):
+        facts[name] = {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes}
+        if name == "encode" or not decode.exact(args):
+            made = plan.plan_for((frames, height, width), args.tiling or "default", encode=name == "encode")
+            calls = made.calls(args.tile_batch_size, streaming=name == "decode")
+            facts[name] |= {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
+        else:
+            facts[name] |= {"tiles": 1, "redundant_work": 1.0}
+    if outcome.comparing is not None and difference is not None:
+        facts["untiled"] = {"seconds": outcome.comparing.seconds, "peak_bytes": outcome.comparing.peak_bytes}
+        facts["untiled"] |= {"tiles": 1, "calls": 1, "redundant_work": 1.0}
+        facts["difference"] = {"largest": difference.largest, "mean": difference.mean}
+    return facts
+
+
+def _table(args: argparse.Namespace, outcome: _Outcome, latents_path: Path) -> str:
+    """Lay the facts out for people."""
+    facts = _facts(args, outcome)
+    steps = [name for name in ("encode", "decode", "untiled") if name in facts]
+    rows = [
+        ("", *steps),
+        ("tiles", *(str(facts[s].get("tiles", "")) for s in steps)),
+        ("calls", *(str(facts[s].get("calls", "stream")) for s in steps)),
+        ("redundant work", *(f"{facts[s]['redundant_work']:.2f}x" for s in steps)),
+        ("seconds", *(f"{facts[s]['seconds']:.1f}" for s in steps)),
+        ("peak memory", *(report.size_of(facts[s]["peak_bytes"]) for s in steps)),
+    ]
+    head = {
+        "clip": facts["clip"],
+        "size": f"{facts['width']}x{facts['height']}, {facts['frames']} frames at {facts['fps']} fps",
+        "decode": facts["how"],
+    }
+    tail = {"to the original": f"PSNR {facts['psnr']:.1f} dB"}
+    if "difference" in facts:
+        found = facts["difference"]
+        tail["to the untiled"] = f"largest {found['largest']:.2g}, mean {found['mean']:.2g}, of values from -1 to 1"
+    tail["written"] = f"{args.output}, {latents_path}"
+    return "\n".join([*outcome.clip.notes, report.pairs(head), "", report.table(rows), "", report.pairs(tail)])

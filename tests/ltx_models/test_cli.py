@@ -1,0 +1,310 @@
+"""The command line, as its users call it: what it makes, what it says, and what it refuses in one line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="needs the extra 'video'")
+pytest.importorskip("PIL", reason="needs the extra 'video'")
+
+import ltx_models
+from ltx_models import media
+from ltx_models.cli import main, options, report
+from tilekit import Tiling, TilingConfig
+
+BACKENDS = ("torch", "mlx")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[name])
+    return name
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of 72x104 with a little more than half a second of sound: nothing of it fits the grid."""
+    path = tmp_path_factory.mktemp("cli") / "clip.mp4"
+    f, y, x = np.meshgrid(np.arange(12), np.arange(72), np.arange(104), indexing="ij")
+    video = np.stack([np.sin(x / 17 + f / 5 + c) * np.cos(y / 13 - f / 7 + c) for c in range(3)])[None]
+    sound = 0.3 * np.sin(np.arange(26000) / 20, dtype=np.float32)[None, None]
+    media.write_video(path, video.astype(np.float32), fps=24, audio=(sound, 48000))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Run the command; give its exit code and what it said."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+# ---- what it makes -----------------------------------------------------------------------------------------
+
+
+def test_reconstruct_leaves_video_latents_and_pictures_and_says_what_it_did(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: str
+) -> None:
+    code, out, err = run(
+        capsys, "reconstruct", clip, "--frames", 9, "--tiling", "64/32,16/8", "--tile-batch-size", 2,
+        "--backend", backend, "-o", tmp_path / "a.mp4", "--pictures", tmp_path / "pictures",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert names(tmp_path) == ["a.mp4", "a.safetensors", "pictures"]
+    assert names(tmp_path / "pictures") == ["plan.png", "sheet.png"]
+    read = media.read_video(tmp_path / "a.mp4")
+    assert read.video.shape == (1, 3, 9, 64, 96)
+    assert read.fps == 24
+    # The sound is the original's, up to the packet in which the frames end.
+    sound, original = media.read_audio(tmp_path / "a.mp4")[0], media.read_audio(clip)[0]
+    assert abs(sound.shape[2] - 9 * 2000) <= 1024
+    np.testing.assert_array_equal(sound, original[:, :, : sound.shape[2]])
+    assert media.read_latents(tmp_path / "a.safetensors").latents.shape == (1, 128, 2, 2, 3)
+    assert "104x72 is off the grid of 32 pixels: cropped to 96x64" in out
+    assert "the first 9 of 12 frames" in out
+    assert re.search(r"tiles +2 +2 +1\n", out)
+    assert re.search(r"calls +1 +1 +1\n", out)
+    assert re.search(r"redundant work +1\.33x +1\.33x +1\.00x\n", out)
+    assert re.search(r"to the untiled +largest \S+, mean \S+,", out)
+    assert max(map(len, (line for line in out.splitlines() if str(tmp_path.parent) not in line))) <= 80
+
+
+def test_the_difference_told_is_that_of_the_arrays(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: str
+) -> None:
+    """One tile is the untiled decode; two tiles differ by what the library's own calls differ by."""
+    told = {}
+    for tiling in ("none", "64/32"):
+        code, out, _ = run(
+            capsys, "reconstruct", clip, "--frames", 9, "--tiling", tiling, "--backend", backend, "--json",
+            "-o", tmp_path / "a.mp4",
+        )  # fmt: skip
+        assert code == 0
+        told[tiling] = json.loads(out)
+    assert told["none"]["difference"]["largest"] <= 1e-5
+    from tilekit import decode_tiled
+
+    decoder: Any = ltx_models.load_video_decoder(ltx_models.default_checkpoint(), backend=backend, dtype="float32")
+    latents = decoder.nn.asarray(media.read_latents(tmp_path / "a.safetensors").latents)
+    tiled = decode_tiled(decoder, latents, Tiling(height=(64, 32), width=(64, 32)))
+    difference = np.abs(media.as_float32(tiled) - media.as_float32(decoder(latents)))
+    assert told["64/32"]["difference"]["largest"] == pytest.approx(float(difference.max()), abs=1e-5)
+    assert told["64/32"]["difference"]["mean"] == pytest.approx(float(difference.mean()), abs=1e-6)
+    assert float(difference.max()) > 1e-3
+    # The told fidelity is that of the file's frames before their compression.
+    assert told["none"]["psnr"] > 8
+
+
+def test_encode_then_decode_gives_the_video_of_reconstruct(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path
+) -> None:
+    pytest.importorskip("torch")
+    tiling = ("--tiling", "64/32", "--backend", "torch")
+    assert run(capsys, "reconstruct", clip, "--frames", 9, *tiling, "-o", tmp_path / "a.mp4")[0] == 0
+    code, out, _ = run(capsys, "encode", clip, "--frames", "all", *tiling, "-o", tmp_path / "b.safetensors", "--json")
+    assert code == 0
+    assert json.loads(out)["shape"] == [1, 128, 2, 2, 3]
+    assert "12 frames are not 1 + 8k: the last 3 are left out" in json.loads(out)["notes"]
+    one, other = (media.read_latents(tmp_path / n).latents for n in ("a.safetensors", "b.safetensors"))
+    np.testing.assert_array_equal(one, other)
+    code, out, _ = run(capsys, "decode", tmp_path / "b.safetensors", *tiling, "-o", tmp_path / "b.mp4")
+    assert code == 0
+    assert "9 frames of 96x64 at 24 fps, blended tiles, 64/32" in out
+    a, b = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    np.testing.assert_array_equal(media.read_video(a).video, media.read_video(b).video)
+    np.testing.assert_array_equal(media.read_audio(a)[0], media.read_audio(b)[0])
+    assert run(capsys, "decode", tmp_path / "b.safetensors", "--audio", "none", "-o", tmp_path / "c.mp4")[0] == 0
+    assert media.probe_video(tmp_path / "c.mp4").audio is None
+
+
+def test_exact_is_without_seams_and_the_default(capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path) -> None:
+    pytest.importorskip("torch")
+    if "decode_exact" not in ltx_models.__all__:
+        pytest.skip("decode_exact is not there yet")
+    for flags in ([], ["--exact", "--tiling", "64/32"]):
+        code, out, _ = run(
+            capsys, "reconstruct", clip, "--frames", 9, "--json", "-o", tmp_path / "a.mp4", *flags, "--backend", "torch"
+        )
+        assert code == 0
+        assert json.loads(out)["how"] == "exact, as a stream"
+        assert json.loads(out)["difference"]["largest"] < 1e-4
+    out = run(capsys, "decode", tmp_path / "a.safetensors", "--no-exact", "--json", "-o", tmp_path / "b.mp4")[1]
+    assert json.loads(out)["how"] == "blended tiles, default"
+
+
+def test_plan_counts_the_published_example_and_draws_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["plan", "--size", "1920x1088", "--frames", "121", "--tiling", "512/64,64/24"]
+    code, out, _ = run(capsys, *arguments, "--json", "--png", tmp_path / "plan.png")
+    facts = json.loads(out)
+    assert (code, facts["tiles"], facts["calls"]) == (0, 45, 45)
+    # Frames of tiles of 8, 9 and 7 latents over 121, rows of 16, 16 and 6 over 34, columns of 4 x 16 and 4 over 60.
+    assert facts["redundant_work"] == pytest.approx((57 + 65 + 49) / 121 * 38 / 34 * 68 / 60)
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert "redundant work 1.79x" in out
+    assert max(map(len, out.splitlines())) <= 80
+    encode = ["plan", "--size", "3840x2144", "--frames", "9", "--tiling", "512/128", "--encode", "--json"]
+    assert json.loads(run(capsys, *encode)[1])["calls"] == 60
+    assert json.loads(run(capsys, *encode, "--tile-batch-size", "45")[1])["calls"] == 4
+
+
+def test_info_counts_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors import safe_open
+
+    path = ltx_models.default_checkpoint()
+    code, out, _ = run(capsys, "info", path, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    with safe_open(path, "numpy") as file:
+        keys = list(file.keys())
+    assert sum(c["keys"] for c in facts["components"].values()) == len(keys)
+    for name, prefix in [("video encoder", "vae.encoder."), ("video decoder", "vae.decoder.")]:
+        assert facts["components"][name]["keys"] == sum(k.startswith(prefix) for k in keys)
+    assert "vae" in facts["config"]
+    code, out, _ = run(capsys, "info")
+    assert re.search(r"video decoder +\d+ +[\d,]+ +\d", out)
+    assert "config.vae: " in out
+    assert json.loads(run(capsys, "info", path, "--config")[1]) == facts["config"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("none", None),
+        ("default", TilingConfig.default()),
+        ("aggressive", TilingConfig.aggressive()),
+        ("conservative", TilingConfig.conservative()),
+        ("auto", TilingConfig.auto(704, 1280, 121)),
+        ("512/64", Tiling(height=(512, 64), width=(512, 64))),
+        ("512/64,64/24", Tiling(height=(512, 64), width=(512, 64), frames=(64, 24))),
+        ("-,64/24", Tiling(frames=(64, 24))),
+        ("512/64,768/96,-", Tiling(height=(512, 64), width=(768, 96))),
+    ],
+)
+def test_a_tiling_is_what_its_text_says(text: str, wanted: Any) -> None:
+    assert options.tiling(text, (121, 704, 1280)) == wanted
+
+
+# ---- what it refuses ---------------------------------------------------------------------------------------
+
+REFUSED: list[tuple[list[str], str]] = [
+    ([], "the following arguments are required"),
+    (["fly"], "invalid choice: 'fly'"),
+    (["reconstruct", "CLIP", "--frames", "10"], r"expected 1 \+ 8k frames or 'all', got 10; nearest 9 or 17"),
+    (["reconstruct", "CLIP", "--frames", "0"], "at least 1, got '0'"),
+    (["reconstruct", "CLIP", "--frames", "17"], "has 12 frames, 17 are wanted"),
+    (["reconstruct", "CLIP", "--fit", "refuse"], "104x72 is off the grid of 32 pixels; nearest 96x64 or 128x96"),
+    (["reconstruct", "nowhere.mp4"], "cannot read nowhere.mp4: No such file"),
+    (["reconstruct", "CLIP", "--tiling", "512"], "expected default, .* or SIZE/OVERLAP,.*, got '512'"),
+    (["reconstruct", "CLIP", "--frames", "9", "--tiling", "64/64"], "overlap"),
+    (["reconstruct", "CLIP", "--frames", "9", "--tiling", "50/0"], "multiple of 32, got 50"),
+    (["reconstruct", "CLIP", "--tile-batch-size", "0"], "at least 1, got '0'"),
+    (["reconstruct", "CLIP", "--tile-batch-size", "-1"], "at least 1, got '-1'"),
+    (["reconstruct", "CLIP", "--backend", "jax"], "invalid choice: 'jax'"),
+    (["reconstruct", "CLIP", "--dtype", "int8"], "invalid choice: 'int8'"),
+    (["reconstruct", "CLIP", "--frames", "9", "--checkpoint", "CLIP"], "expected a .safetensors file"),
+    (["reconstruct", "CLIP", "--frames", "9", "--checkpoint", "no.safetensors"], "no such file"),
+    (["reconstruct", "CLIP", "-o", "missing/a.mp4"], "cannot write missing/a.mp4: No such file"),
+    (["reconstruct", "CLIP", "-o", "."], "is a folder"),
+    (["reconstruct", "CLIP", "--latents", "missing/a.safetensors"], "cannot write missing/a.safetensors"),
+    (["reconstruct", "CLIP", "--pictures", "p", "--compare", "none"], "leave --compare none out"),
+    (["encode", "CLIP", "-o", "missing/a.safetensors"], "cannot write"),
+    (["decode", "CLIP"], "cannot read latents"),
+    (["decode", "LATENTS", "-o", "missing/a.mp4"], "cannot write"),
+    (["decode", "LATENTS", "--audio", "nowhere.wav"], "cannot read nowhere.wav"),
+    (["plan", "--size", "1280"], "expected WIDTHxHEIGHT"),
+    (["plan", "--size", "1280x720"], r"1280x720 with 121 frames is off the grid .*; nearest 1280x704 with 121"),
+    (["plan", "--frames", "20"], "nearest 1280x704 with 17"),
+    (["plan", "--tiling", "64/32,10/3"], "multiple of 8, got 10"),
+    (["info", "CLIP"], "expected a .safetensors file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_mistakes_are_one_line_and_exit_code_2_and_leave_nothing(  # noqa: PLR0917
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clip: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    latents = clip.with_name("latents.safetensors")
+    if not latents.exists():
+        media.write_latents(latents, np.zeros((1, 128, 1, 1, 1), np.float32), fps=25)
+    given = [{"CLIP": str(clip), "LATENTS": str(latents)}.get(a, a) for a in arguments]
+    code, out, err = run(capsys, *given)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("ltx-models")
+    assert re.search(said, err)
+    assert not [n for n in names(tmp_path) if n != "p"]
+
+
+def test_debug_shows_where_an_error_came_from(clip: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a \.safetensors file"):
+        main(["info", str(clip), "--debug"])
+
+
+def test_a_missing_backend_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'tilekit-vae\[torch\]'"):
+        options.backend_name(None)
+
+
+def test_an_interrupted_reconstruction_leaves_no_video(tmp_path: Path, clip: Path) -> None:
+    """The signal comes as soon as the mp4 is begun."""
+    pytest.importorskip("torch")
+    command = [sys.executable, "-m", "ltx_models.cli", "reconstruct", str(clip), "--frames", "9", "-o", "a.mp4"]
+    process = subprocess.Popen(
+        [*command, "--tiling", "64/32"], cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    limit = time.monotonic() + 60
+    while not any(n.startswith(".a.mp4") for n in names(tmp_path)) or "a.safetensors" not in names(tmp_path):
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted" in err
+    assert names(tmp_path) == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("verb", [[], ["reconstruct"], ["encode"], ["decode"], ["plan"], ["info"]])
+def test_help_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(capsys, *verb, "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(0, "0 B"), (512, "512 B"), (2048, "2.0 KiB"), (999 * 2**20, "999.0 MiB"), (1.5 * 2**30, "1.5 GiB")],
+)
+def test_bytes_are_written_as_people_read_them(n_bytes: float, text: str) -> None:
+    assert report.size_of(n_bytes) == text
