@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+from ltx_models.nn.stream import MIN_CAP, UNBOUNDED
+
 SpatialPadding = Literal["zeros", "reflect"]
 STRIDES = {"compress_all": (2, 2, 2), "compress_space": (1, 2, 2), "compress_time": (2, 1, 1)}
 
@@ -64,6 +66,10 @@ class Step:
     time: int
     space: int
     stride: tuple[int, int, int] = (1, 1, 1)
+
+    def cap(self, time: int, frames: int | None) -> int:
+        """Give the most cells that may go through at once for so many frames of pixels, `time` of them to a latent."""
+        return UNBOUNDED if frames is None else max(MIN_CAP, -(-frames * self.time // time))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +223,30 @@ def _padding(section: Mapping[str, Any], key: str, default: SpatialPadding) -> S
         msg = f"vae.{key}: got {mode!r}, allowed are 'zeros' and 'reflect'"
         raise ValueError(msg)
     return mode  # type: ignore[no-any-return]  # checked above
+
+
+def _res(layers: int) -> Block:
+    return Block("res_x", layers)
+
+
+def _compress(kind: str, multiplier: int = 2, *, residual: bool = False) -> Block:
+    return Block(f"compress_{kind}", 1, multiplier, residual)
+
+
+_START = (_res(4), _compress("space"), _res(6), _compress("time"))
+
+LTX2 = VideoVAEConfig(
+    encoder_blocks=(*_START, _res(6), _compress("all"), _res(2), _compress("all"), _res(2)),
+    decoder_blocks=(_res(5), *(_compress("all", residual=True), _res(5)) * 3),
+)
+"""The autoencoder of LTX-2, 2.0: 694 M parameters in the encoder, 528 M in the decoder."""
+
+LTX2_3 = VideoVAEConfig(
+    encoder_blocks=(*_START, _res(4), _compress("all"), _res(2), _compress("all", 1), _res(2)),
+    decoder_blocks=(
+        *(_res(2), _compress("all"), _res(2), _compress("all", 1), _res(4)),
+        *(_compress("time"), _res(6), _compress("space"), _res(4)),
+    ),
+    decoder_padding="zeros",
+)
+"""The autoencoder of LTX-2.3: 319 M parameters in the encoder, 407 M in the decoder."""

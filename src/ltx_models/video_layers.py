@@ -199,8 +199,11 @@ class ResnetBlock3D(Module):
         rows: list[Array | None] = [None] * 4
         if self.modulated:
             rows = modulation(self.scale_shift_table, embedding)
-        # each name is bound anew so that at most three arrays of this size live at once
-        h = self.conv1.join(activate(self.nn, x, rows[0], rows[1]), flow)
+        # each name is bound anew so that at most three arrays of this size live at once; the first convolution keeps
+        # frames before their norm, because the residual branch waits with the same ones
+        held = flow.held(self.conv1)
+        h = self.conv1.join(x, flow)
+        h = activate(self.nn, h, rows[0], rows[1], overwrite=True)
         h = self.conv1.conv(h)
         if self.inject_noise:
             h = self.nn.add_(h, [self._noise(self.conv1, self.per_channel_scale1, h, flow)])
@@ -208,7 +211,7 @@ class ResnetBlock3D(Module):
         h = self.conv2.conv(h)
         if self.inject_noise:
             h = self.nn.add_(h, [self._noise(self.conv2, self.per_channel_scale2, h, flow)])
-        return flow.add_delayed(self, x, h)
+        return self.nn.add_(h, flow.late(held, x, 0 if flow.context.causal else 2, h.shape[1]))
 
     def _noise(self, site: Any, scale: Array, h: Array, flow: Flow) -> Array:
         """Give (B or 1, F, H, W, C) of noise: one map of the frame for all frames."""
@@ -325,11 +328,12 @@ class DepthToSpaceUpsample(Module):
 
     def forward(self, x: Array, flow: Flow) -> Array:
         """Map a piece (B, F, H, W, C)."""
+        held = flow.held(self.conv)
         h = self.conv(x, flow)
-        x = flow.delay(self, x, h.shape[1]) if self.residual else x
+        parts = flow.late(held, x, 0 if flow.context.causal else 1, h.shape[1]) if self.residual else []
         h = depth_to_space(self.nn.xp, h, self.stride)
         if self.residual:
-            skip = depth_to_space(self.nn.xp, x, self.stride)
+            skip = depth_to_space(self.nn.xp, parts[0] if len(parts) == 1 else self.nn.join(parts), self.stride)
             # the skip's channels stand again and again beside the convolution's
             repeats = h.shape[-1] // skip.shape[-1]
             h = self.nn.add_(h.reshape(*h.shape[:-1], repeats, skip.shape[-1]), [skip[..., None, :]])

@@ -62,7 +62,8 @@ def _decoded(
     nn = decoder.nn
     source = Source(decoder, noise)
     first = source.enter(next(chunks))
-    units = decoder.units(causal, decoder.conditions(timestep, first), frames_per_chunk)
+    frames_at_once = frames_per_chunk * decoder.config.decoder_scale[0]
+    units = decoder.units(causal, decoder.conditions(timestep, first), frames_at_once)
     pipeline = Pipeline(nn, units, Context(causal, source.draws))
     start = 0
     for patches in run([pipeline], source.follow(first, chunks)):
@@ -116,10 +117,10 @@ def encode_stream(
     if frames_per_chunk < time:
         msg = f"frames_per_chunk: got {frames_per_chunk}, expected at least {time}, the frames of one latent"
         raise ValueError(msg)
-    return _encoded(encoder, pieces, frames_per_chunk // time)
+    return _encoded(encoder, pieces, frames_per_chunk)
 
 
-def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], chunk: int) -> Iterator[tuple[int, Array]]:
+def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], frames: int) -> Iterator[tuple[int, Array]]:
     nn, time = encoder.nn, encoder.config.encoder_scale[0]
     count = 0
 
@@ -129,14 +130,13 @@ def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], chunk: int) -> Iter
             count += piece.shape[2]
             yield encoder.enter(piece)
 
-    pipeline = Pipeline(nn, encoder.units(chunk), Context(causal=True))
+    from ltx_models.video_vae import check_frames
+
+    pipeline = Pipeline(nn, encoder.units(frames), Context(causal=True))
     start = 0
     for latents in run([pipeline], patches()):
         latents = nn.xp.permute_dims(latents, (0, 4, 1, 2, 3))
         nn.settle(latents)
         yield start, latents
         start += latents.shape[2]
-    if (count - 1) % time:
-        low = 1 + (count - 1) // time * time
-        msg = f"video: got {count} frames, expected 1 + {time} k; cut to {low} or extend to {low + time} frames"
-        raise ValueError(msg)
+    check_frames(count, time)

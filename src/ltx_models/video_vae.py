@@ -14,8 +14,8 @@ from typing import Any
 
 from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component, prefixed
 from ltx_models.nn import Array, Backend, Module
-from ltx_models.nn.stream import MIN_CAP, UNBOUNDED, Flow, Unit
-from ltx_models.video_config import Step, VideoVAEConfig
+from ltx_models.nn.stream import Flow, Unit
+from ltx_models.video_config import VideoVAEConfig
 from ltx_models.video_layers import (
     CausalConv3d,
     Context,
@@ -157,7 +157,9 @@ class VideoDecoder(Module):
         """Choose between what was asked for and what is configured."""
         return self.config.causal_decoder if given is None else given
 
-    def units(self, causal: bool, conditions: Sequence[Array | None], chunk: int | None = None) -> list[Unit]:
+    def units(
+        self, causal: bool, conditions: Sequence[Array | None], frames: int | None = None, base: int = 1
+    ) -> list[Unit]:
         """
         List the steps of the network.
 
@@ -167,8 +169,10 @@ class VideoDecoder(Module):
             Whether convolutions look back only.
         conditions : sequence of array or None
             What `conditions` returned.
-        chunk : int, optional
-            Latent frames that may go through at once; any number where absent.
+        frames : int, optional
+            Frames of pixels that may go through at once, and their like at other rates; any number where absent.
+        base : int
+            Cells of height to a latent cell in which the window of a spatial tile is given.
 
         Returns
         -------
@@ -182,9 +186,9 @@ class VideoDecoder(Module):
             else:
                 runs.append(block)
         runs.append(partial(self.leave, condition=conditions[-1]))
-        late = 0 if causal else 1
+        late, time = 0 if causal else 1, self.config.decoder_scale[0]
         return [
-            Unit(run, late * len(step.convolutions), cap=_cap(step, chunk), scale=step.space)
+            Unit(run, late * len(step.convolutions), cap=step.cap(time, frames), scale=step.space // base)
             for run, step in zip(runs, self.config.decoder_steps(), strict=True)
         ]
 
@@ -215,8 +219,7 @@ class VideoDecoder(Module):
     def enter(self, latent: Array, noise: Sequence[Array] | None) -> tuple[Array, Iterator[Array] | None]:
         """Check the latents, mix in the first draw, denormalise; return them as (B, F, H, W, C) with the draws left."""
         nn = self.nn
-        check_array(nn, "latent", latent, self.config.latent_channels)
-        self.check_frame(latent.shape[3:])
+        self.check(latent)
         draws = None if noise is None else iter(self._draws(noise, latent))
         latent = nn.cast(latent, self.conv_in.conv.weight.dtype)
         if self.conditioned:
@@ -224,12 +227,14 @@ class VideoDecoder(Module):
             latent = DECODE_NOISE_SCALE * draw + (1 - DECODE_NOISE_SCALE) * latent
         return self.per_channel_statistics(nn.xp.permute_dims(latent, (0, 2, 3, 4, 1)), normalize=False), draws
 
-    def check_frame(self, frame: Sequence[int]) -> None:
-        """Refuse frames that are too small to be mirrored."""
+    def check(self, latent: Array) -> None:
+        """Refuse what are no latents, and frames that are too small to be mirrored."""
+        check_array(self.nn, "latent", latent, self.config.latent_channels)
+        frame = tuple(latent.shape[3:])
         if self.config.decoder_padding == "reflect" and min(frame) < 2:
             msg = (
-                f"latent: height and width are {tuple(frame)} cells, this decoder mirrors its borders and needs at "
-                "least 2 of each; decode a larger frame"
+                f"latent: height and width are {frame} cells, this decoder mirrors its borders and needs at least 2 of "
+                "each; decode a larger frame"
             )
             raise ValueError(msg)
 
@@ -293,12 +298,8 @@ class VideoEncoder(Module):
         ValueError
             If the shape or dtype does not fit, or the frames are not 1 + 8 k.
         """
+        check_video(self, video)
         x = self.enter(video)
-        frames, time = video.shape[2], self.config.encoder_scale[0]
-        if (frames - 1) % time:
-            low = 1 + (frames - 1) // time * time
-            msg = f"video: got {frames} frames, expected 1 + {time} k; cut to {low} or extend to {low + time} frames"
-            raise ValueError(msg)
         context = Context(causal=True)
         for unit in self.units():
             x = unit.run(x, Flow(self.nn, context=context))
@@ -331,14 +332,14 @@ class VideoEncoder(Module):
 
         return encode_stream(self, chunks, frames_per_chunk=frames_per_chunk)
 
-    def units(self, chunk: int | None = None) -> list[Unit]:
+    def units(self, frames: int | None = None) -> list[Unit]:
         """
         List the steps of the network.
 
         Parameters
         ----------
-        chunk : int, optional
-            Latent frames that may go through at once; any number where absent.
+        frames : int, optional
+            Frames of pixels that may go through at once, and their like at other rates; any number where absent.
 
         Returns
         -------
@@ -349,8 +350,9 @@ class VideoEncoder(Module):
         for block in self.down_blocks:
             runs += list(block.res_blocks) if isinstance(block, ResBlocks) else [block]
         runs.append(self.leave)
+        time = self.config.encoder_scale[0]
         return [
-            Unit(run, stride=step.stride[0], cap=_cap(step, chunk), scale=step.space)
+            Unit(run, stride=step.stride[0], cap=step.cap(time, frames))
             for run, step in zip(runs, self.config.encoder_steps(), strict=True)
         ]
 
@@ -376,10 +378,6 @@ def _conditioned(block: Any, condition: Array | None, x: Array, flow: Flow) -> A
     return block(x, flow, condition)
 
 
-def _cap(step: Step, chunk: int | None) -> int:
-    return UNBOUNDED if chunk is None else max(MIN_CAP, chunk * step.time)
-
-
 def check_array(nn: Backend, name: str, x: Array, channels: int) -> None:
     """Refuse what is no (B, channels, F, H, W) array of real numbers of this backend."""
     if not nn.is_array(x):
@@ -390,6 +388,20 @@ def check_array(nn: Backend, name: str, x: Array, channels: int) -> None:
         raise ValueError(msg)
     if not nn.xp.isdtype(x.dtype, "real floating"):
         msg = f"{name}: got dtype {x.dtype}, expected a floating-point one"
+        raise ValueError(msg)
+
+
+def check_video(encoder: VideoEncoder, video: Array) -> None:
+    """Refuse what is no whole clip."""
+    check_array(encoder.nn, "video", video, encoder.config.in_channels)
+    check_frames(video.shape[2], encoder.config.encoder_scale[0])
+
+
+def check_frames(frames: int, time: int) -> None:
+    """Refuse a number of frames that is not 1 + 8 k."""
+    if (frames - 1) % time:
+        low = 1 + (frames - 1) // time * time
+        msg = f"video: got {frames} frames, expected 1 + {time} k; cut to {low} or extend to {low + time} frames"
         raise ValueError(msg)
 
 

@@ -1,10 +1,10 @@
 """
 Stages of a stream in spatial tiles, exact.
 
-A convolution reaches one cell to each side, so a tile that carries as many real neighbours as the stages behind it reach
-gives the right cells after its margin is cut off. Only the stages of high resolution are tiled: their reach is a few
-cells of their own, not the reach of the whole network. At the border of the frame a tile ends where the frame does, so
-the layers' own padding applies there and nowhere else.
+A convolution reaches one cell to each side, so a tile that carries as many real neighbours as the stages behind it
+reach gives the right cells after its margin is cut off. Only the stages of high resolution are tiled: their reach is a
+few cells of their own, not the reach of the whole network. At the border of the frame a tile ends where the frame
+does, so the layers' own padding applies there and nowhere else.
 
 All windows of an axis have one size, shifted inwards at the border, so that tiles can share a batch.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 from ltx_models.nn._types import Array, Backend
 from ltx_models.nn.stream import Pipeline
@@ -62,7 +62,7 @@ def cuts(length: int, count: int, halo: int) -> tuple[Cut, ...]:
     [(0, 14), (8, 22), (16, 30)]
     """
     edges = [length * i // count for i in range(count + 1)]
-    cores = list(zip(edges, edges[1:], strict=False))
+    cores = list(pairwise(edges))
     size = max(min(length, stop + halo) - max(0, start - halo) for start, stop in cores)
     starts = [min(max(0, start - halo), length - size) for start, _ in cores]
     return tuple(Cut(begin, begin + size, *core) for begin, core in zip(starts, cores, strict=True))
@@ -109,9 +109,7 @@ class TiledPipeline:
         Makes the pipeline of one batch of tiles from the top-left corners of its tiles.
     """
 
-    def __init__(
-        self, nn: Backend, grid: Grid, make: Callable[[Sequence[tuple[int, int]]], Pipeline]
-    ) -> None:
+    def __init__(self, nn: Backend, grid: Grid, make: Callable[[Sequence[tuple[int, int]]], Pipeline]) -> None:
         self.nn, self.grid = nn, grid
         self.batches = grid.batches()
         self.pipelines = [make([(row.start, column.start) for row, column in batch]) for batch in self.batches]
@@ -134,47 +132,37 @@ class TiledPipeline:
         last : bool
             Whether the clip ends with them.
         """
-        frames: Array = None
-        for batch, pipeline in zip(self.batches, self.pipelines, strict=True):
-            # each tile ends a piece with as many frames as every other
-            blocks = [block for block, _ in pipeline.push(self._crop(x, batch), last=last)]
-            if not blocks:
-                continue
-            if frames is None:
-                frames = self._canvas(blocks, x)
-            self._paste(frames, blocks, batch)
-            del blocks
+        # the tiles' streams take turns, so that no more than one block of the frame is put together at a time
+        streams = [
+            pipeline.push(self._crop(x, batch), last=last)
+            for batch, pipeline in zip(self.batches, self.pipelines, strict=True)
+        ]
+        samples = x.shape[0]
         del x
-        if frames is not None:
-            yield frames, last
+        for blocks in zip(*streams, strict=True):
+            yield self._assemble([block for block, _ in blocks], samples), blocks[0][1]
 
     def _crop(self, x: Array, batch: Sequence[tuple[Cut, Cut]]) -> Array:
         k = self.grid.scale_in
         tiles = [x[:, :, r.start * k : r.stop * k, c.start * k : c.stop * k] for r, c in batch]
         return tiles[0] if len(tiles) == 1 else self.nn.xp.concat(tiles, axis=0)
 
-    def _canvas(self, blocks: Sequence[Array], x: Array) -> Array:
+    def _assemble(self, blocks: Sequence[Array], samples: int) -> Array:
         k = self.grid.scale_out
-        time = sum(block.shape[1] for block in blocks)
         height, width = self.grid.rows[-1].core_stop * k, self.grid.columns[-1].core_stop * k
-        canvas = self.nn.xp.zeros((x.shape[0], time, height, width, blocks[0].shape[-1]), dtype=blocks[0].dtype)
-        canvas = self.nn.on_device(canvas, x)
-        self.nn.settle(canvas)
-        return canvas
-
-    def _paste(self, frames: Array, blocks: Sequence[Array], batch: Sequence[tuple[Cut, Cut]]) -> None:
-        k, samples = self.grid.scale_out, frames.shape[0]
-        begin = 0
-        for block in blocks:
-            end = begin + block.shape[1]
+        shape = (samples, blocks[0].shape[1], height, width, blocks[0].shape[-1])
+        frames = self.nn.on_device(self.nn.xp.zeros(shape, dtype=blocks[0].dtype), blocks[0])
+        self.nn.settle(frames)
+        for block, batch in zip(blocks, self.batches, strict=True):
             for i, (r, c) in enumerate(batch):
-                core = block[
-                    i * samples : (i + 1) * samples,
+                tile = block[i * samples : (i + 1) * samples]
+                core = tile[
+                    :,
                     :,
                     (r.core_start - r.start) * k : (r.core_stop - r.start) * k,
                     (c.core_start - c.start) * k : (c.core_stop - c.start) * k,
                 ]
                 self.nn.settle(core)
-                frames[:, begin:end, r.core_start * k : r.core_stop * k, c.core_start * k : c.core_stop * k] = core
+                frames[:, :, r.core_start * k : r.core_stop * k, c.core_start * k : c.core_stop * k] = core
                 self.nn.settle(frames)
-            begin = end
+        return frames

@@ -107,6 +107,33 @@ class Flow:
         """Add to `out`, which may be overwritten, as many of the oldest cells of `x` as it has."""
         return self.nn.add_(out, self._held(owner, x, out.shape[1]))
 
+    def held(self, owner: object) -> Array | None:
+        """Give what a layer kept of the pieces before; None at the beginning of the clip."""
+        return self.kept.get(id(owner))
+
+    def late(self, held: Array | None, x: Array, late: int, frames: int) -> list[Array]:
+        """
+        Give the oldest cells of a branch beside convolutions that are late, without a second copy of what those kept.
+
+        Parameters
+        ----------
+        held : array, shape (B, n, ...), optional
+            The cells before `x`, as `held` gave them before the convolution kept others.
+        x : array, shape (B, T, ...)
+            The piece.
+        late : int
+            How many cells the convolutions are late, at most n.
+        frames : int
+            How many cells they gave for this piece.
+
+        Returns
+        -------
+        list of array
+            Parts that follow one another, of `frames` cells together.
+        """
+        parts = [x] if held is None or not late else [held[:, held.shape[1] - late :], x]
+        return list(_cut(parts, frames))
+
     def _held(self, owner: object, x: Array, frames: int) -> list[Array]:
         parts = [x] if id(owner) not in self.kept else [self.kept[id(owner)], x]
         if not self.last:
