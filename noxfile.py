@@ -44,7 +44,8 @@ def shared(session: nox.Session, *groups: str) -> str:
 def demo(session: nox.Session) -> None:
     """Encode a real clip, decode it in tiles, leave the video and the pictures in demo/."""
     python = shared(session)
-    session.run(python, "-m", "ltx_models.cli", "reconstruct", "--pictures", "demo", *session.posargs)
+    output = ("--pictures", "demo", "--output", "demo/reconstruct.mp4", "--tiling", "default")
+    session.run(python, "-m", "ltx_models.cli", "reconstruct", *output, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -64,14 +65,14 @@ def tests_numpy(session: nox.Session) -> None:
 @nox.session(name="tests-torch", reuse_venv=True)
 def tests_torch(session: nox.Session) -> None:
     """Run the suite with torch as the only backend beside numpy."""
-    session.install(*requirements("torch,video,plot,cli,samples", "test"))
+    session.install(*requirements("torch,cli,samples", "test"))
     session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(name="tests-mlx", reuse_venv=True)
 def tests_mlx(session: nox.Session) -> None:
     """Run the suite with MLX as the only backend beside numpy."""
-    session.install(*requirements("mlx,video,plot,cli,samples", "test"))
+    session.install(*requirements("mlx,cli,samples", "test"))
     session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
 
 
@@ -103,21 +104,22 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks named (all of them without a name): ``nox -s bench -- engine``."""
     python = shared(session, "test", "bench")
-    scripts = sorted(Path("benchmarks").glob("*_bench.py"))
-    for script in scripts:
-        if not session.posargs or script.stem.removesuffix("_bench") in session.posargs:
-            session.run(python, str(script), env=ONE_THREAD)
+    known = {script.stem: script for script in sorted(Path("benchmarks").glob("*.py")) if script.stem[0] != "_"}
+    if unknown := set(session.posargs) - known.keys():
+        session.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for name in session.posargs or known:
+        session.run(python, str(known[name]), env=ONE_THREAD)
 
 
 @nox.session(reuse_venv=True)
 def minimums(session: nox.Session) -> None:
     """Run the suite with the oldest versions that pyproject.toml admits (torch excepted: its old builds are huge)."""
     project = PYPROJECT["project"]
-    extras = [project["optional-dependencies"][extra] for extra in ("mlx", "video", "plot", "cli")]
+    extras = [project["optional-dependencies"][extra] for extra in ("mlx", "video", "plot")]
     wanted = sum(extras, start=project["dependencies"])
     lower = Path(session.create_tmp()) / "minimums.txt"
     lower.write_text("\n".join(re.sub(r"\[.*\]", "", r).replace(">=", "==") for r in wanted) + "\n")
-    session.install(*requirements("mlx,video,plot,cli", "test", constraints=str(lower)))
+    session.install(*requirements("mlx,video,plot", "test", constraints=str(lower)))
     session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
 
 

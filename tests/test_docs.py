@@ -1,0 +1,82 @@
+"""What the documents promise: commands, files, names and versions that are really there."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def requirement_name(requirement: str) -> str:
+    match = re.match(r"[\w.-]+", requirement)
+    assert match
+    return match[0].lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_of_the_documents_exist(path: Path) -> None:
+    """Every nox session and every verb that a document names."""
+    text = path.read_text()
+    sessions = set(re.findall(r"def (\w+)\(session", (ROOT / "noxfile.py").read_text()))
+    for line in re.findall(r"nox -s ([a-z -]+?)(?: --|`|$)", text, re.MULTILINE):
+        assert {name.replace("-", "_") for name in line.split()} <= sessions, line
+    verbs = {p.stem for p in (ROOT / "src/ltx_models/cli").glob("*.py")}
+    assert set(re.findall(r"^\$ ltx-models (\w+)", text, re.MULTILINE)) - {"VERB"} <= verbs
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_the_documents_link_to_exist(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_dependency_is_pinned_at_or_above_its_lower_bound() -> None:
+    rows = [row.split("==") for row in (ROOT / "constraints.txt").read_text().splitlines() if "==" in row]
+    pinned = {requirement_name(name): version for name, version in rows}
+    project = PROJECT["project"]
+    required = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    required += [r for group in ("test", "lint", "typing", "docs") for r in PROJECT["dependency-groups"][group]]
+    for requirement in required:
+        name, lowest = requirement_name(requirement), re.search(r">=([\d.]+)", requirement)
+        if name == project["name"]:
+            continue  # an extra that takes in others
+        assert lowest is not None, requirement
+        assert name in pinned, requirement
+        assert [int(n) for n in lowest[1].split(".")] <= [int(n) for n in pinned[name].split(".")[:3]], requirement
+
+
+def test_options_of_the_reference_are_those_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for needed in ("av", "PIL"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip("needs the extra 'video'")
+    from ltx_models.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["reconstruct", "--help"])
+    text = (ROOT / "docs/reference/command_line.md").read_text()
+    helped = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    told = set(re.findall(r"`(--[a-z-]+)", text)) - {"--png"}
+    # Where results go is said by each verb.
+    assert helped - {"--output", "--latents"} == told
+
+
+@pytest.mark.parametrize("package", ["tilekit", "ltx_models", "ltx_models.media"])
+def test_all_names_that_packages_export_have_docstrings(package: str) -> None:
+    module = importlib.import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        try:
+            value = getattr(module, name)
+        except ImportError:
+            continue  # of a backend that this session leaves out
+        assert not callable(value) or value.__doc__, name
+
+
+def test_the_changelog_has_a_place_for_what_comes_next() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased" or headings[0].startswith(f"{PROJECT['project']['version']} - ")
