@@ -138,8 +138,8 @@ class Encoder(Module):
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def conv_act(self, x: Array) -> Array:
-        """Activate."""
-        return self.nn.silu(x)
+        """Activate what a norm gave; it may be overwritten."""
+        return self.nn.silu_(x)
 
     def forward(self, x: Array) -> Array:
         """Run over (B, H, W, C)."""
@@ -176,8 +176,8 @@ class Decoder(Module):
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
     def conv_act(self, x: Array) -> Array:
-        """Activate."""
-        return self.nn.silu(x)
+        """Activate what a norm gave; it may be overwritten."""
+        return self.nn.silu_(x)
 
     def forward(self, x: Array) -> Array:
         """Run over (B, h, w, C)."""

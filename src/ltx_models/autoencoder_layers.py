@@ -38,8 +38,8 @@ class ResnetBlock2D(Module):
         self.conv_shortcut = None if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def nonlinearity(self, x: Array) -> Array:
-        """Activate."""
-        return self.nn.silu(x)
+        """Activate what a norm gave; it may be overwritten."""
+        return self.nn.silu_(x)
 
     def forward(self, x: Array) -> Array:
         """Run over (B, H, W, C)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from tilekit._errors import BackendError
@@ -67,9 +68,13 @@ def norm(module: Module, path: str) -> Norm:
 
 
 def activation(fn: Any, path: str) -> Apply:
-    """Make a task of an activation, which maps cell to cell."""
+    """Make a task of an activation behind a norm; it maps cell to cell, and may overwrite what the norm gave."""
     if not (inspect.isroutine(fn) or kinds(fn) & ACTIVATIONS):
         refuse(fn, path, f"expected one of the activations {', '.join(sorted(ACTIVATIONS))}")
+    if "SiLU" in kinds(fn) and type(fn).__module__.startswith("torch."):
+        from torch.nn import functional
+
+        fn = partial(functional.silu, inplace=True)
     return Apply(path, fn)
 
 

@@ -40,8 +40,12 @@ def enable_exact_tiling(
 
     Examples
     --------
-    >>> enable_exact_tiling(pipe)  # doctest: +SKIP  # needs a pipeline with weights
-    >>> pipe("a lighthouse at night", height=2048, width=2048)  # doctest: +SKIP
+    >>> from ltx_models.nn import backend
+    >>> from ltx_models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+    >>> enable_exact_tiling(AutoencoderKL(backend("torch"), AutoencoderKLConfig()))
+    Traceback (most recent call last):
+        ...
+    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl.AutoencoderKL is not of diffusers; ...
     """
     vae, vocoder = _parts(pipe)
     if tile is None:

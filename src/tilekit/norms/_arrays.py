@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ __all__ = [
     "check_same_kind",
     "device_of",
     "from_numpy",
+    "give_back",
     "is_finite",
     "to_device",
     "to_float32",
@@ -59,6 +63,23 @@ def to_host(x: Array) -> Array:
 def to_device(x: Array, where: Any) -> Array:
     """Move an array back; itself where it is there."""
     return x if device_of(x) == where else x.to(where)
+
+
+def give_back() -> None:
+    """
+    Give freed memory back to the system.
+
+    The C library of Linux keeps freed blocks below 32 MiB, which tiles are, for itself: without this the tiles of one
+    stage stay resident while those of the next, which are larger, take fresh memory.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def is_finite(x: Array) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tilekit._errors import InputError, TileShapeError
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import check_same_kind, is_finite
+from tilekit.norms._arrays import check_same_kind, give_back, is_finite
 from tilekit.norms._plan import Offload, Phase, TileIndex
 from tilekit.norms._reach import Interval
 from tilekit.norms._shelf import Shelf, TileState
@@ -76,6 +76,7 @@ class PhaseRun:
                         parts[tile] = self._stats(state.value, tile, last, start, first)
                         shelf.put(tile, state, stay=tile == order[-1])
                     del start, state
+                    give_back()
                     tick()
                 source.clear()
                 if parts:
