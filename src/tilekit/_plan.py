@@ -12,7 +12,7 @@ from tilekit import _table
 from tilekit._config import TilingConfig
 from tilekit._errors import PlanError
 from tilekit._geometry import Axis, Geometry
-from tilekit._spans import Span, split, split_by_count, split_uniform
+from tilekit._spans import Span, split, split_by_count, split_uniform, uniform_count
 from tilekit._tiling import AxisTiling, Tiling
 from tilekit._weights import Segment, segments
 
@@ -353,7 +353,7 @@ def _cut(axis: Axis, cells: int, row: AxisTiling, uniform: bool, halo: Sequence[
         overlap, least = 0, None
     try:
         if size is not None and uniform:
-            count = len(split(cells, size, overlap))
+            count = uniform_count(cells, size, overlap, causal=causal)
         if count is not None and uniform:
             return split_uniform(cells, count, overlap, causal=causal)
         if count is not None:

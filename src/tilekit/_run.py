@@ -203,9 +203,12 @@ class _Run:
             return self._single(callback)
         canvas, emitted, total = Canvas(self._plan, self._backend), 0, self._plan.out_sizes[0]
         for step, result in self._results(by_slab=callback is not None):
+            parts = self._parts(step.tiles, result)
             if not canvas.is_open:
-                canvas.open(0, total, self._parts(step.tiles[:1], result)[0])
-            self._place(canvas, step.tiles, result)
+                canvas.open(0, total, parts[0])
+            for tile in step.tiles:
+                canvas.place(tile, parts.pop(0))
+            del result  # or it would be alive beside the next one
             if callback is not None and step.final > emitted:
                 callback(canvas.view(emitted, step.final), emitted)
                 emitted = step.final
@@ -219,9 +222,11 @@ class _Run:
         canvas, emitted = Canvas(self._plan, self._backend), 0
         ends = self._block_ends()
         for step, result in self._results(by_slab=True):
+            parts = self._parts(step.tiles, result)
             if not canvas.is_open:
-                canvas.open(emitted, next(e for e in ends if e > emitted), self._parts(step.tiles[:1], result)[0])
-            self._place(canvas, step.tiles, result)
+                canvas.open(emitted, next(e for e in ends if e > emitted), parts[0])
+            for tile in step.tiles:
+                canvas.place(tile, parts.pop(0))
             del result
             if step.final > emitted:
                 start, emitted = emitted, step.final
@@ -264,7 +269,7 @@ class _Run:
     def _parts(self, tiles: Sequence[Tile], result: Array) -> list[Array]:
         """Cut the result of a call into those of its tiles."""
         batch = self._plan.geometry.batch
-        if batch is None:
+        if batch is None or len(tiles) == 1:  # a full slice would be a copy in MLX
             return [result]
         size = self._plan.shape[batch]
         cut = [slice(None)] * self._plan.geometry.ndim
@@ -273,7 +278,3 @@ class _Run:
             cut[batch] = slice(i * size, (i + 1) * size)
             parts.append(result[tuple(cut)])
         return parts
-
-    def _place(self, canvas: Canvas, tiles: Sequence[Tile], result: Array) -> None:
-        for tile, part in zip(tiles, self._parts(tiles, result), strict=True):
-            canvas.place(tile, part)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from tilekit._errors import PlanError
 
-__all__ = ["Span", "split", "split_by_count", "split_uniform", "trapezoid_mask"]
+__all__ = ["Span", "split", "split_by_count", "split_uniform", "trapezoid_mask", "uniform_count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,13 @@ def split_by_count(
         spans.append(Span(start, stop, overlap, overlap))
         start = stop - overlap
     return _finished(spans, length, causal, min_size)
+
+
+def uniform_count(length: int, size: int, overlap: int, *, causal: bool = False) -> int:
+    """Fewest spans of one size that cover an axis and are no larger than those of `split`, which checks the numbers."""
+    split(length, size, overlap, causal=causal)
+    most, shared = size + causal, overlap + causal
+    return 1 if length <= most else -((shared - length) // (most - shared))
 
 
 def split_uniform(length: int, count: int, overlap: int, *, causal: bool = False) -> tuple[Span, ...]:

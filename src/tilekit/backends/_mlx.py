@@ -49,7 +49,8 @@ class MlxBackend(Backend):
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give an evaluated array of this shape."""
-        out = mx.zeros(tuple(shape), dtype=dtype)
+        make = getattr(mx, "empty", mx.zeros)  # newer versions have one that does not write
+        out = make(tuple(shape), dtype=dtype)
         mx.eval(out)
         return out
 

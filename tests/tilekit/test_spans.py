@@ -1,0 +1,141 @@
+"""Splits and masks: the official tables, and the laws that every split obeys."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis.strategies import booleans, integers
+
+from tilekit import Causal, Linear, PlanError, Span, split, split_by_count, trapezoid_mask
+from tilekit._spans import split_uniform, uniform_count
+
+ORACLE = Path(os.environ.get("LTX_ORACLE", Path(__file__).parents[3] / "shared" / "oracle"))
+TABLES = [ORACLE / f"tiling_tables_{version}.json" for version in ("core100", "core120")]
+
+
+def read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        pytest.skip(f"the reference cases are not there: {path}")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def ours(row: dict[str, Any]) -> tuple[Span, ...]:
+    causal = row["kind"].startswith("temporal")
+    least = row.get("min_tile_size")
+    if "num_tiles" in row:
+        return split_by_count(row["dim"], row["num_tiles"], row["overlap"], causal=causal, min_size=least)
+    return split(row["dim"], row["size"], row["overlap"], causal=causal, min_size=least)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_splits_equal_the_official_tables(path: Path) -> None:
+    rows = [row for row in read(path)["rows"] if not row["kind"].endswith("encode")]
+    assert len(rows) > 60
+    for row in rows:
+        if "official_error" in row:
+            with pytest.raises(PlanError):
+                ours(row)
+            continue
+        assert [[*s] for s in map(as_list, ours(row))] == [[*v.values()] for v in row["intervals"]], row["kind"]
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_spans_map_to_the_official_output_cells_and_masks(path: Path) -> None:
+    for row in read(path)["rows"]:
+        if "official_error" in row or row["kind"].endswith("encode"):
+            continue
+        causal = row["kind"].startswith("temporal")
+        law = Causal(row["scale"]) if causal else Linear(row["scale"])
+        for span, out, mask in zip(ours(row), row["out"], row["masks"], strict=True):
+            mapped = law.map(span)
+            assert [mapped.start, mapped.stop] == out
+            made = trapezoid_mask(len(mapped), mapped.left_ramp, mapped.right_ramp, left_starts_from_0=causal)
+            assert made == pytest.approx(mask, abs=1e-6)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_masks_equal_the_official_ones(path: Path) -> None:
+    rows = read(path)["trapezoidal"]
+    assert any(row["left"] > row["length"] for row in rows)  # ramps longer than the mask are part of the table
+    for row in rows:
+        made = trapezoid_mask(row["length"], row["left"], row["right"], left_starts_from_0=row["left_starts_from_0"])
+        assert made == pytest.approx(row["mask"], abs=1e-6), row
+
+
+def as_list(span: Span) -> list[int]:
+    return [span.start, span.stop, span.left_ramp, span.right_ramp]
+
+
+def assert_covers(spans: tuple[Span, ...], length: int, causal: bool) -> None:
+    """In order, without gaps, and with ramps as long as the overlaps."""
+    assert spans[0].start == 0
+    assert spans[-1].stop == length
+    assert spans[0].left_ramp == spans[-1].right_ramp == 0
+    for before, after in zip(spans, spans[1:], strict=False):
+        assert before.start <= after.start <= before.stop < after.stop
+        assert after.left_ramp == before.stop - after.start == before.right_ramp + causal
+
+
+@given(length=integers(1, 200), size=integers(1, 40), overlap=integers(0, 39), causal=booleans())
+def test_split_covers_the_axis_in_order(length: int, size: int, overlap: int, causal: bool) -> None:
+    assume(overlap < size)
+    spans = split(length, size, overlap, causal=causal)
+    assert_covers(spans, length, causal)
+    assert all(len(s) <= size + causal for s in spans)
+
+
+@given(length=integers(2, 200), size=integers(2, 40), overlap=integers(0, 39), least=integers(1, 40))
+def test_split_grows_the_last_span_to_the_least_size(length: int, size: int, overlap: int, least: int) -> None:
+    assume(overlap < size and least <= size)
+    spans = split(length, size, overlap, min_size=least)
+    assert_covers(spans, length, causal=False)
+    assert len(spans[-1]) >= min(least, length)
+
+
+@given(length=integers(1, 200), count=integers(1, 20), overlap=integers(0, 20), causal=booleans())
+def test_split_by_count_gives_that_many_of_nearly_one_size(length: int, count: int, overlap: int, causal: bool) -> None:
+    assume(count <= length and (length + overlap * (count - 1)) // count > overlap)
+    spans = split_by_count(length, count, overlap, causal=causal)
+    assert len(spans) == count
+    assert_covers(spans, length, causal)
+    sizes = {len(s) - (causal and i > 0) for i, s in enumerate(spans)}
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(length=integers(1, 200), size=integers(1, 40), overlap=integers(0, 39), causal=booleans())
+def test_uniform_spans_have_one_size_and_keep_the_overlap(length: int, size: int, overlap: int, causal: bool) -> None:
+    assume(overlap < size)
+    count = uniform_count(length, size, overlap, causal=causal)
+    assert count <= len(split(length, size, overlap, causal=causal))
+    spans = split_uniform(length, count, overlap, causal=causal)
+    assert len({len(s) for s in spans}) == 1
+    assert len(spans[0]) <= size + causal  # no larger than the tiles that were asked for
+    assert all(a.stop - b.start >= overlap + causal for a, b in zip(spans, spans[1:], strict=False))
+    assert_covers(spans, length, causal)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: split(0, 4, 1), "at least 1 cell, got 0"),
+        (lambda: split(9, 0, 0), "at least 1 cell, got 0"),
+        (lambda: split(9, 4, 4), "overlap=4 with size=4"),
+        (lambda: split(9, 4, -1), "at least 0 cells, got -1"),
+        (lambda: split(9, 4, 1, min_size=0), "min_size must be at least 1 cell, got 0"),
+        (lambda: split(9, 4, 1, min_size=8), "min_size=8 makes the last tile swallow"),
+        (lambda: split_by_count(5, 6), "between 1 and the 5 cells of the axis, got 6"),
+        (lambda: split_by_count(5, 0), "between 1 and the 5 cells of the axis, got 0"),
+        (lambda: split_by_count(5, 4, 2), "overlap=2 with 4 tiles of 2 cells"),
+        (lambda: split_uniform(5, 6, 0), "between 1 and the 5 cells of the axis, got 6"),
+        (lambda: split_uniform(4, 3, 3), "4 cells are too few for 3 different tiles of 4"),
+        (lambda: trapezoid_mask(0, 0, 0), "length above 0"),
+        (lambda: trapezoid_mask(3, -1, 0), "ramps of at least 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(call: Any, text: str) -> None:
+    with pytest.raises(PlanError, match=text):
+        call()
