@@ -24,6 +24,9 @@ _EXPORTS = {
     "stream_encode": "ltx_models.exact",
     "load_video_decoder": "ltx_models.video_vae",
     "load_video_encoder": "ltx_models.video_vae",
+    "load_upsampler": "ltx_models.upsampler",
+    "load_statistics": "ltx_models.upsampler",
+    "upsample_latent": "ltx_models.upsampler",
     "load_vocoder": "ltx_models.vocoder",
     "log_mel": "ltx_models.mel",
 }
