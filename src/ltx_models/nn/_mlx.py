@@ -242,6 +242,31 @@ def add_(x: mx.array, parts: Sequence[mx.array]) -> mx.array:
     return x + (parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=1))
 
 
+def to_fp8(x: mx.array) -> mx.array:
+    """Round to 8-bit floats, which MLX keeps as bytes."""
+    return mx.to_fp8(mx.clip(x, -448, 448))
+
+
+def from_fp8(x: mx.array, dtype: Any) -> mx.array:
+    """Convert 8-bit floats."""
+    return mx.from_fp8(x, dtype)
+
+
+def as_fp8(x: mx.array) -> mx.array:
+    """Leave bytes as they are."""
+    return x
+
+
+def assign(module: Module, name: str, value: mx.array) -> None:
+    """Replace a parameter or buffer."""
+    module[name] = value
+
+
+def hollow(x: mx.array) -> mx.array:
+    """Make an array that is not computed until somebody asks for it."""
+    return mx.zeros(x.shape, x.dtype)
+
+
 def widest(x: mx.array) -> Any:
     """Give float32: float64 is for the CPU only."""
     return mx.float32
@@ -292,7 +317,7 @@ def build(make: Callable[[], Module]) -> Module:
     return make()
 
 
-def load(module: Module, weights: Mapping[str, mx.array], device: Any = None) -> Any:
+def load(module: Module, weights: Mapping[str, mx.array], device: Any = None, strict: bool = True) -> Any:
     """Give the module its weights."""
     if device is not None:
         msg = (

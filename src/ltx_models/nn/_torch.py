@@ -324,6 +324,35 @@ def add_(x: Tensor, parts: Sequence[Tensor]) -> Tensor:
     return x
 
 
+def to_fp8(x: Tensor) -> Tensor:
+    """Round to 8-bit floats."""
+    most = torch.finfo(torch.float8_e4m3fn).max
+    return x.clamp(-most, most).to(torch.float8_e4m3fn)
+
+
+def from_fp8(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert 8-bit floats."""
+    return as_fp8(x).to(dtype)
+
+
+def as_fp8(x: Tensor) -> Tensor:
+    """See bytes as 8-bit floats."""
+    return x.view(torch.float8_e4m3fn) if x.dtype == torch.uint8 else x
+
+
+def assign(module: Module, name: str, value: Tensor) -> None:
+    """Replace a parameter or buffer."""
+    if name in module._parameters:
+        module._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
+    else:
+        module._buffers[name] = value
+
+
+def hollow(x: Tensor) -> Tensor:
+    """Make a tensor on the meta device."""
+    return torch.empty_like(x, device="meta")
+
+
 def widest(x: Tensor) -> torch.dtype:
     """Give float64, which Metal lacks."""
     return torch.float32 if x.device.type == "mps" else torch.float64
@@ -353,9 +382,9 @@ def build(make: Callable[[], Module]) -> Module:
         return make()
 
 
-def load(module: Module, weights: Mapping[str, Tensor], device: Any = None) -> Module:
+def load(module: Module, weights: Mapping[str, Tensor], device: Any = None, strict: bool = True) -> Module:
     """Give the module its weights."""
-    module.load_state_dict(dict(weights), strict=True, assign=True)
+    module.load_state_dict(dict(weights), strict=strict, assign=True)
     for leaf in module.modules():
         if isinstance(
             leaf, (Conv1d, ConvTranspose1d)

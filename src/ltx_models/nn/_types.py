@@ -122,6 +122,21 @@ class Backend(Protocol):
     def add_(self, x: Array, parts: Sequence[Array]) -> Array:
         """Add parts that follow one another along axis 1 to `x`, which nobody else holds and may be overwritten."""
 
+    def to_fp8(self, x: Array) -> Array:
+        """Round to 8-bit floats (e4m3), keeping within their range."""
+
+    def from_fp8(self, x: Array, dtype: Any) -> Array:
+        """Convert 8-bit floats, or bytes that hold them, to a wider dtype."""
+
+    def as_fp8(self, x: Array) -> Array:
+        """See bytes as 8-bit floats, where the framework has such a dtype."""
+
+    def assign(self, module: Any, name: str, value: Array) -> None:
+        """Replace a parameter or buffer of a module itself (not of its children)."""
+
+    def hollow(self, x: Array) -> Array:
+        """Make an array of the same shape and dtype that takes no memory."""
+
     def widest(self, x: Array) -> Any:
         """Give the widest floating-point dtype of the device where `x` lies."""
 
@@ -140,5 +155,5 @@ class Backend(Protocol):
     def build(self, make: Callable[[], Any]) -> Any:
         """Make a module without memory for its weights."""
 
-    def load(self, module: Any, weights: Mapping[str, Array], device: Any = None) -> Any:
-        """Give the module its weights, which have the official layout; return it ready for inference."""
+    def load(self, module: Any, weights: Mapping[str, Array], device: Any = None, strict: bool = True) -> Any:
+        """Give the module its weights, all unless not `strict`, in the official layout; return it ready for inference."""
