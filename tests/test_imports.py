@@ -9,9 +9,23 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src"
 ARRAY_LIBRARIES = {"numpy", "torch", "mlx", "jax", "cupy", "array_api_compat", "array_api_strict"}
-PLANNING = (
-    "_boxes _config _errors _fit _forecast _geometry _laws _plan _presets _progress _schedule _spans _table _tiling _weights"
-).split()
+PLANNING = [
+    "_boxes",
+    "_config",
+    "_errors",
+    "_fit",
+    "_forecast",
+    "_geometry",
+    "_laws",
+    "_plan",
+    "_presets",
+    "_progress",
+    "_schedule",
+    "_spans",
+    "_table",
+    "_tiling",
+    "_weights",
+]
 
 
 def imported(path: Path, *, everywhere: bool) -> set[str]:

@@ -73,7 +73,7 @@ class ResultCheck:
         self._check_kind(did, result)
         self._check_shape(did, tiles, tuple(result.shape))
         if self._first is None:
-            self._first = result[(slice(0, 0),) * result.ndim]  # an empty piece, so that no tile is kept alive
+            self._first = self._backend.empty((0,), result.dtype, result)  # not a view: it would keep the tile alive
             self._channels = self._channels_of(result)
         elif result.dtype != self._first.dtype or not self._backend.same_place(result, self._first):
             msg = f"{did} {_place(result)}, the tiles before it were {_place(self._first)}"

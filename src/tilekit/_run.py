@@ -250,11 +250,10 @@ class _Run:
         done = 0
         with progress_of(self._progress, len(self._plan.tiles), self._plan.direction) as report:
             for step in schedule(self._plan, self._size, by_slab=by_slab):
-                result = self._function(self._input(step.tiles))
-                self._check(step.tiles, result)
-                self._backend.sync(result)
-                yield step, result
-                del result
+                held = [self._function(self._input(step.tiles))]
+                self._check(step.tiles, held[0])
+                self._backend.sync(held[0])
+                yield step, held.pop()  # popped, so that this frame does not keep it alive
                 done += len(step.tiles)
                 report(done)
 

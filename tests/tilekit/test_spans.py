@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def assert_covers(spans: tuple[Span, ...], length: int, causal: bool) -> None:
     assert spans[0].start == 0
     assert spans[-1].stop == length
     assert spans[0].left_ramp == spans[-1].right_ramp == 0
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in pairwise(spans):
         assert before.start <= after.start <= before.stop < after.stop
         assert after.left_ramp == before.stop - after.start == before.right_ramp + causal
 
@@ -114,7 +115,7 @@ def test_uniform_spans_have_one_size_and_keep_the_overlap(length: int, size: int
     spans = split_uniform(length, count, overlap, causal=causal)
     assert len({len(s) for s in spans}) == 1
     assert len(spans[0]) <= size + causal  # no larger than the tiles that were asked for
-    assert all(a.stop - b.start >= overlap + causal for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.stop - b.start >= overlap + causal for a, b in pairwise(spans))
     assert_covers(spans, length, causal)
 
 

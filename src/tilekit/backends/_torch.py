@@ -12,6 +12,8 @@ from tilekit.backends._numpy import PIECE_BYTES, pieces
 
 __all__ = ["TorchBackend"]
 
+HUGE_BYTES = 1 << 22  # NumPy's own threshold
+
 
 class TorchBackend(Backend):
     """Tensors on any device."""
@@ -36,11 +38,11 @@ class TorchBackend(Backend):
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give a tensor of this shape on the device of `like`; its numbers do not matter."""
-        if like.device.type != "cpu":
+        size = prod(shape) * dtype.itemsize
+        if like.device.type != "cpu" or like.requires_grad or size < HUGE_BYTES:
             return torch.empty(tuple(shape), dtype=dtype, device=like.device)
         # NumPy asks for huge pages, torch does not: a large array is written for the first time 3x faster (measured).
-        memory = np.empty(prod(shape) * dtype.itemsize, dtype=np.uint8)
-        return torch.from_numpy(memory).view(dtype).reshape(tuple(shape))
+        return torch.from_numpy(np.empty(size, dtype=np.uint8)).view(dtype).reshape(tuple(shape))
 
     def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give numbers as a tensor of this shape on the device of `like`."""
