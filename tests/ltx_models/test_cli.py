@@ -64,11 +64,11 @@ def test_reconstruct_leaves_video_latents_and_pictures_and_says_what_it_did(
 ) -> None:
     code, out, err = run(
         capsys, "reconstruct", clip, "--frames", 9, "--tiling", "64/32,16/8", "--tile-batch-size", 2,
-        "--backend", backend, "-o", tmp_path / "a.mp4", "--pictures", tmp_path / "pictures",
+        "--backend", backend, "-o", tmp_path / "new/a.mp4", "--pictures", tmp_path / "new",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert names(tmp_path) == ["a.mp4", "a.safetensors", "pictures"]
-    assert names(tmp_path / "pictures") == ["plan.png", "sheet.png"]
+    tmp_path /= "new"
+    assert names(tmp_path) == ["a.mp4", "a.safetensors", "plan.png", "sheet.png"]
     read = media.read_video(tmp_path / "a.mp4")
     assert read.video.shape == (1, 3, 9, 64, 96)
     assert read.fps == 24
@@ -277,16 +277,17 @@ def test_an_interrupted_reconstruction_leaves_no_video(tmp_path: Path, clip: Pat
     """The signal comes as soon as the mp4 is begun."""
     pytest.importorskip("torch")
     command = [sys.executable, "-m", "ltx_models.cli", "reconstruct", str(clip), "--frames", "9", "-o", "a.mp4"]
-    process = subprocess.Popen(
-        [*command, "--tiling", "64/32"], cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    limit = time.monotonic() + 60
-    while not any(n.startswith(".a.mp4") for n in names(tmp_path)) or "a.safetensors" not in names(tmp_path):
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, "--tiling", "64/32"], cwd=tmp_path, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        limit = time.monotonic() + 60
+        while "a.safetensors" not in names(tmp_path) or not any(n.startswith(".a.mp4") for n in names(tmp_path)):
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"interrupted" in err
     assert names(tmp_path) == ["a.safetensors"]

@@ -61,14 +61,14 @@ class _Outcome:
 
 def run(args: argparse.Namespace) -> None:
     """Reconstruct a clip and tell about it."""
-    refuse_unwritable(args.output)
-    latents_path = args.latents or args.output.with_suffix(".safetensors")
-    refuse_unwritable(latents_path)
     if args.pictures is not None:
         if args.compare == "none":
             msg = "--pictures shows the difference from the whole decode; leave --compare none out"
             raise ValueError(msg)
         args.pictures.mkdir(parents=True, exist_ok=True)
+    latents_path = args.latents or args.output.parent / f"{args.output.stem}.safetensors"
+    for path in (args.output, latents_path):
+        refuse_unwritable(path)
     clip = read_fitted(args)
     with tempfile.TemporaryDirectory() as scratch:
         outcome = _reconstruct(args, clip, latents_path, Path(scratch))

@@ -70,8 +70,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    part = _new_part(Path(path))
+    part = _part_of(Path(path))
     try:
+        _create(part, path)
         yield part
         part.replace(path)
     except BaseException:
@@ -100,21 +101,28 @@ def refuse_unwritable(path: str | os.PathLike[str]) -> None:
     ...
     ltx_models.media._files.MediaError: cannot write /nowhere/a.mp4: No such file or directory; choose ...
     """
-    _new_part(Path(path)).unlink()
+    part = _part_of(Path(path))
+    try:
+        _create(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _new_part(target: Path) -> Path:
-    """Make an empty file beside the target, or say why it cannot be made."""
+def _part_of(target: Path) -> Path:
+    """Name a temporary file beside the target."""
     if target.is_dir():
         msg = f"{target} is a folder; give the name of a file"
         raise MediaError(msg)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+def _create(part: Path, target: str | os.PathLike[str]) -> None:
+    """Make an empty file, or say why it cannot be made."""
     try:
         part.open("xb").close()
     except OSError as e:
         msg = f"cannot write {target}: {e.strerror}; choose a folder that exists and can be written"
         raise MediaError(msg) from e
-    return part
 
 
 def as_float32(array: Any) -> npt.NDArray[np.float32]:
