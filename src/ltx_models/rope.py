@@ -110,9 +110,14 @@ def frequencies(count: int, theta: float, double: bool) -> Floats:
     >>> [round(float(f), 3) for f in frequencies(3, 10000.0, True)]
     [1.571, 157.08, 15707.963]
     """
-    kind: Any = np.float64 if double else np.float32
-    exponents = np.linspace(0, 1, count, dtype=kind)
-    return np.asarray(kind(theta) ** exponents * kind(np.pi / 2), dtype=np.float32)
+    if double:
+        return np.asarray(theta ** np.linspace(0, 1, count) * (np.pi / 2), dtype=np.float32)
+    # each step rounded as PyTorch's float32 linspace and power round it: a last digit here is 1e-3 radians at the top
+    step, place = float(np.float32(1) / np.float32(max(1, count - 1))), np.arange(count)
+    exponents = np.where(place < count // 2, step * place, 1 - step * (count - 1 - place)).astype(np.float32)
+    exponents = exponents if count > 1 else np.zeros(count, dtype=np.float32)
+    powers = (theta ** exponents.astype(np.float64)).astype(np.float32)
+    return np.asarray(powers * np.float32(np.pi) / np.float32(2))
 
 
 class Tables:
