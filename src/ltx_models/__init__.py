@@ -11,7 +11,8 @@ from typing import Any
 
 _EXPORTS = {
     "Modality": "ltx_models.modality",
-    "load_transformer": "ltx_models.transformer",
+    "load_transformer": "ltx_models.transformer_loading",
+    "save_transformer": "ltx_models.transformer_loading",
     "CheckpointError": "ltx_models.checkpoints",
     "default_checkpoint": "ltx_models.defaults",
     "load_audio_decoder": "ltx_models.audio_vae",
@@ -27,6 +28,7 @@ _EXPORTS = {
     "load_upsampler": "ltx_models.upsampler",
     "load_statistics": "ltx_models.upsampler",
     "upsample_latent": "ltx_models.upsampler",
+    "load_connectors": "ltx_models.connectors",
     "load_vocoder": "ltx_models.vocoder",
     "log_mel": "ltx_models.mel",
 }
