@@ -1,8 +1,8 @@
 """
 The LTX-2 transformer: from noisy tokens of video and audio to their velocities.
 
-`load_transformer` makes one of a checkpoint. The parts: `transformer_config` (what a checkpoint says of itself),
-`modality` (what a call is given), `rope` and `modulation` (positions and noise levels), `attention` and
+`ltx_models.load_transformer` makes one of a checkpoint. The parts: `transformer_config` (what a checkpoint says of
+itself), `modality` (what a call is given), `rope` and `modulation` (positions and noise levels), `attention` and
 `transformer_block`.
 """
 
@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltx_models import modality as given_as
-from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, load_component, open_checkpoint
 from ltx_models.modality import Modality, Perturbations, Skips
 from ltx_models.modulation import AdaLN, Levels, Timesteps, TwoLayers
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.rope import Tables
 from ltx_models.transformer_block import Block, Stream
-from ltx_models.transformer_config import CrossTimesteps, StreamConfig, TransformerConfig
+from ltx_models.transformer_config import StreamConfig, TransformerConfig
 
-__all__ = ["Modality", "StreamConfig", "Timesteps", "Transformer", "TransformerConfig", "load_transformer"]
+__all__ = ["Modality", "StreamConfig", "Timesteps", "Transformer", "TransformerConfig"]
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 STREAMS = (("video", ""), ("audio", "audio_"))
 # who perturbs a stream: its self attention, and its attention to the other
 SKIPS = {
@@ -210,79 +207,3 @@ class Transformer(Module):
         rows = Levels(embedded.values[:, None], embedded.index, embedded.batch).modulation(table)
         y = self.nn.multiply_add(self.nn.layer_norm(stream.x, self.config.eps), rows.scale(1), rows.row(0))
         return getattr(self, f"{prefix}proj_out")(y)
-
-
-def load_transformer(
-    path: str | Path,
-    *,
-    backend: BackendName = "torch",
-    dtype: DType = "bfloat16",
-    device: Any = None,
-    config: Mapping[str, Any] | None = None,
-    cross_timesteps: CrossTimesteps = "own",
-) -> Any:
-    """
-    Load the transformer of a checkpoint.
-
-    Parameters
-    ----------
-    path : path
-        A safetensors file (whole checkpoint or transformer alone) or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        Of weights and computation.
-    device : optional
-        A torch device; tensors go there one by one.
-    config : mapping, optional
-        Used in place of the embedded configuration; with a section ``transformer``, as there.
-    cross_timesteps : {"own", "other"}
-        Which noise levels scale and shift the input of the attention between the streams; ``"other"`` is the rule of
-        the first official release, 1.0.0.
-
-    Returns
-    -------
-    Transformer
-        A native module, with the streams that the file has tensors of.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is broken, has no transformer or not this one.
-    ValueError
-        If an argument is not allowed.
-    """
-    with open_checkpoint(path) as checkpoint:
-        prefix = key_prefix(checkpoint)
-    return load_component(
-        path,
-        lambda nn, checkpoint: Transformer(nn, read_config(checkpoint, config, cross_timesteps)),
-        lambda key: None if "embeddings_connector." in key or not key.startswith(prefix) else key[len(prefix) :],
-        backend_name=backend,
-        dtype=dtype,
-        device=device,
-    )
-
-
-def key_prefix(checkpoint: Checkpoint) -> str:
-    """Find where a checkpoint keeps its transformer."""
-    for prefix in PREFIXES:
-        if any(f"{prefix}{stream}patchify_proj.weight" in checkpoint.files for _, stream in STREAMS):
-            return prefix
-    msg = f"{checkpoint.path}: no transformer in it: neither patchify_proj.weight nor audio_patchify_proj.weight"
-    raise CheckpointError(msg)
-
-
-def read_config(
-    checkpoint: Checkpoint, config: Mapping[str, Any] | None, cross_timesteps: CrossTimesteps = "own"
-) -> TransformerConfig:
-    """Read the configuration; the tensors say which streams there are."""
-    section = (checkpoint.config if config is None else config).get("transformer")
-    if section is None:
-        msg = (
-            f"{checkpoint.path}: no section 'transformer' in the configuration; pass config={{'transformer': {{...}}}}"
-        )
-        raise CheckpointError(msg)
-    prefix = key_prefix(checkpoint)
-    streams = {name: f"{prefix}{stream}patchify_proj.weight" in checkpoint.files for name, stream in STREAMS}
-    return TransformerConfig.of(section, **streams, cross_timesteps=cross_timesteps)

@@ -165,6 +165,41 @@ class TransformerConfig:
             **others,
         )
 
+    def section(self) -> dict[str, Any]:
+        """
+        Write the configuration as checkpoints have it.
+
+        Returns
+        -------
+        dict of str to object
+            From which `of` makes the same configuration.
+        """
+        section: dict[str, Any] = {
+            "num_layers": self.layers,
+            "apply_gated_attention": self.gated,
+            "cross_attention_adaln": self.text_modulation,
+            "rope_type": self.pairing,
+            "frequencies_precision": "float64" if self.double_frequencies else "float32",
+            "positional_embedding_theta": self.theta,
+            "use_middle_indices_grid": self.middle,
+            "timestep_scale_multiplier": self.timestep_scale,
+            "av_ca_timestep_scale_multiplier": self.cross_timestep_scale,
+            "norm_eps": self.eps,
+        }
+        for prefix, stream in (("", self.video), ("audio_", self.audio)):
+            if stream is not None:
+                section |= {
+                    f"{prefix}in_channels": stream.in_channels,
+                    f"{prefix}out_channels": stream.out_channels,
+                    f"{prefix}num_attention_heads": stream.heads,
+                    f"{prefix}attention_head_dim": stream.head_dim,
+                    f"{prefix}cross_attention_dim": stream.context_dim,
+                    f"{prefix}positional_embedding_max_pos": list(stream.max_pos),
+                    "caption_channels": stream.caption_channels,
+                    "caption_proj_before_connector": stream.caption_channels is None,
+                }
+        return section
+
     @property
     def rows(self) -> int:
         """How many modulation rows a block has for each stream."""

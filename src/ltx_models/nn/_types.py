@@ -156,4 +156,4 @@ class Backend(Protocol):
         """Make a module without memory for its weights."""
 
     def load(self, module: Any, weights: Mapping[str, Array], device: Any = None, strict: bool = True) -> Any:
-        """Give the module its weights, all unless not `strict`, in the official layout; return it ready for inference."""
+        """Give the module its weights (all, if `strict`) in the official layout; return it ready for inference."""

@@ -1,0 +1,278 @@
+"""LoRA: low-rank changes to linear layers, as live layers beside the weights or fused into them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltx_models.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from ltx_models.diffusers_names import from_diffusers
+from ltx_models.nn import Array, Backend, Module
+from ltx_models.quantization import find, is_plain, swap
+
+_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "lora_unet_", "")
+_DOWN = re.compile(r"(.+?)\.(?:lora_A|lora_down)(?:\.[^.]+)?\.weight")
+_PARTS = {"down": ("lora_A", "lora_down"), "up": ("lora_B", "lora_up")}
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The change of one layer: up (out, r) @ down (r, in), times `scale`."""
+
+    down: Array
+    up: Array
+    scale: float
+
+
+class LoraLinear(Module):
+    """
+    A linear layer of any kind, plain or quantised, and a low-rank change beside it.
+
+    Parameters
+    ----------
+    nn : Backend
+        The framework.
+    base : module
+        The layer.
+    down : array, shape (r, in)
+        First factor; those of several LoRAs follow one another.
+    up : array, shape (out, r)
+        Second factor, with strengths multiplied in.
+    """
+
+    def __init__(self, nn: Backend, base: Any, down: Array, up: Array) -> None:
+        super().__init__()
+        self.base = base
+        self.lora_down: Array
+        self.lora_up: Array
+        nn.buffer(self, "lora_down", down)
+        nn.buffer(self, "lora_up", up)
+
+    def forward(self, x: Array) -> Array:
+        """
+        Apply the layer and its change.
+
+        Parameters
+        ----------
+        x : array, shape (..., in)
+            Input.
+
+        Returns
+        -------
+        array, shape (..., out)
+            Output.
+        """
+        xp = self.nn.xp
+        low = xp.matmul(x, xp.permute_dims(self.lora_down, (1, 0)))
+        return self.base(x) + xp.matmul(low, xp.permute_dims(self.lora_up, (1, 0)))
+
+
+class AppliedLora:
+    """
+    LoRAs that a model has, until `remove` is called.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        The layers that are changed.
+    fused : bool
+        Whether the weights themselves are.
+    """
+
+    def __init__(self, model: Any, changes: dict[str, list[tuple[Factors, float]]], fused: bool) -> None:
+        self.paths = tuple(sorted(changes))
+        self.fused = fused
+        self._model = model
+        self._changes = changes
+
+    def remove(self) -> None:
+        """
+        Take the LoRAs out of the model.
+
+        Live layers leave the weights as they were; fused ones are subtracted, which gives them back within rounding.
+
+        Raises
+        ------
+        RuntimeError
+            If they were removed before.
+        """
+        if not self._changes:
+            msg = "these LoRAs were removed before"
+            raise RuntimeError(msg)
+        for path, factors in self._changes.items():
+            if self.fused:
+                _add(self._model, path, factors, -1.0)
+            else:
+                swap(self._model, path, find(self._model, path).base)
+        self._changes = {}
+
+
+def apply_lora(
+    model: Any,
+    loras: Sequence[tuple[str | Path, float]],
+    *,
+    fuse: bool = False,
+    ignore_unmatched: bool = False,
+) -> AppliedLora:
+    """
+    Change a transformer by LoRAs.
+
+    Parameters
+    ----------
+    model : Transformer
+        On torch or MLX; changed in place.
+    loras : sequence of (path, float)
+        Safetensors files and strengths. Keys may have the official names or those of diffusers, ``lora_A``/``lora_B``
+        or ``lora_down``/``lora_up``, and ``alpha``.
+    fuse : bool
+        Add to the weights, which costs nothing later but needs plain weights in memory. Otherwise layers compute the
+        change beside the weights, whatever their form.
+    ignore_unmatched : bool
+        Leave out keys that match no layer of this model, such as audio's of a video-only one.
+
+    Returns
+    -------
+    AppliedLora
+        Whose `remove` undoes this.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is no LoRA or its keys match nothing; the text lists them.
+    ValueError
+        If a strength is not finite, shapes do not fit, live LoRAs are there already, or weights to be fused are
+        quantised.
+    """
+    nn: Backend = model.nn
+    changes: dict[str, list[tuple[Factors, float]]] = {}
+    for path, strength in loras:
+        if not math.isfinite(strength):
+            msg = f"{path}: strength is {strength}, expected a finite number"
+            raise ValueError(msg)
+        for layer, change in read_lora(path, model, ignore_unmatched=ignore_unmatched).items():
+            changes.setdefault(layer, []).append((change, strength))
+    for layer, factors in changes.items():
+        _check_layer(nn, layer, find(model, layer), factors, fuse)
+    for layer, factors in changes.items():
+        if fuse:
+            _add(model, layer, factors, 1.0)
+        else:
+            swap(model, layer, _live(nn, find(model, layer), factors))
+    return AppliedLora(model, changes, fuse)
+
+
+def read_lora(path: str | Path, model: Any, *, ignore_unmatched: bool = False) -> dict[str, Factors]:
+    """
+    Read a LoRA file and find the layers that it changes.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file.
+    model : Transformer
+        Whose layers are looked up.
+    ignore_unmatched : bool
+        Leave out keys that match no layer.
+
+    Returns
+    -------
+    dict of str to Factors
+        By path of layer.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no LoRA file, or keys match nothing.
+    """
+    nn: Backend = model.nn
+    layers = {name: leaf for name, leaf in model.named_modules() if hasattr(leaf, "weight") or hasattr(leaf, "base")}
+    flat = {name.replace(".", "_"): name for name in layers}
+    found: dict[str, Factors] = {}
+    with open_checkpoint(path, nn.name) as checkpoint:
+        used: set[str] = set()
+        for key in checkpoint.keys:
+            match = _DOWN.fullmatch(key)
+            layer = None if match is None else _layer(match[1], layers, flat)
+            if match is None or layer is None:
+                continue
+            down, up, alpha = _keys(checkpoint, match[1])
+            used |= {key for key in (down, up, alpha) if key is not None}
+            rank = checkpoint.shape(down)[0]
+            scale = 1.0 if alpha is None else float(nn.host(checkpoint.tensor(alpha)).reshape(())) / rank
+            found[layer] = Factors(checkpoint.tensor(down), checkpoint.tensor(up), scale)
+        left = [key for key in checkpoint.keys if key not in used]
+    if left and not (ignore_unmatched and found):
+        some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        msg = f"{path}: {len(left)} keys match no layer of this model: {some}"
+        raise CheckpointError(msg + ("; pass ignore_unmatched=True to leave them out" if found else "; is it a LoRA?"))
+    return found
+
+
+def _layer(name: str, layers: dict[str, Any], flat: dict[str, str]) -> str | None:
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            rest = name[len(prefix) :]
+            for candidate in (rest, from_diffusers(rest), flat.get(rest, "")):
+                if candidate in layers:
+                    return candidate
+    return None
+
+
+def _keys(checkpoint: Checkpoint, base: str) -> tuple[str, str, str | None]:
+    """Give the keys of both factors, and of alpha if there is one."""
+    both = []
+    for part in ("down", "up"):
+        pattern = re.compile(rf"{re.escape(base)}\.({'|'.join(_PARTS[part])})(\.[^.]+)?\.weight")
+        fits = [key for key in checkpoint.keys if key.startswith(base) and pattern.fullmatch(key)]
+        if len(fits) != 1:
+            msg = f"{checkpoint.path}: {base} has {len(fits)} factors {' or '.join(_PARTS[part])}, expected one"
+            raise CheckpointError(msg)
+        both.append(fits[0])
+    alpha = f"{base}.alpha"
+    return both[0], both[1], alpha if alpha in checkpoint.files else None
+
+
+def _check_layer(nn: Backend, path: str, leaf: Any, factors: list[tuple[Factors, float]], fuse: bool) -> None:
+    if hasattr(leaf, "base"):
+        msg = f"{path}: has live LoRA layers already; remove them first, or give all LoRAs in one call"
+        raise ValueError(msg)
+    shape = tuple(leaf.weight.shape)
+    if hasattr(leaf, "scales"):  # integers, several in a word
+        shape = (shape[0], leaf.scales.shape[1] * leaf.group_size)
+    for f, _ in factors:
+        if (f.up.shape[0], f.down.shape[1]) != shape or f.up.shape[1] != f.down.shape[0]:
+            msg = f"{path}: LoRA {tuple(f.up.shape)} x {tuple(f.down.shape)} for a weight of {shape}"
+            raise ValueError(msg)
+    if fuse and not is_plain(nn, leaf):
+        msg = f"{path}: its weight is quantised ({type(leaf).__name__}); use live layers, fuse=False"
+        raise ValueError(msg)
+    if fuse and getattr(leaf.weight, "is_meta", False):
+        msg = f"{path}: its weight is not in memory; use live layers, fuse=False"
+        raise ValueError(msg)
+
+
+def _live(nn: Backend, leaf: Any, factors: list[tuple[Factors, float]]) -> LoraLinear:
+    like = leaf.bias  # never quantised, so it has the dtype of computation
+    device = getattr(like, "device", None)
+    down = nn.xp.concat([nn.cast(f.down, nn.float32) for f, _ in factors], axis=0)
+    up = nn.xp.concat([nn.cast(f.up, nn.float32) * (f.scale * strength) for f, strength in factors], axis=1)
+    device = None if str(device) == "meta" else device
+    return LoraLinear(nn, leaf, nn.cast(down, like.dtype, device), nn.cast(up, like.dtype, device))
+
+
+def _add(model: Any, path: str, factors: list[tuple[Factors, float]], sign: float) -> None:
+    """Add the product of all factors to a weight, in float32."""
+    nn: Backend = model.nn
+    leaf = find(model, path)
+    device = getattr(leaf.weight, "device", None)
+    change = nn.cast(leaf.weight, nn.float32)
+    for f, strength in factors:
+        down, up = (nn.cast(x, nn.float32, device) for x in (f.down, f.up))
+        change = change + nn.xp.matmul(up, down) * (f.scale * strength * sign)
+    weight = nn.cast(change, leaf.weight.dtype)
+    nn.settle(weight)
+    nn.assign(leaf, "weight", weight)
