@@ -173,7 +173,7 @@ def _table(args: argparse.Namespace, outcome: _Outcome, latents_path: Path) -> s
         ("peak memory", *(report.size_of(facts[s]["peak_bytes"]) for s in steps)),
     ]
     head = {
-        "clip": facts["clip"],
+        "clip": outcome.clip.path.name,
         "size": f"{facts['width']}x{facts['height']}, {facts['frames']} frames at {facts['fps']} fps",
         "decode": facts["how"],
     }
