@@ -7,6 +7,8 @@ Tiled and exact decoding through an autoencoder, for any array library.
 on them and blend the results. NumPy, PyTorch and MLX arrays work, and others that follow the array API standard.
 """
 
+from typing import TYPE_CHECKING
+
 from tilekit._config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
 from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError
 from tilekit._geometry import Axis, Geometry
@@ -31,7 +33,21 @@ from tilekit._run import decode_tiled, encode_tiled, stream_tiled
 from tilekit._spans import Span, split, split_by_count, trapezoid_mask
 from tilekit._tiling import AxisTiling, Tiling
 
+if TYPE_CHECKING:
+    from tilekit._halo import measure_halo
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Load `measure_halo`, which needs NumPy, when it is asked for."""
+    if name == "measure_halo":
+        from tilekit._halo import measure_halo
+
+        return measure_halo
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
 
 __all__ = [
     "AUDIOLDM_MEL",
@@ -68,6 +84,7 @@ __all__ = [
     "TilingConfig",
     "decode_tiled",
     "encode_tiled",
+    "measure_halo",
     "plan",
     "split",
     "split_by_count",

@@ -6,7 +6,7 @@ from tilekit._errors import BackendError, InputError, TileShapeError
 from tilekit._plan import Plan, Tile
 from tilekit.backends import Array, Backend, backend_of
 
-__all__ = ["ResultCheck", "check_input", "source_region"]
+__all__ = ["ResultCheck", "check_input", "check_sizes", "source_region"]
 
 
 def source_region(plan: Plan, tile: Tile) -> tuple[slice, ...]:
@@ -42,6 +42,22 @@ def _refuse_nan(plan: Plan, backend: Backend, array: Array) -> None:
             where = ", ".join(f"{axis.name} {start} to {stop - 1}" for axis, (start, stop) in named)
             msg = f"tile {tile.index}: the input has NaN in {where}; nothing was {plan.direction}d"
             raise InputError(msg)
+
+
+def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
+    """
+    Refuse the shape of a whole result that the geometry does not give.
+
+    Raises
+    ------
+    TileShapeError
+        If a size of a named axis or the number of axes differs.
+    """
+    want = {axis.position: size for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True)}
+    if len(shape) != plan.geometry.ndim or any(shape[position] != size for position, size in want.items()):
+        sizes = ", ".join(f"{axis.name} {size}" for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True))
+        msg = f"{plan.direction} returned shape {shape}, {plan.geometry.name} expects {sizes} for input {plan.shape}"
+        raise TileShapeError(msg)
 
 
 class ResultCheck:

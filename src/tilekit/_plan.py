@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
@@ -258,7 +258,7 @@ def plan(
     *,
     geometry: Geometry,
     direction: Direction = "decode",
-    halo: Sequence[Interval] | None = None,
+    halo: Mapping[str, Interval | None] | None = None,
 ) -> Plan:
     """
     Plan the tiles of an array, from integers alone.
@@ -273,9 +273,10 @@ def plan(
         The axes of the autoencoder.
     direction : {"decode", "encode"}
         Which way.
-    halo : sequence of (before, after), optional
-        For each axis of the geometry the latents that a tile reads beyond its span, as `measure_halo` gives them. Tiles
-        are then cropped instead of blended, and the overlaps of `tiling` are not used.
+    halo : mapping of str to (before, after) or None, optional
+        For each axis of the geometry the latents that a cell depends on before and after its own, as `measure_halo`
+        gives them; None for an axis that must stay whole. Tiles of the given size are then read with that much more on
+        either side and cropped instead of blended; the overlaps of `tiling` are not used.
 
     Returns
     -------
@@ -305,9 +306,25 @@ def plan(
     for axis in geometry.axes:
         cells = _cells(axis, sizes[axis.position], direction)
         row = rows.get(axis.name)
-        spans.append((Span(0, cells),) if row is None else _cut(axis, cells, row, uniform, halo))
-    pairs = None if halo is None else tuple((before, after) for before, after in halo)
-    return Plan(geometry, sizes, tuple(spans), direction, pairs)
+        spans.append((Span(0, cells),) if row is None else _cut(axis, cells, row, uniform, halo is not None))
+    return Plan(geometry, sizes, tuple(spans), direction, None if halo is None else _pairs(geometry, spans, halo))
+
+
+def _pairs(
+    geometry: Geometry, spans: list[tuple[Span, ...]], halo: Mapping[str, Interval | None]
+) -> tuple[Interval, ...]:
+    """Latents before and after of every axis; those of an axis that stays whole do not matter."""
+    for name in halo:
+        geometry.axis(name)
+    found = []
+    for axis, cut in zip(geometry.axes, spans, strict=True):
+        pair = halo.get(axis.name)
+        if len(cut) > 1 and pair is None:
+            what = "sees all of it" if axis.name in halo else "is not in the halo"
+            msg = f"{axis.name}: an axis along which the function {what} cannot be cut exactly; leave it whole"
+            raise PlanError(msg)
+        found.append((0, 0) if pair is None or len(cut) == 1 else (_integer(pair[0]), _integer(pair[1])))
+    return tuple(found)
 
 
 def _integer(value: object) -> int:
@@ -341,15 +358,15 @@ def _cells(axis: Axis, size: int, direction: Direction) -> int:
         raise PlanError(msg) from None
 
 
-def _cut(axis: Axis, cells: int, row: AxisTiling, uniform: bool, halo: Sequence[Interval] | None) -> tuple[Span, ...]:
+def _cut(axis: Axis, cells: int, row: AxisTiling, uniform: bool, cropped: bool) -> tuple[Span, ...]:
     """Spans of one axis in latents."""
-    causal = axis.law.causal and halo is None
+    causal = axis.law.causal and not cropped
     overlap, least = row.overlap, row.min_size
     count, size = row.count, None
     if row.size is not None:
         size, overlap = _on_grid(axis, "tile size", row.size), _on_grid(axis, "overlap", row.overlap)
         least = None if least is None else _on_grid(axis, "min_size", least)
-    if halo is not None:
+    if cropped:
         overlap, least = 0, None
     try:
         if size is not None and uniform:
@@ -380,6 +397,7 @@ def _sides(made: Plan, number: int, span: Span) -> tuple[Interval, Interval]:
     law, cells = made.geometry.axes[number].law, made.spans[number][-1].stop
     if made.halo is not None:
         before, after = made.halo[number]
+        before += law.causal  # the first latent of a tile gives one cell, whatever it gives in the whole
         span = Span(max(0, span.start - before), min(cells, span.stop + after))
     pixels = law.map(span)
     latent_side, pixel_side = (span.start, span.stop), (pixels.start, pixels.stop)

@@ -1,12 +1,12 @@
 """Run a plan: slice, call, check, blend, hand on."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from tilekit._blend import Canvas
 from tilekit._checks import ResultCheck, check_input, source_region
 from tilekit._config import TilingConfig
-from tilekit._errors import BackendError
+from tilekit._errors import BackendError, PlanError
 from tilekit._geometry import Geometry
 from tilekit._plan import Direction, Plan, Tile, plan
 from tilekit._presets import LTX2_VIDEO
@@ -19,6 +19,8 @@ __all__ = ["decode_tiled", "encode_tiled", "stream_tiled"]
 
 Function = Callable[[Array], Array]
 Callback = Callable[[Array, int], object]
+Blend = Literal["linear", "crop"]
+Pair = tuple[int, int]
 
 
 def decode_tiled(  # noqa: PLR0913
@@ -28,6 +30,8 @@ def decode_tiled(  # noqa: PLR0913
     *,
     geometry: Geometry = LTX2_VIDEO,
     tile_batch_size: int = 1,
+    blend: Blend = "linear",
+    halo: Mapping[str, Pair | None] | None = None,
     on_frames_ready: Callback | None = None,
     progress: Progress = None,
 ) -> Array:
@@ -47,6 +51,12 @@ def decode_tiled(  # noqa: PLR0913
         The axes of the autoencoder.
     tile_batch_size : int
         Most tiles of one call, whatever the batch of the input; tiles of one shape share calls.
+    blend : {"linear", "crop"}
+        How tiles meet. ``"crop"`` reads every tile with the halo and keeps its core: equal to the whole for a function
+        that sees no further.
+    halo : mapping of str to (before, after) or None, optional
+        With ``blend="crop"`` the reach of the function in latents, from `measure_halo`; tile sizes are then those of
+        the cores, and overlaps are not used.
     on_frames_ready : callable, optional
         Called with (frames, start): every piece of the first axis once, in order, as soon as no later tile can touch
         it. Tiles then wait only for others of their slab.
@@ -78,7 +88,7 @@ def decode_tiled(  # noqa: PLR0913
     >>> decode_tiled(decode, np.ones((1, 4, 64, 96)), Tiling(width=(256, 64)), geometry=SD_IMAGE).shape
     (1, 3, 512, 768)
     """
-    run = _Run(decode, latents, tiling, geometry, tile_batch_size, progress, "decode")
+    run = _Run(decode, latents, _planned("decode", latents, tiling, geometry, blend, halo), tile_batch_size, progress)
     return run.whole(on_frames_ready)
 
 
@@ -89,6 +99,8 @@ def encode_tiled(  # noqa: PLR0913
     *,
     geometry: Geometry = LTX2_VIDEO,
     tile_batch_size: int = 1,
+    blend: Blend = "linear",
+    halo: Mapping[str, Pair | None] | None = None,
     progress: Progress = None,
 ) -> Array:
     """
@@ -100,7 +112,7 @@ def encode_tiled(  # noqa: PLR0913
         Maps a tile (b, C', F, H, W) to (b, C, f, h, w).
     video : array, shape (B, C', F, H, W)
         Or an image or sound, as the geometry says; sizes on its grid (frames 1 + 8k, sides multiples of 32 for LTX-2).
-    tiling, geometry, tile_batch_size, progress
+    tiling, geometry, tile_batch_size, blend, halo, progress
         As for `decode_tiled`; sizes in pixel-side units.
 
     Returns
@@ -122,7 +134,9 @@ def encode_tiled(  # noqa: PLR0913
     >>> encode_tiled(encode, np.ones((1, 3, 512, 768)), Tiling(width=(256, 64)), geometry=SD_IMAGE).shape
     (1, 3, 64, 96)
     """
-    return _Run(encode, video, tiling, geometry, tile_batch_size, progress, "encode").whole(None)
+    return _Run(
+        encode, video, _planned("encode", video, tiling, geometry, blend, halo), tile_batch_size, progress
+    ).whole(None)
 
 
 def stream_tiled(  # noqa: PLR0913
@@ -132,6 +146,8 @@ def stream_tiled(  # noqa: PLR0913
     *,
     geometry: Geometry = LTX2_VIDEO,
     tile_batch_size: int = 1,
+    blend: Blend = "linear",
+    halo: Mapping[str, Pair | None] | None = None,
     progress: Progress = None,
 ) -> Iterator[tuple[int, Array]]:
     """
@@ -142,7 +158,7 @@ def stream_tiled(  # noqa: PLR0913
 
     Parameters
     ----------
-    decode, latents, tiling, geometry, progress
+    decode, latents, tiling, geometry, blend, halo, progress
         As for `decode_tiled`.
     tile_batch_size : int
         Most tiles of one call. Tiles wait only for others of their slab.
@@ -169,27 +185,46 @@ def stream_tiled(  # noqa: PLR0913
     >>> [(start // 2048, block.shape[2] // 2048) for start, block in stream]
     [(0, 6), (6, 6), (12, 8)]
     """
-    return _Run(decode, latents, tiling, geometry, tile_batch_size, progress, "decode").blocks()
+    return _Run(
+        decode, latents, _planned("decode", latents, tiling, geometry, blend, halo), tile_batch_size, progress
+    ).blocks()
+
+
+def _planned(  # noqa: PLR0913, PLR0917
+    direction: Direction,
+    array: Array,
+    tiling: Tiling | TilingConfig | None,
+    geometry: Geometry,
+    blend: Blend,
+    halo: Mapping[str, Pair | None] | None,
+) -> Plan:
+    """Plan one call of the public functions."""
+    if blend not in ("linear", "crop"):
+        msg = f'blend must be "linear" or "crop", got {blend!r}'
+        raise PlanError(msg)
+    if (blend == "crop") != (halo is not None):
+        msg = f'blend="crop" and a halo go together, got blend={blend!r} and halo={halo}; see tilekit.measure_halo'
+        raise PlanError(msg)
+    backend_of(array)  # refuses what is no array before its shape is asked for
+    return plan(tuple(array.shape), tiling, geometry=geometry, direction=direction, halo=halo)
 
 
 class _Run:
     """One call of the public functions: everything it needs, nothing that outlives it."""
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(
         self,
         function: Any,
         array: Array,
-        tiling: Tiling | TilingConfig | None,
-        geometry: Geometry,
+        made: Plan,
         tile_batch_size: int,
         progress: Progress,
-        direction: Direction,
     ) -> None:
         if not callable(function):
-            msg = f"{direction} must be callable, got {type(function).__qualname__}"
+            msg = f"{made.direction} must be callable, got {type(function).__qualname__}"
             raise BackendError(msg)
         self._backend: Backend = backend_of(array)
-        self._plan: Plan = plan(tuple(array.shape), tiling, geometry=geometry, direction=direction)
+        self._plan = made
         self._size = checked_batch_size(self._plan, tile_batch_size)
         check_input(self._plan, self._backend, array)
         self._function = function

@@ -55,6 +55,16 @@ class Backend:
         xp = self.namespace(like)
         return xp.reshape(xp.asarray(list(values), dtype=dtype, device=like.device), tuple(shape))
 
+    def from_numpy(self, numbers: Any, like: Array) -> Array:
+        """Give NumPy's numbers as an array of the dtype of `like`, beside it."""
+        return self.namespace(like).asarray(numbers, dtype=like.dtype, device=like.device)
+
+    def to_numpy(self, x: Array) -> Any:
+        """Give the numbers to NumPy; float32 where NumPy lacks the dtype."""
+        import numpy as np
+
+        return np.asarray(x)
+
     def stack(self, tiles: Sequence[Array], axis: int) -> Array:
         """Join arrays along an existing axis."""
         return self.namespace(tiles[0]).concat(list(tiles), axis=axis)

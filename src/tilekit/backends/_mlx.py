@@ -60,6 +60,14 @@ class MlxBackend(Backend):
         mx.eval(out)
         return out
 
+    def from_numpy(self, numbers: Any, like: Array) -> Array:
+        """Give NumPy's numbers as an array of the dtype of `like`."""
+        return mx.array(numbers).astype(like.dtype)
+
+    def to_numpy(self, x: Array) -> Any:
+        """Give the numbers to NumPy; those of bfloat16 as float32."""
+        return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
+
     def stack(self, tiles: Sequence[Array], axis: int) -> Array:
         """Join arrays along an existing axis."""
         return mx.concatenate(list(tiles), axis=axis)

@@ -34,6 +34,10 @@ class NumpyBackend(Backend):
         """Give an array of this shape; its numbers do not matter."""
         return np.empty(tuple(shape), dtype=dtype)
 
+    def from_numpy(self, numbers: Any, like: Array) -> Array:
+        """Give numbers in the dtype of `like`."""
+        return np.array(numbers, dtype=like.dtype)
+
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
         """Write ``out[region] = part[source]``, in the dtype of `out`."""
         out[region] = part[source]

@@ -48,6 +48,15 @@ class TorchBackend(Backend):
         """Give numbers as a tensor of this shape on the device of `like`."""
         return torch.tensor(list(values), dtype=dtype, device=like.device).reshape(tuple(shape))
 
+    def from_numpy(self, numbers: Any, like: Array) -> Array:
+        """Give NumPy's numbers as a tensor of the dtype of `like`, on its device."""
+        return torch.from_numpy(np.array(numbers)).to(device=like.device, dtype=like.dtype)
+
+    def to_numpy(self, x: Array) -> Any:
+        """Give the numbers to NumPy; those of bfloat16 as float32."""
+        x = x.detach().cpu()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
     def stack(self, tiles: Sequence[Array], axis: int) -> Array:
         """Join tensors along an existing axis."""
         return torch.cat(list(tiles), dim=axis)

@@ -1,0 +1,277 @@
+"""
+How far a function sees, measured: change one latent, and look where the result changes.
+
+Two kinds of change are made. A finite one, small and large, shows what matters in the arithmetic at hand; NaN shows
+every cell that enters a result, however small its weight. Results are compared for equality, not with a tolerance: what
+does not depend on a cell is computed from the same numbers in the same order.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tilekit._checks import check_sizes
+from tilekit._errors import BackendError, HaloError, TilekitError
+from tilekit._geometry import Geometry
+from tilekit._plan import Direction, Plan, Tile, plan
+from tilekit._spans import Span
+from tilekit.backends import Array, Backend, backend_of
+
+__all__ = ["Halo", "measure_halo"]
+
+Function = Callable[[Array], Array]
+Pair = tuple[int, int]
+Halo = dict[str, Pair | None]
+Numbers = np.ndarray[Any, Any]
+
+AMPLITUDES = (1.0, 1000.0)  # of the change; the large one shows statistics over many cells, which dilute it
+TOLERANCE = 1e-3  # of the largest result: rounding is 1000 times smaller, another padding or position much larger
+
+
+def measure_halo(
+    fn: Function, shape: Sequence[int], *, geometry: Geometry, like: Array | None = None, seed: int = 0
+) -> Halo:
+    """
+    Measure the reach of a decoder or encoder by impulses.
+
+    Parameters
+    ----------
+    fn : callable
+        The decoder or encoder; which of the two is seen from the sizes of its result. It must give the same result
+        for the same input.
+    shape : sequence of int
+        Shape of the input to try it with: each axis longer than the reach to one side. An axis that turns out too
+        short is tried once more at twice its length.
+    geometry : Geometry
+        The axes.
+    like : array, optional
+        An array of the library, dtype and device that `fn` takes. If left out, the libraries that are imported are
+        tried with float32 arrays.
+    seed : int
+        Of the random numbers that are changed.
+
+    Returns
+    -------
+    dict of str to (before, after) or None
+        For each axis how many **latents** before and after its own a cell of the result depends on; None for an axis
+        along which it depends on all of them. What `decode_tiled` with ``blend="crop"`` takes as ``halo``.
+
+    Raises
+    ------
+    HaloError
+        If the function sees everything along every axis (normalisation over the whole, attention), gives other results
+        for the same input, or depends on where a tile lies.
+    TileShapeError
+        If the sizes of its result are neither those of decoding nor of encoding with this geometry.
+    BackendError
+        If it accepts arrays of no imported library.
+
+    Examples
+    --------
+    >>> from tilekit import SD_IMAGE
+    >>> from tilekit.testing import local_decoder
+    >>> measure_halo(local_decoder(SD_IMAGE, [(2, 1), (0, 3)]), (1, 4, 9, 9), geometry=SD_IMAGE)
+    {'height': (2, 1), 'width': (0, 3)}
+    """
+    probe = _probe(fn, tuple(shape), geometry, like, seed)
+    reach = probe.reach()
+    short = [i for i, pair in enumerate(reach) if pair is None]
+    if short:
+        longer = list(probe.plan.shape)
+        for i in short:
+            axis = geometry.axes[i]
+            cells = 2 * probe.plan.spans[i][-1].stop
+            longer[axis.position] = cells if probe.direction == "decode" else axis.law.length(cells)
+        probe = _probe(fn, tuple(longer), geometry, probe.like, seed)
+        reach = probe.reach()
+    if all(pair is None for pair in reach):
+        sizes = ", ".join(f"{n} {a.name}" for a, n in zip(geometry.axes, probe.cells, strict=True))
+        msg = (
+            f"a change of one latent is seen in the whole result of {sizes}: the function has global parts (a"
+            " normalisation over the whole, attention), so that no crop of it is exact; use"
+            " tilekit.adapters or blended tiles, or a larger shape if its reach is longer than this"
+        )
+        raise HaloError(msg)
+    probe.verify(reach)
+    return {axis.name: pair for axis, pair in zip(geometry.axes, reach, strict=True)}
+
+
+def _probe(fn: Function, shape: tuple[int, ...], geometry: Geometry, like: Array | None, seed: int) -> "_Probe":
+    """Find a library whose arrays the function takes, and the direction in which it works."""
+    if like is not None:
+        return _Probe(fn, shape, geometry, like, seed)
+    failures = []
+    for example in _examples(fn):
+        try:
+            return _Probe(fn, shape, geometry, example, seed)
+        except TilekitError as error:
+            if not isinstance(error, BackendError):
+                raise
+            failures.append(f"{backend_of(example).name}: {error}")
+        except Exception as error:  # whatever a function raises when it gets a foreign array
+            failures.append(f"{backend_of(example).name}: {type(error).__name__}: {error}")
+    msg = f"the function took arrays of no imported library; give an array as like=. {'; '.join(failures)}"
+    raise BackendError(msg)
+
+
+def _examples(fn: Function) -> list[Array]:
+    """Arrays of the imported libraries, that of the function's own class first."""
+    makers: dict[str, Callable[[], Array]] = {
+        "torch": lambda: sys.modules["torch"].zeros(1),
+        "mlx": lambda: sys.modules["mlx.core"].zeros(1),
+        "numpy": lambda: np.zeros(1, np.float32),
+        "jax": lambda: sys.modules["jax.numpy"].zeros(1),
+        "array_api_strict": lambda: sys.modules["array_api_strict"].zeros(1),
+    }
+    needed = {"mlx": "mlx.core", "jax": "jax.numpy"}
+    own = {kind.__module__.partition(".")[0] for kind in type(getattr(fn, "__self__", fn)).__mro__}
+    names = sorted(makers, key=lambda name: (name not in own, name != "numpy"))
+    return [makers[name]() for name in names if needed.get(name, name) in sys.modules]
+
+
+@dataclass
+class _Base:
+    """An input and its result."""
+
+    x: Numbers
+    y: Numbers
+
+
+class _Probe:
+    """A function, with random inputs to change."""
+
+    def __init__(self, fn: Function, shape: tuple[int, ...], geometry: Geometry, like: Array, seed: int) -> None:
+        self._fn = fn
+        self._geometry = geometry
+        self._backend: Backend = backend_of(like)
+        self.like = like
+        random = np.random.default_rng(seed)
+        x = random.standard_normal(shape).astype(np.float32)
+        y = self._run(x)
+        self.direction, self.plan = self._recognised(shape, y.shape)
+        self.cells = [spans[-1].stop for spans in self.plan.spans]
+        if not np.array_equal(y, self._run(x), equal_nan=True):
+            msg = "the function gave two results for one input; switch off its noise or dropout"
+            raise HaloError(msg)
+        other = random.standard_normal(shape).astype(np.float32)
+        self._bases = [_Base(x, y), _Base(other, self._run(other))]
+        self._random = random
+
+    def reach(self) -> list[Pair | None]:
+        """Latents before and after, for each axis; None where all of it is seen."""
+        found = [[0, 0] for _ in self.cells]
+        for at in (0, None, -1):
+            cell = [n // 2 if at is None else at % n for n in self.cells]
+            for changed in self._changed(cell):
+                for pair, own, affected in zip(found, cell, changed, strict=True):
+                    if affected is not None:
+                        pair[0] = max(pair[0], affected[1] - own)
+                        pair[1] = max(pair[1], own - affected[0])
+        return [
+            None if max(pair) >= n - 1 else (pair[0], pair[1])
+            for pair, n in zip(found, self.cells, strict=True)
+        ]
+
+    def _changed(self, cell: list[int]) -> list[list[Pair | None]]:
+        """For every kind of change at a latent the first and last latent of each axis whose result differs."""
+        where = self._where(cell)
+        found = []
+        for base in self._bases:
+            for amplitude in AMPLITUDES:
+                x = base.x.copy()
+                x[where] += amplitude * self._random.choice([-1.0, 1.0], x[where].shape).astype(np.float32)
+                found.append(self._extents(self._run(x) != base.y))
+        structure = self._of_nan(where)
+        # NaN times zero is NaN: a masked sum over everything looks global. It counts only where it stays local.
+        whole = [(0, n - 1) for n in self.cells]
+        return found if structure == whole else [*found, structure]
+
+    def _of_nan(self, where: tuple[slice, ...]) -> list[Pair | None]:
+        """Where NaN shows up; nowhere if the function will not have it."""
+        x = self._bases[0].x.copy()
+        x[where] = math.nan
+        try:
+            return self._extents(np.isnan(self._run(x)))
+        except Exception:  # a function may refuse NaN, in whatever way
+            return [None] * len(self.cells)
+
+    def _where(self, cell: list[int]) -> tuple[slice, ...]:
+        """Cells of the input that belong to one latent."""
+        slices = [slice(None)] * self._geometry.ndim
+        for axis, i in zip(self._geometry.axes, cell, strict=True):
+            first, last = (
+                (i, i) if self.direction == "decode" else (axis.law.length(i) if i else 0, axis.law.length(i + 1) - 1)
+            )
+            slices[axis.position] = slice(first, last + 1)
+        return tuple(slices)
+
+    def _extents(self, mask: Numbers) -> list[Pair | None]:
+        """First and last latent of each axis with a mark in it."""
+        found: list[Pair | None] = []
+        for axis in self._geometry.axes:
+            others = tuple(i for i in range(mask.ndim) if i != axis.position)
+            marks = np.flatnonzero(mask.any(axis=others))
+            if marks.size and self.direction == "decode":
+                ends = np.array([axis.law.length(n + 1) for n in range(self.cells[len(found)])])
+                marks = np.searchsorted(ends, marks, side="right")
+            found.append((int(marks[0]), int(marks[-1])) if marks.size else None)
+        return found
+
+    def verify(self, reach: list[Pair | None]) -> None:
+        """Compare the middle of a crop with the same cells of the whole, for every axis long enough to be cut."""
+        spans: list[tuple[Span, ...]] = []
+        for n, pair in zip(self.cells, reach, strict=True):
+            cuttable = pair is not None and n >= sum(pair) + 4
+            spans.append((Span(0, n // 2), Span(n // 2, n)) if cuttable else (Span(0, n),))
+        halo = tuple((0, 0) if pair is None else pair for pair in reach)
+        cut = Plan(self._geometry, self.plan.shape, tuple(spans), self.direction, halo)
+        base = self._bases[0]
+        scale = float(np.abs(base.y[np.isfinite(base.y)]).max(initial=0.0))
+        for tile in (cut.tiles[0], cut.tiles[-1]):
+            kept, want = self._core(cut, tile, base)
+            worst = float(np.abs(kept - want).max())
+            if not worst <= TOLERANCE * scale:
+                msg = (
+                    f"a crop with the measured reach {reach} differs from the whole by {worst:.2g} (the result is of"
+                    f" size {scale:.2g}): the function depends on where a tile lies or how large it is"
+                )
+                raise HaloError(msg)
+
+    def _core(self, cut: Plan, tile: Tile, base: _Base) -> tuple[Numbers, Numbers]:
+        """The cells that a tile keeps, from its crop and from the whole."""
+        source, kept, whole = ([slice(None)] * self._geometry.ndim for _ in range(3))
+        for number, axis in enumerate(self._geometry.axes):
+            segment = cut.segments[number][tile.index[number]]
+            source[axis.position] = slice(*tile.src[number])
+            whole[axis.position] = slice(segment.start, segment.stop)
+            offset = tile.dst[number][0]
+            kept[axis.position] = slice(segment.start - offset, segment.stop - offset)
+        return self._run(base.x[tuple(source)])[tuple(kept)], base.y[tuple(whole)]
+
+    def _recognised(self, shape: tuple[int, ...], result: tuple[int, ...]) -> tuple[Direction, Plan]:
+        """Whether the sizes are those of decoding or of encoding."""
+        found: list[TilekitError] = []
+        for direction in ("decode", "encode"):
+            try:
+                made = plan(shape, None, geometry=self._geometry, direction=direction)
+                check_sizes(made, result)
+            except TilekitError as error:
+                found.append(error)
+            else:
+                return made.direction, made
+        raise found[0]
+
+    def _run(self, x: Numbers) -> Numbers:
+        """Call the function with an array of its library, and give the numbers of its result."""
+        with np.errstate(all="ignore"):  # a large change or NaN may overflow inside the function
+            result = self._fn(self._backend.from_numpy(x, self.like))
+        if result is None or backend_of(result) is not self._backend:
+            msg = f"the function returned {type(result).__qualname__}, expected an array of {self._backend.name}"
+            raise BackendError(msg)
+        self._backend.sync(result)
+        numbers: Numbers = self._backend.to_numpy(result)
+        return numbers
