@@ -179,8 +179,9 @@ def _decoded(
     for patches in run(stages, source.follow(first, chunks)):
         frames = unpatchify(nn.xp, patches, config.patch_size)
         nn.settle(frames)
-        yield start, frames
-        start += frames.shape[2]
+        begin, start, done = start, start + frames.shape[2], [frames]
+        del frames, patches
+        yield begin, done.pop()
 
 
 def stream_encode(
@@ -227,8 +228,9 @@ def _encoded(encoder: VideoEncoder, video: Array, plan: ExactPlan) -> Iterator[t
     for latents in run(stages, pieces):
         latents = nn.xp.permute_dims(latents, (0, 4, 1, 2, 3))
         nn.settle(latents)
-        yield start, latents
-        start += latents.shape[2]
+        begin, start, done = start, start + latents.shape[2], [latents]
+        del latents
+        yield begin, done.pop()
 
 
 def _itemsize(module: Any) -> int:
@@ -259,6 +261,7 @@ def _collect(
                     nn.settle(result)
                 result[:, :, start:stop] = block
                 nn.settle(result)
+            del block
             report(stop, total)
     return result
 

@@ -69,8 +69,9 @@ def _decoded(
     for patches in run([pipeline], source.follow(first, chunks)):
         frames = unpatchify(nn.xp, patches, decoder.config.patch_size)
         nn.settle(frames)
-        yield start, frames
-        start += frames.shape[2]
+        begin, start, done = start, start + frames.shape[2], [frames]
+        del frames, patches
+        yield begin, done.pop()
     source.finish()
 
 
@@ -137,6 +138,7 @@ def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], frames: int) -> Ite
     for latents in run([pipeline], patches()):
         latents = nn.xp.permute_dims(latents, (0, 4, 1, 2, 3))
         nn.settle(latents)
-        yield start, latents
-        start += latents.shape[2]
+        begin, start, done = start, start + latents.shape[2], [latents]
+        del latents
+        yield begin, done.pop()
     check_frames(count, time)

@@ -140,7 +140,10 @@ class TiledPipeline:
         samples = x.shape[0]
         del x
         for blocks in zip(*streams, strict=True):
-            yield self._assemble([block for block, _ in blocks], samples), blocks[0][1]
+            ends = blocks[0][1]
+            frames = [self._assemble([block for block, _ in blocks], samples)]
+            del blocks
+            yield frames.pop(), ends
 
     def _crop(self, x: Array, batch: Sequence[tuple[Cut, Cut]]) -> Array:
         k = self.grid.scale_in

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from ltx_models.nn._types import Array, Backend
@@ -227,11 +228,14 @@ class Pipeline:
             Whether the clip ends with them.
         """
         if begin == len(self.units):
-            yield x, last
+            out = [x]
+            del x
+            yield out.pop(), last
             return
         queue = self.queues[begin]
         queue.waiting.append(x)
-        # no name may hold an array while later units run: each of them would keep a whole activation alive
+        # no name may hold an array while later units run, or the caller looks at a block: each would keep a whole
+        # activation alive
         del x
         while size := queue.ready(last):
             yield from self.push(self._step(begin, size, last), last=last and not queue.waiting, begin=begin + 1)
@@ -262,26 +266,26 @@ def run(stages: Sequence[Any], chunks: Iterable[Array]) -> Iterator[Array]:
     Yields
     ------
     array, shape (B, T', ...)
-        Finished cells, in order.
+        Finished cells, in order. Nothing here holds them any longer.
     """
     held: list[Array] = []
     for chunk in chunks:
         if held:
-            yield from _through(stages, held.pop(), last=False)
+            yield from map(itemgetter(0), _through(stages, held, last=False))
         held.append(chunk)
         del chunk
     if held:
-        yield from _through(stages, held.pop(), last=True)
+        yield from map(itemgetter(0), _through(stages, held, last=True))
 
 
-def _through(stages: Sequence[Any], x: Array, *, last: bool) -> Iterator[Array]:
-    if not stages:
-        yield x
+def _through(stages: Sequence[Any], held: list[Array], *, last: bool) -> Iterator[tuple[Array, bool]]:
+    if len(stages) == 1:
+        yield from stages[0].push(held.pop(), last=last)
         return
-    blocks = stages[0].push(x, last=last)
-    del x
-    for block, ends in blocks:
-        yield from _through(stages[1:], block, last=ends)
+    for block, ends in stages[0].push(held.pop(), last=last):
+        between = [block]
+        del block
+        yield from _through(stages[1:], between, last=ends)
 
 
 class Queue:

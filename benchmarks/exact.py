@@ -1,0 +1,264 @@
+"""
+Measure exact decoding beside blended tiling and the untiled network.
+
+    python benchmarks/exact.py counts            work and forecast memory of the real configurations, by formula
+    python benchmarks/exact.py time              wall time, interleaved in one run: untiled, exact, blended
+    python benchmarks/exact.py memory            live and resident bytes as the clip grows, a process for each case
+    python benchmarks/exact.py latency           latents that a decoder reads before it shows its first frame
+
+Figures of one run: docs/benchmarks/exact.md. Times are ratios within a run; the rest is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import tilekit
+from ltx_models import decode_exact, default_checkpoint, load_video_decoder, plan_exact, stream_decode
+from ltx_models.exact_plan import Costs, macs, size
+from ltx_models.video_config import LTX2, LTX2_3, VideoVAEConfig
+
+LATENTS = 128
+
+
+# ---- counts -------------------------------------------------------------------------------------------------------
+def blended_work(config: VideoVAEConfig, shape: tuple[int, ...], tiling: Any) -> float:
+    """Multiply-adds of the tiles over those of the whole."""
+    steps = config.decoder_steps()
+    plan = tilekit.plan(shape, tiling, geometry=tilekit.LTX2_VIDEO)
+    tiles = sum(macs(steps, *(stop - start for start, stop in tile.src)) for tile in plan.tiles)
+    return tiles / macs(steps, *shape[2:])
+
+
+def counts() -> None:
+    """Print the work and the forecast memory of each way to decode."""
+    official = tilekit.Tiling(frames=(80, 24), height=(768, 64), width=(768, 64))
+    for label, width, height in (("1280x704", 40, 22), ("1920x1088", 60, 34), ("3840x2176", 120, 68)):
+        shape = (1, LATENTS, 16, height, width)
+        for name, config in (("LTX-2", LTX2), ("LTX-2.3", LTX2_3)):
+            costs = Costs(config, shape, decode=True, itemsize=2, causal=False)
+            total = macs(config.decoder_steps(), *shape[2:])
+            print(f"\n{name} decoder, {label}, 121 frames, bfloat16: {total / 1e12:.0f} T multiply-adds untiled")
+            print(f"  {'untiled':34s} work 1.000  peak {size(costs.peak(None))}")
+            for frames in (8, 3):
+                print(f"  {f'exact stream, {frames} frames at once':34s} work 1.000  peak {size(costs.peak(frames))}")
+            tiled = costs.boundaries()[0]
+            grid = costs.grid(tiled, 2, 2)
+            work, peak = costs.tiled_work(grid, tiled), costs.peak(3, tiled, grid)
+            print(f"  {'the same, last stage in 2 x 2 tiles':34s} work {work:.3f}  peak {size(peak)}")
+            print(f"  {'blended, 512/64 px, 64/24 frames':34s} work {blended_work(config, shape, DEFAULT):.3f}")
+            print(f"  {'blended, 768/64 px, 80/24 frames':34s} work {blended_work(config, shape, official):.3f}")
+
+
+DEFAULT = tilekit.TilingConfig.default()
+
+
+# ---- networks -----------------------------------------------------------------------------------------------------
+def network(name: str) -> Any:
+    """Give a float32 torch decoder: the shipped one, or a wider one with seeded weights."""
+    import torch
+
+    torch.set_num_threads(1)
+    if name == "shipped":
+        return load_video_decoder(default_checkpoint(), backend="torch", dtype="float32")
+    from dataclasses import replace
+
+    from ltx_models.nn import backend
+    from ltx_models.video_vae import VideoDecoder
+
+    torch.manual_seed(0)
+    config = replace(LTX2, decoder_base_channels=int(name.removeprefix("wide")))
+    return VideoDecoder(backend("torch"), config).eval().requires_grad_(False)
+
+
+def latents(frames: int, height: int, width: int) -> Any:
+    """Give seeded latents for so many frames of so many pixels."""
+    import torch
+
+    shape = (1, LATENTS, 1 + (frames - 1) // 8, height // 32, width // 32)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def modes(decoder: Any, z: Any) -> dict[str, Callable[[], Iterator[Any]]]:
+    """Give each way to decode as an iterator of blocks, which are looked at and dropped."""
+
+    # map holds no block while the next is made
+    def exact() -> Iterator[Any]:
+        return map(itemgetter(1), stream_decode(decoder, z))
+
+    def blended() -> Iterator[Any]:
+        return map(itemgetter(1), tilekit.stream_tiled(decoder, z, DEFAULT, geometry=tilekit.LTX2_VIDEO))
+
+    def untiled() -> Iterator[Any]:
+        yield decoder(z)
+
+    return {"untiled": untiled, "exact": exact, "blended": blended}
+
+
+def wall(args: argparse.Namespace) -> None:
+    """Time each way, in turns."""
+    for name in args.network:
+        decoder = network(name)
+        for frames, height, width in args.clip:
+            z = latents(frames, height, width)
+            taken: dict[str, list[float]] = {}
+            ways = modes(decoder, z)
+            for turn in range(args.rounds + 1):
+                for way, run in ways.items():
+                    begin = time.perf_counter()
+                    for block in run():
+                        del block
+                    if turn:
+                        taken.setdefault(way, []).append(time.perf_counter() - begin)
+            reference = statistics.median(taken["untiled"])
+            error = (decode_exact(decoder, z) - decoder(z)).abs().max().item()
+            plan = plan_exact(decoder.config, z.shape)
+            print(f"{name} {width}x{height}x{frames}: {plan.frames} frames at once, max |exact - untiled| {error:.1e}")
+            for way, seconds in taken.items():
+                ratio = statistics.median(seconds) / reference
+                print(
+                    f"  {way:8s} {ratio:5.2f} of untiled   {statistics.median(seconds):7.2f} s"
+                    f" [{min(seconds):.2f}-{max(seconds):.2f}]"
+                )
+
+
+# ---- memory -------------------------------------------------------------------------------------------------------
+def live_peak(run: Callable[[], Iterator[Any]]) -> int:
+    """Run, and give the most bytes that tensor storages held at once."""
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Watch(TorchDispatchMode):
+        """Follow every storage that an operation makes, until it is freed."""
+
+        peak = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.alive: dict[int, tuple[Any, int]] = {}
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+            self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, torch.Tensor):
+                    storage = leaf.untyped_storage()
+                    if storage._cdata not in given:
+                        self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+            self.peak = max(self.peak, sum(entry[1] for entry in self.alive.values()))
+            return out
+
+    with Watch() as watch:
+        for block in run():
+            del block
+    return watch.peak
+
+
+def resident_peak(run: Callable[[], Iterator[Any]]) -> int:
+    """Run, and give the most resident bytes above those before (Linux)."""
+
+    def status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
+
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    for block in run():
+        del block
+    return status("VmHWM") - before
+
+
+def worker(args: argparse.Namespace) -> None:
+    """Measure one case in this process and print it."""
+    import torch
+
+    torch.set_grad_enabled(False)
+    name, way, kind = args.worker
+    decoder = network(name)
+    (frames, height, width) = args.clip[0]
+    z = latents(frames, height, width)
+    run = modes(decoder, z)[way]
+    peak = live_peak(run) if kind == "live" else resident_peak(run)
+    print(json.dumps({"peak": peak, "forecast": plan_exact(decoder.config, z.shape).peak_bytes}))
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Measure live and resident bytes of each way as the clip grows."""
+    for name in args.network:
+        _, height, width = args.clip[0]
+        print(f"{name} {width}x{height}, MiB above what was there before; the result is dropped block by block")
+        for way in ("untiled", "exact", "blended"):
+            for frames in args.frames:
+                row = {}
+                for kind in ("live", "resident"):
+                    command = [sys.executable, __file__, "memory", "--worker", name, way, kind]
+                    command += ["--clip", f"{frames}x{height}x{width}"]
+                    row[kind] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+                live, resident, forecast = row["live"]["peak"], row["resident"]["peak"], row["live"]["forecast"]
+                told = f"  forecast {forecast / 2**20:7.1f} ({forecast / live:.2f})" if way == "exact" else ""
+                print(
+                    f"  {way:8s} {frames:4d} frames  live {live / 2**20:7.1f}  resident {resident / 2**20:7.1f}{told}",
+                    flush=True,
+                )
+
+
+def latency() -> None:
+    """Count the latents that are read before the first frame is shown."""
+    import torch
+
+    from ltx_models.nn import backend
+    from ltx_models.video_vae import VideoDecoder
+    from dataclasses import replace
+
+    for name, config in (("LTX-2", LTX2), ("LTX-2.3", LTX2_3)):
+        for causal in (False, True):
+            narrow = replace(config, latent_channels=8, decoder_base_channels=8)
+            decoder = VideoDecoder(backend("torch"), narrow).eval().requires_grad_(False)
+            read = 0
+
+            def parts() -> Iterator[Any]:
+                nonlocal read
+                for _ in range(40):
+                    read += 1
+                    yield torch.randn(1, 8, 1, 2, 2)
+
+            next(iter(decoder.stream(parts(), frames_per_chunk=1, causal=causal)))
+            print(f"{name} {'causal' if causal else 'as released'}: first frames after {read} latents")
+
+
+def clip(text: str) -> tuple[int, ...]:
+    """Read FRAMESxHEIGHTxWIDTH."""
+    return tuple(int(part) for part in text.split("x"))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["counts", "time", "memory", "latency"])
+    parser.add_argument("--network", nargs="+", default=["shipped", "wide32"])
+    parser.add_argument("--clip", nargs="+", type=clip, default=[(65, 512, 640)], help="FRAMESxHEIGHTxWIDTH")
+    parser.add_argument("--frames", nargs="+", type=int, default=[33, 65, 129, 257])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return worker(args)
+    return {"counts": counts, "time": lambda: wall(args), "memory": lambda: memory(args), "latency": latency}[
+        args.what
+    ]()
+
+
+if __name__ == "__main__":
+    main()
