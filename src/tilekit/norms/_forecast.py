@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tilekit.norms._bands import BAND_ELEMENTS
 from tilekit.norms._plan import Offload, Phase, TileIndex, channels_through
 from tilekit.norms._tasks import Add, Apply, Norm, Shortcut, Store, Task
 
@@ -99,6 +100,9 @@ class Forecast:
             most = max(most, self._step(tile, self.tasks[k], lens[k - first], lens[k + 1 - first]))
             alive = held | {tile.value} | {array for array, _ in tile.residuals}
             tile.bytes_of = {array: n for array, n in tile.bytes_of.items() if array in alive}
+        # At the end the tile is reduced, or checked, in float32 and in bands.
+        values = tile.bytes_of[tile.value] // self.itemsize
+        most = max(most, tile.total() + 4 * min(values, BAND_ELEMENTS) * (1 if self.itemsize >= 4 else 2))
         alive = {tile.value} | {array for array, _ in tile.residuals}
         tile.bytes_of = {array: n for array, n in tile.bytes_of.items() if array in alive}
         return most, tile

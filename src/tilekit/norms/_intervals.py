@@ -52,7 +52,19 @@ class AxisTiles:
     @property
     def halo(self) -> int:
         """The widest halo with which a tile begins, in cells of the first level."""
-        ends = zip(self.spans[0], self.cores[0], strict=True)
+        return self._halo(0)
+
+    def below_reach(self) -> tuple[int, int] | None:
+        """Find where a tile has more halo than core: (cells of the core, cells of the halo), as cells of the result."""
+        finest = max(self.lengths)
+        for level, (length, cores) in enumerate(zip(self.lengths, self.cores, strict=True)):
+            smallest, halo = min(stop - start for start, stop in cores), self._halo(level)
+            if smallest < max(1, halo):
+                return smallest * finest // length, -(-halo * finest // length)
+        return None
+
+    def _halo(self, level: int) -> int:
+        ends = zip(self.spans[level], self.cores[level], strict=True)
         return max(max(core[0] - span[0], span[1] - core[1]) for span, core in ends)
 
 

@@ -144,12 +144,11 @@ def tiled_phase(  # noqa: PLR0913, PLR0917  # what a phase is made of
     part = tasks[first:last]
     axes = tuple(tiles_along(part, a, cells[a], counts[a], names[a]) for a in range(len(names)))
     for axis in axes:
-        smallest = min(stop - start for start, stop in axis.cores[0])
-        if axis.count > 1 and smallest < axis.halo:
-            scale = max(axis.lengths) / axis.lengths[0]
+        small = axis.below_reach()
+        if small is not None:
             msg = (
-                f"{axis.name}: a tile of {math.floor(smallest * scale)} cells is below the reach of the network, "
-                f"{math.ceil(axis.halo * scale)} cells to a side; make the tiles at least that large"
+                f"{axis.name}: a tile of {small[0]} cells is below the reach of the network, "
+                f"{small[1]} cells to a side; make the tiles at least that large"
             )
             raise PlanError(msg)
     return Phase(first, last, axes)

@@ -148,7 +148,7 @@ class TaskQueue:
             peak = forecast.peak(phases, lambda phase: self._segments(phase, norm, colour_fix=colour_fix), offload)
             plans.append((peak, phases))
         if not plans:
-            raise refusals[-1]
+            raise refusals[0]  # of the shortest range, which asks least of the tiles
         least = min(peak for peak, _ in plans)
         peak, phases = next((peak, phases) for peak, phases in plans if peak <= 1.05 * least)
         return QueuePlan(shape, self._out_shape(shape, lengths), norm, offload, phases, peak)

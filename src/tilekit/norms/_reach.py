@@ -110,8 +110,13 @@ class Transposed:
         """Give the cells that make `want`."""
         low = -(-(want[0] + self.padding - self.kernel + 1) // self.stride)
         high = (want[1] - 1 + self.padding) // self.stride + 1
-        # At the end of the axis output padding may ask for cells behind the last, which are no cells at all.
-        return max(0, min(low, cells - 1)), min(cells, high)
+        low, high = max(0, min(low, cells - 1)), min(cells, high)
+        # What the layer cuts off a tile, or leaves empty between two cells, may be wanted too: then take a cell more.
+        while low > 0 and self.first(low) > want[0]:
+            low -= 1
+        while high < cells and self.first(low) + self.length(high - low) < want[1]:
+            high += 1
+        return low, high
 
     def first(self, start: int) -> int:
         """Give the position of the first cell made of a tile beginning at `start`."""

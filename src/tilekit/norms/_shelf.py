@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from tilekit.backends import Array
+from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import cast_like, device_of, from_numpy, to_device, to_host, to_numpy
 from tilekit.norms._plan import Offload, TileIndex
 from tilekit.norms._reach import Interval
@@ -52,7 +52,7 @@ class Shelf:
     def __init__(self, offload: Offload | None, like: Array) -> None:
         self._offload = offload
         self._device = device_of(like)
-        self._like = like[(slice(0, 1),) * like.ndim]
+        self._like = backend_of(like).empty((1,), like.dtype, like)  # no view, which would keep the whole array alive
         self._kept: dict[TileIndex, tuple[list[int], dict[int, Array], list[tuple[Interval, ...]]]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="tilekit-") if offload == "disk" else None
 

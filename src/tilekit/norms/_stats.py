@@ -13,10 +13,9 @@ import numpy.typing as npt
 from tilekit._errors import PlanError
 from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import cast_like, check_same_kind, from_numpy, to_float32, to_numpy
+from tilekit.norms._bands import bands
 
 Float64 = npt.NDArray[np.float64]
-
-BAND_ELEMENTS = 1 << 20  # bounds the float32 scratch of one reduction (4 MiB an array) and the length of one sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ class GroupStats:
         if 0 in x.shape:
             msg = f"statistics of an empty array of shape {tuple(x.shape)} do not exist; give at least one cell"
             raise PlanError(msg)
-        bands = _bands(tuple(x.shape), axis)
-        return cls.merged(_reduce(_region(x, band), groups, axis) for band in bands)
+        parts = bands(tuple(x.shape), axis)
+        return cls.merged(_reduce(_region(x, band), groups, axis) for band in parts)
 
     @classmethod
     def merged(cls, parts: Iterable[GroupStats]) -> GroupStats:
@@ -219,22 +218,6 @@ def _affine(vector: Array, channels: int, x: Array, name: str) -> Float64:
         msg = f"{name}: got shape {tuple(vector.shape)}, expected ({channels},), one value a channel"
         raise PlanError(msg)
     return to_numpy(vector).astype(np.float64)
-
-
-def _bands(shape: Sequence[int], channel_axis: int) -> list[tuple[slice, ...]]:
-    """Cut the first spatial axis so that no band has many more than BAND_ELEMENTS values."""
-    spatial = [a for a in range(1, len(shape)) if a != channel_axis]
-    if not spatial:
-        return [(slice(None),) * len(shape)]
-    axis = spatial[0]
-    row = math.prod(shape) // shape[axis]
-    step = max(1, BAND_ELEMENTS // row)
-    regions = []
-    for start in range(0, shape[axis], step):
-        region = [slice(None)] * len(shape)
-        region[axis] = slice(start, min(start + step, shape[axis]))
-        regions.append(tuple(region))
-    return regions
 
 
 def _region(x: Array, region: tuple[slice, ...]) -> Array:
