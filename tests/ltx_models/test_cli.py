@@ -136,17 +136,19 @@ def test_encode_then_decode_gives_the_video_of_reconstruct(
 
 def test_exact_is_without_seams_and_the_default(capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path) -> None:
     pytest.importorskip("torch")
-    if "decode_exact" not in ltx_models.__all__:
-        pytest.skip("decode_exact is not there yet")
-    for flags in ([], ["--exact", "--tiling", "64/32"]):
+    for flags in ([], ["--exact", "--tiling", "64/32"], ["--memory", "12MB"]):
         code, out, _ = run(
             capsys, "reconstruct", clip, "--frames", 9, "--json", "-o", tmp_path / "a.mp4", *flags, "--backend", "torch"
         )
+        told = json.loads(out)
         assert code == 0
-        assert json.loads(out)["how"] == "exact, as a stream"
-        assert json.loads(out)["difference"]["largest"] < 1e-4
+        assert told["how"] == "exact"
+        assert told["difference"]["largest"] < 1e-4
+        assert told["decode"]["redundant_work"] == pytest.approx(1, abs=0.5)
+    assert "12" in told["chosen"], "the budget is told"
     out = run(capsys, "decode", tmp_path / "a.safetensors", "--no-exact", "--json", "-o", tmp_path / "b.mp4")[1]
     assert json.loads(out)["how"] == "blended tiles, default"
+    assert "exact decode of latents" in run(capsys, "decode", tmp_path / "a.safetensors", "-o", tmp_path / "b.mp4")[1]
 
 
 def test_plan_counts_the_published_example_and_draws_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -219,6 +221,9 @@ REFUSED: list[tuple[list[str], str]] = [
     (["reconstruct", "CLIP", "--frames", "9", "--tiling", "50/0"], "multiple of 32, got 50"),
     (["reconstruct", "CLIP", "--tile-batch-size", "0"], "at least 1, got '0'"),
     (["reconstruct", "CLIP", "--tile-batch-size", "-1"], "at least 1, got '-1'"),
+    (["reconstruct", "CLIP", "--memory", "much"], "expected a size such as 2GiB"),
+    (["reconstruct", "CLIP", "--memory", "0GB"], "expected a size such as 2GiB"),
+    (["decode", "LATENTS", "--memory", "9kB"], "the least that an exact decode of latents .* needs is"),
     (["reconstruct", "CLIP", "--backend", "jax"], "invalid choice: 'jax'"),
     (["reconstruct", "CLIP", "--dtype", "int8"], "invalid choice: 'int8'"),
     (["reconstruct", "CLIP", "--frames", "9", "--checkpoint", "CLIP"], "expected a .safetensors file"),

@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
     with writer:
         decoder = load_decoder(args)
         latents = array_for(decoder, saved.latents, args)
+        if exact(args) and not args.json:
+            print(exact_plan(args, decoder, latents))
         meter = decode(args, decoder, latents, lambda block, start: writer.write(block))
     if args.json:
         facts = {"output": str(args.output), "frames": writer.frames, "fps": str(saved.fps)}
@@ -60,7 +62,8 @@ def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> 
     frames, height, width = 1 + (latents.shape[2] - 1) * TIME, latents.shape[3] * SPACE, latents.shape[4] * SPACE
     with Meter() as meter, bar("decode", shown=not args.json) as progress:
         if exact(args):
-            ltx_models.decode_exact(decoder, latents, on_frames_ready=sink, progress=progress)
+            chosen = exact_plan(args, decoder, latents)
+            ltx_models.decode_exact(decoder, latents, plan=chosen, on_frames_ready=sink, progress=progress)
             return meter
         tiling = options.tiling(args.tiling or "default", (frames, height, width))
         blocks = stream_tiled(decoder, latents, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
@@ -71,15 +74,19 @@ def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> 
 
 def exact(args: argparse.Namespace) -> bool:
     """Say whether to decode without seams: when asked, or when nothing else was."""
-    if args.exact is not None:
-        return bool(args.exact)
-    return args.tiling is None and "decode_exact" in ltx_models.__all__
+    return args.tiling is None if args.exact is None else bool(args.exact)
+
+
+def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> ltx_models.ExactPlan:
+    """Choose how to decode without seams within the budget."""
+    itemsize = 4 if args.dtype == "float32" else 2
+    return ltx_models.plan_exact(decoder.config, latents.shape, itemsize=itemsize, memory_bytes=args.memory)
 
 
 def how(args: argparse.Namespace) -> str:
     """Say in words how the decode was cut."""
     if exact(args):
-        return "exact, as a stream"
+        return "exact"
     return "in one piece" if args.tiling == "none" else f"blended tiles, {args.tiling or 'default'}"
 
 

@@ -51,7 +51,10 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact",
         action=argparse.BooleanOptionalAction,
-        help="decode without seams, as a stream; the default unless --tiling is given",
+        help="decode without seams and without redundant work; the default unless --tiling is given",
+    )
+    parser.add_argument(
+        "--memory", type=memory, metavar="SIZE", help="budget of an exact decode, such as 2GiB or 500MB; default: small"
     )
 
 
@@ -65,6 +68,33 @@ def positive(text: str) -> int:
         msg = f"expected a whole number of at least 1, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def memory(text: str) -> int:
+    """
+    Read a number of bytes.
+
+    Parameters
+    ----------
+    text : str
+        A number and a unit: B, kB, MB, GB, KiB, MiB or GiB.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> memory("1.5GiB")
+    1610612736
+    """
+    units = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|m|g|ki|mi|gi|)b", text.lower())
+    if not found or not float(found[1]):
+        msg = f"expected a size such as 2GiB or 500MB, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return round(float(found[1]) * units[found[2]])
 
 
 def size(text: str) -> tuple[int, int]:

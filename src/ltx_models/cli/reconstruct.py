@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ltx_models import ExactPlan
 from ltx_models.cli import decode, encode, options, plan, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.frames import Difference, FrameFile
@@ -54,6 +55,7 @@ class _Outcome:
     decoding: Meter
     fidelity: Difference
     decoded: FrameFile
+    chosen: ExactPlan | None
     whole: FrameFile | None = None
     comparing: Meter | None = None
     difference: Difference | None = None
@@ -82,6 +84,7 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
     latents, encoding = encode.encode(args, clip)
     write_latents(latents_path, latents, fps=clip.fps, source=str(clip.path.resolve()))
     decoder = load_decoder(args)
+    chosen = decode.exact_plan(args, decoder, latents) if decode.exact(args) else None
     latents = array_for(decoder, as_float32(latents), args)
     height, width = clip.video.shape[3:]
     decoded, fidelity = FrameFile(scratch / "decoded", height, width), Difference()
@@ -96,7 +99,7 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
                 fidelity.add(np.clip(values[0, :, k], -1, 1), clip.video[0, :, start + k])
 
         decoding = decode.decode(args, decoder, latents, sink)
-    outcome = _Outcome(clip, encoding, decoding, fidelity, decoded)
+    outcome = _Outcome(clip, encoding, decoding, fidelity, decoded, chosen)
     if args.compare != "none":
         outcome.whole = FrameFile(scratch / "whole", height, width)
         with Meter() as outcome.comparing:
@@ -147,12 +150,13 @@ def _facts(args: argparse.Namespace, outcome: _Outcome) -> dict[str, Any]:
     }
     for name, meter in (("encode", outcome.encoding), ("decode", outcome.decoding)):
         facts[name] = {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes}
-        if name == "encode" or not decode.exact(args):
+        if name == "encode" or outcome.chosen is None:
             made = plan.plan_for((frames, height, width), args.tiling or "default", encode=name == "encode")
             calls = made.calls(args.tile_batch_size, streaming=name == "decode")
             facts[name] |= {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
         else:
-            facts[name] |= {"tiles": 1, "redundant_work": 1.0}
+            facts[name] |= {"tiles": math.prod(outcome.chosen.tiles), "redundant_work": outcome.chosen.work}
+            facts["chosen"] = str(outcome.chosen)
     if outcome.comparing is not None and difference is not None:
         facts["untiled"] = {"seconds": outcome.comparing.seconds, "peak_bytes": outcome.comparing.peak_bytes}
         facts["untiled"] |= {"tiles": 1, "calls": 1, "redundant_work": 1.0}
@@ -182,4 +186,5 @@ def _table(args: argparse.Namespace, outcome: _Outcome, latents_path: Path) -> s
         found = facts["difference"]
         tail["to the untiled"] = f"largest {found['largest']:.2g}, mean {found['mean']:.2g}, of values from -1 to 1"
     tail["written"] = f"{args.output}, {latents_path}"
-    return "\n".join([*outcome.clip.notes, report.pairs(head), "", report.table(rows), "", report.pairs(tail)])
+    notes = [*outcome.clip.notes, *([facts["chosen"]] if "chosen" in facts else [])]
+    return "\n".join([*notes, report.pairs(head), "", report.table(rows), "", report.pairs(tail)])
