@@ -10,6 +10,35 @@ from ltx_models.rope import Pairing, Rotary
 
 CrossTimesteps = Literal["own", "other"]
 PIXELS_AND_SECONDS = (20.0, 2048.0, 2048.0)
+# the same in all files: other tools refuse files that do not say so
+_CONSTANT = {
+    "_class_name": "AVTransformer3DModel",
+    "activation_fn": "gelu-approximate",
+    "attention_bias": True,
+    "av_cross_ada_norm": True,
+    "causal_temporal_positioning": True,
+    "cross_attention_norm": True,
+    "double_self_attention": False,
+    "dropout": 0.0,
+    "norm_elementwise_affine": False,
+    "num_embeds_ada_norm": 1000,
+    "num_vector_embeds": None,
+    "only_cross_attention": False,
+    "positional_embedding_type": "rope",
+    "qk_norm": "rms_norm",
+    "share_ff": False,
+    "standardization_norm": "rms_norm",
+    "upcast_attention": False,
+    "use_audio_video_cross_attention": True,
+    "use_linear_projection": False,
+}
+# present, and so, where the text encoding is projected before it arrives (2.3); absent in 2.0
+_READY_TEXT = {
+    "caption_proj_before_connector": True,
+    "caption_proj_input_norm": False,
+    "caption_projection_first_linear": False,
+    "caption_projection_second_linear": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +203,7 @@ class TransformerConfig:
         dict of str to object
             From which `of` makes the same configuration.
         """
-        section: dict[str, Any] = {
+        section: dict[str, Any] = _CONSTANT | {
             "num_layers": self.layers,
             "apply_gated_attention": self.gated,
             "cross_attention_adaln": self.text_modulation,
@@ -195,9 +224,8 @@ class TransformerConfig:
                     f"{prefix}attention_head_dim": stream.head_dim,
                     f"{prefix}cross_attention_dim": stream.context_dim,
                     f"{prefix}positional_embedding_max_pos": list(stream.max_pos),
-                    "caption_channels": stream.caption_channels,
-                    "caption_proj_before_connector": stream.caption_channels is None,
                 }
+                section |= {"caption_channels": stream.caption_channels} if stream.caption_channels else _READY_TEXT
         return section
 
     @property
