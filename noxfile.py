@@ -40,6 +40,11 @@ def shared(session: nox.Session, *groups: str) -> str:
     return python
 
 
+def run_pytest(session: nox.Session, *paths: str) -> None:
+    """Run tests where some libraries are left out: what needs one of them is skipped, modules and examples included."""
+    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *(session.posargs or paths), env=ONE_THREAD)
+
+
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """Encode a real clip, decode it in tiles, leave the video and the pictures in demo/."""
@@ -57,23 +62,23 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-numpy", reuse_venv=True)
 def tests_numpy(session: nox.Session) -> None:
-    """Run the suite with the core dependencies alone: no torch, no MLX, no PyAV."""
+    """Run the tests of the engine with the core dependencies alone: no torch, no MLX, no PyAV."""
     session.install(*requirements("", "test"))
-    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+    run_pytest(session, "src/tilekit", "tests/tilekit", "tests/test_imports.py")
 
 
 @nox.session(name="tests-torch", reuse_venv=True)
 def tests_torch(session: nox.Session) -> None:
     """Run the suite with torch as the only backend beside numpy."""
     session.install(*requirements("torch,cli,samples", "test"))
-    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+    run_pytest(session, "src/tilekit", "tests")
 
 
 @nox.session(name="tests-mlx", reuse_venv=True)
 def tests_mlx(session: nox.Session) -> None:
     """Run the suite with MLX as the only backend beside numpy."""
     session.install(*requirements("mlx,cli,samples", "test"))
-    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+    run_pytest(session, "src/tilekit", "tests")
 
 
 @nox.session(venv_backend="none")
@@ -120,7 +125,7 @@ def minimums(session: nox.Session) -> None:
     lower = Path(session.create_tmp()) / "minimums.txt"
     lower.write_text("\n".join(re.sub(r"\[.*\]", "", r).replace(">=", "==") for r in wanted) + "\n")
     session.install(*requirements("mlx,video,plot", "test", constraints=str(lower)))
-    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *session.posargs, env=ONE_THREAD)
+    run_pytest(session, "src/tilekit", "tests")
 
 
 @nox.session(default=False, reuse_venv=True)
