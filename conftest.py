@@ -1,16 +1,28 @@
-"""Run the Python blocks of README.md and of the documentation as tests."""
+"""Run the Python blocks of README.md and of the documentation as tests, and skip examples whose library is left out."""
 
 import os
 import tempfile
 from importlib.util import find_spec
 from typing import Any
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 # The documents use everything: torch, video files, pictures. Sessions that leave some of it out do not read them.
 NEEDED = ("torch", "av", "PIL", "matplotlib", "skvideo")
 collect_ignore_glob = [] if all(find_spec(name) for name in NEEDED) else ["README.md", "docs/*"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the examples of docstrings that name a framework which is not installed."""
+    missing = [name for name in ("torch", "mlx", "av", "PIL", "matplotlib") if find_spec(name) is None]
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.dtest is not None:
+            source = " ".join(example.source for example in item.dtest.examples)
+            for name in missing:
+                if name in source:
+                    item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
 
 
 def enter(namespace: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def tests_numpy(session: nox.Session) -> None:
 def tests_torch(session: nox.Session) -> None:
     """Run the suite with torch as the only backend beside numpy."""
     session.install(*requirements("torch,cli,samples", "test"))
-    run_pytest(session, "src/tilekit", "tests")
+    run_pytest(session, "src", "tests")
 
 
 @nox.session(name="tests-mlx", reuse_venv=True)
