@@ -1,0 +1,297 @@
+"""Plans: counts, JSON both ways, the table, the forecast; tilings and configurations that make them."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis.strategies import booleans, composite, integers, sampled_from, tuples
+
+import tilekit as tk
+from tilekit._schedule import schedule
+
+VIDEO = tk.LTX2_VIDEO
+ENCODE = tk.Tiling(height=(512, 128), width=(512, 128))
+UNIFORM = tk.Tiling(height=(512, 128), width=(512, 128), uniform=True)
+GEOMETRIES = [getattr(tk, name) for name in dir(tk) if isinstance(getattr(tk, name), tk.Geometry)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "tiles", "calls", "uniform_calls"),
+    # 1080 and 720 rows are no multiples of 32: 1056 and 704 are
+    [
+        (2144, 3840, 45, 60, 4, 2),
+        (1056, 1920, 8, 15, 4, 2),
+        (1440, 2560, 18, 28, 4, 2),
+        (704, 1280, 3, 6, 2, 2),
+        (896, 896, 4, 4, 1, 1),
+    ],
+)
+def test_batches_of_equal_tiles_are_as_few_as_they_can_be(  # noqa: PLR0917
+    height: int, width: int, size: int, tiles: int, calls: int, uniform_calls: int
+) -> None:
+    shape = (1, 3, 1, height, width)
+    plan = tk.plan(shape, ENCODE, geometry=VIDEO, direction="encode")
+    assert (len(plan.tiles), plan.calls(), plan.calls(size)) == (tiles, tiles, calls)
+    assert len(plan.shape_groups) == calls
+    uniform = tk.plan(shape, UNIFORM, geometry=VIDEO, direction="encode")
+    assert len(uniform.shape_groups) == 1
+    assert (uniform.calls(size), uniform.calls(len(uniform.tiles))) == (uniform_calls, 1)
+
+
+def test_the_same_counts_hold_for_a_clip_in_time() -> None:
+    tiling = tk.Tiling(frames=(64, 24), height=(512, 128), width=(512, 128))
+    plan = tk.plan((2, 3, 121, 704, 1280), tiling, geometry=VIDEO, direction="encode")
+    assert [[len(s) for s in spans] for spans in plan.spans] == [[8, 9, 7], [16, 10], [16, 16, 16]]
+    assert plan.calls(100) == len(plan.shape_groups) == 6  # three lengths, two heights
+    assert plan.calls(100, streaming=True) == 6  # every slab has a length of its own here
+    uniform = tk.plan(
+        (2, 3, 121, 704, 1280),
+        tk.Tiling(frames=(64, 24), height=(512, 128), width=(512, 128), uniform=True),
+        geometry=VIDEO,
+        direction="encode",
+    )
+    assert (len(uniform.shape_groups), uniform.calls(18), uniform.calls(18, streaming=True)) == (1, 1, 3)
+
+
+def test_the_redundant_work_of_the_published_tilings() -> None:
+    shape = (1, 128, 16, 34, 60)  # 1088x1920, 121 frames
+    assert tk.plan(shape, tk.TilingConfig.default(), geometry=VIDEO).redundant_work == pytest.approx(1.79, abs=0.005)
+    wide = tk.Tiling(frames=(80, 24), height=(768, 64), width=(768, 64))
+    assert tk.plan(shape, wide, geometry=VIDEO).redundant_work == pytest.approx(1.37, abs=0.015)
+    assert tk.plan(shape, None, geometry=VIDEO).redundant_work == 1.0
+
+
+@composite
+def plans(draw: Any) -> tk.Plan:
+    """Any legal plan of any preset."""
+    geometry = draw(sampled_from(GEOMETRIES))
+    shape = [1] * geometry.ndim
+    axes: dict[str, Any] = {}
+    halo: dict[str, tuple[int, int]] = {}
+    for axis in geometry.axes:
+        shape[axis.position] = draw(integers(1, 20))
+        size, overlap = draw(integers(1, 10)), draw(integers(0, 9))
+        assume(overlap < size)
+        axes[axis.name] = draw(sampled_from([None, (size * axis.law.factor, overlap * axis.law.factor)]))
+        halo[axis.name] = draw(tuples(integers(0, 3), integers(0, 3)))
+    tiling = tk.Tiling(**axes, uniform=draw(booleans()))
+    direction = draw(sampled_from(["decode", "encode"]))
+    if direction == "encode":
+        for axis in geometry.axes:
+            shape[axis.position] = axis.law.length(shape[axis.position])
+    return tk.plan(shape, tiling, geometry=geometry, direction=direction, halo=draw(sampled_from([None, halo])))
+
+
+@given(plan=plans())
+def test_a_plan_survives_json_and_is_hashable(plan: tk.Plan) -> None:
+    again = tk.Plan.from_json(plan.to_json())
+    assert again == plan
+    assert hash(again) == hash(plan)
+    assert again.tiles == plan.tiles
+    assert str(again) == str(plan)
+
+
+@given(plan=plans(), size=integers(1, 9), streaming=booleans())
+def test_every_tile_is_run_once_and_results_become_final_in_order(plan: tk.Plan, size: int, streaming: bool) -> None:
+    steps = list(schedule(plan, size, by_slab=streaming))
+    run = [tile for step in steps for tile in step.tiles]
+    assert sorted(run, key=lambda t: t.index) == list(plan.tiles)
+    assert all(len({tile.shape for tile in step.tiles}) == 1 and len(step.tiles) <= size for step in steps)
+    finals = [step.final for step in steps]
+    assert finals == sorted(finals)
+    assert finals[-1] == plan.out_sizes[0]
+    seen: set[tuple[int, ...]] = set()
+    for step in steps:
+        seen |= {tile.index for tile in step.tiles}
+        for tile in plan.tiles:
+            if tile.index not in seen:  # nothing that is still to come touches what is final
+                begin = min(s.start for s in plan.segments[0] if tile.index[0] in s.tiles)
+                assert begin >= step.final
+    if streaming:
+        assert [tile.index[0] for tile in run] == sorted(tile.index[0] for tile in run)
+
+
+@given(plan=plans())
+def test_tiles_read_and_write_inside_the_arrays_and_cover_the_output(plan: tk.Plan) -> None:
+    for number, axis in enumerate(plan.geometry.axes):
+        size = plan.shape[axis.position]
+        assert all(0 <= t.src[number][0] < t.src[number][1] <= size for t in plan.tiles)
+        assert all(0 <= t.dst[number][0] < t.dst[number][1] <= plan.out_sizes[number] for t in plan.tiles)
+        covered = [(s.start, s.stop) for s in plan.segments[number]]
+        assert covered[0][0] == 0
+        assert covered[-1][1] == plan.out_sizes[number]
+
+
+@given(plan=plans(), size=integers(1, 4))
+def test_the_forecast_is_at_least_the_output_and_streaming_holds_no_more(plan: tk.Plan, size: int) -> None:
+    whole = plan.peak_bytes(channels=3, itemsize=4, tile_batch_size=size)
+    output = 12
+    for n in plan.out_sizes:
+        output *= n
+    assert whole >= output
+    assert plan.peak_bytes(channels=6, itemsize=4, tile_batch_size=size) == 2 * whole
+    if len(plan.spans[0]) > 1 and size == 1:
+        assert plan.peak_bytes(channels=3, itemsize=4, streaming=True) <= whole + output
+
+
+def test_the_table_names_every_axis_and_cost() -> None:
+    text = str(tk.plan((1, 128, 16, 34, 60), tk.TilingConfig.default(), geometry=VIDEO))
+    for part in ("decode ltx2-video", "frames  16", "0-8 4-13 9-16", "8/9", "1088", "45 tiles in 12 shapes", "1.79x"):
+        assert part in text
+    cropped = str(tk.plan((1, 4, 64, 64), tk.Tiling(width=(256, 0)), geometry=tk.SD_IMAGE, halo={"width": (3, 4)}))
+    assert "3/4" in cropped
+    assert "cropped" in cropped
+
+
+def broken(**changes: Any) -> str:
+    value = json.loads(tk.plan((1, 4, 8, 8), tk.Tiling(width=(32, 16)), geometry=tk.SD_IMAGE).to_json())
+    value |= changes
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "this is no plan"),
+        ("[1]", "this is no plan"),
+        ("{}", "this is no plan: 'tilekit_plan'"),
+        (broken(tilekit_plan=2), "version 2"),
+        (broken(direction="sideways"), "sideways"),
+        (broken(shape=[1, 4, 8]), "expected 4 axes"),
+        (broken(shape=[1, 4, 8, 8.0]), "expected an integer, got 8.0"),
+        (broken(shape=[1, 4, 8, 9]), "width: these spans do not cover 9 cells"),
+        (broken(spans=[[[0, 8, 0, 0]], [[0, 4, 0, 0], [5, 8, 0, 0]]]), "width: these spans do not cover 8 cells"),
+        (broken(spans=[[[0, 8, 0, 0]], [[0, 4, 0, 9], [3, 8, 1, 0]]]), "do not cover"),
+        (broken(spans=[[[0, 8, 0, 0]]]), "expected spans .* for 2 axes, got 1"),
+        (broken(spans=[[[0, 8, 0, 0]], []]), "do not cover"),
+        (broken(halo=[[1, 1]]), "for 2 axes"),
+        (broken(halo=[[1, -1], [0, 0]]), "at least 0 latents"),
+        (broken(geometry={"name": "x"}), "this is no geometry"),
+        (broken(geometry={"name": "x", "axes": [["w"]], "batch": 0, "channel": 1}), "this is no axis"),
+    ],
+)
+def test_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
+    with pytest.raises(tk.PlanError, match=message):
+        tk.Plan.from_json(text)
+
+
+def test_geometries_with_contradictions_are_refused() -> None:
+    with pytest.raises(tk.PlanError, match=r"positions must be 0 to 2, once each, got \[2, 0, 0\]"):
+        tk.Geometry("x", (tk.Axis("a", 2, tk.Linear(1)),), batch=0, channel=0)
+    with pytest.raises(tk.PlanError, match="names must differ"):
+        tk.Geometry("x", (tk.Axis("a", 2, tk.Linear(1)), tk.Axis("a", 3, tk.Linear(1))))
+    with pytest.raises(tk.PlanError, match="once each, got"):
+        tk.Geometry("x", (), batch=0, channel=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "out"),
+    [
+        ("LTX2_VIDEO", (1, 128, 16, 17, 30), (121, 544, 960)),
+        ("WAN_VIDEO", (1, 16, 21, 60, 104), (81, 480, 832)),
+        ("WAN22_VIDEO", (1, 48, 31, 44, 80), (121, 704, 1280)),
+        ("HUNYUAN_VIDEO", (1, 16, 33, 90, 160), (129, 720, 1280)),
+        ("HUNYUAN15_VIDEO", (1, 32, 31, 45, 80), (121, 720, 1280)),
+        ("COGVIDEOX_VIDEO", (1, 16, 13, 60, 90), (49, 480, 720)),
+        ("MOCHI_VIDEO", (1, 12, 28, 60, 106), (163, 480, 848)),
+        ("COSMOS_VIDEO", (1, 16, 16, 88, 160), (121, 704, 1280)),
+        ("SD_IMAGE", (1, 4, 64, 96), (512, 768)),
+        ("FLUX2_IMAGE", (1, 128, 64, 64), (1024, 1024)),
+        ("AUDIOLDM_MEL", (1, 8, 256, 16), (1024, 64)),
+        ("LTX2_AUDIO_MEL", (1, 8, 126, 16), (501, 64)),
+        ("OOBLECK_AUDIO", (1, 64, 1024), (2097152,)),
+    ],
+)
+def test_presets_have_the_sizes_of_the_published_models(
+    name: str, shape: tuple[int, ...], out: tuple[int, ...]
+) -> None:
+    assert tk.plan(shape, None, geometry=getattr(tk, name)).out_sizes == out
+
+
+def test_the_configurations_have_the_published_numbers_and_refusals() -> None:
+    config = tk.TilingConfig
+    numbers = {
+        "default": (512, 64, 64, 24),
+        "aggressive": (256, 64, 32, 8),
+        "conservative": (768, 64, 96, 24),
+    }
+    for name, (size, overlap, frames, shared) in numbers.items():
+        made = getattr(config, name)()
+        assert made == config(tk.SpatialTilingConfig(size, overlap), tk.TemporalTilingConfig(frames, shared))
+        assert made.spatial_config.tile_size_in_pixels == size
+        assert made.temporal_config.tile_overlap_in_frames == shared
+    assert config.spatial_only() == config(tk.SpatialTilingConfig(512, 64), None)
+    assert config.temporal_only() == config(None, tk.TemporalTilingConfig(64, 24))
+    assert config.auto(512, 512, 65) is None
+    assert config.auto(512, 544, 65) == config.spatial_only()
+    assert config.auto(512, 512, 73) == config.temporal_only()
+    assert config.auto(1080, 1920, 121) == config.default()
+    assert config.auto(1080, 1920, 121, spatial_threshold=2000, temporal_threshold=200) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: tk.SpatialTilingConfig(32), "at least 64, got 32"),
+        (lambda: tk.SpatialTilingConfig(100), "divisible by 32, got 100"),
+        (lambda: tk.SpatialTilingConfig(128, 48), "tile_overlap_in_pixels must be divisible by 32, got 48"),
+        (lambda: tk.SpatialTilingConfig(128, 128), "less than the tile size, got 128 and 128"),
+        (lambda: tk.SpatialTilingConfig(128, -32), "at least 0"),
+        (lambda: tk.SpatialTilingConfig(128.0), "must be an integer, got 128.0"),  # type: ignore[arg-type]
+        (lambda: tk.TemporalTilingConfig(8), "at least 16, got 8"),
+        (lambda: tk.TemporalTilingConfig(20), "divisible by 8, got 20"),
+        (lambda: tk.TemporalTilingConfig(16, 4), "tile_overlap_in_frames must be divisible by 8, got 4"),
+        (lambda: tk.TemporalTilingConfig(16, 16), "less than the tile size, got 16 and 16"),
+        (lambda: tk.TemporalTilingConfig(True), "must be an integer, got True"),
+    ],
+)
+def test_configurations_refuse_other_numbers(call: Any, text: str) -> None:
+    with pytest.raises(tk.PlanError, match=text):
+        call()
+
+
+def test_a_configuration_for_an_axis_that_is_not_there_is_refused() -> None:
+    with pytest.raises(tk.PlanError, match="sd-image has no axis 'frames'"):
+        tk.plan((1, 4, 64, 64), tk.TilingConfig.default(), geometry=tk.SD_IMAGE)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fit_gives_the_least_work_that_fits_and_says_so_when_nothing_does(streaming: bool) -> None:
+    shape = (1, 128, 16, 12, 20)
+    options: dict[str, Any] = {"geometry": VIDEO, "decoder_bytes_per_cell": 60, "streaming": streaming}
+    assert tk.Tiling.fit(shape, memory_bytes=1 << 40, **options) == tk.Tiling()
+    work = 1.0
+    for budget in (2000, 1600, 1200, 800):
+        try:
+            tiling = tk.Tiling.fit(shape, memory_bytes=budget << 20, **options)
+        except tk.PlanError:
+            assert budget == 800  # the output alone is 347 MiB, and tiles and strips come on top
+            assert not streaming
+            break
+        plan = tk.plan(shape, tiling, geometry=VIDEO)
+        largest = max(plan.tiles, key=lambda t: t.shape)
+        cells = 1
+        for start, stop in largest.dst:
+            cells *= stop - start
+        assert plan.peak_bytes(streaming=streaming) + 60 * cells <= budget << 20
+        assert plan.redundant_work >= work  # less memory never takes less work
+        work = plan.redundant_work
+    assert work > 1
+    with pytest.raises(tk.PlanError, match=r"no tiling fits into 1000 bytes, the least found needs \d+"):
+        tk.Tiling.fit(shape, memory_bytes=1000, **options)
+
+
+def test_the_plan_is_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    figure = tk.plan(
+        (1, 128, 5, 8, 12), tk.Tiling(frames=(16, 8), height=(128, 32), width=(160, 64)), geometry=VIDEO
+    ).plot()
+    *rows, plane = figure.axes
+    assert [ax.get_ylabel() for ax in rows] == ["frames", "height", "width"]
+    for ax in rows:  # the dotted line is the sum of the weights
+        (line,) = [line for line in ax.lines if line.get_label() == "sum"]
+        assert np.asarray(line.get_ydata()) == pytest.approx(1.0, abs=1e-9)
+    assert len(plane.patches) > 4
+    assert tk.plan((1, 64, 8), geometry=tk.OOBLECK_AUDIO).plot().axes
