@@ -29,6 +29,7 @@ _EXPORTS = {
     "load_statistics": "ltx_models.upsampler",
     "upsample_latent": "ltx_models.upsampler",
     "load_connectors": "ltx_models.connectors",
+    "load_text_encoder": "ltx_models.text",
     "load_vocoder": "ltx_models.vocoder",
     "log_mel": "ltx_models.mel",
 }
