@@ -151,7 +151,9 @@ class Modulation:
 
     def scale(self, i: int) -> Array:
         """Give 1 + scale `i` of each token."""
-        return self.levels.pick(self.values[:, i] + 1)  # added once a level, not once a token
+        if self.levels.index is None:
+            return self.levels.pick(self.values[:, i]) + 1  # last, where compilers fuse it with what follows
+        return self.levels.pick(self.values[:, i] + 1)  # once a level, not once a token
 
 
 def sinusoids(nn: Backend, timesteps: Array) -> Array:
