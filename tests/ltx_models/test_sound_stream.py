@@ -17,8 +17,17 @@ from hypothesis import strategies as st
 from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.nn import backend
 from ltx_models.nn.stream import Unit
+from ltx_models.sound_tiles import (
+    audio_decoder_halo,
+    decode_audio_tiled,
+    on_lines,
+    vocode_tiled,
+    vocoder_halo,
+    waveform_geometry,
+)
 from ltx_models.vocoder import BandwidthVocoder, Vocoder
 from ltx_models.vocoder_config import BandwidthConfig, GeneratorConfig
+from tilekit import measure_halo
 
 BINS = 4
 AUDIO = AudioVAEConfig(channels=4, multipliers=(1, 2, 4), blocks=1, latent_channels=2, mel_bins=8)
@@ -35,6 +44,7 @@ WIDE = BandwidthConfig(
     n_fft=32,
     mel_bins=BINS,
 )
+ALIGNED = replace(WIDE, hop=10, extension=replace(WIDE.extension, rates=(6, 5), sizes=(12, 7)))
 NETWORKS: dict[str, Callable[[Any], Any]] = {
     "decoder": lambda nn: AudioDecoder(nn, AUDIO),
     "decoder that reads ahead": lambda nn: AudioDecoder(nn, replace(AUDIO, causal=False)),
@@ -43,6 +53,7 @@ NETWORKS: dict[str, Callable[[Any], Any]] = {
     "bigvgan": lambda nn: Vocoder(nn, BIGVGAN),
     "snake": lambda nn: Vocoder(nn, replace(BIGVGAN, activation="snake")),
     "bandwidth": lambda nn: BandwidthVocoder(nn, WIDE),
+    "aligned": lambda nn: BandwidthVocoder(nn, ALIGNED),
 }
 # channels and bins of what goes in
 SHAPES = {"encoder": (2, 8), **dict.fromkeys(("decoder", "decoder that reads ahead"), (2, 2))}
@@ -184,3 +195,52 @@ def test_parts_that_do_not_fit_one_another_are_refused() -> None:
         list(net.stream([]))
     with pytest.raises(ValueError, match="NaN"):
         list(net.stream([nn.xp.zeros((1, 2, 3, BINS)), nn.xp.full((1, 2, 3, BINS), float("nan"))]))
+
+
+@pytest.mark.parametrize("kind", ["decoder", "hifigan", "bigvgan", "aligned"])
+@pytest.mark.parametrize("backend_name", ["torch", "mlx"])
+def test_tiles_equal_the_whole(kind: str, backend_name: str) -> None:
+    pytest.importorskip(backend_name)
+    nn, net = backend(backend_name), network(backend_name, kind)
+    x = nn.asarray(sound(kind, 90))
+    whole = nn.host(net(x))
+    for frames, batch in ((13, 1), (32, 4)):
+        if kind == "decoder":
+            got = decode_audio_tiled(net, x, frames=4 * frames, tile_batch_size=batch)
+        else:
+            got = vocode_tiled(net, x, frames=frames, tile_batch_size=batch)
+        np.testing.assert_allclose(nn.host(got), whole, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("kind", "spare"), [("hifigan", 1), ("bigvgan", 1), ("aligned", 5)])
+def test_the_halo_of_a_vocoder_is_what_is_measured(kind: str, spare: int) -> None:
+    nn = pytest.importorskip("torch") and backend("torch")
+    net = network("torch", kind)
+    like, halo = nn.xp.zeros((1,)), vocoder_halo(net)["time"]
+    measured = measure_halo(on_lines(net), (1, 2 * BINS, 80), geometry=waveform_geometry(net), like=like)["time"]
+    assert halo is not None
+    assert measured is not None
+    # never less; somewhat more, as a reach is rounded up to whole cells at every change of rate
+    assert all(0 <= ours - seen <= spare for ours, seen in zip(halo, measured, strict=True)), (halo, measured)
+
+
+def test_the_halo_of_the_decoder_is_what_is_measured() -> None:
+    nn = pytest.importorskip("torch") and backend("torch")
+    net, at = network("torch", "decoder"), 10
+    halo = audio_decoder_halo(net)["time"]
+    assert halo is not None
+    x = sound("decoder", 60)
+    other = x.copy()
+    other[:, :, at] += 1000
+    changed = np.flatnonzero(np.abs(nn.host(net(nn.asarray(x)) - net(nn.asarray(other)))).max(axis=(0, 1, 3)))
+    assert (int(changed[0]) + 3) // 4 == at
+    reach = (int(changed[-1]) + 3) // 4 - at
+    assert 0 <= halo[0] - reach <= 1, (halo, reach)
+
+
+def test_a_halo_between_hops_is_refused() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="10 samples, which are no multiple of the hop of 8"):
+        vocoder_halo(network("torch", "bandwidth"))
+    with pytest.raises(ValueError, match="reads ahead"):
+        audio_decoder_halo(network("torch", "decoder that reads ahead"))
