@@ -1,5 +1,7 @@
 """Put the results of tiles together: cores are written, strips are added. The only place that adds arrays."""
 
+from typing import Any
+
 from tilekit._boxes import Box, Ledger, boxes
 from tilekit._plan import Plan, Tile
 from tilekit.backends import Array, Backend
@@ -29,6 +31,7 @@ class Canvas:
         self._backend = backend
         self._ledger = Ledger()
         self._strips: dict[tuple[int, ...], Array] = {}
+        self._spare: dict[tuple[int, ...], list[Array]] = {}
         self._weights: dict[tuple[int, ...], Array] = {}
         self._out: Array | None = None
         self._begin = self._end = 0
@@ -69,11 +72,20 @@ class Canvas:
         weight = self._weight(box, part)
         base = None if first else self._strips.pop(box.key, self._out)
         if last or (box.dst[0][1] <= self._end and self._out is not None and self._out.dtype == weight.dtype):
-            self._out = blend(self._out, self._place_of(box), part, source, weight, base)
+            out = self._out
+            self._out = blend(out, self._place_of(box), part, source, weight, base)
+            if base is not None and base is not out:
+                self._spare.setdefault(tuple(base.shape), []).append(base)
             return
-        strip = self._backend.empty(self._shape(box.dst, part), weight.dtype, part) if base is None else base
+        strip = self._strip(box, part, weight.dtype) if base is None else base
         everything = (slice(None),) * self._plan.geometry.ndim
         self._strips[box.key] = blend(strip, everything, part, source, weight, base)
+
+    def _strip(self, box: Box, like: Array, dtype: Any) -> Array:
+        """Give memory for a strip: that of one which is done, as fresh memory costs more than the blending."""
+        shape = self._shape(box.dst, like)
+        spare = self._spare.get(tuple(shape))
+        return spare.pop() if spare else self._backend.empty(shape, dtype, like)
 
     def _place_of(self, box: Box) -> tuple[slice, ...]:
         (start, stop), *others = box.dst

@@ -10,7 +10,7 @@ from tilekit.backends._base import Array, Backend, Region
 
 __all__ = ["NumpyBackend", "blend_into", "pieces"]
 
-PIECE_BYTES = 1 << 18
+PIECE_CELLS = 1 << 18
 
 
 class NumpyBackend(Backend):
@@ -58,15 +58,19 @@ def blend_into(target: np.ndarray, part: np.ndarray, weight: np.ndarray, base: n
         np.multiply(part, weight, out=target)
         return
     weight = np.broadcast_to(weight, target.shape)
-    for piece in pieces(target.shape, PIECE_BYTES // weight.itemsize):
-        value = part[piece] * weight[piece]
-        if base is not None:
-            value += base[piece]
-        target[piece] = value
+    scratch = np.empty(min(PIECE_CELLS, target.size), weight.dtype)
+    for piece in pieces(target.shape, PIECE_CELLS):
+        into = target[piece]
+        value = scratch[: into.size].reshape(into.shape)
+        np.multiply(part[piece], weight[piece], out=value)
+        if base is None:
+            into[...] = value
+        else:
+            np.add(base[piece], value, out=into, casting="same_kind")
 
 
 def pieces(shape: Sequence[int], most: int) -> Iterator[Region]:
-    """Cut a shape along its leading axes into regions of at most `most` cells where the last axis allows."""
+    """Cut a shape along its leading axes into regions of at most `most` cells."""
     for axis, size in enumerate(shape):
         inner = prod(shape[axis + 1 :])
         if inner <= most or axis == len(shape) - 1:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tilekit.backends._base import Array, Backend, Region
-from tilekit.backends._numpy import PIECE_BYTES, pieces
+from tilekit.backends._numpy import PIECE_CELLS, pieces
 
 __all__ = ["TorchBackend"]
 
@@ -75,22 +75,19 @@ class TorchBackend(Backend):
         if part.requires_grad or out.requires_grad:  # writing through out= cannot be differentiated
             value = part * weight
             out[region] = value if base is None else base + value
-        elif out.device.type == "cpu":
-            _blend_in_cache(target, part, weight, base)
+        elif not part.dtype == weight.dtype == target.dtype:
+            _blend_rounded(target, part, weight, base)
+        elif base is None:
+            torch.mul(part, weight, out=target)
         else:
-            value = part * weight
-            target.copy_(value if base is None else value.add_(base))
+            torch.addcmul(base, part, weight, out=target)
         return out
 
 
-def _blend_in_cache(target: Array, part: Array, weight: Array, base: Array | None) -> None:
-    """Write ``target = base + part * weight`` in pieces that stay in the cache."""
-    if base is None and target.dtype == weight.dtype == part.dtype:
-        torch.mul(part, weight, out=target)
-        return
+def _blend_rounded(target: Array, part: Array, weight: Array, base: Array | None) -> None:
+    """Write ``target = base + part * weight`` between dtypes; on the CPU in pieces, without temporaries of its size."""
     weight = weight.expand(target.shape)
-    for piece in pieces(target.shape, PIECE_BYTES // 4):
+    everything = [(slice(None),) * target.ndim]
+    for piece in pieces(target.shape, PIECE_CELLS) if target.device.type == "cpu" else everything:
         value = part[piece] * weight[piece]
-        if base is not None:
-            value += base[piece]
-        target[piece] = value
+        target[piece] = value if base is None else value.add_(base[piece])
