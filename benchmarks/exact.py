@@ -216,11 +216,12 @@ def memory(args: argparse.Namespace) -> None:
 
 def latency() -> None:
     """Count the latents that are read before the first frame is shown."""
+    from dataclasses import replace
+
     import torch
 
     from ltx_models.nn import backend
     from ltx_models.video_vae import VideoDecoder
-    from dataclasses import replace
 
     for name, config in (("LTX-2", LTX2), ("LTX-2.3", LTX2_3)):
         for causal in (False, True):

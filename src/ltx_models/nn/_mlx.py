@@ -231,8 +231,9 @@ def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> 
     return mx.pad(x, list(widths), mode=_PAD_MODES[mode])
 
 
-def join(parts: Sequence[mx.array], reflect: bool = False) -> mx.array:
+def join(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str, mx.array] | None = None) -> mx.array:
     """Put parts of a clip after one another in a new array, with a mirrored cell around each frame."""
+    del workspace  # MLX keeps freed memory for itself
     x = mx.concatenate(list(parts), axis=1)
     return mx.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect") if reflect else x
 
@@ -250,6 +251,11 @@ def to_fp8(x: mx.array) -> mx.array:
 def from_fp8(x: mx.array, dtype: Any) -> mx.array:
     """Convert 8-bit floats."""
     return mx.from_fp8(x, dtype)
+
+
+def is_fp8(x: mx.array) -> bool:
+    """Say whether `x` holds bytes."""
+    return bool(x.dtype == mx.uint8)
 
 
 def as_fp8(x: mx.array) -> mx.array:

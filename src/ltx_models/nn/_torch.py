@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -293,17 +294,20 @@ def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tenso
     return x.index_select(axis, i)
 
 
-def join(parts: Sequence[Tensor], reflect: bool = False) -> Tensor:
+def join(parts: Sequence[Tensor], reflect: bool = False, workspace: dict[str, Tensor] | None = None) -> Tensor:
     """Put parts of a clip after one another in a new tensor, with a mirrored cell around each frame."""
     if any(part.requires_grad for part in parts):
         x = torch.cat(list(parts), dim=1)
         return pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), "reflect") if reflect else x
+    shape = list(parts[0].shape)
+    shape[1] = sum(part.shape[1] for part in parts)
     if not reflect:
-        return torch.cat(list(parts), dim=1)
+        if workspace is None:
+            return torch.cat(list(parts), dim=1)
+        return torch.cat(list(parts), dim=1, out=_take(workspace, shape, parts[0]))
     # one copy instead of two, and no second array of this size
-    batch, _, height, width, channels = parts[0].shape
-    frames = sum(part.shape[1] for part in parts)
-    x = parts[0].new_empty(batch, frames, height + 2, width + 2, channels)
+    shape[2], shape[3] = shape[2] + 2, shape[3] + 2
+    x = _take(workspace, shape, parts[0])
     begin = 0
     for part in parts:
         x[:, begin : begin + part.shape[1], 1:-1, 1:-1] = part
@@ -311,6 +315,17 @@ def join(parts: Sequence[Tensor], reflect: bool = False) -> Tensor:
     x[:, :, 0], x[:, :, -1] = x[:, :, 2], x[:, :, -3]
     x[:, :, :, 0], x[:, :, :, -1] = x[:, :, :, 2], x[:, :, :, -3]
     return x
+
+
+def _take(workspace: dict[str, Tensor] | None, shape: list[int], like: Tensor) -> Tensor:
+    """Give memory of that shape: the workspace's, which grows to the largest that was asked for, or new."""
+    if workspace is None:
+        return like.new_empty(shape)
+    count = prod(shape)
+    if "memory" not in workspace or workspace["memory"].numel() < count:
+        workspace.pop("memory", None)
+        workspace["memory"] = like.new_empty(count)
+    return workspace["memory"][:count].view(shape)
 
 
 def add_(x: Tensor, parts: Sequence[Tensor]) -> Tensor:
@@ -333,6 +348,11 @@ def to_fp8(x: Tensor) -> Tensor:
 def from_fp8(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert 8-bit floats."""
     return as_fp8(x).to(dtype)
+
+
+def is_fp8(x: Tensor) -> bool:
+    """Say whether `x` holds 8-bit floats."""
+    return x.dtype in {torch.float8_e4m3fn, torch.uint8}
 
 
 def as_fp8(x: Tensor) -> Tensor:

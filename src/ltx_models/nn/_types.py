@@ -116,8 +116,12 @@ class Backend(Protocol):
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Array:
         """Pad the axes by (before, after) cells: ``"zeros"``, ``"reflect"`` or ``"replicate"``."""
 
-    def join(self, parts: Sequence[Array], reflect: bool = False) -> Array:
-        """Put parts of a clip after one another along axis 1; `reflect` adds a mirrored cell around (B, T, H, W, C)."""
+    def join(self, parts: Sequence[Array], reflect: bool = False, workspace: dict[str, Array] | None = None) -> Array:
+        """
+        Put parts of a clip after one another along axis 1; `reflect` adds a mirrored cell around (B, T, H, W, C).
+
+        With a `workspace` the result is memory that the next call with it overwrites.
+        """
 
     def add_(self, x: Array, parts: Sequence[Array]) -> Array:
         """Add parts that follow one another along axis 1 to `x`, which nobody else holds and may be overwritten."""
@@ -127,6 +131,9 @@ class Backend(Protocol):
 
     def from_fp8(self, x: Array, dtype: Any) -> Array:
         """Convert 8-bit floats, or bytes that hold them, to a wider dtype."""
+
+    def is_fp8(self, x: Array) -> bool:
+        """Say whether `x` holds 8-bit floats, or bytes that may be such."""
 
     def as_fp8(self, x: Array) -> Array:
         """See bytes as 8-bit floats, where the framework has such a dtype."""

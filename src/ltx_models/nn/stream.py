@@ -56,6 +56,7 @@ class Flow:
     window: Any = None
     scale: int = 1
     kept: dict[Any, Array] = field(default_factory=dict)
+    workspace: dict[str, Array] | None = None
 
     def extend(self, owner: object, x: Array, lead: int, trail: int, *, reflect: bool = False) -> Array:
         """
@@ -81,7 +82,7 @@ class Flow:
         parts = [*parts, x, *([x[:, -1:]] * trail if self.last else [])]
         if not self.last:
             self.keep(owner, parts, lead + trail)
-        return self.nn.join(parts, reflect)
+        return self.nn.join(parts, reflect, self.workspace)
 
     def delay(self, owner: object, x: Array, frames: int) -> Array:
         """
@@ -204,7 +205,8 @@ class Pipeline:
     def __init__(self, nn: Backend, units: Sequence[Unit], context: object = None, window: object = None) -> None:
         self.nn = nn
         self.units = units
-        self.flows = [Flow(nn, context=context, window=window, scale=unit.scale) for unit in units]
+        workspace: dict[str, Array] = {}
+        self.flows = [Flow(nn, context=context, window=window, scale=unit.scale, workspace=workspace) for unit in units]
         self.queues = [Queue(nn, unit) for unit in units]
 
     def push(self, x: Array, *, last: bool, begin: int = 0) -> Iterator[tuple[Array, bool]]:
