@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 from ltx_models.nn import Array
@@ -46,6 +47,7 @@ class Offload:
         self._thread = ThreadPoolExecutor(1, "read-blocks") if prefetch else None
         self._coming: tuple[int, Future[dict[str, Array]]] | None = None
         self._places: list[dict[str, tuple[Any, str]]] = []
+        self._lock = Lock()
         self.resident = self.most_resident = 0
         for i, block in enumerate(model.transformer_blocks):
             # layers are looked up once: LoRA layers may later stand in their places in the tree
@@ -71,23 +73,31 @@ class Offload:
         weights = future.result()
         if coming == i:
             return weights
-        self.resident -= 1  # the run before was stopped: what was read for it is let go
+        self._count(-1)  # the pass before was stopped: what was read for it is let go
         del weights
         return self._load(i)
 
     def _load(self, i: int) -> dict[str, Array]:
-        self.resident += 1
-        self.most_resident = max(self.most_resident, self.resident)
+        self._count(+1)
         weights: dict[str, Array] = {}
-        for name in self._names[i]:
-            weights |= self._read(name)
+        try:
+            for name in self._names[i]:
+                weights |= self._read(name)
+        except BaseException:
+            self._count(-1)
+            raise
         return weights
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.resident += change
+            self.most_resident = max(self.most_resident, self.resident)
 
     def release(self, i: int) -> None:
         """Let go of the weights of block `i`."""
         for owner, name in self._places[i].values():
             self._nn.assign(owner, name, self._nn.hollow(getattr(owner, name)))
-        self.resident -= 1
+        self._count(-1)
 
     def close(self) -> None:
         """Stop the thread, and let go of what it has read."""
@@ -95,8 +105,9 @@ class Offload:
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._thread = None
         if self._coming is not None:
-            self._coming = None
-            self.resident -= 1
+            (_, future), self._coming = self._coming, None
+            if not future.cancelled() and future.exception() is None:
+                self._count(-1)
 
 
 class _Streamed:

@@ -15,6 +15,7 @@ Quantised are the large layers of the blocks: projections of attention and feed-
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Literal
 
 from ltx_models.nn import Array, Backend, Module
@@ -24,6 +25,7 @@ SCHEMES = {"torch": ("fp8", "int8"), "mlx": ("fp8", "int8", "int4")}
 GROUP_SIZE = 64
 _LARGE = re.compile(r"transformer_blocks\.\d+\..*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2)")
 FP8_MOST = 448.0
+ROWS_OF = 1 << 22  # cells that are converted at a time
 
 
 class Fp8Linear(Module):
@@ -154,15 +156,26 @@ def quantized(nn: Backend, weight: Array, scheme: Scheme) -> dict[str, Array]:
         What takes the place of ``weight`` in the layer.
     """
     if scheme == "fp8":
-        wide = nn.cast(weight, nn.float32)
-        scale = (nn.xp.max(nn.xp.abs(wide)) + 1e-12) / FP8_MOST
-        return {"weight": nn.to_fp8(wide / scale), "weight_scale": scale}
+        high, low = (nn.cast(x, nn.float32) for x in (nn.xp.max(weight), nn.xp.min(weight)))
+        scale = (nn.xp.where(high > -low, high, -low) + 1e-12) / FP8_MOST
+        return {"weight": by_rows(nn, weight, lambda x: nn.to_fp8(x / scale)), "weight_scale": scale}
     if nn.name == "mlx":
         import mlx.core as mx
 
         packed, scales, biases = mx.quantize(weight, group_size=GROUP_SIZE, bits=int(scheme[3:]))
         return {"weight": packed, "scales": scales, "biases": biases}
     return {"weight": _torchao(weight)}
+
+
+def by_rows(nn: Backend, x: Array, convert: Callable[[Array], Array]) -> Array:
+    """Convert float32 copies of a few rows at a time, so that no wide copy of the whole is ever made."""
+    rows = max(1, ROWS_OF // max(x.shape[-1], 1)) if x.ndim == 2 else x.shape[0]
+    parts = []
+    for begin in range(0, x.shape[0], rows):
+        part = x[begin : begin + rows]
+        parts.append(convert(nn.from_fp8(part, nn.float32) if nn.is_fp8(part) else nn.cast(part, nn.float32)))
+        nn.settle(parts[-1])
+    return nn.xp.concat(parts, axis=0)
 
 
 def _torchao(weight: Any) -> Any:

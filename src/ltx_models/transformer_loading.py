@@ -24,7 +24,7 @@ from ltx_models.checkpoints import (
 from ltx_models.nn import Array, Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.offload import Offload
-from ltx_models.quantization import Scheme, check_scheme, hollow_out, large, quantized
+from ltx_models.quantization import Scheme, by_rows, check_scheme, hollow_out, large, quantized
 from ltx_models.transformer import STREAMS, Transformer
 from ltx_models.transformer_config import CrossTimesteps, TransformerConfig
 
@@ -217,8 +217,8 @@ class _Reader:
         if stored not in {"F8_E4M3", "U8"}:
             msg = f"{self.checkpoint.path}: {key} is {stored}, only F8_E4M3 is supported of quantised weights"
             raise CheckpointError(msg)
-        wide = self.nn.from_fp8(x, self.nn.float32)
-        return wide * self._scale(name) if name in self.scales else wide
+        scale = self._scale(name) if name in self.scales else 1.0
+        return by_rows(self.nn, x, lambda part: self.nn.cast(part * scale, self.dtype))
 
     def _scale(self, name: str) -> Array:
         return self.nn.cast(self.checkpoint.tensor(self.scales[name]), self.nn.float32).reshape(())

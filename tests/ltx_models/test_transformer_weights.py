@@ -276,9 +276,19 @@ def test_blocks_read_in_turn_give_the_same(nn: Backend, plain: Path, prefetch: b
     options: Any = {"backend": nn.name, "dtype": "float32", "quantize": kind}
     want = outputs(load_transformer(plain, **options), given(nn, tiny()))
     model = load_transformer(plain, **options, offload=True, prefetch=prefetch)
+    forward, held = model.transformer_blocks[1].forward._forward, []
+
+    def late(*args: Any) -> Any:
+        if prefetch:
+            model.offload._coming[1].result(timeout=60)  # while this block is at work, the next one has been read
+        held.append(model.offload.resident)
+        return forward(*args)
+
+    model.transformer_blocks[1].forward._forward = late
     for _ in range(2):
         np.testing.assert_array_equal(outputs(model, given(nn, tiny())), want)
-    assert model.offload.most_resident == (2 if prefetch else 1)
+    assert held == ([2, 2] if prefetch else [1, 1])
+    assert model.offload.most_resident == held[0]
     model.offload.close()
     assert model.offload.resident == 0
     with pytest.raises(ValueError, match="has offloaded blocks"):
