@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ltx_models.nn import Array, Backend, Module
 
 NORM_EPS = 1e-6
-MOST_SCORES = 1 << 26  # attention scores at once, where the framework keeps them all: 256 MiB in float32
+MOST_SCORES = 1 << 24  # attention scores at once, where the framework keeps them all: 64 MiB in float32
 
 
 def block_widths(before: int, width: int, layers: int) -> list[tuple[int, int]]:
