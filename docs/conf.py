@@ -12,7 +12,6 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
-suppress_warnings = ["toc.empty_glob"]
 
 # Types stand in the numpydoc sections, as shapes and layouts; in signatures they would only be repeated.
 autodoc_typehints = "none"
