@@ -138,6 +138,13 @@ def test_weights_of_another_library_are_refused() -> None:
         group_norm(x, GroupStats.of(x, 1), None, strict.ones(2), 1e-6)
 
 
+def test_weights_on_another_device_are_refused() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.ones(1, 2, 3, 3)
+    with pytest.raises(BackendError, match=r"weight: on device meta, but the tile is on cpu; move one of them"):
+        group_norm(x, GroupStats.of(x, 1), torch.ones(2, device="meta"), None, 1e-6)
+
+
 def convolve(x: np.ndarray, law: Convolution) -> np.ndarray:
     """Run the layer that the law speaks of, with uneven weights."""
     padded = np.pad(np.repeat(x, law.upsample), (law.before, law.after))
