@@ -26,7 +26,7 @@ class Modality:
     """
     One stream's input.
 
-    Attributes
+    Parameters
     ----------
     latent : array, shape (B, T, C)
         Noisy tokens: latent cells (frame, row, column) of video, latent frames of audio.
