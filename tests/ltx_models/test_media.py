@@ -115,12 +115,12 @@ def test_reading_real_video_is_not_darker_than_its_luma(sample: Path) -> None:
     assert abs(float(rgb @ [0.2126, 0.7152, 0.0722]) - luma) < 0.2
 
 
-def test_the_same_frames_make_the_same_file(tmp_path: Path, sample: Path) -> None:
-    video = media.read_video(sample, n_frames=9).video[:, :, :, :128, :160]
+def test_the_same_frames_make_the_same_file(clip: Path, tmp_path: Path) -> None:
+    """With the encoder's own defaults, one of these files soon differs from the first."""
     written = set()
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
-        media.write_video(tmp_path / name, video, fps=25, audio=OriginalAudio(sample, trim=True))
-        written.add((tmp_path / name).read_bytes())
+    for _ in range(6):
+        media.write_video(tmp_path / "a.mp4", moving(25), fps=25, audio=OriginalAudio(clip))
+        written.add((tmp_path / "a.mp4").read_bytes())
     assert len(written) == 1
 
 
