@@ -42,7 +42,7 @@ def partitions(draw: st.DrawFn, length: int) -> Cuts:
 @pytest.mark.parametrize(("mean", "deviation"), LEVELS)
 @settings(max_examples=8)
 @given(cuts=st.tuples(partitions(23), partitions(40)), groups=st.sampled_from([1, 2, 6]), seed=st.integers(0, 99))
-def test_merging_any_partition_equals_the_whole(  # noqa: PLR0917
+def test_merging_any_partition_equals_the_whole(
     xp: Library, mean: float, deviation: float, cuts: tuple[Cuts, Cuts], groups: int, seed: int
 ) -> None:
     rows, columns = cuts
@@ -101,6 +101,17 @@ def test_half_precision_is_reduced_in_float32_and_keeps_its_dtype(xp: Library, d
     assert got.dtype == x.dtype
     want = (values - values.mean(-1, keepdims=True)) / np.sqrt(values.var(-1, keepdims=True))
     np.testing.assert_allclose(xp.numpy(got).reshape(want.shape), want, atol=0.02)  # one rounding, at the end
+
+
+def test_float64_stays_float64(xp: Library) -> None:
+    if xp.name in {"mlx", "jax"}:
+        pytest.skip(f"{xp.name} computes float64 nowhere, or only when told to")
+    host = picture((1, 4, 32, 32), 100.0, 0.01, 5).astype(np.float64) + 1e-9
+    stats, values = GroupStats.of(xp.array(host), 2), grouped(host, 2)
+    np.testing.assert_allclose(stats.variance, values.var(-1), rtol=1e-11)
+    want = (values - values.mean(-1, keepdims=True)) / np.sqrt(values.var(-1, keepdims=True) + 1e-6)
+    got = xp.numpy(group_norm(xp.array(host), stats, None, None, 1e-6))
+    np.testing.assert_allclose(got.reshape(want.shape), want, atol=1e-10)
 
 
 def test_statistics_say_when_they_met_nan_or_infinity() -> None:

@@ -16,14 +16,15 @@ from tilekit.backends import Array, backend_of
 __all__ = [
     "cast_like",
     "check_same_kind",
+    "constants",
     "device_of",
     "from_numpy",
     "give_back",
     "is_finite",
     "to_device",
-    "to_float32",
     "to_host",
     "to_numpy",
+    "widen",
 ]
 
 
@@ -32,10 +33,10 @@ def device_of(x: Array) -> Any:
     return getattr(x, "device", None)
 
 
-def to_float32(x: Array) -> Array:
-    """Convert to float32; no copy where it is."""
-    xp = backend_of(x).namespace(x)
-    return x if x.dtype == xp.float32 else _astype(x, xp.float32)
+def widen(x: Array) -> Array:
+    """Convert half precisions to float32; what is as wide or wider stays as it is."""
+    dtype = backend_of(x).blend_dtype(x)
+    return x if x.dtype == dtype else _astype(x, dtype)
 
 
 def cast_like(x: Array, like: Array) -> Array:
@@ -44,14 +45,19 @@ def cast_like(x: Array, like: Array) -> Array:
 
 
 def to_numpy(x: Array) -> npt.NDArray[Any]:
-    """Give a NumPy array, in float32: it holds every value of the half precisions too, bfloat16 among them."""
-    return np.asarray(to_host(to_float32(x)))
+    """Give a NumPy array, in float32 at least: it holds every value of the half precisions too, bfloat16 among them."""
+    return np.asarray(to_host(widen(x)))
 
 
 def from_numpy(values: npt.NDArray[Any], like: Array) -> Array:
     """Make an array of the library and on the device of `like`."""
     xp, where = backend_of(like).namespace(like), device_of(like)
     return xp.asarray(values) if where is None else xp.asarray(values, device=where)
+
+
+def constants(values: npt.NDArray[np.float64], like: Array) -> Array:
+    """Make an array beside `like` in the dtype that `widen` gives it."""
+    return from_numpy(values.astype(np.float64 if backend_of(like).itemsize(like) > 4 else np.float32), like)
 
 
 def to_host(x: Array) -> Array:

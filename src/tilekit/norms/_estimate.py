@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import cast_like, from_numpy
+from tilekit.norms._arrays import cast_like, constants, from_numpy
 from tilekit.norms._stats import GroupStats, group_norm
 
 
@@ -45,8 +45,6 @@ def shrink(x: Array, axes: Sequence[int], channel_axis: int, sizes: Sequence[int
     small = group_norm(small, own, None, None, 1e-12, channel_axis=channel_axis)
     shape = [int(x.shape[0])] + [1] * (x.ndim - 1)
     shape[channel_axis] = channels
-    mean, deviation = (
-        from_numpy(v.reshape(shape).astype(np.float32), x) for v in (whole.mean, np.sqrt(whole.variance))
-    )
+    mean, deviation = (constants(v.reshape(shape), x) for v in (whole.mean, np.sqrt(whole.variance)))
     small = cast_like(small * deviation + mean, x)
     return xp.minimum(xp.maximum(small, xp.min(x)), xp.max(x))

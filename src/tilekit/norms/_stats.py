@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tilekit._errors import PlanError
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import cast_like, check_same_kind, from_numpy, to_float32, to_numpy
+from tilekit.norms._arrays import cast_like, check_same_kind, constants, to_numpy, widen
 from tilekit.norms._bands import bands
 
 Float64 = npt.NDArray[np.float64]
@@ -23,8 +23,8 @@ class GroupStats:
     """
     Count, mean and sum of squared deviations of each (sample, group) of an array.
 
-    The array is reduced on its own device in float32, also where it is of half precision; the few numbers that result
-    are kept and merged in float64 on the host, so that a merge loses nothing.
+    The array is reduced on its own device, in float32 where it is of half precision; the few numbers that result are
+    kept and merged in float64 on the host, so that a merge loses nothing.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ def group_norm(  # noqa: PLR0913  # as many as the formula has
     Returns
     -------
     array, shape of x
-        ``(x - mean) / sqrt(variance + eps) * weight + bias``, computed in float32, in the dtype of `x`.
+        ``(x - mean) / sqrt(variance + eps) * weight + bias`` in the dtype of `x`, computed in float32 or wider.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def group_norm(  # noqa: PLR0913  # as many as the formula has
         raise PlanError(msg)
     # The mean that float32 can hold is subtracted first, and its rounding goes into the shift: at mean 100 and standard
     # deviation 0.01 folding all of the mean into the shift would cost three digits.
-    coarse = stats.mean.astype(np.float32).astype(np.float64)
+    coarse = stats.mean if backend_of(x).itemsize(x) > 4 else stats.mean.astype(np.float32).astype(np.float64)
     scale = 1.0 / np.sqrt(stats.variance + eps)
     shift = (coarse - stats.mean) * scale
     per_channel = [np.repeat(v, channels // groups, axis=1) for v in (coarse, scale, shift)]
@@ -198,8 +198,8 @@ def group_norm(  # noqa: PLR0913  # as many as the formula has
         shift = shift + _affine(bias, channels, x, "bias")
     shape = [int(x.shape[0]), *([1] * (x.ndim - 1))]
     shape[axis] = channels
-    mean_, scale_, shift_ = (from_numpy(v.reshape(shape).astype(np.float32), x) for v in (mean, scale, shift))
-    y = to_float32(x) - mean_
+    mean_, scale_, shift_ = (constants(v.reshape(shape), x) for v in (mean, scale, shift))
+    y = widen(x) - mean_
     y *= scale_
     y += shift_
     return cast_like(y, x)
@@ -230,7 +230,7 @@ def _reduce(x: Array, groups: int, channel_axis: int) -> GroupStats:
     shape = tuple(int(n) for n in x.shape)
     grouped = (*shape[:channel_axis], groups, shape[channel_axis] // groups, *shape[channel_axis + 1 :])
     axes = tuple(a for a in range(len(grouped)) if a not in {0, channel_axis})
-    x = xp.reshape(to_float32(x), grouped)
+    x = xp.reshape(widen(x), grouped)
     count = math.prod(grouped[a] for a in axes)
     rough = _sum(x, axes) / count
     deviations = x - rough
