@@ -25,7 +25,7 @@ SCHEMES = {"torch": ("fp8", "int8"), "mlx": ("fp8", "int8", "int4")}
 GROUP_SIZE = 64
 _LARGE = re.compile(r"transformer_blocks\.\d+\..*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2)")
 FP8_MOST = 448.0
-ROWS_OF = 1 << 22  # cells that are converted at a time
+ROWS_OF = 1 << 20  # cells that are converted at a time
 
 
 class Fp8Linear(Module):
@@ -169,13 +169,12 @@ def quantized(nn: Backend, weight: Array, scheme: Scheme) -> dict[str, Array]:
 
 def by_rows(nn: Backend, x: Array, convert: Callable[[Array], Array]) -> Array:
     """Convert float32 copies of a few rows at a time, so that no wide copy of the whole is ever made."""
+
+    def widened(part: Array) -> Array:
+        return convert(nn.from_fp8(part, nn.float32) if nn.is_fp8(part) else nn.cast(part, nn.float32))
+
     rows = max(1, ROWS_OF // max(x.shape[-1], 1)) if x.ndim == 2 else x.shape[0]
-    parts = []
-    for begin in range(0, x.shape[0], rows):
-        part = x[begin : begin + rows]
-        parts.append(convert(nn.from_fp8(part, nn.float32) if nn.is_fp8(part) else nn.cast(part, nn.float32)))
-        nn.settle(parts[-1])
-    return nn.xp.concat(parts, axis=0)
+    return nn.convert_rows(x, rows, widened)
 
 
 def _torchao(weight: Any) -> Any:

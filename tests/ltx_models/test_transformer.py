@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ def same(got: list[Any], want: list[Any], tolerance: float = 2e-5) -> None:
     enabled=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_the_backends_agree(late: bool, pairing: Any, rule: Any, skips: Any, enabled: bool, seed: int) -> None:  # noqa: PLR0917
+def test_the_backends_agree(late: bool, pairing: Any, rule: Any, skips: Any, enabled: bool, seed: int) -> None:
     for module in ("torch", "mlx.core"):
         pytest.importorskip(module)
     of = config(late=late, pairing=pairing, cross_timesteps=rule)
@@ -164,6 +165,36 @@ def test_the_backends_agree(late: bool, pairing: Any, rule: Any, skips: Any, ena
         streams["audio"] = replace(streams["audio"], enabled=enabled)
         found.append(outputs(nn, make(nn, of), streams, perturbations=[skips, []]))
     same(found[0], found[1], 1e-4)
+
+
+def test_the_backends_sample_the_same() -> None:
+    """The same seed, weights, picture and guidance lead to the same clip and sound."""
+    for module in ("torch", "mlx.core"):
+        pytest.importorskip(module)
+    from ltx_models.conditioning import add_noise, audio_state, replace_frames, video_state
+    from ltx_models.sampling import Guidance, Noise, Res2s, State, Text, denoise, ltx2_sigmas
+
+    of, found = config(), []
+    assert of.video is not None
+    assert of.audio is not None
+    for name in ("torch", "mlx"):
+        nn, noise, rng = backend(name), Noise(1), np.random.default_rng(2)
+        like = nn.asarray(np.zeros(1, np.float32))
+        image = nn.asarray(rng.standard_normal((1, 6, 1, 2, 2)).astype(np.float32))
+        video = replace_frames(video_state((1, 6, 2, 2, 2), fps=24, like=like), image)
+        text = {
+            n: Text(*(nn.asarray(rng.standard_normal((1, 3, s.text_channels)).astype(np.float32)) for _ in range(2)))
+            for n, s in (("video", of.video), ("audio", of.audio))
+        }
+        audio = audio_state((1, 1, 4, 5), like=like)
+        draw = partial(noise, "")
+        video, audio = add_noise(video, 1.0, draw), add_noise(audio, 1.0, draw)
+        guidance = Guidance(3.0, 1.0, (1,), 3.0, 0.7)
+        done = denoise(make(nn, of), State(video, audio, text), ltx2_sigmas(4), Res2s(), guidance)
+        assert done.video is not None
+        assert done.audio is not None
+        found.append([nn.host(done.video.latent), nn.host(done.audio.latent)])
+    same(found[0], found[1], 1e-3)
 
 
 def test_samples_of_a_batch_do_not_see_each_other(nn: Backend) -> None:

@@ -253,6 +253,15 @@ def from_fp8(x: mx.array, dtype: Any) -> mx.array:
     return mx.from_fp8(x, dtype)
 
 
+def convert_rows(x: mx.array, rows: int, convert: Callable[[mx.array], mx.array]) -> mx.array:
+    """Convert rows."""
+    parts = []
+    for begin in range(0, x.shape[0], rows):
+        parts.append(convert(x[begin : begin + rows]))
+        mx.eval(parts[-1])
+    return mx.concatenate(parts)
+
+
 def is_fp8(x: mx.array) -> bool:
     """Say whether `x` holds bytes."""
     return bool(x.dtype == mx.uint8)

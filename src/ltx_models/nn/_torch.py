@@ -350,6 +350,14 @@ def from_fp8(x: Tensor, dtype: torch.dtype) -> Tensor:
     return as_fp8(x).to(dtype)
 
 
+def convert_rows(x: Tensor, rows: int, convert: Callable[[Tensor], Tensor]) -> Tensor:
+    """Convert rows into memory that is taken first: taken last, it would leave holes behind it."""
+    out = torch.empty(x.shape, dtype=convert(x[:1]).dtype, device=x.device)
+    for begin in range(0, x.shape[0], rows):
+        out[begin : begin + rows] = convert(x[begin : begin + rows])
+    return out
+
+
 def is_fp8(x: Tensor) -> bool:
     """Say whether `x` holds 8-bit floats."""
     return x.dtype in {torch.float8_e4m3fn, torch.uint8}

@@ -132,6 +132,9 @@ class Backend(Protocol):
     def from_fp8(self, x: Array, dtype: Any) -> Array:
         """Convert 8-bit floats, or bytes that hold them, to a wider dtype."""
 
+    def convert_rows(self, x: Array, rows: int, convert: Callable[[Array], Array]) -> Array:
+        """Apply `convert` to so many rows at a time, which keeps their shape, and put the results together."""
+
     def is_fp8(self, x: Array) -> bool:
         """Say whether `x` holds 8-bit floats, or bytes that may be such."""
 
