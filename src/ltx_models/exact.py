@@ -161,7 +161,7 @@ def _decoded(
     source = Source(decoder, noise)
     first = source.enter(next(chunks))
     context = Context(causal, source.draws)
-    stages: list[Any] = []
+    workspace: dict[str, Array] = {}
     whole = decoder.units(causal, decoder.conditions(timestep, first), plan.frames)
     if plan.tiled:
         costs = Costs(config, plan.shape, decode=True, itemsize=4, causal=causal)
@@ -170,11 +170,14 @@ def _decoded(
 
         def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
             units = decoder.units(causal, decoder.conditions(timestep, first), plan.frames, base)[-plan.tiled :]
-            return Pipeline(nn, units, context, Window(tuple(corners), frame))
+            return Pipeline(nn, units, context, Window(tuple(corners), frame), workspace)
 
-        stages = [Pipeline(nn, whole[: -plan.tiled], context), TiledPipeline(nn, grid, tile)]
+        stages: list[Any] = [
+            Pipeline(nn, whole[: -plan.tiled], context, None, workspace),
+            TiledPipeline(nn, grid, tile),
+        ]
     else:
-        stages = [Pipeline(nn, whole, context)]
+        stages = [Pipeline(nn, whole, context, None, workspace)]
     start = 0
     for patches in run(stages, source.follow(first, chunks)):
         frames = unpatchify(nn.xp, patches, config.patch_size)
@@ -213,16 +216,17 @@ def stream_encode(
 
 def _encoded(encoder: VideoEncoder, video: Array, plan: ExactPlan) -> Iterator[tuple[int, Array]]:
     nn, context = encoder.nn, Context(causal=True)
+    workspace: dict[str, Array] = {}
     units = encoder.units(plan.frames)
-    stages: list[Any] = [Pipeline(nn, units, context)]
+    stages: list[Any] = [Pipeline(nn, units, context, None, workspace)]
     if plan.tiled:
         costs = Costs(encoder.config, plan.shape, decode=False, itemsize=4, causal=True)
 
         def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
-            return Pipeline(nn, encoder.units(plan.frames)[: plan.tiled], context)
+            return Pipeline(nn, encoder.units(plan.frames)[: plan.tiled], context, None, workspace)
 
         tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
-        stages = [tiles, Pipeline(nn, units[plan.tiled :], context)]
+        stages = [tiles, Pipeline(nn, units[plan.tiled :], context, None, workspace)]
     pieces = (encoder.enter(piece) for piece in chunks_of(nn, "video", video, plan.frames))
     start = 0
     for latents in run(stages, pieces):

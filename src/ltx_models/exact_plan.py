@@ -223,8 +223,9 @@ class Costs:
         count = len(grid.rows) * len(grid.columns)
         steps = self.tail(tiled)
         kept += count * sum(self._kept(step, *tile) for step in steps)
-        border = self._border(steps, frames)
-        return kept + max(busy, border + max(self._busy(step, frames, *tile) for step in steps))
+        entry, leave = self._border(steps, frames)
+        tile_busy = max(self._busy(step, frames, *tile) for step in steps)
+        return kept + max(busy, entry + leave + max(tile_busy, leave))
 
     def _plane(self, step: Step, height: float, width: float) -> int:
         return round(self.batch * step.space * height * step.space * width * self.itemsize)
@@ -255,13 +256,14 @@ class Costs:
         result = count * outputs
         return round(plane * max(x + joined + result, x + 2 * result))
 
-    def _border(self, steps: Sequence[Step], frames: int | None) -> int:
-        """Whole frames that lie between whole and tiled steps: what goes in, and the block that is put together."""
+    def _border(self, steps: Sequence[Step], frames: int | None) -> tuple[int, int]:
+        """Whole frames between whole and tiled steps: what goes in, and the block that is put together."""
         first, last = steps[0], steps[-1]
         entry = self._plane(first, self.height, self.width) * self._time(first, frames) * first.convolutions[0][0]
         leave = self._plane(last, self.height, self.width) * last.convolutions[-1][1]
-        leave //= 1 if self.decode else prod(last.stride)
-        return entry + leave * self._time(last, frames)
+        if not self.decode:
+            leave = leave // prod(last.stride) * prod(last.stride[:1])
+        return entry, leave * self._time(last, frames)
 
 
 def plan_exact(

@@ -122,6 +122,8 @@ def encode_stream(
 
 
 def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], frames: int) -> Iterator[tuple[int, Array]]:
+    from ltx_models.video_vae import check_frames
+
     nn, time = encoder.nn, encoder.config.encoder_scale[0]
     count = 0
 
@@ -130,8 +132,7 @@ def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], frames: int) -> Ite
         for piece in pieces:
             count += piece.shape[2]
             yield encoder.enter(piece)
-
-    from ltx_models.video_vae import check_frames
+        check_frames(count, time)  # the last piece has not yet gone in: it is pushed when it is known to be the last
 
     pipeline = Pipeline(nn, encoder.units(frames), Context(causal=True))
     start = 0
@@ -141,4 +142,3 @@ def _encoded(encoder: VideoEncoder, pieces: Iterator[Array], frames: int) -> Ite
         begin, start, done = start, start + latents.shape[2], [latents]
         del latents
         yield begin, done.pop()
-    check_frames(count, time)

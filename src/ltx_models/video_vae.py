@@ -53,6 +53,7 @@ class VideoDecoder(Module):
         super().__init__()
         self.config = config
         self.conditioned = timestep
+        self.steps, self.time = config.decoder_steps(), config.decoder_scale[0]
         self.per_channel_statistics = PerChannelStatistics(nn, config.latent_channels)
         width, padding = config.decoder_width, config.decoder_padding
         self.conv_in = CausalConv3d(nn, config.latent_channels, width, padding)
@@ -186,10 +187,10 @@ class VideoDecoder(Module):
             else:
                 runs.append(block)
         runs.append(partial(self.leave, condition=conditions[-1]))
-        late, time = 0 if causal else 1, self.config.decoder_scale[0]
+        late = 0 if causal else 1
         return [
-            Unit(run, late * len(step.convolutions), cap=step.cap(time, frames), scale=step.space // base)
-            for run, step in zip(runs, self.config.decoder_steps(), strict=True)
+            Unit(run, late * len(step.convolutions), cap=step.cap(self.time, frames), scale=step.space // base)
+            for run, step in zip(runs, self.steps, strict=True)
         ]
 
     def leave(self, x: Array, flow: Flow, condition: Array | None) -> Array:
@@ -265,6 +266,7 @@ class VideoEncoder(Module):
     def __init__(self, nn: Any, config: VideoVAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.steps, self.time = config.encoder_steps(), config.encoder_scale[0]
         self.per_channel_statistics = PerChannelStatistics(nn, config.latent_channels)
         width, padding = config.encoder_base_channels, config.encoder_padding
         self.conv_in = CausalConv3d(nn, config.in_channels * config.patch_size**2, width, padding)
@@ -350,10 +352,9 @@ class VideoEncoder(Module):
         for block in self.down_blocks:
             runs += list(block.res_blocks) if isinstance(block, ResBlocks) else [block]
         runs.append(self.leave)
-        time = self.config.encoder_scale[0]
         return [
-            Unit(run, stride=step.stride[0], cap=step.cap(time, frames))
-            for run, step in zip(runs, self.config.encoder_steps(), strict=True)
+            Unit(run, stride=step.stride[0], cap=step.cap(self.time, frames))
+            for run, step in zip(runs, self.steps, strict=True)
         ]
 
     def enter(self, video: Array) -> Array:

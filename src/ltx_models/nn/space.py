@@ -132,40 +132,51 @@ class TiledPipeline:
         last : bool
             Whether the clip ends with them.
         """
-        # the tiles' streams take turns, so that no more than one block of the frame is put together at a time
         streams = [
             pipeline.push(self._crop(x, batch), last=last)
             for batch, pipeline in zip(self.batches, self.pipelines, strict=True)
         ]
         samples = x.shape[0]
         del x
-        for blocks in zip(*streams, strict=True):
-            ends = blocks[0][1]
-            frames = [self._assemble([block for block, _ in blocks], samples)]
-            del blocks
-            yield frames.pop(), ends
+        done: list[Array] = []
+        # the tiles' streams take turns, so that no more than one block of the frame is put together at a time
+        while (ends := self._turn(streams, samples, done)) is not None:
+            yield done.pop(), ends
+
+    def _turn(self, streams: Sequence[Iterator[tuple[Array, bool]]], samples: int, done: list[Array]) -> bool | None:
+        """Put the next block of every tile together; None where there is none."""
+        ends = None
+        for stream, batch in zip(streams, self.batches, strict=True):
+            for block, ends in stream:  # noqa: B007  # its value is returned
+                if not done:
+                    done.append(self._canvas(block, samples))
+                self._paste(done[0], block, batch)
+                break
+        return ends
 
     def _crop(self, x: Array, batch: Sequence[tuple[Cut, Cut]]) -> Array:
         k = self.grid.scale_in
         tiles = [x[:, :, r.start * k : r.stop * k, c.start * k : c.stop * k] for r, c in batch]
         return tiles[0] if len(tiles) == 1 else self.nn.xp.concat(tiles, axis=0)
 
-    def _assemble(self, blocks: Sequence[Array], samples: int) -> Array:
+    def _canvas(self, block: Array, samples: int) -> Array:
         k = self.grid.scale_out
         height, width = self.grid.rows[-1].core_stop * k, self.grid.columns[-1].core_stop * k
-        shape = (samples, blocks[0].shape[1], height, width, blocks[0].shape[-1])
-        frames = self.nn.on_device(self.nn.xp.zeros(shape, dtype=blocks[0].dtype), blocks[0])
+        shape = (samples, block.shape[1], height, width, block.shape[-1])
+        frames = self.nn.on_device(self.nn.xp.zeros(shape, dtype=block.dtype), block)
         self.nn.settle(frames)
-        for block, batch in zip(blocks, self.batches, strict=True):
-            for i, (r, c) in enumerate(batch):
-                tile = block[i * samples : (i + 1) * samples]
-                core = tile[
-                    :,
-                    :,
-                    (r.core_start - r.start) * k : (r.core_stop - r.start) * k,
-                    (c.core_start - c.start) * k : (c.core_stop - c.start) * k,
-                ]
-                self.nn.settle(core)
-                frames[:, :, r.core_start * k : r.core_stop * k, c.core_start * k : c.core_stop * k] = core
-                self.nn.settle(frames)
         return frames
+
+    def _paste(self, frames: Array, block: Array, batch: Sequence[tuple[Cut, Cut]]) -> None:
+        k, samples = self.grid.scale_out, frames.shape[0]
+        for i, (r, c) in enumerate(batch):
+            tile = block[i * samples : (i + 1) * samples]
+            core = tile[
+                :,
+                :,
+                (r.core_start - r.start) * k : (r.core_stop - r.start) * k,
+                (c.core_start - c.start) * k : (c.core_stop - c.start) * k,
+            ]
+            self.nn.settle(core)  # assigning a pending slice would copy the whole frame on MLX
+            frames[:, :, r.core_start * k : r.core_stop * k, c.core_start * k : c.core_stop * k] = core
+            self.nn.settle(frames)

@@ -200,12 +200,21 @@ class Pipeline:
         Handed to every layer as ``flow.context``.
     window : object
         Where in the frame the arrays lie; handed on as ``flow.window``.
+    workspace : dict, optional
+        Memory that pipelines which take turns may share.
     """
 
-    def __init__(self, nn: Backend, units: Sequence[Unit], context: object = None, window: object = None) -> None:
+    def __init__(
+        self,
+        nn: Backend,
+        units: Sequence[Unit],
+        context: object = None,
+        window: object = None,
+        workspace: dict[str, Array] | None = None,
+    ) -> None:
         self.nn = nn
         self.units = units
-        workspace: dict[str, Array] = {}
+        workspace = {} if workspace is None else workspace
         self.flows = [Flow(nn, context=context, window=window, scale=unit.scale, workspace=workspace) for unit in units]
         self.queues = [Queue(nn, unit) for unit in units]
 
