@@ -225,17 +225,19 @@ class Contestant:
         self.process.wait()
 
 
-def drive(case, libraries, rounds, rivals, without, folder):
-    """Run all contestants of a case in turn; give their figures."""
+def commands(case, libraries, rivals, without):
+    """How to start every contestant of a case."""
     this = [sys.executable, __file__, "--worker", case]
-    named = {
-        f"{lib} {what}": [*this, lib, what]
-        for lib, what in itertools.product(libraries, ["tiles", "copy", "ours", "ours_stream"])
-    }
+    parts = ["tiles", "copy", "ours", "ours_stream"]
+    named = {f"{library} {what}": [*this, library, what] for library, what in itertools.product(libraries, parts)}
     if rivals:
         names = RIVALS[case] + (MLX_RIVALS[case] if "mlx" in libraries else [])
-        names = [name for name in names if name not in without]
-        named |= {f"rival {name}": [sys.executable, rivals, "--worker", case, name] for name in names}
+        named |= {f"rival {n}": [sys.executable, rivals, "--worker", case, n] for n in names if n not in without}
+    return named
+
+
+def drive(case, named, rounds, folder):
+    """Run all contestants of a case in turn; give their figures."""
     contestants = {name: Contestant(name, command, folder / f"{case}-{name}.log") for name, command in named.items()}
     for number in range(rounds + 1):  # the first round warms up
         for contestant in contestants.values():
@@ -312,7 +314,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("RIVALS_SCRATCH", folder)
         for case in args.case or list(CASES):
-            contestants = drive(case, args.libraries, args.rounds, args.rivals, args.without, Path(folder))
+            named = commands(case, args.libraries, args.rivals, args.without)
+            contestants = drive(case, named, args.rounds, Path(folder))
             rows += report(case, contestants, args.libraries)
     if args.json:
         Path(args.json).write_text(json.dumps(rows, indent=1))
