@@ -267,15 +267,15 @@ def test_the_forecast_is_what_is_held(oracle: Any, tools: Any) -> None:
     decoder: Any = VideoDecoder(nn, replace(LTX2, decoder_base_channels=8))
     decoder.eval().requires_grad_(False)
     peaks = []
-    for frames in (9, 26):  # one is short of the look-ahead, one runs steadily
+    whole, tiles = (8, 0, (1, 1)), (8, 7, (2, 2))
+    for frames, how in ((9, tiles), (25, whole), (32, whole)):  # the first is short of the look-ahead of 24
         z = tools.clip(nn, 1, 128, frames, 4, 4)
-        for plan in (tiled(True, z.shape, 16, 0, (1, 1)), tiled(True, z.shape, 8, 7, (2, 2))):
-            with Watch() as watch:
-                # a loop variable would hold each block while the next is made
-                deque(map(itemgetter(0), stream_decode(decoder, z, plan=plan)), maxlen=0)
-            costs = Costs(decoder.config, z.shape, decode=True, itemsize=4, causal=False)
-            grid = costs.grid(plan.tiled, *plan.tiles) if plan.tiled else None
-            forecast = costs.peak(plan.frames, plan.tiled, grid)
-            assert watch.peak == pytest.approx(forecast, rel=0.25), str(plan)
-            peaks.append(watch.peak)
-    assert peaks[2] <= 1.1 * peaks[0], "live memory does not grow with the clip"
+        plan = tiled(True, z.shape, *how)
+        with Watch() as watch:
+            # a loop variable would hold each block while the next is made
+            deque(map(itemgetter(0), stream_decode(decoder, z, plan=plan)), maxlen=0)
+        costs = Costs(decoder.config, z.shape, decode=True, itemsize=4, causal=False)
+        grid = costs.grid(plan.tiled, *plan.tiles) if plan.tiled else None
+        assert watch.peak == pytest.approx(costs.peak(plan.frames, plan.tiled, grid), rel=0.25), str(plan)
+        peaks.append(watch.peak)
+    assert peaks[2] <= 1.02 * peaks[1], "live memory does not grow with the clip"
