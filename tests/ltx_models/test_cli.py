@@ -245,7 +245,7 @@ REFUSED: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
-def test_mistakes_are_one_line_and_exit_code_2_and_leave_nothing(  # noqa: PLR0917
+def test_mistakes_are_one_line_and_exit_code_2_and_leave_nothing(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
