@@ -1,6 +1,7 @@
 """
 Measure exact decoding beside blended tiling and the untiled network.
 
+    python benchmarks/exact.py                   all of the following
     python benchmarks/exact.py counts            work and forecast memory of the real configurations, by formula
     python benchmarks/exact.py time              wall time, interleaved in one run: untiled, exact, blended
     python benchmarks/exact.py memory            live and resident bytes as the clip grows, a process for each case
@@ -247,7 +248,7 @@ def clip(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["counts", "time", "memory", "latency"])
+    parser.add_argument("what", nargs="?", choices=["all", "counts", "latency", "time", "memory"], default="all")
     parser.add_argument("--network", nargs="+", default=["shipped", "wide32"])
     parser.add_argument("--clip", nargs="+", type=clip, default=[(65, 512, 640)], help="FRAMESxHEIGHTxWIDTH")
     parser.add_argument("--frames", nargs="+", type=int, default=[33, 65, 129, 257])
@@ -255,10 +256,12 @@ def main() -> None:
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return worker(args)
-    return {"counts": counts, "time": lambda: wall(args), "memory": lambda: memory(args), "latency": latency}[
-        args.what
-    ]()
+        worker(args)
+        return
+    parts = {"counts": counts, "latency": latency, "time": lambda: wall(args), "memory": lambda: memory(args)}
+    for name, part in parts.items():
+        if args.what in {"all", name}:
+            part()
 
 
 if __name__ == "__main__":
