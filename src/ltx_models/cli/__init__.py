@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ltx_models.cli import decode, encode, info, plan, reconstruct
+from ltx_models.cli import decode, encode, info, plan, reconstruct, sound
 from ltx_models.media import MediaError
 
 __all__ = ["main"]
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _Parser(prog="ltx-models", description="Video to LTX-2 latents and back, in little memory.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
-    for verb in (reconstruct, encode, decode, plan, info):
+    for verb in (reconstruct, encode, decode, plan, info, sound):
         verb.add(verbs)
     args = parser.parse_args(arguments)
     try:
