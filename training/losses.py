@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEVELS = (1.0, 0.5, 0.5)  # weights of full, half and quarter size
+LEVELS = (1.0, 0.5, 0.5, 0.5)  # weights of full, half, quarter and eighth size
 EDGES = 0.5
 SMOOTH = 1e-2  # below this, an error counts by its square
 

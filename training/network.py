@@ -29,7 +29,7 @@ SECTION: dict[str, Any] = {
         ["res_x", {"num_layers": 1}],
     ],
     "decoder_blocks": [
-        ["res_x", {"num_layers": 2, "inject_noise": False}],
+        ["res_x", {"num_layers": 1, "inject_noise": False}],
         ["compress_all", {"residual": True, "multiplier": 1}],
         ["res_x", {"num_layers": 2, "inject_noise": False}],
         ["compress_all", {"residual": True, "multiplier": 1}],
@@ -71,6 +71,9 @@ class Autoencoder(torch.nn.Module):
             for name, weight in self.named_parameters():
                 if name.endswith(".conv2.conv.weight"):
                     weight *= 0.1  # residual blocks begin close to the identity
+                elif name.endswith("bias") and "conv_out" not in name and "res_blocks" not in name:
+                    # a norm over channels hides how bright a picture is unless some of them do not depend on it
+                    weight[: len(weight) // 8] = 1.0
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """Encode and decode (B, 3, F, H, W)."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+ENDS = ("encoder.conv_in.", "decoder.conv_out.")  # next to pixels
+
 
 class Muon(torch.optim.Optimizer):
     """
@@ -27,11 +29,13 @@ class Muon(torch.optim.Optimizer):
     Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], rate: float, bias_rate: float = 2e-3) -> None:
-        parameters = list(parameters)
+    def __init__(self, parameters: Iterable[tuple[str, Tensor]], rate: float, other_rate: float = 1e-3) -> None:
+        hidden, others = [], []
+        for name, weight in parameters:
+            (hidden if weight.ndim > 1 and not name.startswith(ENDS) else others).append(weight)
         groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "highest": rate, "matrix": True},
-            {"params": [p for p in parameters if p.ndim < 2], "highest": bias_rate, "matrix": False},
+            {"params": hidden, "highest": rate, "matrix": True},
+            {"params": others, "highest": other_rate, "matrix": False},
         ]
         super().__init__(groups, {"lr": rate})
 
@@ -53,7 +57,7 @@ def _direction(state: dict[str, Any], gradient: Tensor, momentum: float = 0.95) 
     matrix = gradient.lerp(state["first"], momentum).flatten(1)
     rows, columns = matrix.shape
     # so that the entries of every update are of one size, whatever the shape of the matrix
-    return orthogonalised(matrix) * max(rows, columns) ** 0.5 * 0.2
+    return orthogonalised(matrix) * 0.2 * max(rows, columns) ** 0.5
 
 
 def _adam(state: dict[str, Any], gradient: Tensor, decays: tuple[float, float] = (0.9, 0.99)) -> Tensor:

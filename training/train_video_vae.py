@@ -14,7 +14,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,13 @@ from losses import psnr, reconstruction_loss
 from network import SECTION, Autoencoder
 from optimizer import Muon
 
-# (clips in a batch, frames, pixels along a side), and how often
-SHAPES = (((2, 17, 96), 0.4), ((1, 17, 128), 0.3), ((1, 9, 192), 0.2), ((4, 1, 128), 0.1))
+# (clips in a batch, frames, pixels along a side), and how often: many small windows teach most in a given time,
+# larger ones at the end teach what lies far from the border of a picture
+SMALL = (((6, 9, 64), 0.5), ((4, 17, 64), 0.4), ((8, 1, 96), 0.1))
+LARGE = (((2, 9, 128), 0.35), ((1, 17, 128), 0.35), ((1, 9, 192), 0.2), ((2, 1, 192), 0.1))
+SMALL_UNTIL = 0.25
 WARM_UP_STEPS = 200
-EMA = 0.999
+EMA = 0.998
 
 
 def arguments() -> argparse.Namespace:
@@ -40,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("tiny-video-vae.safetensors"), help="the checkpoint to write")
     parser.add_argument("--state", type=Path, help="where the unfinished training is kept; beside --out by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate of the convolutions")
+    parser.add_argument("--rate", type=float, default=0.0015, help="highest learning rate of the convolutions")
     parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch; as many as it likes by default")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 arithmetic: slower where it is native")
     parser.add_argument("--config", type=Path, help="JSON that replaces keys of the section vae in network.py")
@@ -65,7 +67,7 @@ class Training:
         self.options = options
         self.model = Autoencoder(section)
         self.average = deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = Muon(self.model.parameters(), options.rate)
+        self.optimizer = Muon(self.model.named_parameters(), options.rate)
         self.rng = np.random.default_rng(options.seed)
         self.step = 0
         self.seconds = 0.0
@@ -88,8 +90,11 @@ class Training:
 
     def rate(self) -> float:
         """Give the learning rate in parts of the highest: a short rise, then half a cosine over the time there is."""
-        done = min(1.0, self.seconds / (60 * self.options.minutes))
-        return min(1.0, (self.step + 1) / WARM_UP_STEPS) * (0.5 + 0.5 * math.cos(math.pi * done))
+        return min(1.0, (self.step + 1) / WARM_UP_STEPS) * (0.5 + 0.5 * math.cos(math.pi * self.done()))
+
+    def done(self) -> float:
+        """Say what part of the time is over."""
+        return min(1.0, self.seconds / (60 * self.options.minutes))
 
     def _average(self) -> None:
         keep = min(EMA, (1 + self.step) / (10 + self.step))
@@ -114,11 +119,11 @@ class Training:
         self.rng.bit_generator.state = state["rng"]
 
 
-def shapes(rng: np.random.Generator) -> Iterator[tuple[int, int, int]]:
-    """Choose batches for ever."""
-    odds = [chance for _, chance in SHAPES]
-    while True:
-        yield SHAPES[rng.choice(len(SHAPES), p=odds)][0]
+def shape_of_batch(training: Training) -> tuple[int, int, int]:
+    """Choose the next batch."""
+    shapes, odds = zip(*(SMALL if training.done() < SMALL_UNTIL else LARGE), strict=True)
+    chosen: tuple[int, int, int] = shapes[training.rng.choice(len(shapes), p=odds)]
+    return chosen
 
 
 def evaluate(model: torch.nn.Module, clips: dict[str, np.ndarray]) -> dict[str, float]:
@@ -137,20 +142,17 @@ def train(training: Training, state: Path) -> None:
     unseen = held_out(frames=9)
     saved = evaluated = training.seconds
     losses: list[float] = []
-    for shape in shapes(training.rng):
+    while training.done() < 1:
         begin = time.monotonic()
-        losses.append(training.advance(sampler.batch(*shape)))
+        losses.append(training.advance(sampler.batch(*shape_of_batch(training))))
         training.seconds += time.monotonic() - begin
         if training.seconds - saved >= 60:
             print(f"{training.seconds / 60:6.1f} min  step {training.step}  loss {np.mean(losses):.4f}", flush=True)
             training.save(state)
             saved, losses = training.seconds, []
-        over = training.seconds >= 60 * options.minutes
-        if over or training.seconds - evaluated >= 60 * options.evaluate_every:
+        if training.done() == 1 or training.seconds - evaluated >= 60 * options.evaluate_every:
             evaluated = training.seconds
             print(f"{training.seconds / 60:6.1f} min  PSNR {evaluate(training.average, unseen)}", flush=True)
-        if over:
-            return
 
 
 def main() -> None:
