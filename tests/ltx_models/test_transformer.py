@@ -483,6 +483,7 @@ def test_inputs_that_do_not_fit_are_refused(nn: Backend) -> None:
 
 
 def test_configurations_that_do_not_fit_are_refused(oracle: Any) -> None:
+    pytest.importorskip("torch")
     (case,) = oracle("dit_av20_split")
     with pytest.raises(ValueError, match="missing num_attention_heads"):
         TransformerConfig.of({"num_layers": 2, "attention_head_dim": 4, "cross_attention_dim": 8}, audio=False)

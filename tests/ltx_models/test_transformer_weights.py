@@ -68,7 +68,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tensors(of: TransformerConfig) -> dict[str, Any]:
     """Seeded weights by official keys."""
-    nn = backend("torch" if find_spec("torch") else "mlx")
+    name = "torch" if find_spec("torch") else "mlx"
+    pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[name])
+    nn = backend(name)
     shapes = nn.shapes(nn.build(lambda: Transformer(nn, of)))
     rng = np.random.default_rng(0)
     found = {

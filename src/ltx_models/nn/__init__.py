@@ -98,7 +98,7 @@ def backend_of(x: Array) -> Backend:
     """
     for name in BACKENDS:
         # an array of a framework can only be there if the framework was imported
-        if name in sys.modules and backend(name).is_array(x):
+        if sys.modules.get(name) is not None and backend(name).is_array(x):
             return backend(name)
     msg = f"got a {type(x).__module__}.{type(x).__name__}, expected an array of {' or '.join(BACKENDS)}"
     raise TypeError(msg)
