@@ -6,8 +6,8 @@ The sound networks beside ltx-core 1.0.0 and diffusers on a CPU, and the memory 
 
 ``speed``: networks of the real configuration with seeded weights, the same for all contestants, one thread, rounds
 interleaved; processor time of the thread, which other processes disturb less than wall time. Run it with a python
-that has ltx-core and diffusers; who is missing is left out. ``memory``: each case in a process of its own; how much the peak of
-resident memory rises over that of the loaded network, with sound that is made chunk by chunk and thrown away.
+that has ltx-core and diffusers; who is missing is left out. ``memory``: each case in a process of its own; how much
+the peak of resident memory rises over that of the loaded network, with sound that is made chunk by chunk and dropped.
 """
 
 import argparse
@@ -213,7 +213,7 @@ def one(name, seconds, width):
 
 def memory(args):
     """Measure each case in a process of its own."""
-    print("| network | width | " + " | ".join(f"{s:g} s" for s in args.seconds) + " |")
+    print("| network | width | " + " | ".join(f"{s:g} s" for s in args.seconds) + " |", flush=True)
     for name in args.network:
         cells = []
         for seconds in args.seconds:
