@@ -56,7 +56,7 @@ class Timesteps:
         Raises
         ------
         ValueError
-            If the shape is another.
+            If the shape is another, or a level that was looked at is not finite.
 
         Examples
         --------
@@ -73,13 +73,16 @@ class Timesteps:
         x = x.reshape(batch, -1)
         if isinstance(x, np.ndarray):
             return cls._look(x.astype(np.float32))
-        if nn.expanded(x, 1):
-            return cls(x[:, 0])
         seen = nn.host(x, wait=False)
-        return cls(x.reshape(-1)) if seen is None else cls._look(seen)
+        if seen is not None:
+            return cls._look(seen)
+        return cls(x[:, 0] if nn.expanded(x, 1) else x.reshape(-1))
 
     @classmethod
     def _look(cls, x: Any) -> Timesteps:
+        if not np.isfinite(x).all():
+            msg = f"timesteps: {int((~np.isfinite(x)).sum())} of {x.size} noise levels are not finite"
+            raise ValueError(msg)
         if (x == x[:, :1]).all():
             return cls(x[:, 0])
         values, index = np.unique(x, return_inverse=True)

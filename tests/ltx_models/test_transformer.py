@@ -458,6 +458,8 @@ def test_inputs_that_do_not_fit_are_refused(nn: Backend) -> None:
         ({"positions": video.positions[:, :, :4]}, r"expected \(2, 3, 5, 2\)"),
         ({"sigma": video.sigma[:1]}, r"sigma: got shape \(1,\)"),
         ({"timesteps": np.ones((2, 4), np.float32)}, r"timesteps: got shape \(2, 4\)"),
+        ({"timesteps": np.full((2, 5), np.nan, np.float32)}, "10 of 10 noise levels are not finite"),
+        ({"timesteps": nn.asarray(np.array([0.5, np.inf], np.float32))}, "1 of 2 noise levels are not finite"),
         ({"context": video.context[..., :7]}, r"context: got shape \(2, 3, 7\), expected \(2, S, 24\)"),
         ({"context_mask": nn.asarray(np.ones((2, 4), np.int32))}, r"context_mask: got integers of shape \(2, 4\)"),
         ({"context_mask": nn.asarray(np.ones((2, 1, 1, 3), np.int32))}, "of other shapes are floats"),
