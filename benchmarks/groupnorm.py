@@ -45,7 +45,7 @@ CASES = {
     "sd": Case("Stable Diffusion, decode to 768x768", (128, 256, 512, 512), (1, 4, 96, 96), 192),
     "sd-2048": Case("the same with a quarter of the channels, to 2048x2048", (32, 64, 128, 128), (1, 4, 256, 256), 512),
     "sd-encode": Case("Stable Diffusion, encode 512x512", (128, 256, 512, 512), (1, 3, 512, 512), 192, encode=True),
-    "audioldm": Case("AudioLDM2, decode 40 s", (128, 256, 512), (1, 8, 1000, 16), (1000, None), config=AUDIOLDM),
+    "audioldm": Case("AudioLDM2, decode 10 s", (128, 256, 512), (1, 8, 250, 16), (256, None), config=AUDIOLDM),
 }
 
 
