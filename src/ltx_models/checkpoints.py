@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,13 +36,29 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where one tensor lies: its file, dtype as safetensors names it, shape, first byte and number of bytes."""
+    """
+    Where one tensor lies.
+
+    Attributes
+    ----------
+    file : Path
+        Its file.
+    dtype : str
+        As safetensors names it.
+    shape : tuple of int
+        As it is read.
+    start, size : int
+        First byte and number of bytes.
+    axes : tuple of int
+        The axes of the file in the order in which they are read; empty where that is the same.
+    """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
     start: int
     size: int
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,10 +104,23 @@ class Checkpoint:
     def tensor(self, key: str) -> Array:
         """Read one tensor, into memory of its own: a mapped file would stay resident as long as any tensor of it."""
         stored = self.files[key]
-        data = np.fromfile(stored.file, np.uint8, stored.size, offset=stored.start)
+        data = self.buffer(key)
         if self.framework == "numpy":
             return data.view(_NUMPY[stored.dtype]).reshape(stored.shape)
         return backend(self.framework).from_buffer(data, stored.dtype, stored.shape)
+
+    def buffer(self, key: str) -> Array:
+        """Read the bytes of one tensor, in the order of its shape."""
+        stored = self.files[key]
+        data = np.fromfile(stored.file, np.uint8, stored.size, offset=stored.start)
+        if not stored.axes:
+            return data
+        width = stored.size // max(1, prod(stored.shape))
+        shape = [0] * len(stored.axes)
+        for axis, length in zip(stored.axes, stored.shape, strict=True):
+            shape[axis] = length
+        turned = data.view(f"V{width}").reshape(shape).transpose(stored.axes)
+        return np.ascontiguousarray(turned).reshape(-1).view(np.uint8)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Give a tensor's shape without reading it."""
@@ -152,7 +182,8 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
     Parameters
     ----------
     path : path
-        A safetensors file (whole checkpoint or one component) or a folder of shards.
+        A safetensors file (whole checkpoint or one component), or a folder of shards or of components, in any of the
+        layouts of `ltx_models.layouts`; keys and shapes are the official ones.
     framework : {"torch", "mlx", "numpy"}
         The kind of arrays to read.
 
@@ -166,19 +197,13 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
     CheckpointError
         If a file is missing, truncated or not safetensors, or if two shards hold the same key.
     """
-    metadata: dict[str, str] = {}
-    files: dict[str, Stored] = {}
-    for file in checkpoint_files(path):
-        found, stored = _read_header(file)
-        metadata |= found
-        if twice := files.keys() & stored.keys():
-            msg = f"{file}: {len(twice)} keys stand in another shard too, such as {min(twice)!r}"
-            raise CheckpointError(msg)
-        files |= stored
-    yield Checkpoint(Path(path), metadata, files, framework)
+    from ltx_models.layouts import read_view  # which is made of this module's parts
+
+    view = read_view(path)
+    yield Checkpoint(Path(path), view.metadata, view.files, framework)
 
 
-def _read_header(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
+def read_header(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
     """Give a file's metadata and its tensors; the safetensors library judges whether the file is whole."""
     from safetensors import SafetensorError, safe_open
 
