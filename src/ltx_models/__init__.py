@@ -30,7 +30,11 @@ _EXPORTS = {
     "upsample_latent": "ltx_models.upsampler",
     "load_connectors": "ltx_models.connectors",
     "load_text_encoder": "ltx_models.text",
+    "decode_audio_tiled": "ltx_models.sound_tiles",
+    "vocode_tiled": "ltx_models.sound_tiles",
+    "mel_stream": "ltx_models.mel",
     "load_vocoder": "ltx_models.vocoder",
+    "LTX2Pipeline": "ltx_models.pipelines",
     "log_mel": "ltx_models.mel",
 }
 

@@ -619,6 +619,10 @@ def load_audio_decoder(
         If the file is no whole safetensors file, or its tensors do not fit the configuration.
     ValueError
         If the configuration, backend or dtype is not known.
+
+    Examples
+    --------
+    >>> decoder = load_audio_decoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> AudioDecoder:
@@ -662,6 +666,10 @@ def load_audio_encoder(
         If the file is no whole safetensors file, or its tensors do not fit the configuration.
     ValueError
         If the configuration, backend or dtype is not known.
+
+    Examples
+    --------
+    >>> encoder = load_audio_encoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> AudioEncoder:

@@ -437,6 +437,10 @@ def load_connectors(
         If the file is no whole safetensors file, or its tensors do not fit the configuration.
     ValueError
         If the configuration, backend or dtype is not known.
+
+    Examples
+    --------
+    >>> connectors = load_connectors("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> TextConnectors:

@@ -80,6 +80,16 @@ def vocode_tiled(vocoder: Vocoder | BandwidthVocoder, mel: Array, *, frames: int
     ------
     ValueError
         If a size does not fit, or the frames of the vocoder are no whole number of its inner hops.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ltx_models.nn import backend
+    >>> config = GeneratorConfig(width=8, rates=(4,), sizes=(8,), branch_sizes=(3,), dilations=((1, 3),))
+    >>> vocoder = Vocoder(backend("torch"), config).requires_grad_(False)  # random weights
+    >>> mel = torch.randn(1, 2, 90, 64)
+    >>> bool(torch.allclose(vocode_tiled(vocoder, mel, frames=30), vocoder(mel), atol=1e-5))
+    True
     """
     nn = vocoder.nn
     batch, channels, time, bins = mel.shape

@@ -362,6 +362,11 @@ def load_text_encoder(
         If the folder lacks files or holds another model, or the backend or dtype is not known.
     ImportError
         If the framework's package is not installed; the text says what to install.
+
+    Examples
+    --------
+    >>> encoder = load_text_encoder("gemma-3-12b-it-qat-q4_0-unquantized", backend="mlx")  # doctest: +SKIP
+    >>> contexts = encoder.encode(["a cat at sea", ""], connectors)  # doctest: +SKIP
     """
     path = Path(path)
     if dtype not in DTYPES:

@@ -422,6 +422,12 @@ def load_statistics(path: str | Path, *, backend: BackendName = "torch", device:
     ------
     CheckpointError
         If the file has no such statistics.
+
+    Examples
+    --------
+    >>> from ltx_models import default_checkpoint
+    >>> load_statistics(default_checkpoint(), backend="torch").mean.shape
+    torch.Size([128])
     """
     nn = backend_named(backend)
     with open_checkpoint(path, backend) as checkpoint:
@@ -461,6 +467,16 @@ def upsample_latent(upsampler: Any, latent: Array, statistics: LatentStatistics,
     ------
     ValueError
         If the shape or dtype does not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ltx_models import default_checkpoint
+    >>> from ltx_models.nn import backend
+    >>> upsampler = LatentUpsampler(backend("torch"), UpsamplerConfig(128, 32, 1, "temporal"))  # random weights
+    >>> statistics = load_statistics(default_checkpoint(), backend="torch")
+    >>> upsample_latent(upsampler, torch.zeros(1, 128, 3, 2, 2), statistics).shape
+    torch.Size([1, 128, 5, 2, 2])
     """
     nn = upsampler.nn
     mean, std = (x.reshape(1, -1, 1, 1, 1) for x in (statistics.mean, statistics.std))
@@ -507,6 +523,10 @@ def load_upsampler(
         If the file is no whole safetensors file, or its tensors do not fit the configuration.
     ValueError
         If the configuration, backend or dtype is not known.
+
+    Examples
+    --------
+    >>> upsampler = load_upsampler("ltx-2.3-spatial-upscaler-x2-1.1.safetensors", backend="mlx")  # doctest: +SKIP
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> LatentUpsampler:

@@ -597,6 +597,10 @@ def load_vocoder(
         If the file is no whole safetensors file, or its tensors do not fit the configuration.
     ValueError
         If the configuration, backend or dtype is not known.
+
+    Examples
+    --------
+    >>> vocoder = load_vocoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
     with open_checkpoint(path, "numpy") as checkpoint:
         found = read_config(_section(checkpoint.config if config is None else config))
