@@ -1,5 +1,5 @@
 """
-The command line: ``ltx-models reconstruct | encode | decode | plan | info``.
+The command line: ``ltx-models generate | reconstruct | encode | decode | plan | info | convert | download``.
 
 Each verb is a module with ``add(verbs)``, which declares its arguments, and a function that runs it.
 Users see errors as one line and exit code 2; ``--debug`` shows the traceback.
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ltx_models.cli import decode, encode, info, plan, reconstruct, sound
+from ltx_models.cli import convert, decode, download, encode, generate, info, plan, reconstruct, sound
 from ltx_models.media import MediaError
 
 __all__ = ["main"]
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _Parser(prog="ltx-models", description="Video to LTX-2 latents and back, in little memory.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
-    for verb in (reconstruct, encode, decode, plan, info, sound):
+    for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download):
         verb.add(verbs)
     args = parser.parse_args(arguments)
     try:

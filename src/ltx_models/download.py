@@ -1,0 +1,345 @@
+"""
+Fetching checkpoints through huggingface_hub: only what a pipeline needs, from the nearest place that has it.
+
+A local folder comes first, then the cache of huggingface_hub, then the network, unless ``HF_HUB_OFFLINE`` forbids it.
+Files arrive under a temporary name and get theirs when they are whole; an interrupted download goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+GEMMA = "google/gemma-3-12b-it-qat-q4_0-unquantized"
+_TEXT = ("*.json", "model*.safetensors", "tokenizer.model")
+
+
+class DownloadError(OSError):
+    """A repository or file that cannot be had, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    Files of one repository.
+
+    Attributes
+    ----------
+    repo : str
+        As ``owner/name``.
+    patterns : tuple of str
+        Names with ``*``; each must fit at least one file.
+    """
+
+    repo: str
+    patterns: tuple[str, ...]
+
+
+MODELS: dict[str, dict[str, Wanted]] = {
+    "2.0": {
+        "distilled": Wanted("Lightricks/LTX-2", ("ltx-2-19b-distilled.safetensors",)),
+        "distilled-fp8": Wanted("Lightricks/LTX-2", ("ltx-2-19b-distilled-fp8.safetensors",)),
+        "dev": Wanted("Lightricks/LTX-2", ("ltx-2-19b-dev.safetensors",)),
+        "dev-fp8": Wanted("Lightricks/LTX-2", ("ltx-2-19b-dev-fp8.safetensors",)),
+        "lora": Wanted("Lightricks/LTX-2", ("ltx-2-19b-distilled-lora-384.safetensors",)),
+        "spatial-upsampler": Wanted("Lightricks/LTX-2", ("ltx-2-spatial-upscaler-x2-1.0.safetensors",)),
+        "temporal-upsampler": Wanted("Lightricks/LTX-2", ("ltx-2-temporal-upscaler-x2-1.0.safetensors",)),
+        "text-encoder": Wanted(GEMMA, _TEXT),
+    },
+    "2.3": {
+        "distilled": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-22b-distilled-1.1.safetensors",)),
+        "distilled-fp8": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-22b-distilled-fp8.safetensors",)),
+        "dev": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-22b-dev.safetensors",)),
+        "dev-fp8": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-22b-dev-fp8.safetensors",)),
+        "lora": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-22b-distilled-lora-384-1.1.safetensors",)),
+        "spatial-upsampler": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-spatial-upscaler-x2-1.1.safetensors",)),
+        "temporal-upsampler": Wanted("Lightricks/LTX-2.3", ("ltx-2.3-temporal-upscaler-x2-1.0.safetensors",)),
+        "text-encoder": Wanted(GEMMA, _TEXT),
+    },
+}
+"""The official files, by version and part."""
+
+PIPELINES = {
+    "distilled": ("distilled", "spatial-upsampler", "text-encoder"),
+    "dev": ("dev", "text-encoder"),
+    "dev-two-stage": ("dev", "lora", "spatial-upsampler", "text-encoder"),
+    "dev-two-stage-hq": ("dev", "lora", "spatial-upsampler", "text-encoder"),
+}
+"""The parts that each pipeline needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    One file of a plan.
+
+    Attributes
+    ----------
+    repo, name : str
+        Where it is published.
+    n_bytes : int or None
+        Its size; None where it is not known because the network is not asked.
+    source : {"local", "cache", "network"}
+        Where it will come from.
+    path : Path or None
+        Where it lies, unless it comes from the network.
+    """
+
+    repo: str
+    name: str
+    n_bytes: int | None
+    source: str
+    path: Path | None
+
+
+def wanted_by(
+    pipeline: str, *, version: str = "2.3", fp8: bool = False, text_encoder: bool = True
+) -> tuple[Wanted, ...]:
+    """
+    List the files that a pipeline needs.
+
+    Parameters
+    ----------
+    pipeline : {"distilled", "dev", "dev-two-stage", "dev-two-stage-hq"}
+        Its name.
+    version : {"2.0", "2.3"}
+        Of the model.
+    fp8 : bool
+        Whether the transformer is the file of 8-bit floats.
+    text_encoder : bool
+        Whether the Gemma folder is among them.
+
+    Returns
+    -------
+    tuple of Wanted
+        Files by repository.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline or version is unknown.
+
+    Examples
+    --------
+    >>> [file for wanted in wanted_by("distilled", text_encoder=False) for file in wanted.patterns]
+    ['ltx-2.3-22b-distilled-1.1.safetensors', 'ltx-2.3-spatial-upscaler-x2-1.1.safetensors']
+    """
+    if pipeline not in PIPELINES:
+        msg = f"pipeline: got {pipeline!r}, allowed are {', '.join(map(repr, PIPELINES))}"
+        raise ValueError(msg)
+    if version not in MODELS:
+        msg = f"version: got {version!r}, allowed are {', '.join(map(repr, MODELS))}"
+        raise ValueError(msg)
+    parts = [part for part in PIPELINES[pipeline] if text_encoder or part != "text-encoder"]
+    if fp8:
+        parts = [f"{part}-fp8" if part in {"distilled", "dev"} else part for part in parts]
+    return tuple(MODELS[version][part] for part in parts)
+
+
+def plan(wanted: Iterable[Wanted], *, local: str | Path | None = None, token: str | None = None) -> list[Item]:
+    """
+    Find out where each file will come from and how large it is; nothing is fetched.
+
+    Parameters
+    ----------
+    wanted : iterable of Wanted
+        The files.
+    local : path, optional
+        A folder in which files may lie already, by their names.
+    token : str, optional
+        Of Hugging Face, for gated repositories; by default what is configured there.
+
+    Returns
+    -------
+    list of Item
+        One for each file.
+
+    Raises
+    ------
+    DownloadError
+        If a file is nowhere, the repository is gated or unknown, or there is no network.
+    ImportError
+        If huggingface_hub is not installed and a file is not in `local`.
+    """
+    items = []
+    for entry in wanted:
+        names = _local_names(entry, local)
+        if names is not None and local is not None:
+            items += [_here(entry.repo, name, Path(local) / name, "local") for name in names]
+            continue
+        hub = _hub()
+        for name, size in _offline_names(hub, entry) if _offline(hub) else _listed(hub, entry, token):
+            near = Path(local, name) if local is not None else None
+            if near is not None and near.is_file() and size in {None, near.stat().st_size}:
+                items.append(_here(entry.repo, name, near, "local"))
+                continue
+            cached = hub.try_to_load_from_cache(entry.repo, name)
+            if isinstance(cached, str):
+                items.append(_here(entry.repo, name, Path(cached), "cache"))
+            else:
+                items.append(Item(entry.repo, name, size, "network", None))
+    return items
+
+
+def fetch(
+    items: Sequence[Item],
+    *,
+    local: str | Path | None = None,
+    token: str | None = None,
+    progress: Callable[[Item], None] | None = None,
+) -> list[Path]:
+    """
+    Fetch what a plan says.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        What `plan` returned.
+    local : path, optional
+        The folder to put files into; the cache of huggingface_hub where absent.
+    token : str, optional
+        Of Hugging Face.
+    progress : callable, optional
+        Called with each item before it is fetched.
+
+    Returns
+    -------
+    list of Path
+        Where each file lies, in the order of `items`.
+
+    Raises
+    ------
+    DownloadError
+        If a file cannot be had, or the disk is too small.
+    """
+    missing = [item for item in items if item.source == "network"]
+    if missing:
+        _check_space(missing, local)
+    paths = []
+    for item in items:
+        if item.path is not None:
+            paths.append(item.path)
+            continue
+        if progress is not None:
+            progress(item)
+        hub = _hub()
+        try:
+            found = hub.hf_hub_download(item.repo, item.name, local_dir=local, token=token)
+        except Exception as error:
+            raise _explained(error, item.repo, item.name) from error
+        paths.append(Path(found))
+    return paths
+
+
+def _here(repo: str, name: str, path: Path, source: str) -> Item:
+    return Item(repo, name, path.stat().st_size, source, path)
+
+
+def _local_names(entry: Wanted, local: str | Path | None) -> list[str] | None:
+    """List the files of a folder that fit, if every pattern has one and no shard named by an index is missing."""
+    if local is None or not Path(local).is_dir():
+        return None
+    names = [file.relative_to(local).as_posix() for file in Path(local).rglob("*") if file.is_file()]
+    found = {pattern: fnmatch.filter(names, pattern) for pattern in entry.patterns}
+    weights = [pattern for pattern in entry.patterns if pattern.endswith(".safetensors")]
+    if not all(found[pattern] for pattern in weights or entry.patterns):
+        return None
+    if not all(_whole(found[pattern]) for pattern in weights if "*" in pattern):
+        return None
+    return sorted({name for matches in found.values() for name in matches})
+
+
+def _whole(names: list[str]) -> bool:
+    """Say whether these are all the files of a set: one file called model, or as many shards as their names count."""
+    if [PurePosixPath(name).name for name in names] == ["model.safetensors"]:
+        return True
+    counts = {PurePosixPath(name).stem.rpartition("-of-")[2] for name in names}
+    return len(counts) == 1 and counts == {str(len(names)).zfill(len(min(counts)))}
+
+
+def _offline(hub: Any) -> bool:
+    """Ask huggingface_hub, which reads the variable once, and the variable itself."""
+    said = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    return said or bool(getattr(getattr(hub, "constants", None), "HF_HUB_OFFLINE", False))
+
+
+def _listed(hub: Any, entry: Wanted, token: str | None) -> list[tuple[str, int | None]]:
+    """List the files of a repository that fit, with their sizes."""
+    try:
+        info = hub.HfApi(token=token).model_info(entry.repo, files_metadata=True)
+    except Exception as error:
+        raise _explained(error, entry.repo) from error
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings}
+    return [(name, sizes[name]) for name in _matching(entry, list(sizes))]
+
+
+def _offline_names(hub: Any, entry: Wanted) -> list[tuple[str, int | None]]:
+    """List what the cache has of a repository."""
+    try:
+        folder = Path(hub.snapshot_download(entry.repo, allow_patterns=list(entry.patterns), local_files_only=True))
+    except Exception as error:
+        msg = (
+            f"{entry.repo}: HF_HUB_OFFLINE is set and the cache does not have it; unset it, or give a folder that has "
+            f"{', '.join(entry.patterns)}"
+        )
+        raise DownloadError(msg) from error
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    return [(name, (folder / name).stat().st_size) for name in _matching(entry, names)]
+
+
+def _matching(entry: Wanted, names: list[str]) -> list[str]:
+    found: set[str] = set()
+    for pattern in entry.patterns:
+        matches = fnmatch.filter(names, pattern)
+        if not matches and pattern.endswith(".safetensors"):
+            there = ", ".join(sorted(n for n in names if n.endswith(".safetensors"))[:8]) or "no safetensors at all"
+            msg = f"{entry.repo}: nothing there is called {pattern}; there are {there}"
+            raise DownloadError(msg)
+        found |= set(matches)
+    return sorted(found)
+
+
+def _check_space(missing: Sequence[Item], local: str | Path | None) -> None:
+    import shutil
+
+    place = Path(local) if local is not None else Path(_hub().constants.HF_HUB_CACHE)
+    while not place.is_dir():
+        place = place.parent
+    needed = sum(item.n_bytes or 0 for item in missing)
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        msg = f"{place}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; set HF_HOME to a larger disk"
+        raise DownloadError(msg)
+
+
+def _explained(error: Exception, repo: str, name: str = "") -> DownloadError:
+    """Say what a failed request means, by its status."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    what = f"{repo}/{name}" if name else repo
+    page = f"https://huggingface.co/{repo}"
+    if status == 401:
+        text = (
+            f"not signed in (401); the repository is gated or private: accept its terms at {page}, then 'hf auth login'"
+        )
+    elif status == 403:
+        text = f"no access (403); accept the terms at {page} with the account of your token, which needs read access"
+    elif status == 404:
+        text = f"not found (404); check the name at {page}"
+    elif status is not None:
+        text = f"the server answered {status} ({error}); try again later"
+    else:
+        text = f"cannot be reached ({error}); check the network, or set HF_HUB_OFFLINE=1 to use what is cached"
+    return DownloadError(f"{what}: {text}")
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        msg = "downloads need huggingface_hub; pip install 'tilekit-vae[hub]'"
+        raise ImportError(msg) from error
+    return huggingface_hub
