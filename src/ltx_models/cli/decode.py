@@ -10,8 +10,10 @@ import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.cli.meter import Meter, bar
-from ltx_models.cli.network import array_for, load_decoder
-from ltx_models.media import OriginalAudio, VideoWriter, read_latents
+from ltx_models.cli.network import array_for, checkpoint, load_decoder
+from ltx_models.cli.options import backend_name
+from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents
+from ltx_models.media.audio import AudioSource
 from tilekit import stream_tiled
 
 Sink = Callable[[Any, int], object]
@@ -38,9 +40,7 @@ def run(args: argparse.Namespace) -> None:
     """Decode latents into an mp4, frame by frame."""
     saved = read_latents(args.latents)
     h, w = saved.latents.shape[3:]
-    writer = VideoWriter(
-        args.output, fps=saved.fps, height=h * SPACE, width=w * SPACE, audio=_audio(args.audio, saved.source)
-    )
+    writer = VideoWriter(args.output, fps=saved.fps, height=h * SPACE, width=w * SPACE, audio=_audio(args, saved))
     with writer:
         decoder = load_decoder(args)
         latents = array_for(decoder, saved.latents, args)
@@ -90,10 +90,25 @@ def how(args: argparse.Namespace) -> str:
     return "in one piece" if args.tiling == "none" else f"blended tiles, {args.tiling or 'default'}"
 
 
-def _audio(chosen: str | None, source: str) -> OriginalAudio | None:
+def _audio(args: argparse.Namespace, saved: SavedLatents) -> AudioSource | None:
     """Find the sound: what was asked for, or the latents' own where it is still there."""
+    chosen, source = args.audio, saved.source
     if chosen == "none":
         return None
     if chosen is not None:
         return OriginalAudio(chosen)
+    if saved.audio is not None:
+        return _decoded(args, saved.audio)
     return OriginalAudio(source, trim=True) if source and Path(source).exists() else None
+
+
+def _decoded(args: argparse.Namespace, latents: Any) -> AudioSource:
+    """Decode the sound that was generated with the pictures, by the same checkpoint."""
+    from ltx_models.pipelines.components import Components, Files
+    from ltx_models.pipelines.steps import decode_sound
+    from ltx_models.pipelines.watch import Watch
+
+    name: Any = backend_name(args.backend)
+    parts = Components(Files(checkpoint(args)), backend_name=name, dtype=args.dtype, device=args.device)
+    sound = decode_sound(parts, parts.array(latents), Watch())
+    return sound.samples, sound.rate

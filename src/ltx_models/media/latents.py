@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from ltx_models.media._files import MediaError, as_float32, replacing
 
 _NAME = "latents"
+_AUDIO = "audio_latents"
 _FORMAT = "ltx-latents-1"
 
 
@@ -30,14 +31,19 @@ class SavedLatents:
         Frames a second of the video they stand for.
     source : str
         The clip they come from, empty where there is none; its sound belongs to them.
+    audio : ndarray, shape (1, 8, T, 16), or None
+        Normalised latents of the sound, where it was generated with them.
     """
 
     latents: npt.NDArray[np.float32]
     fps: Fraction
     source: str = ""
+    audio: npt.NDArray[np.float32] | None = None
 
 
-def write_latents(path: str | os.PathLike[str], latents: Any, *, fps: Fraction | int | str, source: str = "") -> None:
+def write_latents(
+    path: str | os.PathLike[str], latents: Any, *, fps: Fraction | int | str, source: str = "", audio: Any = None
+) -> None:
     """
     Save video latents as safetensors, in float32, with their rate, size and statistics as metadata.
 
@@ -51,6 +57,8 @@ def write_latents(path: str | os.PathLike[str], latents: Any, *, fps: Fraction |
         Frames a second of the video they stand for.
     source : str
         The clip they come from.
+    audio : array, shape (1, 8, T, 16), optional
+        Normalised latents of the sound that was generated with them.
 
     Raises
     ------
@@ -75,9 +83,14 @@ def write_latents(path: str | os.PathLike[str], latents: Any, *, fps: Fraction |
         raise MediaError(msg)
     statistics = {"mean": float(values.mean()), "std": float(values.std()), "absmax": float(np.abs(values).max())}
     described = {"fps": str(Fraction(fps)), "source": source, "shape": list(values.shape), **statistics}
+    arrays = {_NAME: np.ascontiguousarray(values)}
+    if audio is not None:
+        arrays[_AUDIO] = np.ascontiguousarray(as_float32(audio))
+        if arrays[_AUDIO].ndim != 4 or not np.isfinite(arrays[_AUDIO]).all():
+            msg = f"{path}: audio latents must be finite, of shape (1, channels, T, bins), got {arrays[_AUDIO].shape}"
+            raise MediaError(msg)
     with replacing(path) as part:
-        metadata = {"format": _FORMAT, "latents": json.dumps(described)}
-        part.write_bytes(save({_NAME: np.ascontiguousarray(values)}, metadata))
+        part.write_bytes(save(arrays, {"format": _FORMAT, "latents": json.dumps(described)}))
 
 
 def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
@@ -106,7 +119,8 @@ def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
                 msg = f"{path}: holds no latents; it should come from 'ltx-models encode' or write_latents"
                 raise MediaError(msg)
             described = json.loads(metadata["latents"])
-            return SavedLatents(file.get_tensor(_NAME), Fraction(described["fps"]), described["source"])
+            audio = file.get_tensor(_AUDIO) if _AUDIO in file.keys() else None  # noqa: SIM118  (not a mapping)
+            return SavedLatents(file.get_tensor(_NAME), Fraction(described["fps"]), described["source"], audio)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as e:
         msg = f"cannot read latents from {path}: {e}"
         raise MediaError(msg) from e

@@ -1,0 +1,280 @@
+"""The networks of a pipeline: read when they are needed, let go when they are not."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltx_models.audio_vae import load_audio_decoder, load_audio_encoder
+from ltx_models.checkpoints import BackendName, DType, open_checkpoint
+from ltx_models.connectors import load_connectors
+from ltx_models.lora import AppliedLora, apply_lora
+from ltx_models.nn import Array, Backend, backend
+from ltx_models.pipelines.memory import give_back
+from ltx_models.quantization import Scheme
+from ltx_models.text import load_text_encoder
+from ltx_models.transformer_loading import load_transformer
+from ltx_models.upsampler import load_statistics, load_upsampler
+from ltx_models.video_vae import load_video_decoder, load_video_encoder
+from ltx_models.vocoder import load_vocoder
+
+Lora = tuple[Path, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """
+    Where the parts of a pipeline lie.
+
+    Attributes
+    ----------
+    transformer : Path
+        A whole checkpoint, or the transformer with its text connectors.
+    text_encoder : Path or None
+        The folder of the Gemma model.
+    connectors, video_vae, audio_vae : Path or None
+        Where these are files of their own; otherwise they are in `transformer`.
+    upsampler : Path or None
+        The latent upsampler of two-stage pipelines.
+    distilled_lora : Path or None
+        What turns a dev checkpoint into a distilled one in the second stage.
+    loras : tuple of (Path, float)
+        LoRAs of every stage, with their strengths.
+    """
+
+    transformer: Path
+    text_encoder: Path | None = None
+    connectors: Path | None = None
+    video_vae: Path | None = None
+    audio_vae: Path | None = None
+    upsampler: Path | None = None
+    distilled_lora: Path | None = None
+    loras: tuple[Lora, ...] = ()
+
+    def of(self, name: str) -> Path:
+        """Give the file that holds a network."""
+        own = {
+            "connectors": self.connectors,
+            "video_encoder": self.video_vae,
+            "video_decoder": self.video_vae,
+            "statistics": self.video_vae,
+            "audio_encoder": self.audio_vae,
+            "audio_decoder": self.audio_vae,
+            "vocoder": self.audio_vae,
+            "upsampler": self.upsampler,
+            "text_encoder": self.text_encoder,
+        }
+        found = own.get(name) or (None if name in {"upsampler", "text_encoder"} else self.transformer)
+        if found is None:
+            msg = MISSING[name]
+            raise ValueError(msg)
+        return found
+
+
+MISSING = {
+    "upsampler": (
+        "upsampler: a two-stage pipeline needs the spatial upsampler's file; give upsampler=, "
+        "or use a one-stage pipeline"
+    ),
+    "text_encoder": "text_encoder: no folder of the Gemma model was given; give text_encoder=, or prompt_embeds=",
+}
+
+
+class Components:
+    """
+    Networks by name, each in memory from its first use until it is released.
+
+    Parameters
+    ----------
+    files : Files
+        Where they lie.
+    backend_name : {"torch", "mlx"}
+        The framework.
+    dtype : {"bfloat16", "float16", "float32"}
+        Of weights and computation; the vocoder is always float32, as 16-bit floats are heard there.
+    device : optional
+        A torch device.
+    quantize : {"fp8", "int8", "int4"}, optional
+        Of the transformer; see `ltx_models.load_transformer`.
+    offload : bool
+        Read the transformer's blocks from the file as they are needed.
+    keep : bool
+        Keep networks that later calls will need, for machines with memory for all of them.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        *,
+        backend_name: BackendName = "torch",
+        dtype: DType = "bfloat16",
+        device: Any = None,
+        quantize: Scheme | None = None,
+        offload: bool = False,
+        keep: bool = False,
+    ) -> None:
+        self.files = files
+        self.nn: Backend = backend(backend_name)
+        self.backend_name: BackendName = backend_name
+        self.dtype: DType = dtype
+        self.device = device
+        self.quantize: Scheme | None = quantize
+        self.offload = offload
+        self.keep = keep
+        self._held: dict[str, Any] = {}
+        self._applied: tuple[tuple[Lora, ...], AppliedLora] | None = None
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Names of the networks in memory."""
+        return tuple(sorted(self._held))
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[Any]:
+        """Give a network, and release it afterwards unless `keep` is set."""
+        try:
+            yield self.get(name)
+        finally:
+            if not self.keep:
+                self.release(name)
+
+    def get(self, name: str) -> Any:
+        """
+        Give a network, reading it if it is not in memory.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``"video_decoder"``.
+
+        Returns
+        -------
+        module
+            The network.
+
+        Raises
+        ------
+        CheckpointError
+            If its file is not what it should be.
+        ValueError
+            If no file of it was given.
+        """
+        if name not in self._held:
+            self._held[name] = self._load(name)
+        return self._held[name]
+
+    def transformer(self, loras: Sequence[Lora] = ()) -> Any:
+        """
+        Give the transformer with these LoRAs and no others, as live layers.
+
+        Parameters
+        ----------
+        loras : sequence of (Path, float)
+            Files and strengths.
+
+        Returns
+        -------
+        Transformer
+            The network.
+
+        Raises
+        ------
+        CheckpointError
+            If a LoRA does not belong to this transformer.
+        """
+        wanted = tuple(loras)
+        model = self.get("transformer")
+        if (() if self._applied is None else self._applied[0]) != wanted:
+            if self._applied is not None:
+                self._applied[1].remove()
+                self._applied = None
+            if wanted:
+                # keys of the sound are left over where the checkpoint has none; all others must fit
+                alone = model.config.audio is None
+                self._applied = (wanted, apply_lora(model, wanted, ignore_unmatched=alone))
+        return model
+
+    def release(self, *names: str) -> None:
+        """Let go of networks, by name; of all without a name."""
+        for name in names or tuple(self._held):
+            model = self._held.pop(name, None)
+            if name == "transformer" and model is not None:
+                self._applied = None
+                if self.offload:
+                    model.offload.close()
+            del model
+        gc.collect()
+        give_back(self.nn.name)
+
+    def array(self, values: Any) -> Array:
+        """Make an array of the framework, on the device, in float32."""
+        nn = self.nn
+        x = values if nn.is_array(values) else nn.asarray(values)
+        return nn.cast(x, nn.float32, self.device)
+
+    def adapted(self, x: Array) -> Array:
+        """Cast an array to the dtype of the networks."""
+        return self.nn.cast(x, self.nn.dtype(self.dtype), self.device)
+
+    def _load(self, name: str) -> Any:
+        path = self.files.of(name)
+        if name == "transformer":
+            return load_transformer(
+                path,
+                backend=self.backend_name,
+                dtype=self.dtype,
+                device=self.device,
+                quantize=self.quantize,
+                offload=self.offload,
+            )
+        if name == "statistics":
+            return load_statistics(path, backend=self.backend_name, device=self.device)
+        dtype: DType = "float32" if name == "vocoder" else self.dtype
+        return LOADERS[name](path, backend=self.backend_name, dtype=dtype, device=self.device)
+
+
+LOADERS: dict[str, Callable[..., Any]] = {
+    "text_encoder": load_text_encoder,
+    "connectors": load_connectors,
+    "video_encoder": load_video_encoder,
+    "video_decoder": load_video_decoder,
+    "audio_encoder": load_audio_encoder,
+    "audio_decoder": load_audio_decoder,
+    "vocoder": load_vocoder,
+    "upsampler": load_upsampler,
+}
+
+
+def reference_scales(loras: Sequence[Lora]) -> tuple[int, int]:
+    """
+    Read how much smaller in space and time the references are that in-context LoRAs were trained with.
+
+    Parameters
+    ----------
+    loras : sequence of (Path, float)
+        Files and strengths.
+
+    Returns
+    -------
+    downscale, time_scale : int
+        1 where no LoRA says anything.
+
+    Raises
+    ------
+    ValueError
+        If two LoRAs disagree.
+    """
+    found = {"reference_downscale_factor": 1, "reference_temporal_scale_factor": 1}
+    for path, _ in loras:
+        with open_checkpoint(path, "numpy") as checkpoint:
+            for name, before in found.items():
+                value = int(checkpoint.metadata.get(name, "1"))
+                if value != 1 and before not in {1, value}:
+                    msg = f"{path}: {name} is {value}, but another LoRA says {before}; use one of them alone"
+                    raise ValueError(msg)
+                found[name] = value if value != 1 else before
+    return found["reference_downscale_factor"], found["reference_temporal_scale_factor"]

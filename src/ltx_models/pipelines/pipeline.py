@@ -1,0 +1,437 @@
+"""The pipeline that users call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from ltx_models.checkpoints import BackendName, DType, open_checkpoint
+from ltx_models.media import (
+    OriginalAudio,
+    VideoWriter,
+    as_float32,
+    probe_video,
+    refuse_unwritable,
+    write_audio,
+    write_latents,
+)
+from ltx_models.pipelines import recipes, steps
+from ltx_models.pipelines.components import Components, Files
+from ltx_models.pipelines.grid import Size, fitted
+from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
+from ltx_models.pipelines.pictures import Fit, Image
+from ltx_models.pipelines.request import Embeds, Latents, LTX2Output, Reference, Request, Retake
+from ltx_models.pipelines.settings import NEGATIVE_PROMPT, RECIPES, SEED, Recipe, defaults, schedules, version_of
+from ltx_models.pipelines.sound import read_sound
+from ltx_models.pipelines.watch import Watch
+from ltx_models.quantization import Scheme
+from ltx_models.sampling import Guidance
+from ltx_models.transformer_loading import read_config
+
+DECODE_BYTES = 8 * GIB
+OutputType = Literal["np", "pil", "latent"]
+
+
+class LTX2Pipeline:
+    """
+    From a prompt to a video with sound.
+
+    Parameters
+    ----------
+    parts : Components
+        The networks.
+    recipe : Recipe
+        The order of work.
+    memory : MemoryPlan, optional
+        How it fits into memory.
+
+    Notes
+    -----
+    Make one by `from_pretrained`.
+    """
+
+    def __init__(self, parts: Components, recipe: Recipe, memory: MemoryPlan | None = None) -> None:
+        self.parts = parts
+        self.recipe = recipe
+        self.memory = memory
+        self.version = version_of(parts.files.transformer)
+        with open_checkpoint(parts.files.transformer, "numpy") as checkpoint:
+            self.config = read_config(checkpoint, None)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        pipeline: str | None = None,
+        backend: BackendName = "torch",
+        dtype: DType = "bfloat16",
+        device: Any = None,
+        quantize: Scheme | None = None,
+        offload: bool = False,
+        memory_bytes: int | None = None,
+        text_encoder: str | Path | None = None,
+        upsampler: str | Path | None = None,
+        distilled_lora: str | Path | None = None,
+        loras: Sequence[tuple[str | Path, float]] = (),
+        video_vae: str | Path | None = None,
+        audio_vae: str | Path | None = None,
+        keep: bool = False,
+    ) -> Self:
+        """
+        Make a pipeline of files; no weights are read yet.
+
+        Parameters
+        ----------
+        path : path
+            A checkpoint in the official layout: one safetensors file, or a folder of shards.
+        pipeline : str, optional
+            ``"distilled"``, ``"distilled-one-stage"``, ``"dev"``, ``"dev-two-stage"``, ``"dev-two-stage-hq"`` or
+            ``"keyframes"``. By default ``"dev"`` where the file's name says so, else ``"distilled"`` with an upsampler
+            and ``"distilled-one-stage"`` without.
+        backend : {"torch", "mlx"}
+            The framework.
+        dtype : {"bfloat16", "float16", "float32"}
+            Of weights and computation.
+        device : optional
+            A torch device.
+        quantize : {"fp8", "int8", "int4"}, optional
+            Of the transformer.
+        offload : bool
+            Read the transformer's blocks from the file as they are needed.
+        memory_bytes : int, optional
+            Memory to fit into: chooses `quantize`, `offload` and the budget of the decode. The choice is `memory`.
+        text_encoder : path, optional
+            The folder of the Gemma model; not needed with ``prompt_embeds=``.
+        upsampler, distilled_lora : path, optional
+            Files that two-stage pipelines need.
+        loras : sequence of (path, float), optional
+            LoRAs and their strengths.
+        video_vae, audio_vae : path, optional
+            Where the autoencoders are files of their own.
+        keep : bool
+            Keep networks in memory between uses.
+
+        Returns
+        -------
+        LTX2Pipeline
+            Ready to be called.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is missing, broken or has no transformer.
+        ValueError
+            If a name is unknown, files are missing, or nothing fits the memory.
+        """
+        recipe = _recipe(pipeline, Path(path), upsampler)
+        memory = None
+        if memory_bytes is not None:
+            if quantize is not None or offload:
+                msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
+                raise ValueError(msg)
+            memory = plan_memory(path, memory_bytes, backend=backend, itemsize=4 if dtype == "float32" else 2)
+            quantize, offload = memory.quantize, memory.offload
+        files = Files(
+            Path(path),
+            text_encoder=_path(text_encoder),
+            video_vae=_path(video_vae),
+            audio_vae=_path(audio_vae),
+            upsampler=_path(upsampler),
+            distilled_lora=_path(distilled_lora),
+            loras=tuple((Path(file), float(strength)) for file, strength in loras),
+        )
+        if recipe.two_stages:
+            files.of("upsampler")
+        if recipe.needs_lora and distilled_lora is None:
+            msg = f"distilled_lora: the pipeline {recipe.name!r} needs the distilled LoRA's file"
+            raise ValueError(msg)
+        parts = Components(
+            files,
+            backend_name=backend,
+            dtype=dtype,
+            device=device,
+            quantize=quantize,
+            offload=offload,
+            keep=keep,
+        )
+        return cls(parts, recipe, memory)
+
+    def __call__(
+        self,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        *,
+        image: Any = None,
+        images: Sequence[Image] = (),
+        references: Sequence[Reference] = (),
+        audio: str | Path | None = None,
+        audio_start: float = 0.0,
+        retake: Retake | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | None = None,
+        snap: bool = False,
+        fit: Fit = "refuse",
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+        guidance: dict[str, Guidance] | None = None,
+        guidance_scale: float | None = None,
+        streams: Sequence[str] | None = None,
+        seed: int = SEED,
+        draw: Any = None,
+        prompt_embeds: Embeds | None = None,
+        negative_prompt_embeds: Embeds | None = None,
+        output_type: OutputType = "np",
+        output: str | Path | None = None,
+        save_latents: str | Path | None = None,
+        decode_bytes: int | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+        callback_on_step_end: Callable[[str, int, float, dict[str, Any]], Any] | None = None,
+        preview: Callable[[str, int, Any], object] | None = None,
+        preview_every: int = 1,
+    ) -> LTX2Output:
+        """
+        Generate.
+
+        Parameters
+        ----------
+        prompt, negative_prompt : str, optional
+            What to show, and what not; the negative one has a default, and is used by guided pipelines only.
+        image : path, PIL image or array, optional
+            The first frame.
+        images : sequence of Image, optional
+            Pictures at any frames.
+        references : sequence of Reference, optional
+            Clips that in-context LoRAs look at.
+        audio : path, optional
+            Sound that leads the pictures, and becomes the sound of the video.
+        audio_start : float
+            Where in that file to begin, in seconds.
+        retake : Retake, optional
+            A stretch of a clip to be made anew; size, frames and rate are the clip's.
+        height, width : int, optional
+            Pixels; by default as the official tools.
+        num_frames : int, optional
+            1 + 8k.
+        frame_rate : float, optional
+            Frames a second.
+        snap : bool
+            Move sizes that do not fit to the nearest that do, instead of refusing them.
+        fit : {"refuse", "crop"}
+            What becomes of pictures of another shape.
+        num_inference_steps : int, optional
+            Of a guided first stage.
+        sigmas : sequence of float, optional
+            The noise levels of the first stage.
+        guidance : dict of str to Guidance, optional
+            For ``"video"`` and ``"audio"``, in place of the defaults.
+        guidance_scale : float, optional
+            In place of the default of video alone; 1 for none.
+        streams : sequence of str, optional
+            ``("video",)``, ``("audio",)`` or both, which is the default.
+        seed : int
+            The same seed gives the same video.
+        draw : callable, optional
+            Noise in place of the seed's: takes the stream's name and an array, and gives one of the same shape.
+        prompt_embeds, negative_prompt_embeds : pair of array, optional
+            The contexts of video and audio, of shape (1, S, C), in place of prompts.
+        output_type : {"np", "pil", "latent"}
+            The frames: an array (1, F, H, W, 3) in [0, 1], pictures, or none.
+        output : path, optional
+            Write a video, frame by frame, with its sound; no frames are returned then. ``.wav`` for sound alone.
+        save_latents : path, optional
+            Save the latents before they are decoded; ``ltx-models decode`` makes a video of them.
+        decode_bytes : int, optional
+            What decoding may take beside the weights.
+        progress : callable, optional
+            Takes (phase, done, total).
+        callback_on_step_end : callable, optional
+            Takes (phase, step, sigma, latents); the run stops if it returns False.
+        preview : callable, optional
+            Takes (phase, step, picture), the middle frame as the model now takes it to be.
+        preview_every : int
+            Steps from one preview to the next.
+
+        Returns
+        -------
+        LTX2Output
+            Frames, sound, latents, and notes for the user.
+
+        Raises
+        ------
+        ValueError
+            If something does not fit; the text says what would.
+        MediaError
+            If a file cannot be read or written.
+        Cancelled
+            If `callback_on_step_end` returned False.
+        """
+        for place in (output, save_latents):
+            if place is not None:
+                refuse_unwritable(place)
+        wanted = _streams(streams, self.config, retake)
+        standard = defaults(self.recipe, self.version, self.config.layers)
+        if retake is not None:
+            size, notes = _clip_size(retake, (height, width, num_frames, frame_rate), self.recipe)
+        else:
+            asked = Size(
+                standard.height if height is None else height,
+                standard.width if width is None else width,
+                standard.frames if num_frames is None else num_frames,
+                standard.fps if frame_rate is None else frame_rate,
+            )
+            size, notes = fitted(asked, two_stages=self.recipe.two_stages, snap=snap)
+        _check_prompt(prompt, prompt_embeds)
+        number = standard.steps if num_inference_steps is None else num_inference_steps
+        first = size.half if self.recipe.two_stages else size
+        chosen = {"video": standard.video, "audio": standard.audio} | (guidance or {})
+        if guidance_scale is not None:
+            chosen["video"] = replace(chosen["video"], cfg_scale=guidance_scale)
+        if len(wanted) == 1:  # there is no other stream to be guided away from
+            chosen = {name: replace(g, modality_scale=1.0) for name, g in chosen.items()}
+        ask = Request(
+            recipe=self.recipe,
+            size=size,
+            prompt=prompt or "",
+            negative_prompt=NEGATIVE_PROMPT if negative_prompt is None else negative_prompt,
+            sigmas=schedules(self.recipe, number, int(np.prod(first.latent)), sigmas),
+            guidance=chosen,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            streams=wanted,
+            seed=seed,
+            images=_images(image, images, size.frames, wanted),
+            appended=self.recipe.name == "keyframes",
+            image_crf=standard.image_crf,
+            fit=fit,
+            references=tuple(references),
+            sound=None if audio is None else read_sound(audio, size.seconds, start=audio_start),
+            retake=retake,
+            draw=draw,
+        )
+        watch = Watch(progress, callback_on_step_end, preview, preview_every)
+        latents = recipes.generate(self.parts, ask, watch)
+        if save_latents is not None:
+            write_latents(save_latents, latents.video, fps=str(size.fps), audio=latents.audio)
+        budget = decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)
+        return self._finish(ask, latents, watch, output_type, _path(output), budget, tuple(notes))
+
+    def _finish(
+        self,
+        ask: Request,
+        latents: Latents,
+        watch: Watch,
+        output_type: OutputType,
+        output: Path | None,
+        budget: int,
+        notes: tuple[str, ...],
+    ) -> LTX2Output:
+        """Decode, and write or return."""
+        if output_type == "latent" and output is None:
+            return LTX2Output(None, None, None, ask.size.fps, latents, None, notes)
+        sound = ask.sound
+        if sound is None and latents.audio is not None:
+            sound = steps.decode_sound(self.parts, latents.audio, watch)
+        decode = partial(steps.decode_video, self.parts, watch=watch, memory_bytes=budget)
+        frames = None
+        if output is not None and latents.video is None:
+            assert sound is not None
+            write_audio(output, sound.samples, sound.rate)
+        elif output is not None:
+            track = None if sound is None else (sound.samples, sound.rate)
+            kept = ask.retake is not None and not ask.retake.audio
+            source = OriginalAudio(ask.retake.path) if kept and ask.retake is not None else track
+            fps = str(ask.size.fps)
+            with VideoWriter(output, fps=fps, height=ask.size.height, width=ask.size.width, audio=source) as writer:
+                decode(latents.video, sink=lambda block, start: writer.write(block))
+        elif latents.video is not None:
+            frames = _frames(as_float32(decode(latents.video)), output_type)
+        rate, samples = (None, None) if sound is None else (sound.rate, sound.samples)
+        return LTX2Output(frames, samples, rate, ask.size.fps, latents, output, notes)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _recipe(name: str | None, path: Path, upsampler: str | Path | None) -> Recipe:
+    if name is None:
+        name = "distilled" if upsampler is not None else "distilled-one-stage"
+        name = "dev" if "dev" in path.stem.split("-") else name
+    if name not in RECIPES:
+        msg = f"pipeline: got {name!r}, allowed are {', '.join(map(repr, RECIPES))}"
+        raise ValueError(msg)
+    return RECIPES[name]
+
+
+def _streams(streams: Sequence[str] | None, config: Any, retake: Retake | None) -> tuple[str, ...]:
+    there = tuple(name for name in ("video", "audio") if getattr(config, name) is not None)
+    wanted = there if streams is None else tuple(name for name in ("video", "audio") if name in streams)
+    if not wanted or set(streams or ()) - set(there):
+        msg = f"streams: got {streams}, this checkpoint has {', '.join(there)}"
+        raise ValueError(msg)
+    if retake is not None and (not (retake.video or retake.audio) or (retake.audio and "audio" not in wanted)):
+        msg = "retake: name what is to be made anew, pictures or sound, among the streams of the run"
+        raise ValueError(msg)
+    return wanted
+
+
+def _clip_size(retake: Retake, given: tuple[float | None, ...], recipe: Recipe) -> tuple[Size, list[str]]:
+    """Take the size of a clip that is to be kept, which must fit as it is."""
+    if any(value is not None for value in given):
+        msg = "retake: size, frames and frame rate are the clip's own; leave them out"
+        raise ValueError(msg)
+    if recipe.two_stages:
+        msg = f"retake: runs at full size, not with the pipeline {recipe.name!r}; take 'distilled-one-stage' or 'dev'"
+        raise ValueError(msg)
+    info = probe_video(retake.path)
+    if info.frames is None:
+        msg = f"{retake.path}: does not say how many frames it has; write it anew as mp4"
+        raise ValueError(msg)
+    if not 0 <= retake.start < retake.end or retake.start >= info.frames / info.fps:
+        msg = (
+            f"retake: got {retake.start} to {retake.end} s, the clip lasts {float(info.frames / info.fps):.2f} s; the "
+            "start must lie in it and before the end"
+        )
+        raise ValueError(msg)
+    return fitted(Size(info.height, info.width, info.frames, float(info.fps)), two_stages=False)
+
+
+def _check_prompt(prompt: str | None, embeds: Embeds | None) -> None:
+    if (prompt is None) == (embeds is None):
+        msg = "prompt: give either a prompt or prompt_embeds"
+        raise ValueError(msg)
+    if prompt is not None and not prompt.strip():
+        msg = "prompt: is empty; say what the video should show"
+        raise ValueError(msg)
+
+
+def _images(image: Any, images: Sequence[Image], frames: int, streams: Sequence[str]) -> tuple[Image, ...]:
+    found = (*(() if image is None else (Image(image),)), *images)
+    for one in found:
+        if not -frames <= one.frame < frames:
+            msg = f"image: frame {one.frame} is not in the clip, which has frames 0 to {frames - 1}"
+            raise ValueError(msg)
+        if not 0 <= one.strength <= 1:
+            msg = f"image: strength is {one.strength}, allowed is 0 to 1"
+            raise ValueError(msg)
+    if found and "video" not in streams:
+        msg = "image: there is no video in this run to show it"
+        raise ValueError(msg)
+    return found
+
+
+def _frames(video: Any, output_type: OutputType) -> Any:
+    values = np.clip((video.transpose(0, 2, 3, 4, 1) + 1) / 2, 0, 1)
+    if output_type == "np":
+        return values
+    from PIL import Image as Pillow
+
+    return [Pillow.fromarray(np.rint(frame * 255).astype(np.uint8)) for frame in values[0]]
