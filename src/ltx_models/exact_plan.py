@@ -48,6 +48,9 @@ class ExactPlan:
     >>> from ltx_models.exact_plan import plan_exact
     >>> from ltx_models.video_config import LTX2
     >>> print(plan_exact(LTX2, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=2 * 2**30))
+    exact decode of latents 1x128x16x34x60: stream of 4 frames at a time
+      work 1.000 of untiled, peak 1.75 GiB without weights
+      because the whole clip needs 11.4 GiB and the budget is 2.00 GiB
     """
 
     decode: bool

@@ -217,13 +217,13 @@ def test_what_is_no_checkpoint_is_refused(nn: Backend, tmp_path: Path) -> None:
             load_video_decoder(path, backend=nn.name)
     (tmp_path / "weights.ckpt").write_bytes(b"pickle")
     with pytest.raises(CheckpointError, match=r"expected a \.safetensors file or a folder of them; other formats"):
-        load_video_decoder(tmp_path / "weights.ckpt")
+        load_video_decoder(tmp_path / "weights.ckpt", backend=nn.name)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"no \*\.safetensors in this folder"):
-        load_video_decoder(tmp_path / "empty")
+        load_video_decoder(tmp_path / "empty", backend=nn.name)
 
 
-def test_a_config_that_is_not_understood_is_refused() -> None:
+def test_a_config_that_is_not_understood_is_refused(nn: Backend) -> None:
     blocks = {"encoder_blocks": [["res_x", 1]], "decoder_blocks": [["res_x", 1]]}
     for section, said in [
         ({}, r"vae\.encoder_blocks: missing"),
@@ -232,6 +232,6 @@ def test_a_config_that_is_not_understood_is_refused() -> None:
         ({**blocks, "_class_name": "CausalDiffusionVAE"}, r"got 'CausalDiffusionVAE'; only the convolutional"),
     ]:
         with pytest.raises(ValueError, match=said):
-            load_video_decoder(default_checkpoint(), config={"vae": section})
+            load_video_decoder(default_checkpoint(), backend=nn.name, config={"vae": section})
     with pytest.raises(ValueError, match=r"dtype: got 'int8', allowed are 'bfloat16', 'float16', 'float32'"):
-        load_video_decoder(default_checkpoint(), dtype="int8")
+        load_video_decoder(default_checkpoint(), backend=nn.name, dtype="int8")
