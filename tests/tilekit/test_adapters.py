@@ -74,7 +74,7 @@ def error(got: Any, want: Any) -> float:
     size=st.tuples(st.integers(11, 16), st.integers(11, 16)),
     tile=st.sampled_from([24, (32, None), (None, 29)]),
 )
-def test_exact_equals_untiled(  # noqa: PLR0917
+def test_exact_equals_untiled(
     case: Case, attention: bool, quant: bool, seed: int, size: tuple[int, int], tile: Any
 ) -> None:
     vae = case.vae(seed, mid_block_add_attention=attention, use_quant_conv=quant, use_post_quant_conv=quant)

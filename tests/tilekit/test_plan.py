@@ -28,7 +28,7 @@ GEOMETRIES = [getattr(tk, name) for name in dir(tk) if isinstance(getattr(tk, na
         (896, 896, 4, 4, 1, 1),
     ],
 )
-def test_batches_of_equal_tiles_are_as_few_as_they_can_be(  # noqa: PLR0917
+def test_batches_of_equal_tiles_are_as_few_as_they_can_be(
     height: int, width: int, size: int, tiles: int, calls: int, uniform_calls: int
 ) -> None:
     shape = (1, 3, 1, height, width)

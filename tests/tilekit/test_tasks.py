@@ -232,7 +232,7 @@ def scaled_error(got: np.ndarray, want: np.ndarray) -> float:
 @pytest.mark.parametrize("kind", CASES)
 @settings(max_examples=4)
 @given(seed=st.integers(0, 1000), size=LATENTS, tile=st.tuples(*[st.sampled_from([None, 20, 24, 33])] * 2))
-def test_exact_equals_the_untiled_network(  # noqa: PLR0917
+def test_exact_equals_the_untiled_network(
     xp: Library, kind: str, attention: bool, seed: int, size: tuple[int, int], tile: tuple[int | None, int | None]
 ) -> None:
     net, x = make(xp, kind, seed, size, attention=attention)
