@@ -214,7 +214,7 @@ def read_header(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
     except (SafetensorError, OSError) as error:
         msg = f"{file}: not a whole safetensors file ({error}); download it again"
         raise CheckpointError(msg) from error
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}  # MLX writes null where there is none
     tensors = {}
     for key, entry in header.items():
         begin, end = entry["data_offsets"]

@@ -111,12 +111,20 @@ def last(name: str, x: Any, vocoder: bool = False) -> Any:
     return np.moveaxis(x, 1, -1)
 
 
+def mlx_vocoder(found: Tensors, newer: bool) -> Tensors:
+    """That tool drops every "vocoder." of a name, not the first alone."""
+    names = {name: f"vocoder.{name}".replace("vocoder.", "") if newer else name for name in found}
+    return {f"vocoder.{names[name]}": last(name, x, True) for name, x in found.items()}
+
+
 def mlx_unified(path: Path, target: Path) -> Path:
     """As the wheel of mlx-video writes one file of everything."""
     found, config = parts(path)
     newer = "bwe" in config["vocoder"]
     tensors: Tensors = {f"transformer.{mlx_transformer(k)}": x for k, x in found["transformer"].items()}
     for name, x in found["connectors"].items():
+        if not name.startswith("text_embedding"):
+            tensors[f"transformer.{mlx_transformer(name)}"] = x  # that tool's transformer has them a second time
         tensors[name if name.startswith("text_embedding") else f"connector.{name}"] = x
     for half in ("encoder", "decoder"):
         for name, x in found["video_vae"].items():
@@ -131,8 +139,7 @@ def mlx_unified(path: Path, target: Path) -> Path:
     for kind in _names.STATISTICS:
         new = f"audio_vae.per_channel_statistics._{kind.replace('-', '_')}"
         tensors[new] = found["audio_vae"][f"per_channel_statistics.{kind}"]
-    for name, x in found["vocoder"].items():
-        tensors["vocoder." + (f"vocoder.{name}".replace("vocoder.", "") if newer else name)] = last(name, x, True)
+    tensors |= mlx_vocoder(found["vocoder"], newer)
     target.mkdir()
     save(target / "model.safetensors", tensors)
     (target / "embedded_config.json").write_text(json.dumps(config))
@@ -143,6 +150,28 @@ def test_mlx_video_file_of_everything_is_read_to_the_same_weights(whole: Path, t
     got = contents(mlx_unified(whole, tmp_path / "mlx"))
     want = {k: x for k, x in used(contents(whole)).items() if not k.startswith("audio_vae.encoder.")}
     equal(got, want)
+
+
+def test_mlx_video_files_of_each_component_are_read_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    """As that tool writes when it quantises: the file of everything, divided by its prefixes."""
+    mlx_unified(whole, tmp_path / "mlx")
+    stored = read_header(tmp_path / "mlx" / "model.safetensors")[1]
+    data = (tmp_path / "mlx" / "model.safetensors").read_bytes()
+    divided: dict[str, Tensors] = {}
+    for key, s in stored.items():
+        prefix, _, name = key.partition(".")
+        component = "connector" if prefix == "text_embedding_projection" else prefix
+        x = np.frombuffer(data[s.start : s.start + s.size], np.float32).reshape(s.shape)
+        divided.setdefault(component, {})[key if prefix == "text_embedding_projection" else name] = x
+    for component, tensors in divided.items():
+        save(tmp_path / "split" / f"{component}.safetensors", tensors)
+    equal(contents(tmp_path / "split"), contents(tmp_path / "mlx"))
+
+
+def test_metadata_of_null_as_mlx_writes_is_read(tmp_path: Path) -> None:
+    mx = pytest.importorskip("mlx.core")
+    mx.save_safetensors(str(tmp_path / "x.safetensors"), {"a": mx.ones((2,))})
+    np.testing.assert_array_equal(contents(tmp_path / "x.safetensors")["a"], np.ones(2))
 
 
 def test_mlx_video_folders_are_read_to_the_same_weights(whole: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ltx_models.checkpoints import Checkpoint, CheckpointError, Stored, checkpoint_files, read_header
 from ltx_models.layouts import _axes, _diffusers, _names
 from ltx_models.layouts._published import published
-from ltx_models.layouts._values import widen
+from ltx_models.layouts._values import EIGHT_BITS, FLOATS, widen
 
 # Folders in which other tools put one component each; the text encoder and its tokenizer are no part of a checkpoint.
 FOLDERS = (
@@ -47,6 +47,7 @@ HALVES = {
 OFFICIAL = ("model.diffusion_model.", "vae.", "audio_vae.", "text_embedding_projection.")
 # the marker that mlx-video's conversions and `save_transformer` put down about packed integers
 QUANTIZATION = "quantization"
+LARGE = 1 << 20  # bytes beyond which two tensors are compared by their beginning
 
 
 @dataclass
@@ -230,8 +231,9 @@ def _kind_of(tensors: Mapping[str, Stored]) -> str:
         return any(key.startswith(starts) for key in tensors)
 
     signs = (
-        ("connectors", has("video_embeddings_connector.", "video_aggregate_embed.", "aggregate_embed.")),
+        # first, as some carry the connectors too
         ("transformer", has("patchify_proj.", "audio_patchify_proj.") and not has("diffusion_model.")),
+        ("connectors", has("video_embeddings_connector.", "video_aggregate_embed.", "aggregate_embed.")),
         ("upsampler", "initial_conv.weight" in tensors and "final_conv.weight" in tensors),
         ("vocoder", has("conv_pre.", "vocoder.", "bwe_generator.")),
         ("audio_vae", has("decoder.up.", "encoder.down.")),
@@ -315,9 +317,15 @@ def _mark_quantized(view: View, folder: Path, files: Mapping[str, Stored]) -> No
 
 
 def _same(one: Stored, two: Stored) -> bool:
-    """Say whether two files hold the same small tensor; conversions write the statistics to both halves."""
-    if one.shape != two.shape or one.size > 1 << 20:
+    """Say whether two files hold the same tensor: conversions write statistics and connectors twice."""
+    if one.shape != two.shape:
         return False
+    if one.size > LARGE:  # gigabytes of connectors in all: the beginning of each tells
+        starts = [np.fromfile(s.file, np.uint8, LARGE, offset=s.start).tobytes() for s in (one, two)]
+        return one.dtype == two.dtype and one.axes == two.axes and starts[0] == starts[1]
+    if not {one.dtype, two.dtype} <= {*FLOATS, EIGHT_BITS}:
+        first, second = (Checkpoint(Path(), {}, {"x": s}).buffer("x") for s in (one, two))
+        return one.dtype == two.dtype and bool(np.array_equal(first, second))
     first, second = (widen(Checkpoint(Path(), {}, {"x": s}).buffer("x"), s.dtype) for s in (one, two))
     return bool(np.array_equal(first, second))
 
