@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     with writer:
         decoder = load_decoder(args)
         latents = array_for(decoder, saved.latents, args)
-        if exact(args) and not args.json:
+        if options.exact(args) and not args.json:
             print(exact_plan(args, decoder, latents))
         meter = decode(args, decoder, latents, lambda block, start: writer.write(block))
     if args.json:
@@ -61,7 +61,7 @@ def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> 
     """Decode and hand every finished block of frames on, once and in order; give what it took."""
     frames, height, width = 1 + (latents.shape[2] - 1) * TIME, latents.shape[3] * SPACE, latents.shape[4] * SPACE
     with Meter() as meter, bar("decode", shown=not args.json) as progress:
-        if exact(args):
+        if options.exact(args):
             chosen = exact_plan(args, decoder, latents)
             ltx_models.decode_exact(decoder, latents, plan=chosen, on_frames_ready=sink, progress=progress)
             return meter
@@ -72,11 +72,6 @@ def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> 
     return meter
 
 
-def exact(args: argparse.Namespace) -> bool:
-    """Say whether to decode without seams: when asked, or when nothing else was."""
-    return args.tiling is None if args.exact is None else bool(args.exact)
-
-
 def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> ltx_models.ExactPlan:
     """Choose how to decode without seams within the budget."""
     itemsize = 4 if args.dtype == "float32" else 2
@@ -85,7 +80,7 @@ def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> ltx_mode
 
 def how(args: argparse.Namespace) -> str:
     """Say in words how the decode was cut."""
-    if exact(args):
+    if options.exact(args):
         return "exact"
     return "in one piece" if args.tiling == "none" else f"blended tiles, {args.tiling or 'default'}"
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ltx_models import encode_exact
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.meter import Meter, bar
@@ -26,7 +27,8 @@ def add(verbs: Any) -> None:
         help="default: latents.safetensors",
     )
     options.add_model(parser)
-    options.add_tiling(parser)
+    options.add_tiling(parser, default=None)
+    options.add_exact(parser)
     options.add_debug(parser)
     parser.set_defaults(run=run)
 
@@ -51,11 +53,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
-    """Encode a clip in tiles; give the latents, of the backend's library, and what it took."""
+    """Encode a clip, exactly or in blended tiles; give the latents, of the backend's library, and what it took."""
     encoder = load_encoder(args)
     video = array_for(encoder, clip.video, args)
-    tiling = options.tiling(args.tiling or "default", clip.video.shape[2:])
     with Meter() as meter, bar("encode", shown=not args.json) as progress:
-        latents = encode_tiled(encoder, video, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
+        if options.exact(args):
+            latents = encode_exact(encoder, video, memory_bytes=args.memory, progress=progress)
+        else:
+            tiling = options.tiling(args.tiling or "default", clip.video.shape[2:])
+            latents = encode_tiled(encoder, video, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
         encoder.nn.settle(latents)
     return latents, meter

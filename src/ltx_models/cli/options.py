@@ -51,11 +51,16 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact",
         action=argparse.BooleanOptionalAction,
-        help="decode without seams and without redundant work; the default unless --tiling is given",
+        help="work without seams and do nothing twice; the default unless --tiling is given",
     )
     parser.add_argument(
-        "--memory", type=memory, metavar="SIZE", help="budget of an exact decode, such as 2GiB or 500MB; default: small"
+        "--memory", type=memory, metavar="SIZE", help="budget of exact work, such as 2GiB or 500MB; default: small"
     )
+
+
+def exact(args: argparse.Namespace) -> bool:
+    """Say whether to work without seams: when asked, or when nothing else was."""
+    return args.tiling is None if args.exact is None else bool(args.exact)
 
 
 def positive(text: str) -> int:

@@ -84,7 +84,7 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
     latents, encoding = encode.encode(args, clip)
     write_latents(latents_path, latents, fps=clip.fps, source=str(clip.path.resolve()))
     decoder = load_decoder(args)
-    chosen = decode.exact_plan(args, decoder, latents) if decode.exact(args) else None
+    chosen = decode.exact_plan(args, decoder, latents) if options.exact(args) else None
     latents = array_for(decoder, as_float32(latents), args)
     height, width = clip.video.shape[3:]
     decoded, fidelity = FrameFile(scratch / "decoded", height, width), Difference()
@@ -115,7 +115,7 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
 def _draw(args: argparse.Namespace, outcome: _Outcome) -> None:
     """Draw the plan, and original, untiled, tiled and their difference, amplified."""
     video = outcome.clip.video
-    if not decode.exact(args):
+    if not options.exact(args):
         plan.draw(plan.plan_for(video.shape[2:], args.tiling or "default"), args.pictures / "plan.png")
     if outcome.whole is None:
         return
