@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ltx_models import default_checkpoint
@@ -331,6 +331,7 @@ def test_official_files_are_read_as_they_are() -> None:
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, min_value=-65000, max_value=65000), min_size=1, max_size=40))
+@example([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11])  # halfway between neighbours of either dtype
 @settings(max_examples=50)
 def test_numbers_round_as_torch_rounds_them(values: list[float]) -> None:
     torch = pytest.importorskip("torch")
