@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from ltx_models.media import as_float32, probe_video, read_audio, read_latents, 
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake, Size, fitted, plan_memory, read_memory
+from ltx_models.pipelines.request import Request
 from ltx_models.pipelines.settings import defaults
+from ltx_models.pipelines.steps import encode_text, enhance
+from ltx_models.pipelines.watch import Watch
 from ltx_models.sampling import Cancelled, Guidance
 
 SMALL: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9}
@@ -172,6 +176,34 @@ def test_a_retake_keeps_what_lies_outside(files: dict[str, Path], tmp_path: Path
         pipe(**asked, retake=Retake(tmp_path / "clip.mp4", 2.0, 3.0))
     with pytest.raises(ValueError, match="are the clip's own"):
         pipe(**asked, height=64, retake=Retake(tmp_path / "clip.mp4", 0.0, 0.3))
+
+
+def test_prompts_go_through_the_language_model(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Encoder:
+        def encode(self, prompts: list[str], connectors: Any) -> Any:
+            asked.append(tuple(prompts))
+            x, y = (np.concatenate(pair) for pair in zip(contexts(1), contexts(2), strict=True))
+            return SimpleNamespace(video=torch.tensor(x), audio=torch.tensor(y))
+
+        def enhance(self, prompt: str, seed: int) -> str:
+            return f"{prompt}, written out by {seed}"
+
+    import torch
+
+    pipe = pipeline(files, "dev")
+    monkeypatch.setattr(pipe.parts, "_load", {"text_encoder": Encoder(), "connectors": object()}.get)
+    text = encode_text(pipe.parts, request(pipe), Watch())
+    assert asked == [("a fox", "rain")]
+    np.testing.assert_array_equal(text["video"].negative, contexts(2)[0])
+    assert enhance(pipe.parts, "a fox", 4, Watch()) == "a fox, written out by 4"
+    assert pipe.parts.held == ()
+
+
+def request(pipe: LTX2Pipeline) -> Request:
+    guidance = {name: Guidance(3) for name in ("video", "audio")}
+    return Request(pipe.recipe, Size(64, 64, 9, 24), "a fox", "rain", ((1.0, 0.0),), guidance)
 
 
 def test_a_callback_stops_the_run(files: dict[str, Path]) -> None:

@@ -100,6 +100,7 @@ def call_arguments(args: argparse.Namespace, pipe: Any, told: "Progress") -> dic
     return {
         "prompt": args.prompt,
         "negative_prompt": args.negative_prompt,
+        "enhance_prompt": args.enhance_prompt,
         "images": images,
         "references": [Reference(Path(path), float(strength)) for path, strength in args.video_conditioning],
         "audio": args.audio_path,

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--prompt", help="what the video should show and sound like")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what it should not (guided pipelines)")
+    parser.add_argument("--enhance-prompt", action="store_true", help="let the language model write the prompt out")
     parser.add_argument(
         "--embeds", type=Path, metavar="FILE", help="contexts made before, instead of a prompt: safetensors"
     )

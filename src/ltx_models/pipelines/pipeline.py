@@ -177,6 +177,7 @@ class LTX2Pipeline:
         width: int | None = None,
         num_frames: int | None = None,
         frame_rate: float | None = None,
+        enhance_prompt: bool = False,
         snap: bool = False,
         fit: Fit = "refuse",
         num_inference_steps: int | None = None,
@@ -222,6 +223,8 @@ class LTX2Pipeline:
             1 + 8k.
         frame_rate : float, optional
             Frames a second.
+        enhance_prompt : bool
+            Let the language model write the prompt out first; what it wrote is among the notes.
         snap : bool
             Move sizes that do not fit to the nearest that do, instead of refusing them.
         fit : {"refuse", "crop"}
@@ -288,7 +291,7 @@ class LTX2Pipeline:
                 standard.fps if frame_rate is None else frame_rate,
             )
             size, notes = fitted(asked, two_stages=self.recipe.two_stages, snap=snap)
-        _check_prompt(prompt, prompt_embeds)
+        _check_prompt(prompt, prompt_embeds, enhance_prompt)
         number = standard.steps if num_inference_steps is None else num_inference_steps
         first = size.half if self.recipe.two_stages else size
         chosen = {"video": standard.video, "audio": standard.audio} | (guidance or {})
@@ -317,6 +320,9 @@ class LTX2Pipeline:
             draw=draw,
         )
         watch = Watch(progress, callback_on_step_end, preview, preview_every)
+        if enhance_prompt:
+            ask = replace(ask, prompt=steps.enhance(self.parts, ask.prompt, seed, watch))
+            notes.append(f"prompt: {ask.prompt}")
         latents = recipes.generate(self.parts, ask, watch)
         if save_latents is not None:
             write_latents(save_latents, latents.video, fps=str(size.fps), audio=latents.audio)
@@ -404,9 +410,12 @@ def _clip_size(retake: Retake, given: tuple[float | None, ...], recipe: Recipe) 
     return fitted(Size(info.height, info.width, info.frames, float(info.fps)), two_stages=False)
 
 
-def _check_prompt(prompt: str | None, embeds: Embeds | None) -> None:
+def _check_prompt(prompt: str | None, embeds: Embeds | None, enhance: bool) -> None:
     if (prompt is None) == (embeds is None):
         msg = "prompt: give either a prompt or prompt_embeds"
+        raise ValueError(msg)
+    if enhance and prompt is None:
+        msg = "enhance_prompt: there is no prompt to be written out, only prompt_embeds"
         raise ValueError(msg)
     if prompt is not None and not prompt.strip():
         msg = "prompt: is empty; say what the video should show"

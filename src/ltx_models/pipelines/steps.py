@@ -87,6 +87,30 @@ def encode_text(parts: Components, ask: Request, watch: Watch) -> dict[str, Text
     return {n: Text(c, w) for n, c, w in zip(names, contexts, worse, strict=True) if c is not None}
 
 
+def enhance(parts: Components, prompt: str, seed: int, watch: Watch) -> str:
+    """
+    Let the language model write a prompt out.
+
+    Parameters
+    ----------
+    parts : Components
+        The networks.
+    prompt : str
+        An idea for a clip.
+    seed : int
+        Of its sampling.
+    watch : Watch
+        Who listens.
+
+    Returns
+    -------
+    str
+        The new prompt.
+    """
+    with phase(watch, "enhance"), parts.using("text_encoder") as encoder:
+        return str(encoder.enhance(prompt, seed=seed))
+
+
 def encode_prompts(parts: Components, prompts: Sequence[str]) -> list[tuple[Array, Array | None]]:
     """
     Run the language model and the connectors.
