@@ -79,7 +79,7 @@ def run_reference(model: Any, sigmas: Sequence[float], noise: Any, guided: dict[
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=1.0)
         scheduler.set_timesteps(sigmas=list(sigmas[:-1]))
         schedulers.append(scheduler)
-    x = noise
+    x: list[Any] = noise
     for sigma, step in zip(sigmas[:-1], schedulers[0].timesteps, strict=True):
         seen = predict(model, x, sigma, good)
         if guided is not None:
