@@ -4,7 +4,6 @@ Draw the data flow of one block of the LTX-2 transformer into docs/images/transf
     python benchmarks/draw_transformer.py [FILE]
 """
 
-# ruff: noqa: PLR0913, PLR0917 - a drawing is made of coordinates
 import sys
 from pathlib import Path
 

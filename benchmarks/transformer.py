@@ -222,7 +222,7 @@ def by_hand(block, of, mx):
         o = o * (2 * mx.sigmoid(a.to_gate_logits(x)))[..., None]
         return a.to_out[0](o.reshape(b, t, -1))
 
-    def forward(x, ctx, cos, sin, time, told):  # noqa: PLR0913, PLR0917
+    def forward(x, ctx, cos, sin, time, told):
         m = time + block.scale_shift_table
         kv = told + block.prompt_scale_shift_table
         y = mx.fast.rms_norm(x, None, eps) * (1 + m[:, 1:2]) + m[:, 0:1]

@@ -171,10 +171,7 @@ class _Probe:
                     if affected is not None:
                         pair[0] = max(pair[0], affected[1] - own)
                         pair[1] = max(pair[1], own - affected[0])
-        return [
-            None if max(pair) >= n - 1 else (pair[0], pair[1])
-            for pair, n in zip(found, self.cells, strict=True)
-        ]
+        return [None if max(pair) >= n - 1 else (pair[0], pair[1]) for pair, n in zip(found, self.cells, strict=True)]
 
     def _changed(self, cell: list[int]) -> list[list[Pair | None]]:
         """For every kind of change at a latent the first and last latent of each axis whose result differs."""

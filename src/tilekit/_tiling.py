@@ -15,6 +15,19 @@ class AxisTiling:
     How one axis is cut: by size in pixel-side cells, or by count with overlaps in latent cells.
 
     Exactly one of `size` and `count` is given.
+
+    Parameters
+    ----------
+    name : str
+        The axis of the geometry.
+    size : int or None
+        Cells of a tile, in pixel-side units.
+    count : int or None
+        Tiles of the axis.
+    overlap : int
+        Cells that neighbours share: in pixel-side units with `size`, in latent cells with `count`.
+    min_size : int, optional
+        Least cells of the last tile, which grows leftward to reach it; in the units of `overlap`.
     """
 
     name: str

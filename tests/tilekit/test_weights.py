@@ -29,9 +29,7 @@ def summed(parts: tuple[Segment, ...], length: int) -> list[float]:
 @given(
     n=integers(1, 60), size=integers(1, 16), overlap=integers(0, 15), law=LAWS, uniform=booleans(), encode=booleans()
 )
-def test_weights_sum_to_one(
-    n: int, size: int, overlap: int, law: Law, uniform: bool, encode: bool
-) -> None:
+def test_weights_sum_to_one(n: int, size: int, overlap: int, law: Law, uniform: bool, encode: bool) -> None:
     assume(overlap < size)  # also far above half the tile, so that many tiles meet
     spans = split(n, size, overlap, causal=law.causal)
     if uniform:
