@@ -84,31 +84,6 @@ class Flow:
             self.keep(owner, parts, lead + trail)
         return self.nn.join(parts, reflect, self.workspace)
 
-    def delay(self, owner: object, x: Array, frames: int) -> Array:
-        """
-        Hold `x` back until another branch has given as many cells.
-
-        Parameters
-        ----------
-        owner : object
-            The layer that asks.
-        x : array, shape (B, T, ...)
-            The piece.
-        frames : int
-            How many cells the other branch gave for this piece.
-
-        Returns
-        -------
-        array, shape (B, frames, ...)
-            The oldest cells not yet given.
-        """
-        parts = self._held(owner, x, frames)
-        return parts[0] if len(parts) == 1 else self.nn.join(parts)
-
-    def add_delayed(self, owner: object, x: Array, out: Array) -> Array:
-        """Add to `out`, which may be overwritten, as many of the oldest cells of `x` as it has."""
-        return self.nn.add_(out, self._held(owner, x, out.shape[1]))
-
     def held(self, owner: object) -> Array | None:
         """Give what a layer kept of the pieces before; None at the beginning of the clip."""
         return self.kept.get(id(owner))
@@ -134,12 +109,6 @@ class Flow:
             Parts that follow one another, of `frames` cells together.
         """
         parts = [x] if held is None or not late else [held[:, held.shape[1] - late :], x]
-        return list(_cut(parts, frames))
-
-    def _held(self, owner: object, x: Array, frames: int) -> list[Array]:
-        parts = [x] if id(owner) not in self.kept else [self.kept[id(owner)], x]
-        if not self.last:
-            self.keep(owner, parts, sum(part.shape[1] for part in parts) - frames)
         return list(_cut(parts, frames))
 
     def keep(self, owner: object, parts: Sequence[Array], frames: int) -> None:
