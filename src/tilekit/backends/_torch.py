@@ -1,6 +1,7 @@
 """PyTorch: written in place, through functions that differentiate where a tile asks for it."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from tilekit.backends._base import Array, Backend, Region
 from tilekit.backends._numpy import PIECE_CELLS, pieces
 
 __all__ = ["TorchBackend"]
+
+HUGE = 1 << 22  # bytes from which NumPy asks for huge pages
 
 
 class TorchBackend(Backend):
@@ -35,7 +38,11 @@ class TorchBackend(Backend):
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give a tensor of this shape on the device of `like`; its numbers do not matter."""
-        return torch.empty(tuple(shape), dtype=dtype, device=like.device)
+        size = prod(shape) * dtype.itemsize
+        if like.device.type != "cpu" or size < HUGE:
+            return torch.empty(tuple(shape), dtype=dtype, device=like.device)
+        # NumPy asks the system for huge pages, torch does not: touching fresh memory costs more than all the blending
+        return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).view(tuple(shape))
 
     def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give numbers as a tensor of this shape on the device of `like`."""
