@@ -281,6 +281,7 @@ import os, signal, sys
 from ltx_models.cli import main
 from ltx_models.media import VideoWriter
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
 write = VideoWriter.write
 
 def interrupted(writer, frames):
