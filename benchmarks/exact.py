@@ -5,6 +5,7 @@ Measure exact decoding beside blended tiling and the untiled network.
     python benchmarks/exact.py counts            work and forecast memory of the real configurations, by formula
     python benchmarks/exact.py time              wall time, interleaved in one run: untiled, exact, blended
     python benchmarks/exact.py memory            live and resident bytes as the clip grows, a process for each case
+    python benchmarks/exact.py convolution       small convolutions: torch's own choice of kernel beside oneDNN by name
     python benchmarks/exact.py latency           latents that a decoder reads before it shows its first frame
 
 Figures of one run: docs/benchmarks/exact.md. Times are ratios within a run; the rest is counted.
@@ -240,6 +241,32 @@ def latency() -> None:
             print(f"{name} {'causal' if causal else 'as released'}: first frames after {read} latents")
 
 
+def convolution() -> None:
+    """Time 3x3x3 convolutions of few frames by torch's own choice and by the leaf, which asks for oneDNN."""
+    import torch
+
+    from ltx_models.nn import _torch
+
+    torch.set_num_threads(1)
+    for channels, height, width in ((128, 18, 26), (16, 130, 138)):
+        leaf = _torch.Conv3d(channels, channels, 3).requires_grad_(False)
+        for frames in (6, 11):
+            x = torch.randn(1, frames, height, width, channels)
+            taken: dict[str, list[float]] = {"torch": [], "leaf": []}
+            for _ in range(7):
+                for name, run in (
+                    ("torch", lambda x, leaf=leaf: torch.nn.Conv3d.forward(leaf, x.movedim(-1, 1))),
+                    ("leaf", leaf),
+                ):
+                    begin = time.perf_counter()
+                    run(x)
+                    taken[name].append(time.perf_counter() - begin)
+            work = 2 * 27 * channels**2 * (frames - 2) * (height - 2) * (width - 2) / 1e9
+            rates = {name: work / statistics.median(seconds) for name, seconds in taken.items()}
+            told = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items())
+            print(f"{channels} channels over {frames} x {height} x {width} cells: {told}")
+
+
 def clip(text: str) -> tuple[int, ...]:
     """Read FRAMESxHEIGHTxWIDTH."""
     return tuple(int(part) for part in text.split("x"))
@@ -248,7 +275,9 @@ def clip(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "counts", "latency", "time", "memory"], default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=["all", "counts", "convolution", "latency", "time", "memory"], default="all"
+    )
     parser.add_argument("--network", nargs="+", default=["shipped", "wide32"])
     parser.add_argument("--clip", nargs="+", type=clip, default=[(65, 512, 640)], help="FRAMESxHEIGHTxWIDTH")
     parser.add_argument("--frames", nargs="+", type=int, default=[33, 65, 129, 257])
@@ -258,7 +287,13 @@ def main() -> None:
     if args.worker:
         worker(args)
         return
-    parts = {"counts": counts, "latency": latency, "time": lambda: wall(args), "memory": lambda: memory(args)}
+    parts = {
+        "counts": counts,
+        "convolution": convolution,
+        "latency": latency,
+        "time": lambda: wall(args),
+        "memory": lambda: memory(args),
+    }
     for name, part in parts.items():
         if args.what in {"all", name}:
             part()
