@@ -147,3 +147,31 @@ def test_large_torch_outputs_are_ordinary_tensors() -> None:
     assert got.shape == (1, 1, 1_400_000)
     assert bool((got == 1).all())
     assert got.clone().add_(1).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_mlx_large_outputs_take_memory_that_nobody_touched(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mx = pytest.importorskip("mlx.core")
+    from tilekit.backends import _mlx_memory
+
+    latents = mx.random.normal((1, 3, 40, 24)).astype(getattr(mx, name))
+    tiling = tk.Tiling(height=(64, 32), width=(64, 32))
+
+    def run() -> Any:
+        decoded = tk.decode_tiled(lambda z: mx.repeat(mx.repeat(z, 8, 2), 8, 3), latents, tiling, geometry=tk.SD_IMAGE)
+        assert decoded.dtype == latents.dtype
+        return np.array(decoded.astype(mx.float32))
+
+    zeros = run()
+    monkeypatch.setattr(_mlx_memory, "LARGE", 0)
+    blanks = []
+
+    class Counted(_mlx_memory._Blank):
+        def __init__(self, size: int) -> None:
+            blanks.append(size)
+            super().__init__(size)
+
+    monkeypatch.setattr(_mlx_memory, "_Blank", Counted)
+    np.testing.assert_array_equal(run(), zeros)
+    untouched = sys.platform == "linux" and mx.default_device().type == mx.cpu
+    assert (zeros.size * latents.dtype.size in blanks) == untouched

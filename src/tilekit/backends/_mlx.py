@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from tilekit.backends._base import Array, Backend, Region
+from tilekit.backends._mlx_memory import untouched
 from tilekit.backends._numpy import blend_into
 
 __all__ = ["MlxBackend"]
@@ -48,11 +49,8 @@ class MlxBackend(Backend):
         return True
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give an evaluated array of this shape."""
-        make = getattr(mx, "empty", mx.zeros)  # newer versions have one that does not write
-        out = make(tuple(shape), dtype=dtype)
-        mx.eval(out)
-        return out
+        """Give an evaluated array of this shape; its numbers do not matter."""
+        return untouched(shape, dtype)
 
     def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give numbers as an array of this shape."""
