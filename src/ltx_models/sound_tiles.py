@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ltx_models.audio_vae import AudioDecoder, refuse_attention
+from ltx_models.bandwidth import BandwidthVocoder
 from ltx_models.nn import Array
-from ltx_models.vocoder import REACH, BandwidthVocoder, Generator, ResBlock, Vocoder
+from ltx_models.vocoder import Vocoder
 from ltx_models.vocoder_config import GeneratorConfig
+from ltx_models.vocoder_generator import Generator
+from ltx_models.vocoder_layers import REACH, ResBlock
 from tilekit import LTX2_AUDIO_MEL, Axis, Geometry, Linear, Tiling, decode_tiled
 
 Halo = dict[str, tuple[int, int] | None]

@@ -17,7 +17,7 @@ import pytest
 
 import ltx_models
 from ltx_models import default_checkpoint, vocoder_config
-from ltx_models.audio_vae import AudioVAEConfig
+from ltx_models.audio_config import AudioVAEConfig
 from ltx_models.checkpoints import CheckpointError, open_checkpoint, read_header
 from ltx_models.connectors import ConnectorConfig
 from ltx_models.convert import Layout, convert

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
+from ltx_models.audio_config import AudioVAEConfig
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder
+from ltx_models.bandwidth import BandwidthVocoder
 from ltx_models.nn import backend
 from ltx_models.nn.stream import Unit
 from ltx_models.sound_tiles import (
@@ -25,7 +27,7 @@ from ltx_models.sound_tiles import (
     vocoder_halo,
     waveform_geometry,
 )
-from ltx_models.vocoder import BandwidthVocoder, Vocoder
+from ltx_models.vocoder import Vocoder
 from ltx_models.vocoder_config import BandwidthConfig, GeneratorConfig
 from tilekit import measure_halo
 
