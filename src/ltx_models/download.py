@@ -172,6 +172,9 @@ def plan(wanted: Iterable[Wanted], *, local: str | Path | None = None, token: st
             items += [_here(entry.repo, name, Path(local) / name, "local") for name in names]
             continue
         hub = _hub()
+        if (cached := _all_cached(hub, entry)) is not None:
+            items += cached
+            continue
         for name, size in _offline_names(hub, entry) if _offline(hub) else _listed(hub, entry, token):
             near = Path(local, name) if local is not None else None
             if near is not None and near.is_file() and size in {None, near.stat().st_size}:
@@ -233,6 +236,108 @@ def fetch(
             raise _explained(error, item.repo, item.name) from error
         paths.append(Path(found))
     return paths
+
+
+def is_offline() -> bool:
+    """
+    Say whether the network is not to be asked.
+
+    Returns
+    -------
+    bool
+        Whether ``HF_HUB_OFFLINE`` is set.
+
+    Raises
+    ------
+    ImportError
+        If huggingface_hub is not installed.
+    """
+    return _offline(_hub())
+
+
+def listed_names(repo: str, token: str | None = None) -> list[str]:
+    """
+    List the files of a repository.
+
+    Parameters
+    ----------
+    repo : str
+        As ``owner/name``.
+    token : str, optional
+        Of Hugging Face.
+
+    Returns
+    -------
+    list of str
+        Their names.
+
+    Raises
+    ------
+    DownloadError
+        If the repository is gated or unknown, or there is no network.
+    """
+    return [name for name, _ in _listed(_hub(), Wanted(repo, ("*",)), token)]
+
+
+def cached_names(repo: str) -> tuple[str, ...]:
+    """
+    List what the cache of huggingface_hub has of a repository.
+
+    Parameters
+    ----------
+    repo : str
+        As ``owner/name``.
+
+    Returns
+    -------
+    tuple of str
+        Names of files that are there whole; empty where there is nothing.
+
+    Raises
+    ------
+    ImportError
+        If huggingface_hub is not installed.
+    """
+    try:
+        folder = Path(_hub().snapshot_download(repo, local_files_only=True))
+    except ImportError:
+        raise
+    except Exception:  # the client has several errors for nothing being there
+        return ()
+    return tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()))
+
+
+def of_text_encoder(repo: str) -> tuple[Wanted, ...]:
+    """
+    List what belongs to a language model.
+
+    Parameters
+    ----------
+    repo : str
+        As ``owner/name``.
+
+    Returns
+    -------
+    tuple of Wanted
+        Weights, descriptions and tokenizer.
+    """
+    names = cached_names(repo)
+    exact = {name for pattern in _TEXT for name in fnmatch.filter(names, pattern)}
+    weights = [name for name in exact if name.endswith(".safetensors")]
+    tokens = exact & {"tokenizer.json", "tokenizer.model"}
+    if weights and tokens and "config.json" in exact and _whole(weights):
+        return (Wanted(repo, tuple(sorted(exact))),)
+    return (Wanted(repo, _TEXT),)
+
+
+def _all_cached(hub: Any, entry: Wanted) -> list[Item] | None:
+    """Find files whose names are known in the cache; None unless all are there, so that nobody need be asked."""
+    if any("*" in pattern for pattern in entry.patterns):
+        return None
+    found = [hub.try_to_load_from_cache(entry.repo, name) for name in entry.patterns]
+    if not all(isinstance(path, str) for path in found):
+        return None
+    return [_here(entry.repo, name, Path(path), "cache") for name, path in zip(entry.patterns, found, strict=True)]
 
 
 def _here(repo: str, name: str, path: Path, source: str) -> Item:

@@ -341,7 +341,8 @@ def load_text_encoder(
     ----------
     path : path
         A folder with ``config.json``, the tokenizer's files and ``model*.safetensors``, as
-        ``google/gemma-3-12b-it-qat-q4_0-unquantized`` has them. Nothing is downloaded.
+        ``google/gemma-3-12b-it-qat-q4_0-unquantized`` has them, or with the tokenizer in a folder ``tokenizer`` beside
+        it, as diffusers has. Nothing is downloaded.
     backend : {"torch", "mlx"}
         The framework: ``transformers`` or ``mlx-lm``.
     dtype : {"bfloat16", "float16", "float32"}
@@ -375,7 +376,7 @@ def load_text_encoder(
     nn = backend_named(backend)
     config = check_folder(path)
     transformers = _needed("transformers", "the tokenizer")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder(path)), local_files_only=True)
     if backend == "torch":
         kind = "Gemma3ForConditionalGeneration" if config["model_type"] == "gemma3" else "Gemma3ForCausalLM"
         load = getattr(transformers, kind).from_pretrained
@@ -409,7 +410,7 @@ def check_folder(path: Path) -> dict[str, Any]:
         raise ValueError(msg)
     wanted = {
         "config.json": (path / "config.json").is_file(),
-        "tokenizer.json or tokenizer.model": any((path / f"tokenizer.{end}").is_file() for end in ("json", "model")),
+        "tokenizer.json or tokenizer.model": _has_tokenizer(tokenizer_folder(path)),
         "model*.safetensors": any(path.glob("model*.safetensors")),
     }
     for index in path.glob("*.safetensors.index.json"):
@@ -425,6 +426,23 @@ def check_folder(path: Path) -> dict[str, Any]:
         )
         raise ValueError(msg)
     return config
+
+
+def tokenizer_folder(path: Path) -> Path:
+    """
+    Find the tokenizer of a language model.
+
+    Returns
+    -------
+    Path
+        Its folder, or ``tokenizer`` beside it where that alone has one.
+    """
+    beside = path.parent / "tokenizer"
+    return beside if _has_tokenizer(beside) and not _has_tokenizer(path) else path
+
+
+def _has_tokenizer(path: Path) -> bool:
+    return any((path / f"tokenizer.{end}").is_file() for end in ("json", "model"))
 
 
 def _ends(path: Path) -> list[int]:

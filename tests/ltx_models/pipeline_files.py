@@ -8,11 +8,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ltx_models import default_checkpoint
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
+from ltx_models.audio_config import AudioVAEConfig
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder
 from ltx_models.checkpoints import open_checkpoint
 from ltx_models.nn import Backend
 from ltx_models.transformer import Transformer, TransformerConfig
-from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig
+from ltx_models.upsampler import LatentUpsampler
+from ltx_models.upsampler_config import UpsamplerConfig
 from ltx_models.vocoder import Vocoder
 from ltx_models.vocoder_config import GeneratorConfig
 
@@ -71,14 +73,15 @@ VOCODER = {
 UPSAMPLER = {"in_channels": 128, "mid_channels": 32, "num_blocks_per_stage": 1, "dims": 3, "spatial_upsample": True}
 
 
-def write_whole(folder: Path, nn: Backend) -> dict[str, Path]:
-    """Write the files, and name them."""
+def write_whole(folder: Path, nn: Backend, other: dict[str, Any] | None = None) -> dict[str, Path]:
+    """Write the files, and name them; `other` takes the place of values of the transformer."""
     draw = np.random.default_rng(7)
-    config = {"transformer": TRANSFORMER, "audio_vae": AUDIO_VAE, "vocoder": VOCODER}
+    transformer: dict[str, Any] = TRANSFORMER | (other or {})
+    config = {"transformer": transformer, "audio_vae": AUDIO_VAE, "vocoder": VOCODER}
     tensors: dict[str, Any] = {}
     audio = AudioVAEConfig.read(AUDIO_VAE)
     parts = {
-        "model.diffusion_model.": nn.build(lambda: Transformer(nn, TransformerConfig.of(TRANSFORMER))),
+        "model.diffusion_model.": nn.build(lambda: Transformer(nn, TransformerConfig.of(transformer))),
         "audio_vae.encoder.": nn.build(lambda: AudioEncoder(nn, audio)),
         "audio_vae.decoder.": nn.build(lambda: AudioDecoder(nn, audio)),
         "vocoder.": nn.build(lambda: Vocoder(nn, GeneratorConfig.read(VOCODER))),
@@ -96,7 +99,10 @@ def write_whole(folder: Path, nn: Backend) -> dict[str, Path]:
     larger = {name: random(draw, name, shape) for name, shape in nn.shapes(upsampler).items()}
     save_file(larger, folder / "upsampler.safetensors", {"config": json.dumps(UPSAMPLER)})
     lora = {}
-    for layer in ("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.audio_ff.net.2"):
+    for layer in (
+        "transformer_blocks.0.attn1.to_q",
+        f"transformer_blocks.{transformer['num_layers'] // 2}.audio_ff.net.2",
+    ):
         out, inputs = tensors[f"model.diffusion_model.{layer}.weight"].shape
         lora[f"diffusion_model.{layer}.lora_A.weight"] = draw.normal(0, 0.3, (2, inputs)).astype(np.float32)
         lora[f"diffusion_model.{layer}.lora_B.weight"] = draw.normal(0, 0.3, (out, 2)).astype(np.float32)

@@ -103,7 +103,8 @@ def _decoded(args: argparse.Namespace, latents: Any) -> AudioSource:
     from ltx_models.pipelines.steps import decode_sound
     from ltx_models.pipelines.watch import Watch
 
-    name: Any = backend_name(args.backend)
-    parts = Components(Files(checkpoint(args)), backend_name=name, dtype=args.dtype, device=args.device)
+    parts = Components(
+        Files(checkpoint(args)), backend_name=backend_name(args.backend), dtype=args.dtype, device=args.device
+    )
     sound = decode_sound(parts, parts.array(latents), Watch())
     return sound.samples, sound.rate

@@ -37,23 +37,24 @@ def run(args: argparse.Namespace) -> None:
     if args.prompt is None and args.embeds is None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)
+    told = Progress(args.json)
     pipe = LTX2Pipeline.from_pretrained(
         args.checkpoint_path,
         pipeline=args.pipeline,
-        backend=backend_name(args.backend),  # type: ignore[arg-type]  # the parser allows the two names only
+        backend=backend_name(args.backend),
         dtype=args.dtype,
         device=args.device,
         quantize=args.quantization,
         offload=args.offload,
         memory_bytes=None if args.memory is None else read_memory(args.memory),
-        text_encoder=args.gemma_root,
+        text_encoder=False if args.embeds is not None else args.gemma_root,
         upsampler=args.spatial_upsampler_path,
         distilled_lora=args.distilled_lora,
         loras=[(path, float(strength)) for path, strength in args.lora],
         video_vae=args.video_vae_path,
         audio_vae=args.audio_vae_path,
+        say=told.note,
     )
-    told = Progress(args.json)
     told.note(f"pipeline {pipe.recipe.name}, {'.'.join(map(str, pipe.version)) or 'no'} version in the checkpoint")
     if pipe.memory is not None:
         told.note(str(pipe.memory))

@@ -43,10 +43,10 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         required=True,
-        metavar="FILE",
-        help="checkpoint in the official layout",
+        metavar="PATH",
+        help="checkpoint in any layout: a file, a folder, or a repository as owner/name",
     )
-    group.add_argument("--gemma-root", type=Path, metavar="DIR", help="folder of the Gemma 3 model")
+    group.add_argument("--gemma-root", type=Path, metavar="DIR", help="folder or repository of Gemma 3")
     group.add_argument("--spatial-upsampler-path", type=Path, metavar="FILE", help="for two-stage pipelines")
     group.add_argument("--distilled-lora", type=Path, metavar="FILE", help="for dev-two-stage, -hq and keyframes")
     group.add_argument(

@@ -1,6 +1,7 @@
 """The network of a verb, and arrays on their way to it."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,33 @@ from ltx_models.cli.options import backend_name
 
 def checkpoint(args: argparse.Namespace) -> Path:
     """Give the checkpoint asked for, or the small one that the package ships."""
-    return args.checkpoint if args.checkpoint is not None else Path(ltx_models.default_checkpoint())
+    return found(args.checkpoint) if args.checkpoint is not None else Path(ltx_models.default_checkpoint())
+
+
+def found(path: Path) -> Path:
+    """
+    Give a path as it is, or fetch the checkpoint of a repository: dev and distilled have the same autoencoders.
+
+    Parameters
+    ----------
+    path : Path
+        A file, a folder, or what names a repository or a file in one.
+
+    Returns
+    -------
+    Path
+        On this machine.
+    """
+    from ltx_models.pipelines.finding import find_files, repository
+    from ltx_models.pipelines.sources import SourceError, Wish
+
+    if path.exists() or repository(str(path)) is None:
+        return path
+    wish = Wish("distilled", upsampler=False, distilled_lora=False, text_encoder=False)
+    try:
+        return find_files(path, wish)[1].transformer
+    except SourceError:
+        return find_files(path, replace(wish, pipeline="dev"))[1].transformer
 
 
 def load_encoder(args: argparse.Namespace) -> Any:

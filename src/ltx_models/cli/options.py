@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ltx_models.nn import BackendName
+from ltx_models.checkpoints import BackendName
 from tilekit import Tiling, TilingConfig
 
 PRESETS = ("default", "aggressive", "conservative", "auto", "none")
@@ -28,7 +30,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="PATH",
-        help="safetensors file or folder; default: the small one of this package",
+        help="safetensors file, folder or repository; default: the small one of this package",
     )
     group.add_argument("--backend", choices=("torch", "mlx"), help="default: torch where it is installed, else mlx")
     group.add_argument(
@@ -144,10 +146,11 @@ def tiling(text: str | None, shape: tuple[int, int, int]) -> Tiling | TilingConf
     return Tiling(**axes)
 
 
-def backend_name(chosen: str | None) -> str:
+def backend_name(chosen: BackendName | None) -> BackendName:
     """Give the backend asked for, or one that is installed."""
     if chosen is not None:
         return chosen
+    name: BackendName
     for name in ("torch", "mlx"):
         if find_spec(name) is not None:
             return name

@@ -148,7 +148,7 @@ def _load(args: argparse.Namespace, name: str) -> Any:
         msg = "--checkpoint: the package ships no networks of sound; give a checkpoint of LTX-2 or 2.3"
         raise ValueError(msg)
     load = getattr(ltx_models, f"load_{name}")
-    return load(args.checkpoint, backend=options.backend_name(args.backend), dtype=args.dtype, device=args.device)
+    return load(checkpoint(args), backend=options.backend_name(args.backend), dtype=args.dtype, device=args.device)
 
 
 def _write(args: argparse.Namespace, vocoder: Any, mels: Iterator[Any], notes: list[str]) -> None:

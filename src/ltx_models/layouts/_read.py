@@ -47,6 +47,8 @@ HALVES = {
 OFFICIAL = ("model.diffusion_model.", "vae.", "audio_vae.", "text_embedding_projection.")
 # the marker that mlx-video's conversions and `save_transformer` put down about packed integers
 QUANTIZATION = "quantization"
+# beginnings of keys of upsamplers and of language models
+EXTRAS = ("initial_conv.", "language_model.", "model.language_model.", "model.layers.", "model.embed_tokens.")
 LARGE = 1 << 20  # bytes beyond which two tensors are compared by their beginning
 
 
@@ -147,11 +149,11 @@ def _parts(path: Path) -> list[tuple[Path, list[Path]]]:
     """Group files that one tool wrote as one: the folder of their config.json, and the files."""
     if path.is_file():
         return [(path.parent, checkpoint_files(path))]
-    folders = [path / name for name in FOLDERS] if path.is_dir() and not list(path.glob("*.safetensors")) else []
-    found = [(folder, checkpoint_files(folder)) for folder in folders if list(folder.glob("*.safetensors"))]
-    if found:
-        return found
-    files = checkpoint_files(path)
+    own = [file for file in path.glob("*.safetensors") if not _is_extra(file)]
+    folders = [path / name for name in FOLDERS if list((path / name).glob("*.safetensors"))]
+    if folders and not own:
+        return [(folder, checkpoint_files(folder)) for folder in folders]
+    files = [file for file in checkpoint_files(path) if file in own] or checkpoint_files(path)
     indexed = {
         name
         for index in path.glob("*.safetensors.index.json")
@@ -159,6 +161,11 @@ def _parts(path: Path) -> list[tuple[Path, list[Path]]]:
     }
     shards = [file for file in files if file.name in indexed]
     return [(path, shards)] * bool(shards) + [(path, [file]) for file in files if file not in shards]
+
+
+def _is_extra(file: Path) -> bool:
+    """Say whether a file is what lies beside checkpoints: a LoRA, an upsampler, or a shard of the language model."""
+    return any(key.startswith(EXTRAS) or ".lora_" in key for key in read_header(file)[1])
 
 
 def _add(view: View, folder: Path, tensors: dict[str, Stored], config: dict[str, Any]) -> None:

@@ -21,13 +21,15 @@ from ltx_models.media import (
     write_latents,
 )
 from ltx_models.pipelines import recipes, steps
-from ltx_models.pipelines.components import Components, Files
+from ltx_models.pipelines.components import Components
+from ltx_models.pipelines.finding import find_file, find_files, find_folder
 from ltx_models.pipelines.grid import Size, fitted
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
 from ltx_models.pipelines.pictures import Fit, Image
 from ltx_models.pipelines.request import Embeds, Latents, LTX2Output, Reference, Request, Retake
-from ltx_models.pipelines.settings import NEGATIVE_PROMPT, RECIPES, SEED, Recipe, defaults, schedules, version_of
+from ltx_models.pipelines.settings import NEGATIVE_PROMPT, SEED, Recipe, defaults, schedules, version_of
 from ltx_models.pipelines.sound import read_sound
+from ltx_models.pipelines.sources import Wish
 from ltx_models.pipelines.watch import Watch
 from ltx_models.quantization import Scheme
 from ltx_models.sampling import Guidance
@@ -75,25 +77,29 @@ class LTX2Pipeline:
         quantize: Scheme | None = None,
         offload: bool = False,
         memory_bytes: int | None = None,
-        text_encoder: str | Path | None = None,
+        text_encoder: str | Path | Literal[False] | None = None,
         upsampler: str | Path | None = None,
         distilled_lora: str | Path | None = None,
         loras: Sequence[tuple[str | Path, float]] = (),
         video_vae: str | Path | None = None,
         audio_vae: str | Path | None = None,
         keep: bool = False,
+        token: str | None = None,
+        say: Callable[[str], object] | None = None,
     ) -> Self:
         """
         Make a pipeline of files; no weights are read yet.
 
         Parameters
         ----------
-        path : path
-            A checkpoint in the official layout: one safetensors file, or a folder of shards.
+        path : path or str
+            A checkpoint in any layout that `ltx_models.layouts` names: a safetensors file or a folder; or a repository
+            of Hugging Face as ``"owner/name"``, or a file in one as ``"owner/name/file.safetensors"``. Of a repository
+            only the files that the pipeline needs are fetched, and only where the cache lacks them.
         pipeline : str, optional
             ``"distilled"``, ``"distilled-one-stage"``, ``"dev"``, ``"dev-two-stage"``, ``"dev-two-stage-hq"`` or
-            ``"keyframes"``. By default ``"dev"`` where the file's name says so, else ``"distilled"`` with an upsampler
-            and ``"distilled-one-stage"`` without.
+            ``"keyframes"``. By default ``"dev"`` where the name says so, else ``"distilled"`` with an upsampler and
+            ``"distilled-one-stage"`` without.
         backend : {"torch", "mlx"}
             The framework.
         dtype : {"bfloat16", "float16", "float32"}
@@ -106,16 +112,22 @@ class LTX2Pipeline:
             Read the transformer's blocks from the file as they are needed.
         memory_bytes : int, optional
             Memory to fit into: chooses `quantize`, `offload` and the budget of the decode. The choice is `memory`.
-        text_encoder : path, optional
-            The folder of the Gemma model; not needed with ``prompt_embeds=``.
-        upsampler, distilled_lora : path, optional
-            Files that two-stage pipelines need.
+        text_encoder : path, str or False, optional
+            The folder or repository of the Gemma model. By default the one in the folder or repository of the
+            checkpoint, else, for a repository, Google's. False where ``prompt_embeds=`` makes it unnecessary.
+        upsampler, distilled_lora : path or str, optional
+            Files that two-stage pipelines need; by default those in the folder or repository of the checkpoint. These,
+            too, may be files in a repository.
         loras : sequence of (path, float), optional
             LoRAs and their strengths.
         video_vae, audio_vae : path, optional
             Where the autoencoders are files of their own.
         keep : bool
             Keep networks in memory between uses.
+        token : str, optional
+            Of Hugging Face, for gated repositories; by default what is configured there.
+        say : callable, optional
+            Takes lines about what will be fetched and how large it is; by default they go to standard error.
 
         Returns
         -------
@@ -126,29 +138,35 @@ class LTX2Pipeline:
         ------
         CheckpointError
             If the checkpoint is missing, broken or has no transformer.
+        DownloadError
+            If a file is neither here nor to be had.
         ValueError
             If a name is unknown, files are missing, or nothing fits the memory.
         """
-        recipe = _recipe(pipeline, Path(path), upsampler)
-        memory = None
-        if memory_bytes is not None:
-            if quantize is not None or offload:
-                msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
-                raise ValueError(msg)
-            memory = plan_memory(path, memory_bytes, backend=backend, itemsize=4 if dtype == "float32" else 2)
-            quantize, offload = memory.quantize, memory.offload
-        files = Files(
-            Path(path),
-            text_encoder=_path(text_encoder),
+        if memory_bytes is not None and (quantize is not None or offload):
+            msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
+            raise ValueError(msg)
+        find = partial(find_file, token=token, say=say)
+        wish = Wish(pipeline, quantize == "fp8", upsampler is None, distilled_lora is None, text_encoder is None)
+        recipe, files = find_files(path, wish, token=token, say=say)
+        given = {"upsampler": upsampler, "distilled_lora": distilled_lora}
+        files = replace(
+            files,
             video_vae=_path(video_vae),
             audio_vae=_path(audio_vae),
-            upsampler=_path(upsampler),
-            distilled_lora=_path(distilled_lora),
-            loras=tuple((Path(file), float(strength)) for file, strength in loras),
+            loras=tuple((find(file), float(strength)) for file, strength in loras),
+            **{name: find(file) for name, file in given.items() if file is not None},
         )
+        if text_encoder:
+            files = replace(files, text_encoder=find_folder(text_encoder, token=token, say=say))
+        memory = None
+        if memory_bytes is not None:
+            itemsize = 4 if dtype == "float32" else 2
+            memory = plan_memory(files.transformer, memory_bytes, backend=backend, itemsize=itemsize)
+            quantize, offload = memory.quantize, memory.offload
         if recipe.two_stages:
             files.of("upsampler")
-        if recipe.needs_lora and distilled_lora is None:
+        if recipe.needs_lora and files.distilled_lora is None:
             msg = f"distilled_lora: the pipeline {recipe.name!r} needs the distilled LoRA's file"
             raise ValueError(msg)
         parts = Components(
@@ -365,16 +383,6 @@ class LTX2Pipeline:
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
-
-
-def _recipe(name: str | None, path: Path, upsampler: str | Path | None) -> Recipe:
-    if name is None:
-        name = "distilled" if upsampler is not None else "distilled-one-stage"
-        name = "dev" if "dev" in path.stem.split("-") else name
-    if name not in RECIPES:
-        msg = f"pipeline: got {name!r}, allowed are {', '.join(map(repr, RECIPES))}"
-        raise ValueError(msg)
-    return RECIPES[name]
 
 
 def _streams(streams: Sequence[str] | None, config: Any, retake: Retake | None) -> tuple[str, ...]:

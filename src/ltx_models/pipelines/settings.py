@@ -122,7 +122,8 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Such as (2, 3, 0); empty where it says none, which is so in files of 2.0.
+        Such as (2, 3, 0). Where it says none, which is so in files of 2.0 and in other layouts, (2, 3) if the
+        transformer has what came with that version, else empty.
 
     Raises
     ------
@@ -131,7 +132,9 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     """
     with open_checkpoint(path, "numpy") as checkpoint:
         found = re.match(r"\d+(\.\d+)*", checkpoint.metadata.get("model_version", "").strip().strip('"'))
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+        section = checkpoint.config.get("transformer", {})
+    newer = (2, 3) if section.get("cross_attention_adaln") else ()
+    return tuple(int(part) for part in found[0].split(".")) if found else newer
 
 
 def defaults(recipe: Recipe, version: Sequence[int], layers: int = 48) -> Defaults:

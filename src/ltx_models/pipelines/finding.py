@@ -1,0 +1,263 @@
+"""From what a user names, a file, a folder or a repository, to files on this machine."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ltx_models.download import (
+    GEMMA,
+    DownloadError,
+    Item,
+    Wanted,
+    cached_names,
+    fetch,
+    is_offline,
+    listed_names,
+    of_text_encoder,
+    plan,
+)
+from ltx_models.pipelines.components import Files
+from ltx_models.pipelines.settings import RECIPES, Recipe
+from ltx_models.pipelines.sources import Choice, Listing, SourceError, Wish, by_name, choose, local_listing
+
+REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<file>.+\.safetensors))?")
+Say = Callable[[str], object]
+
+
+def find_files(
+    path: str | Path, wish: Wish, *, token: str | None = None, say: Say | None = None
+) -> tuple[Recipe, Files]:
+    """
+    Find the files of a pipeline, and fetch what is not here.
+
+    Parameters
+    ----------
+    path : path or str
+        A file, a folder, a repository as ``owner/name``, or a file in one as ``owner/name/file.safetensors``. What is
+        on this machine comes first.
+    wish : Wish
+        What is asked for.
+    token : str, optional
+        Of Hugging Face.
+    say : callable, optional
+        Takes lines about what will be fetched; by default they go to standard error.
+
+    Returns
+    -------
+    Recipe, Files
+        The pipeline, and where its files lie.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, folder or repository.
+    DownloadError
+        If something cannot be fetched.
+    SourceError
+        If a file is missing, or it is not clear which is meant.
+    """
+    place = Path(path)
+    if place.is_dir():
+        choice = choose(local_listing(place), wish)
+        return choice.recipe, _files(place, choice)
+    repo = None if place.exists() else repository(str(path))
+    if repo is None:
+        return _of_name(wish, place.stem), Files(place)
+    recipe, wanted, files_in = _in_repository(*repo, wish, token)
+    wishes = [wanted]
+    if wish.text_encoder and files_in(Path()).text_encoder is None:
+        wishes += of_text_encoder(GEMMA)
+    folders = fetched(wishes, token, say)
+    files = files_in(folders[wanted.repo])
+    return recipe, files if len(wishes) == 1 else replace(files, text_encoder=folders[GEMMA])
+
+
+def find_file(path: str | Path, *, token: str | None = None, say: Say | None = None) -> Path:
+    """
+    Find one file, and fetch it if it is not here.
+
+    Parameters
+    ----------
+    path : path or str
+        A file or folder, or a file in a repository as ``owner/name/file.safetensors``.
+    token : str, optional
+        Of Hugging Face.
+    say : callable, optional
+        Takes lines about what will be fetched.
+
+    Returns
+    -------
+    Path
+        Where it lies; what is no repository's file is returned as it is.
+
+    Raises
+    ------
+    DownloadError
+        If it cannot be fetched.
+    """
+    found = None if Path(path).exists() else repository(str(path))
+    if found is None or found[1] is None:
+        return Path(path)
+    return fetched([Wanted(found[0], (found[1],))], token, say)[found[0]] / found[1]
+
+
+def find_folder(path: str | Path, *, token: str | None = None, say: Say | None = None) -> Path:
+    """
+    Find the folder of a language model, and fetch it if it is not here.
+
+    Parameters
+    ----------
+    path : path or str
+        A folder, or a repository.
+    token : str, optional
+        Of Hugging Face.
+    say : callable, optional
+        Takes lines about what will be fetched.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DownloadError
+        If it cannot be fetched.
+    """
+    found = None if Path(path).exists() else repository(str(path))
+    return Path(path) if found is None else fetched(of_text_encoder(found[0]), token, say)[found[0]]
+
+
+def repository(text: str) -> tuple[str, str | None] | None:
+    """
+    Say whether a text names a repository, or a file in one.
+
+    Parameters
+    ----------
+    text : str
+        What a user wrote.
+
+    Returns
+    -------
+    (str, str or None), or None
+        The repository and the file; None where it looks like a path.
+
+    Examples
+    --------
+    >>> repository("Lightricks/LTX-2"), repository("models/missing.safetensors"), repository("./LTX-2/x")
+    (('Lightricks/LTX-2', None), None, None)
+    """
+    found = REPO.fullmatch(text)
+    if found is None or found["repo"].endswith((".safetensors", ".sft")):
+        return None
+    return found["repo"], found["file"]
+
+
+def fetched(wanted: Sequence[Wanted], token: str | None = None, say: Say | None = None) -> dict[str, Path]:
+    """
+    Fetch files, after all repositories have said what they have.
+
+    Parameters
+    ----------
+    wanted : sequence of Wanted
+        The files.
+    token : str, optional
+        Of Hugging Face.
+    say : callable, optional
+        Takes lines about what will be fetched; by default they go to standard error.
+
+    Returns
+    -------
+    dict of str to Path
+        For each repository, the folder in which its files lie.
+
+    Raises
+    ------
+    DownloadError
+        If one cannot be had.
+    """
+    items = plan(wanted, token=token)
+    announce(items, say or _to_standard_error)
+    paths = fetch(items, token=token)
+    folders: dict[str, Path] = {}
+    for repo in {item.repo: None for item in items}:
+        own = [(item, path) for item, path in zip(items, paths, strict=True) if item.repo == repo]
+        found = {path.parents[item.name.count("/")] for item, path in own}
+        if len(found) > 1:  # some are of an earlier revision: the hub's client renews them, which costs a request each
+            anew = [replace(item, source="network", path=None) for item, _ in own]
+            found = {path.parents[i.name.count("/")] for i, path in zip(anew, fetch(anew, token=token), strict=True)}
+        folders[repo] = found.pop()
+    return folders
+
+
+def announce(items: Sequence[Item], say: Say) -> None:
+    """
+    Say what will be fetched and how large it is, before it is.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        A plan.
+    say : callable
+        Takes lines.
+    """
+    missing = [item for item in items if item.source == "network"]
+    for item in missing:
+        say(f"to fetch: {item.repo}/{item.name}, {_size(item.n_bytes)}")
+    if len(missing) > 1:
+        say(f"to fetch in all: {_size(sum(item.n_bytes or 0 for item in missing))}")
+
+
+def _in_repository(
+    repo: str, file: str | None, wish: Wish, token: str | None
+) -> tuple[Recipe, Wanted, Callable[[Path], Files]]:
+    """Choose by what the cache has, if that is enough, else by what there is; say what it becomes once fetched."""
+    if file is not None:
+        return _of_name(wish, Path(file).stem), Wanted(repo, (file,)), lambda folder: Files(folder / file)
+    try:
+        choice = choose(Listing(repo, cached_names(repo), by_name), wish)
+    except SourceError as error:
+        if is_offline():
+            msg = f"{repo}: HF_HUB_OFFLINE is set and the cache does not have what is needed ({error}); unset it"
+            raise DownloadError(msg) from error
+        there = tuple(listed_names(repo, token))
+        choice = choose(Listing(repo, there, by_name, "it is not published there, give its path"), wish)
+    return choice.recipe, Wanted(repo, choice.names), lambda folder: _files(folder, choice)
+
+
+def _files(folder: Path, choice: Choice) -> Files:
+    def there(name: str | None) -> Path | None:
+        return None if name is None else folder / name
+
+    return Files(
+        folder / choice.checkpoint,
+        text_encoder=there(choice.text_encoder),
+        upsampler=there(choice.upsampler),
+        distilled_lora=there(choice.distilled_lora),
+    )
+
+
+def _of_name(wish: Wish, stem: str) -> Recipe:
+    """Give the pipeline asked for, or that of a single file."""
+    name = wish.pipeline
+    if name is None:
+        name = "distilled-one-stage" if wish.upsampler else "distilled"
+        name = "dev" if "dev" in stem.split("-") else name
+    if name not in RECIPES:
+        msg = f"pipeline: got {name!r}, allowed are {', '.join(map(repr, RECIPES))}"
+        raise ValueError(msg)
+    return RECIPES[name]
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return "of unknown size"
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
+
+
+def _to_standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
