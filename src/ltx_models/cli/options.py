@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.nn import BackendName
-from ltx_models.checkpoints import BackendName
 from tilekit import Tiling, TilingConfig
 
 PRESETS = ("default", "aggressive", "conservative", "auto", "none")
