@@ -8,14 +8,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ltx_models.nn import Array, Backend, backend
+from ltx_models.nn import Array, Backend, BackendName, DType, backend
 
-BackendName = Literal["torch", "mlx"]
-DType = Literal["bfloat16", "float16", "float32"]
+__all__ = [
+    "DTYPES",
+    "BackendName",
+    "Checkpoint",
+    "CheckpointError",
+    "DType",
+    "Stored",
+    "check_keys",
+    "checkpoint_files",
+    "load_component",
+    "open_checkpoint",
+    "prefixed",
+    "read_header",
+]
+
 DTYPES = ("bfloat16", "float16", "float32")
 _NUMPY = {
     "F64": "f8",

@@ -139,7 +139,7 @@ def test_both_ways_equal_a_second_reading_of_the_structure(
     config = {**CONFIG, **variant}
     config["down_block_types"] = config["down_block_types"][: len(config["block_out_channels"])]
     weights = make_weights(nn, config)
-    vae = load_autoencoder_kl(save(tmp_path, weights, config), backend=nn.name)  # type: ignore[arg-type]  # its name
+    vae = load_autoencoder_kl(save(tmp_path, weights, config), backend=nn.name)  # its name
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2, config["in_channels"], 33, 42)).astype(np.float32)
     z = rng.standard_normal((2, config["latent_channels"], 7, 9)).astype(np.float32)
@@ -180,8 +180,8 @@ def test_the_older_spelling_of_attention_is_read(
         older[name] = value
     assert len(older.keys() - weights.keys()) == 16
     name = nn.name
-    a = load_autoencoder_kl(save(tmp_path / "new", weights), backend=name)  # type: ignore[arg-type]  # its name
-    b = load_autoencoder_kl(save(tmp_path / "old", older), backend=name)  # type: ignore[arg-type]  # its name
+    a = load_autoencoder_kl(save(tmp_path / "new", weights), backend=name)  # its name
+    b = load_autoencoder_kl(save(tmp_path / "old", older), backend=name)  # its name
     z = nn.asarray(np.random.default_rng(3).standard_normal((1, 4, 6, 7)).astype(np.float32))
     close(b.decode(z), a.decode(z), 0.0)
 
@@ -189,7 +189,7 @@ def test_the_older_spelling_of_attention_is_read(
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_weights_come_in_the_dtype_asked_for(nn: Backend, tmp_path: Path, dtype: Any) -> None:
     folder = save(tmp_path, make_weights(nn, CONFIG))
-    vae = load_autoencoder_kl(folder, backend=nn.name, dtype=dtype)  # type: ignore[arg-type]  # its name
+    vae = load_autoencoder_kl(folder, backend=nn.name, dtype=dtype)  # its name
     assert {x.dtype for x in nn.weights(vae).values()} == {nn.dtype(dtype)}
     assert vae.config.scaling_factor == 0.5
     assert vae.config.shift_factor == 0.0
@@ -197,7 +197,7 @@ def test_weights_come_in_the_dtype_asked_for(nn: Backend, tmp_path: Path, dtype:
 
 def test_what_does_not_fit_is_refused(nn: Backend, tmp_path: Path) -> None:
     def load(folder: Path, **kwargs: Any) -> Any:
-        return load_autoencoder_kl(folder, backend=nn.name, **kwargs)  # type: ignore[arg-type]  # its name
+        return load_autoencoder_kl(folder, backend=nn.name, **kwargs)  # its name
 
     weights = make_weights(nn, CONFIG)
     missing = {name: value for name, value in weights.items() if name != "decoder.conv_in.bias"}

@@ -17,14 +17,15 @@ pytest.importorskip("PIL", reason="needs the extra 'video'")
 import ltx_models
 from ltx_models import media
 from ltx_models.cli import main, options, report
+from ltx_models.nn import BackendName
 from tilekit import Tiling, TilingConfig
 
 BACKENDS = ("torch", "mlx")
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
+def backend(request: pytest.FixtureRequest) -> BackendName:
+    name: BackendName = request.param
     pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[name])
     return name
 
@@ -58,7 +59,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_reconstruct_leaves_video_latents_and_pictures_and_says_what_it_did(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: BackendName
 ) -> None:
     code, out, err = run(
         capsys, "reconstruct", clip, "--frames", 9, "--tiling", "64/32,16/8", "--tile-batch-size", 2,
@@ -85,7 +86,7 @@ def test_reconstruct_leaves_video_latents_and_pictures_and_says_what_it_did(
 
 
 def test_the_difference_told_is_that_of_the_arrays(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: BackendName
 ) -> None:
     """One tile is the untiled decode; two tiles differ by what the library's own calls differ by."""
     told = {}

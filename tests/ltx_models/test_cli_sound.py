@@ -18,7 +18,7 @@ from ltx_models import media
 from ltx_models.audio_config import AudioVAEConfig
 from ltx_models.audio_vae import AudioDecoder, AudioEncoder
 from ltx_models.cli import main
-from ltx_models.nn import backend
+from ltx_models.nn import BackendName, backend
 from ltx_models.sound_files import read_mel, wav_writer
 from ltx_models.upsampler import LatentUpsampler
 from ltx_models.upsampler_config import UpsamplerConfig
@@ -61,7 +61,7 @@ def drawn(nn: Any, module: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @pytest.fixture
-def checkpoint(name: str, tmp_path: Path) -> Path:
+def checkpoint(name: BackendName, tmp_path: Path) -> Path:
     """Make a checkpoint with tiny random networks of sound."""
     nn = backend(name)
     audio = AudioVAEConfig.read(CONFIG["audio_vae"])
@@ -87,7 +87,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 
 def test_vocode_writes_what_the_vocoder_gives(
-    name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: BackendName, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mel = np.random.default_rng(1).standard_normal((1, 2, 61, 64)).astype(np.float32)
     save_file({"mel": mel}, tmp_path / "mel.safetensors")
@@ -116,7 +116,7 @@ def test_vocode_writes_what_the_vocoder_gives(
 
 
 def test_roundtrip_passes_sound_through_every_network(
-    name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: BackendName, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wave = 0.3 * np.sin(np.arange(30000) / 20, dtype=np.float32)[None, None]
     media.write_audio(tmp_path / "in.wav", wave, 24000)
@@ -147,7 +147,7 @@ def test_roundtrip_passes_sound_through_every_network(
     np.testing.assert_allclose(samples, want, atol=1e-4)
 
 
-def test_upscale_latents_doubles_them(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_upscale_latents_doubles_them(name: BackendName, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nn = backend(name)
     config = {"in_channels": 128, "mid_channels": 32, "num_blocks_per_stage": 1, "temporal_upsample": True}
     config |= {"spatial_upsample": False}
@@ -177,7 +177,9 @@ def test_upscale_latents_doubles_them(name: str, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("name", ["torch"])
-def test_errors_are_one_line(name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(
+    name: BackendName, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     media.write_audio(tmp_path / "six.wav", np.zeros((1, 6, 4000), dtype=np.float32), 16000)
     media.write_audio(tmp_path / "short.wav", np.zeros((1, 2, 100), dtype=np.float32), 16000)
     save_file({"mel": np.zeros((1, 2, 5, 80), dtype=np.float32)}, tmp_path / "bins.safetensors")

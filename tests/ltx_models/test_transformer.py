@@ -492,7 +492,7 @@ def test_configurations_that_do_not_fit_are_refused(oracle: Any) -> None:
     with pytest.raises(ValueError, match="rope_type is 'learned'"):
         config(pairing="learned")
     with pytest.raises(ValueError, match="cross_timesteps is 'both'"):
-        load_transformer(case.path, dtype="float32", cross_timesteps="both")
+        load_transformer(case.path, dtype="float32", cross_timesteps="both")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="neither video nor audio"):
         config(video=False, audio=False)
     with open_checkpoint(case.path) as checkpoint:

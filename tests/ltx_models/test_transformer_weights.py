@@ -13,7 +13,7 @@ import pytest
 from ltx_models import load_transformer, save_transformer
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.modality import Modality
-from ltx_models.nn import Backend, backend
+from ltx_models.nn import Backend, BackendName, backend
 from ltx_models.quantization import Fp8Linear, large, quantize
 from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig
 
@@ -163,6 +163,8 @@ def test_fp8_files_are_the_same_for_both_frameworks(plain: Path, tmp_path: Path)
     for module in ("torch", "mlx.core"):
         pytest.importorskip(module)
     found = []
+    name: BackendName
+    other: BackendName
     for name, other in (("torch", "mlx"), ("mlx", "torch")):
         path = tmp_path / f"{name}.safetensors"
         save_transformer(load_transformer(plain, backend=name, dtype="float32", quantize="fp8"), path)
@@ -248,7 +250,7 @@ def test_broken_and_foreign_files_are_refused(nn: Backend, plain: Path, tmp_path
     with pytest.raises(CheckpointError, match="no transformer in it"):
         load_transformer(tmp_path / "vae.safetensors", backend=name)
     with pytest.raises(ValueError, match="dtype: got 'int8'"):
-        load_transformer(plain, backend=name, dtype="int8")
+        load_transformer(plain, backend=name, dtype="int8")  # type: ignore[arg-type]
     # shards, of which one is lost
     keys = sorted(arrays)
     folder = tmp_path / "shards"

@@ -234,4 +234,4 @@ def test_a_config_that_is_not_understood_is_refused(nn: Backend) -> None:
         with pytest.raises(ValueError, match=said):
             load_video_decoder(default_checkpoint(), backend=nn.name, config={"vae": section})
     with pytest.raises(ValueError, match=r"dtype: got 'int8', allowed are 'bfloat16', 'float16', 'float32'"):
-        load_video_decoder(default_checkpoint(), backend=nn.name, dtype="int8")
+        load_video_decoder(default_checkpoint(), backend=nn.name, dtype="int8")  # type: ignore[arg-type]

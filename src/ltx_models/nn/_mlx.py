@@ -12,6 +12,8 @@ import numpy as np
 from mlx.nn import Conv3d, Embedding, Identity, Linear, RMSNorm
 from mlx.utils import tree_flatten, tree_unflatten
 
+from ltx_models.nn._types import BackendName
+
 __all__ = [
     "Conv1d",
     "Conv2d",
@@ -27,7 +29,7 @@ __all__ = [
     "xp",
 ]
 
-name = "mlx"
+name: BackendName = "mlx"
 float32 = mx.float32
 _STORED: dict[str, tuple[Any, Any]] = {
     "F64": (np.float64, None),

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Embedding, Identity, Linear, Module, ModuleList, RMSNorm
 
+from ltx_models.nn._types import BackendName
+
 __all__ = [
     "Conv1d",
     "Conv2d",
@@ -28,7 +30,7 @@ __all__ = [
     "xp",
 ]
 
-name = "torch"
+name: BackendName = "torch"
 float32 = torch.float32
 _STORED = {
     "F64": torch.float64,

@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol
 
 Array = Any  # torch.Tensor or mlx.core.array: they share no base class, and each operator below keeps its kind
 
-DTypeName = Literal["bfloat16", "float16", "float32"]
+BackendName = Literal["torch", "mlx"]
+DType = Literal["bfloat16", "float16", "float32"]
 
 
 class Backend(Protocol):
@@ -18,7 +19,7 @@ class Backend(Protocol):
     `weights` and takes through `load` have the official (PyTorch) layout on every backend.
     """
 
-    name: str
+    name: BackendName
     xp: Any  # the array API namespace
     float32: Any
     Module: Any
