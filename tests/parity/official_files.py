@@ -1,0 +1,147 @@
+"""Files and requests that both our pipelines and the official ones can run: tiny, seeded, in the official layout."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from tests.ltx_models.pipeline_files import AUDIO_VAE, contexts, random, write_whole
+
+from ltx_models.audio_vae import AudioEncoder, AudioVAEConfig
+from ltx_models.nn import Backend
+from ltx_models.video_config import VideoVAEConfig
+from ltx_models.video_vae import VideoEncoder
+
+# what the official loader wants said, and ours takes for granted
+SAID = {
+    "dropout": 0.0,
+    "attention_bias": True,
+    "num_vector_embeds": None,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 1000,
+    "use_linear_projection": False,
+    "only_cross_attention": False,
+    "cross_attention_norm": True,
+    "double_self_attention": False,
+    "upcast_attention": False,
+    "standardization_norm": "rms_norm",
+    "norm_elementwise_affine": False,
+    "qk_norm": "rms_norm",
+    "positional_embedding_type": "rope",
+    "use_middle_indices_grid": True,
+    "use_audio_video_cross_attention": True,
+    "share_ff": False,
+    "av_cross_ada_norm": True,
+    "rope_type": "split",
+    "caption_proj_input_norm": False,
+    "caption_projection_first_linear": False,
+    "caption_projection_second_linear": False,
+}
+RES = ["res_x", {"num_layers": 1}]
+VIDEO_VAE: dict[str, Any] = {
+    "_class_name": "CausalVideoAutoencoder",
+    "dims": 3,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 128,
+    "encoder_blocks": [
+        ["compress_space_res", {"multiplier": 1}],
+        ["compress_time_res", {"multiplier": 1}],
+        RES,
+        ["compress_all_res", {"multiplier": 1}],
+        ["compress_all_res", {"multiplier": 1}],
+    ],
+    "decoder_blocks": [["compress_all", {"residual": True, "multiplier": 1}]] * 3,
+    "norm_layer": "pixel_norm",
+    "patch_size": 4,
+    "latent_log_var": "uniform",
+    "timestep_conditioning": False,
+    "spatial_padding_mode": "zeros",
+    "encoder_spatial_padding_mode": "zeros",
+}
+
+# the official encoder has as many channels as a frame of its latents has numbers
+PARAMS = AUDIO_VAE["model"]["params"]
+WIDE = {"ch": 128, "ch_mult": [1, 1, 1]}
+WIDE_AUDIO_VAE = {"model": {"params": {**PARAMS, "ddconfig": {**PARAMS["ddconfig"], **WIDE}}}}  # type: ignore[dict-item]
+
+
+def write_files(folder: Path, nn: Backend, *, version: str = "2.3.0") -> dict[str, str]:
+    """Write a checkpoint that the official loader takes too, an upsampler, LoRAs and contexts; and name them."""
+    files = {name: str(path) for name, path in write_whole(folder, nn).items()}
+    with safe_open(files["path"], "numpy") as whole:
+        config = json.loads(whole.metadata()["config"])
+        kept = [key for key in whole.keys() if not key.startswith(("vae.", "audio_vae."))]  # noqa: SIM118
+        tensors = {key: whole.get_tensor(key) for key in kept}
+    draw = np.random.default_rng(11)
+    encoders = {
+        "vae": nn.build(lambda: VideoEncoder(nn, VideoVAEConfig.read(VIDEO_VAE))),
+        "audio_vae": nn.build(lambda: AudioEncoder(nn, AudioVAEConfig.read(WIDE_AUDIO_VAE))),
+    }
+    for prefix, encoder in encoders.items():
+        for name, shape in nn.shapes(encoder).items():
+            if not name.startswith("per_channel_statistics"):
+                tensors[f"{prefix}.encoder.{name}"] = random(draw, name, shape)
+        statistics = f"{prefix}.per_channel_statistics"
+        tensors[f"{statistics}.mean-of-means"] = draw.normal(0, 0.3, 128).astype(np.float32)
+        tensors[f"{statistics}.std-of-means"] = draw.uniform(0.5, 1.5, 128).astype(np.float32)
+    config |= {"transformer": config["transformer"] | SAID, "vae": VIDEO_VAE, "audio_vae": WIDE_AUDIO_VAE}
+    save_file(tensors, files["path"], {"config": json.dumps(config), "model_version": version})
+    good, bad = contexts(1), contexts(2)
+    np.savez(
+        folder / "contexts.npz", good_video=good[0], good_audio=good[1], bad_video=bad[0], bad_audio=bad[1]
+    )
+    other = read_lora(files["lora"])
+    save_file(other, folder / "small.safetensors", {"reference_downscale_factor": "2"})
+    save_file(other, folder / "slow.safetensors", {"reference_temporal_scale_factor": "2"})
+    return files | {
+        "contexts": str(folder / "contexts.npz"),
+        "small": str(folder / "small.safetensors"),
+        "slow": str(folder / "slow.safetensors"),
+    }
+
+
+def read_lora(path: str) -> dict[str, Any]:
+    """Read a LoRA, and turn it into another one."""
+    with safe_open(path, "numpy") as lora:
+        return {key: lora.get_tensor(key)[::-1].copy() for key in lora.keys()}  # noqa: SIM118
+
+
+class OfficialNoise:
+    """
+    Draw what the official pipelines draw, in their order: one generator for first latents, two for a sampler's steps.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    stages : sequence of (int, int)
+        For each stage, the streams there are and the steps of res_2s, 0 for those of Euler.
+    """
+
+    def __init__(self, seed: int, stages: list[tuple[int, int]]) -> None:
+        import torch
+
+        self.torch = torch
+        self.first = torch.Generator().manual_seed(seed)
+        self.order = self._order(stages)
+
+    def _order(self, stages: list[tuple[int, int]]) -> Iterator[Any]:
+        for streams, steps in stages:
+            yield from [(self.first, self.torch.float32)] * streams
+            # the official loop's own seeds, whatever the run's
+            whole, half = (self.torch.Generator().manual_seed(seed) for seed in (-1, 9999))
+            for _ in range(steps):
+                yield from [(half, self.torch.float64)] * streams
+                yield from [(whole, self.torch.float64)] * streams
+
+    def __call__(self, name: str, like: Any) -> Any:
+        """Draw in the shape of an array."""
+        from ltx_models.nn import backend_of
+
+        generator, dtype = next(self.order)
+        drawn = self.torch.randn(tuple(like.shape), generator=generator, dtype=dtype)
+        return backend_of(like).asarray(drawn.numpy().astype(np.float32), like)
