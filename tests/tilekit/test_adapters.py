@@ -157,8 +157,68 @@ def test_wrong_input_is_refused_with_its_numbers(case: Case) -> None:
     z[0, 0, 5, 6] = np.nan
     with pytest.raises(InputError, match=r"NaN or infinity at height 5, width 6"):
         tiled.decode(case.array(z))
-    with pytest.raises(PlanError, match=r"below the reach of the network|tiles of an axis"):
-        autoencoder_kl(tiled.vae, tile=2).decode(case.array(z))
+
+
+def test_tiles_below_the_reach_are_refused(case: Case) -> None:
+    vae, z = case.vae(6), case.array(picture((1, 4, 12, 12), 6))
+    with pytest.raises(
+        PlanError, match=r"height: .* below the reach of the network, 6 cells to a side; make the tiles"
+    ):
+        autoencoder_kl(vae, tile=(3, None)).decode(z)
+    with pytest.raises(PlanError, match=r"width: .* below the reach of the network, 6 cells to a side; make the tiles"):
+        autoencoder_kl(vae, tile=(None, 2)).decode(z)
+    with pytest.raises(PlanError, match=r"height: .* below the reach of the network"):
+        autoencoder_kl(vae, tile=(3, None)).encode(case.array(picture((1, 3, 48, 48), 6)))
+
+
+@pytest.mark.parametrize("half", ["decoder", "encoder"])
+def test_groups_that_do_not_divide_are_refused_before_any_work(case: Case, half: str) -> None:
+    vae, told = case.vae(6), []
+    getattr(vae, half).conv_norm_out.num_groups = 3
+    tiled = autoencoder_kl(vae, tile=24)
+    run, shape = {"decoder": (tiled.decode, (1, 4, 12, 12)), "encoder": (tiled.encode, (1, 3, 48, 48))}[half]
+    channels = {"decoder": 8, "encoder": 16}[half]
+    with pytest.raises(PlanError, match=rf"task '{half}.conv_norm_out': groups: got 3 for {channels} channels"):
+        run(case.array(picture(shape, 6)), progress=lambda done, total: told.append(done))
+    assert not told
+
+
+@pytest.mark.parametrize("way", ["decode", "encode"])
+def test_nan_in_one_tile_names_the_tile_and_the_layer(case: Case, way: str) -> None:
+    vae = case.vae(13)
+    path = {"decode": "decoder.up_blocks.2.resnets.0.conv2", "encode": "encoder.down_blocks.0.resnets.0.conv1"}[way]
+    layer = (
+        vae.decoder.up_blocks[2].resnets[0].conv2 if way == "decode" else vae.encoder.down_blocks[0].resnets[0].conv1
+    )
+    shape = (1, 4, 12, 12) if way == "decode" else (1, 3, 48, 48)
+    tile = "0, 2" if way == "decode" else "2, 0"  # the second round goes backwards
+    kind, calls = type(layer), iter(range(10**6))
+
+    def spoil(self: Any, x: Any) -> Any:
+        y = kind.__call__(self, x)
+        return y * float("nan") if next(calls) >= 2 else y  # the third tile, and when it is run again
+
+    layer.__class__ = type("Spoiled", (kind,), {"__call__": spoil})
+    run = getattr(autoencoder_kl(vae, tile=16), way)
+    with pytest.raises(InputError, match=rf"tile \({tile}\): task '{path}' gave NaN or infinity; stopped"):
+        run(case.array(picture(shape, 13)))
+
+
+def test_layers_of_another_dtype_or_device_are_named() -> None:
+    """MLX converts such weights by itself, tiled and untiled alike, and knows no devices."""
+    pytest.importorskip("torch")
+    case = Case("torch")
+    z = case.array(picture((1, 4, 12, 12), 6))
+    vae = case.vae(6)
+    vae.decoder.up_blocks[1].resnets[0].conv1.half()
+    with pytest.raises(RuntimeError, match=r"tile \(0, 0\): task 'decoder.up_blocks.1.resnets.0.conv1'"):
+        autoencoder_kl(vae, tile=24).decode(z)
+    vae = case.vae(6)
+    vae.decoder.up_blocks[1].resnets[0].norm1.to("meta")
+    with pytest.raises(BackendError, match=r"(?s)weight: on device meta.*task 'decoder.up_blocks.1.resnets.0.norm1'"):
+        autoencoder_kl(vae, tile=24).decode(z)
+    with pytest.raises(BackendError, match=r"input: on device meta, but the network is on cpu; move one of them"):
+        autoencoder_kl(case.vae(6), tile=24).decode(z.to("meta"))
 
 
 def test_modules_that_are_not_understood_are_named(case: Case) -> None:

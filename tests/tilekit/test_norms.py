@@ -123,23 +123,23 @@ def test_statistics_say_when_they_met_nan_or_infinity() -> None:
     assert GroupStats.of(np.ones((1, 2, 3, 3), np.float32), 1).is_finite
 
 
-def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
-    x = np.ones((2, 6, 4, 4), np.float32)
+def test_what_does_not_fit_is_refused_with_its_numbers(xp: Library) -> None:
+    x = xp.array(np.ones((2, 6, 4, 4), np.float32))
     stats = GroupStats.of(x, 3)
     with pytest.raises(PlanError, match=r"got 4 for 6 channels"):
         GroupStats.of(x, 4)
     with pytest.raises(PlanError, match=r"got 0 for 6 channels"):
         GroupStats.of(x, 0)
     with pytest.raises(PlanError, match=r"empty array of shape \(2, 6, 0, 4\)"):
-        GroupStats.of(x[:, :, :0], 3)
+        GroupStats.of(x[:, :, :0, :], 3)
     with pytest.raises(PlanError, match=r"\(2, 3\) and \(2, 2\)"):
         stats.merge(GroupStats.of(x, 2))
     with pytest.raises(PlanError, match=r"3 for 4 channels"):
-        group_norm(x[:, :4], stats, None, None, 1e-6)
+        group_norm(x[:, :4, ...], stats, None, None, 1e-6)
     with pytest.raises(PlanError, match=r"2 samples do not fit an array of 1"):
-        group_norm(x[:1], stats, None, None, 1e-6)
+        group_norm(x[:1, ...], stats, None, None, 1e-6)
     with pytest.raises(PlanError, match=r"weight: got shape \(5,\), expected \(6,\)"):
-        group_norm(x, stats, np.ones(5, np.float32), None, 1e-6)
+        group_norm(x, stats, xp.array(np.ones(5, np.float32)), None, 1e-6)
 
 
 def test_weights_of_another_library_are_refused() -> None:

@@ -516,6 +516,8 @@ def test_what_cannot_be_done_is_refused_with_its_numbers() -> None:
     queue = TaskQueue(net.tasks)
     with pytest.raises(PlanError, match=r"a tile of \d+ cells is below the reach of the network, \d+ cells to a side"):
         queue.plan(x.shape, tile=2)
+    with pytest.raises(PlanError, match=r"height: 6 tiles of an axis that has 5 cells at its coarsest; make the tiles"):
+        tiles_along(net.tasks, 0, 5, 6, "height")
     with pytest.raises(PlanError, match=r"height: .* positive number of cells or None, got 0"):
         queue.plan(x.shape, tile=0)
     with pytest.raises(PlanError, match=r"got 3 sizes \(8, 8, 8\), expected one for each of height, width"):
@@ -553,5 +555,23 @@ def test_layers_that_break_their_word_are_named(xp: Library) -> None:
     if xp.name != "numpy":
         with pytest.raises(BackendError, match=r"task 'host': an array of numpy, but the tile is of"):
             TaskQueue([Apply("host", xp.numpy)]).run(x, tile=16)
-    with pytest.raises(BackendError, match=r"task 'wide': .*float64, but the tile is .*float32"):
-        TaskQueue([Apply("wide", lambda x: np.asarray(x, np.float64))]).run(picture((1, 2, 32, 32), 0), tile=16)
+    other = "float64" if xp.name in {"numpy", "array_api_strict", "torch"} else "float16"
+    with pytest.raises(BackendError, match=rf"task 'other': .*{other}, but the tile is .*float32"):
+        TaskQueue([Apply("other", lambda x: xp.array(xp.numpy(x), other))]).run(x, tile=16)
+
+
+def test_groups_that_do_not_divide_are_refused_before_any_work(xp: Library) -> None:
+    net, x = make(xp, "decoder", 0, (10, 10))
+    net.tasks.append(Norm("late", 3, None, None, 1e-6))
+    with pytest.raises(PlanError, match=r"task 'late': groups: got 3 for 2 channels; the number of groups must divide"):
+        TaskQueue(net.tasks).run(xp.array(x), tile=20)
+    assert net.events == []
+
+
+def test_an_error_of_a_layer_itself_says_where_it_arose() -> None:
+    def fail(x: np.ndarray) -> np.ndarray:
+        msg = "out of luck"
+        raise ArithmeticError(msg)
+
+    with pytest.raises(ArithmeticError, match=r"(?s)out of luck.*tile \(0, 0\): task 'failing'"):
+        TaskQueue([Apply("failing", fail)]).run(picture((1, 2, 32, 32), 0), tile=16)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tilekit._errors import InputError, TileShapeError
 from tilekit.backends import Array, backend_of
@@ -109,9 +110,10 @@ class PhaseRun:
         cells = self._phase.span(tile, k)
         if isinstance(task, Norm):
             stats = self._agreed.get(k) or self._own_stats(state, tile, k)
-            state.value = group_norm(
-                state.value, stats, task.weight, task.bias, task.eps, channel_axis=self._channel_axis
-            )
+            with _noting(f"tile {tile}: task {task.name!r}"):
+                state.value = group_norm(
+                    state.value, stats, task.weight, task.bias, task.eps, channel_axis=self._channel_axis
+                )
         elif isinstance(task, Apply):
             state.value = self._apply(task, state.value, tile, k)
         elif isinstance(task, Attention):
@@ -157,8 +159,9 @@ class PhaseRun:
 
     def _call(self, task: Apply | Attention | Shortcut, value: Array, tile: TileIndex, sizes: tuple[int, ...]) -> Array:
         """Call a layer and check what it gives."""
-        result = task.fn(value)
         where = f"tile {tile}: task {task.name!r}"
+        with _noting(where):
+            result = task.fn(value)
         check_same_kind(result, value, where, dtype=True)
         expected = list(value.shape)
         for axis, size in zip(self._axes, sizes, strict=True):
@@ -222,3 +225,13 @@ class PhaseRun:
     def _refuse(self, tile: TileIndex, what: str) -> None:
         msg = f"tile {tile}: {what}; stopped, for every tile would be spoilt by its statistics"
         raise InputError(msg)
+
+
+@contextmanager
+def _noting(where: str) -> Iterator[None]:
+    """Let an error say where it arose."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(where)
+        raise
