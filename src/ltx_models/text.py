@@ -332,7 +332,7 @@ def load_text_encoder(
     backend: BackendName = "torch",
     dtype: DType = "bfloat16",
     device: Any = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
 ) -> TextEncoder:
     """
     Load Gemma 3 from a folder.
@@ -349,8 +349,9 @@ def load_text_encoder(
         The dtype of the weights. Gemma's activations overflow in float16.
     device : optional
         A torch device.
-    max_tokens : int
-        To how many tokens prompts are padded, and cut; 1024 in the official pipelines.
+    max_tokens : int, optional
+        To how many tokens prompts are padded, and cut. By default 1024, as in the official pipelines, or the
+        ``model_max_length`` of the tokenizer's configuration where that is less.
 
     Returns
     -------
@@ -377,6 +378,7 @@ def load_text_encoder(
     config = check_folder(path)
     transformers = _needed("transformers", "the tokenizer")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder(path)), local_files_only=True)
+    max_tokens = min(MAX_TOKENS, tokenizer.model_max_length) if max_tokens is None else max_tokens
     if backend == "torch":
         kind = "Gemma3ForConditionalGeneration" if config["model_type"] == "gemma3" else "Gemma3ForCausalLM"
         load = getattr(transformers, kind).from_pretrained
