@@ -21,18 +21,26 @@ class Muon(torch.optim.Optimizer):
         The weights.
     rate : float
         Highest learning rate of the convolutions.
-    bias_rate : float
+    other_rate : float
         Highest learning rate of the rest.
+    ends : tuple of str
+        Beginnings of the names of weights that count to the rest, being next to inputs or outputs.
 
     Notes
     -----
     Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, Tensor]], rate: float, other_rate: float = 1e-3) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, Tensor]],
+        rate: float,
+        other_rate: float = 1e-3,
+        ends: tuple[str, ...] = ENDS,
+    ) -> None:
         hidden, others = [], []
         for name, weight in parameters:
-            (hidden if weight.ndim > 1 and not name.startswith(ENDS) else others).append(weight)
+            (hidden if weight.ndim > 1 and not name.startswith(ends) else others).append(weight)
         groups = [
             {"params": hidden, "highest": rate, "matrix": True},
             {"params": others, "highest": other_rate, "matrix": False},
