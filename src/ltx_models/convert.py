@@ -8,10 +8,8 @@ layout and back gives the tensors that were there, bit by bit, unless a dtype or
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +18,7 @@ from ltx_models.checkpoints import DTYPES, BackendName, Checkpoint, CheckpointEr
 from ltx_models.layouts._forms import LAYOUTS, QUANTIZATION, Folder
 from ltx_models.layouts._tensors import SCALES, entries_of, layer_of
 from ltx_models.layouts._write import index_of, shard_names, shards_of, write_file
+from ltx_models.media._files import DiskError, size_text, unfinished
 from ltx_models.quantization import GROUP_SIZE, Scheme, large
 
 Layout = Literal["official", "split", "diffusers", "mlx"]
@@ -187,7 +186,6 @@ def _write(
 ) -> Report:
     total = sum(entry.size for folder in folders for entry in folder.entries.values())
     _check_place(target, total, overwrite)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     done = 0
 
     def advance(count: int) -> None:
@@ -197,19 +195,16 @@ def _write(
             progress(done, total)
 
     files: list[Path] = []
-    try:
+    with unfinished(target) as part:
         if target.suffix == ".safetensors":
-            write_file(unfinished, folders[0].entries, metadata, advance)
+            write_file(part, folders[0].entries, metadata, advance)
             files.append(target)
         else:
-            unfinished.mkdir()
+            part.mkdir()
             for folder in folders:
-                written = _write_folder(unfinished / folder.path, folder, metadata, shard_bytes, advance)
-                files += [target / file.relative_to(unfinished) for file in written]
-        _put_in_place(unfinished, target)
-    finally:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+                written = _write_folder(part / folder.path, folder, metadata, shard_bytes, advance)
+                files += [target / file.relative_to(part) for file in written]
+        _put_in_place(part, target)
     tensors = sum(len(folder.entries) for folder in folders)
     return Report(target, tuple(files), tensors, total, tuple(sorted(dropped)))
 
@@ -245,16 +240,23 @@ def _check_place(target: Path, total: int, overwrite: bool) -> None:
         raise FileExistsError(msg)
     free = shutil.disk_usage(target.parent).free
     if total > free:
-        msg = f"{target}: needs {total} bytes, {free} are free there; free some, or choose another disk"
-        raise OSError(msg)
+        msg = (
+            f"{target}: {size_text(total)} are needed, {size_text(free)} are free there; free some, or choose another "
+            "disk"
+        )
+        raise DiskError(msg)
 
 
-def _put_in_place(unfinished: Path, target: Path) -> None:
+def _put_in_place(part: Path, target: Path) -> None:
     """Give the whole result its name; what stood there is gone only after that."""
     if target.is_dir():
-        before = target.with_name(f".{target.name}.{os.getpid()}.before")
+        before = part.with_suffix(".before")
         target.rename(before)
-        unfinished.rename(target)
+        try:
+            part.rename(target)
+        except BaseException:
+            before.rename(target)
+            raise
         shutil.rmtree(before)
     else:
-        unfinished.replace(target)
+        part.replace(target)

@@ -2,21 +2,35 @@
 The command line: ``ltx-models generate | reconstruct | encode | decode | plan | info | convert | download``.
 
 Each verb is a module with ``add(verbs)``, which declares its arguments, and a function that runs it.
-Users see errors as one line and exit code 2; ``--debug`` shows the traceback.
+Users see errors as one line and exit code 2, or 1 where the disk is full; ``--debug`` shows the traceback.
 """
 
 import argparse
+import errno
+import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from ltx_models.cli import convert, decode, download, encode, generate, info, plan, reconstruct, sound
-from ltx_models.media import MediaError
+from ltx_models.media import DiskError, MediaError
 
 __all__ = ["main"]
 
 # What users can cause: wrong values and files (ValueError covers this project's errors), missing packages, full disks.
 USER_ERRORS = (ValueError, OSError, ImportError, MediaError)
+FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of the machine, not of what the user wrote
+TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal by which a system ends a process; unwound like an interrupt, so that nothing unfinished is left."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all went well, 2 for an error of the user or the machine, 130 when interrupted.
+        0 when all went well, 2 for what the user can mend, 1 for a full or failing disk, 130 when interrupted, 128 and
+        the number of another signal that ended it.
 
     Examples
     --------
@@ -52,13 +67,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.add(verbs)
     args = parser.parse_args(arguments)
     try:
-        args.run(args)
-    except KeyboardInterrupt:
-        print("ltx-models: interrupted; no unfinished file bears its name", file=sys.stderr)
-        return 130
+        with stoppable():
+            args.run(args)
+    except KeyboardInterrupt as stop:
+        print("ltx-models: interrupted; nothing unfinished is left", file=sys.stderr)
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
     except USER_ERRORS as error:
         if args.debug:
             raise
-        print(f"ltx-models: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        told = [str(error), *getattr(error, "__notes__", ())]
+        print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
+        return 1 if isinstance(error, DiskError) or getattr(error, "errno", None) in FAULTS else 2
     return 0
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """
+    Let signals that end a process raise `Stopped`, so that what was begun is cleared away.
+
+    Yields
+    ------
+    None
+        Handlers that others have put in place stay.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    mine = [number for number in TOLD_TO_STOP if here and signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    for number in mine:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from ltx_models.cli.generate_options import add_arguments
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.options import backend_name
 from ltx_models.media import refuse_unwritable, write_picture
+from ltx_models.media._files import unfinished
 
 
 def add(verbs: Any) -> None:
@@ -30,10 +31,12 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Generate, and say what was done."""
     from ltx_models.pipelines import LTX2Pipeline, read_memory
+    from ltx_models.pipelines.keeping import kept_on_failure
 
-    output = args.output_path
     if args.frames_png is None:
-        refuse_unwritable(output)
+        refuse_unwritable(args.output_path)
+    else:
+        refuse_filled(args.frames_png)
     if args.prompt is None and args.embeds is None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)
@@ -66,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     for note in out.notes:
         told.note(note)
     if args.frames_png is not None:
-        write_frames(args.frames_png, out.frames)
+        with kept_on_failure(out.latents, out.fps, None, args.frames_png):
+            write_frames(args.frames_png, out.frames)
     written = str(out.path or args.frames_png)
     facts = {"event": "done", "output": written, "seconds": meter.seconds, "peak_bytes": meter.peak_bytes}
     if args.json:
@@ -162,11 +166,23 @@ def read_embeds(path: Path) -> tuple[Any, Any]:
     return (found["video"], found.get("audio")), negative
 
 
+def refuse_filled(folder: Path) -> None:
+    """Refuse to mix frames with what is in a folder already."""
+    if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
+        msg = f"--frames-png: got {folder}, which is there and not empty; give a new folder"
+        raise ValueError(msg)
+
+
 def write_frames(folder: Path, frames: Any) -> None:
-    """Write one PNG a frame."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for k, frame in enumerate(frames[0]):
-        write_picture(folder / f"{k:05d}.png", (frame * 255).round().astype("uint8"))
+    """Write one PNG a frame, into a folder that bears its name once they are all there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with unfinished(folder) as part:
+        part.mkdir()
+        for k, frame in enumerate(frames[0]):
+            write_picture(part / f"{k:05d}.png", (frame * 255).round().astype("uint8"))
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
 
 
 class Progress:

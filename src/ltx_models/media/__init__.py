@@ -5,7 +5,7 @@ Whatever is written goes to a temporary name in the target's folder and is renam
 a file that bears its name is whole.
 """
 
-from ltx_models.media._files import MediaError, as_float32, refuse_unwritable, replacing
+from ltx_models.media._files import DiskError, MediaError, as_float32, refuse_unwritable, replacing
 from ltx_models.media.audio import OriginalAudio, read_audio, write_audio
 from ltx_models.media.latents import SavedLatents, read_latents, write_latents
 from ltx_models.media.pictures import contact_sheet, write_picture
@@ -14,6 +14,7 @@ from ltx_models.media.writer import VideoWriter, write_video
 
 __all__ = [
     "Clip",
+    "DiskError",
     "MediaError",
     "OriginalAudio",
     "SavedLatents",

@@ -1,13 +1,19 @@
 """What all files have in common: one error, one way of being written, one way of becoming numpy."""
 
+import errno
 import os
+import platform
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +21,13 @@ import numpy.typing as npt
 
 class MediaError(ValueError):
     """A file that cannot be read or written, or content that its format cannot hold."""
+
+
+class DiskError(MediaError, OSError):
+    """A disk that is full, or takes no file of that size."""
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def av() -> ModuleType:
@@ -43,7 +56,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file is made at once, so that a place that cannot be written is refused before any work.
     When the block raises anything, a ``KeyboardInterrupt`` included, the temporary file is removed and what stood
-    at ``path`` stays as it was.
+    at ``path`` stays as it was. What a process that was killed left is removed when the same file is made again.
 
     Parameters
     ----------
@@ -59,6 +72,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     MediaError
         If the folder does not exist or cannot be written, or if ``path`` is a folder.
+    DiskError
+        If the disk is full.
 
     Examples
     --------
@@ -70,17 +85,75 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    part = _part_of(Path(path))
-    try:
+    _refuse_folder(path)
+    with unfinished(path) as part:
         _create(part, path)
         yield part
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """
+    Give a temporary name beside ``path``; whoever asked makes a file or folder of it, and gives it its name.
+
+    What stands under the temporary name when the block ends, however it ends, is removed. So is, at the beginning,
+    what earlier processes of this machine left for the same ``path`` when they were killed.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file or folder to be made.
+
+    Yields
+    ------
+    pathlib.Path
+        A name that is not taken, in the same folder.
+
+    Raises
+    ------
+    DiskError
+        If the block fails because the disk is full: it says how much was written and how much is free.
+    """
+    target = Path(path)
+    remove_leftovers(target)
+    part = target.with_name(f".{target.name}.{os.getpid()}-{_machine()}-{secrets.token_hex(3)}.part")
+    try:
+        yield part
+    except Exception as error:
+        full = _full_disk(error, target, _size(part))
+        if full is not None:
+            raise full from error
         raise
+    finally:
+        _remove(part)
 
 
-def refuse_unwritable(path: str | os.PathLike[str]) -> None:
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """
+    Remove what killed processes left of a file or folder; what a living process is writing stays.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file or folder that they were to make.
+
+    Notes
+    -----
+    The temporary name tells process and machine. Leftovers of other machines on a shared disk stay, as nobody here
+    knows whether those processes live.
+    """
+    target = Path(path)
+    name = re.compile(re.escape(f".{target.name}.") + rf"(\d+)-{_machine()}-[0-9a-f]{{6}}\.(part|before)")
+    with suppress(OSError):
+        for left in target.parent.iterdir():
+            found = name.fullmatch(left.name)
+            # what stood there before an unlucky replacement is kept as long as nothing stands there
+            if found and not _alive(int(found[1])) and (found[2] == "part" or target.exists()):
+                _remove(left)
+
+
+def refuse_unwritable(path: str | os.PathLike[str], n_bytes: int = 0) -> None:
     """
     Try a place that will be written later, so that hours of work do not end there.
 
@@ -88,11 +161,15 @@ def refuse_unwritable(path: str | os.PathLike[str]) -> None:
     ----------
     path : str or path-like
         The file to be written; what stands there stays as it is.
+    n_bytes : int
+        How large it will be at least.
 
     Raises
     ------
     MediaError
         If the folder does not exist or cannot be written, or if ``path`` is a folder.
+    DiskError
+        If there is less room than that.
 
     Examples
     --------
@@ -101,19 +178,99 @@ def refuse_unwritable(path: str | os.PathLike[str]) -> None:
     ...
     ltx_models.media._files.MediaError: cannot write /nowhere/a.mp4: No such file or directory; choose ...
     """
-    part = _part_of(Path(path))
-    try:
+    _refuse_folder(path)
+    with unfinished(path) as part:
         _create(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        free = shutil.disk_usage(part.parent).free
+    if n_bytes > free:
+        msg = (
+            f"cannot write {path}: {size_text(n_bytes)} are needed, {size_text(free)} are free on that disk; free some "
+            "space, or choose another disk"
+        )
+        raise DiskError(msg)
 
 
-def _part_of(target: Path) -> Path:
-    """Name a temporary file beside the target."""
-    if target.is_dir():
+def size_text(count: float) -> str:
+    """
+    Write a number of bytes for people.
+
+    Parameters
+    ----------
+    count : float
+        Bytes.
+
+    Returns
+    -------
+    str
+        With a unit in powers of 1024.
+
+    Examples
+    --------
+    >>> size_text(1536), size_text(3 * 2**30)
+    ('1.5 KiB', '3.0 GiB')
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _full_disk(error: BaseException, target: Path, written: int) -> DiskError | None:
+    """Make an error that says what is known of a full disk; None where it is not that."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "errno", None) not in _FULL:
+        cause = cause.__cause__
+    if cause is None or isinstance(error, DiskError):
+        return None
+    reason = os.strerror(cause.errno)  # type: ignore[attr-defined]  # it has one: see above
+    try:
+        free = size_text(shutil.disk_usage(target.parent).free)
+    except OSError:
+        free = "an unknown amount"
+    msg = (
+        f"cannot write {target}: {reason} ({size_text(written)} were written, {free} are free on that disk); free some "
+        "space, or choose another disk"
+    )
+    return DiskError(msg)
+
+
+def _size(part: Path) -> int:
+    if part.is_dir():
+        return sum(_size(inner) for inner in part.iterdir())
+    return part.stat().st_size if part.exists() else 0
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """Name this machine, and the set of processes in it to which numbers of processes belong."""
+    name = platform.node()
+    with suppress(OSError):
+        name += os.readlink("/proc/self/ns/pid")
+    return f"{crc32(name.encode()):08x}"
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # where the question itself would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _refuse_folder(target: str | os.PathLike[str]) -> None:
+    if Path(target).is_dir():
         msg = f"{target} is a folder; give the name of a file"
         raise MediaError(msg)
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
 def _create(part: Path, target: str | os.PathLike[str]) -> None:

@@ -18,12 +18,12 @@ from ltx_models.media import (
     probe_video,
     refuse_unwritable,
     write_audio,
-    write_latents,
 )
 from ltx_models.pipelines import recipes, steps
 from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.finding import find_file, find_files, find_folder
 from ltx_models.pipelines.grid import Size, fitted
+from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
 from ltx_models.pipelines.pictures import Fit, Image
 from ltx_models.pipelines.request import Embeds, Latents, LTX2Output, Reference, Request, Retake
@@ -294,10 +294,10 @@ class LTX2Pipeline:
         Cancelled
             If `callback_on_step_end` returned False.
         """
-        for place in (output, save_latents):
-            if place is not None:
-                refuse_unwritable(place)
         wanted = _streams(streams, self.config, retake)
+        if save_latents is not None and "video" not in wanted:
+            msg = "save_latents: there are no pictures in this run; leave it out, or generate both streams"
+            raise ValueError(msg)
         standard = defaults(self.recipe, self.version, self.config.layers)
         if retake is not None:
             size, notes = _clip_size(retake, (height, width, num_frames, frame_rate), self.recipe)
@@ -309,6 +309,9 @@ class LTX2Pipeline:
                 standard.fps if frame_rate is None else frame_rate,
             )
             size, notes = fitted(asked, two_stages=self.recipe.two_stages, snap=snap)
+        for place in (output, save_latents):
+            if place is not None:
+                refuse_unwritable(place, 4 * 128 * int(np.prod(size.latent)))
         _check_prompt(prompt, prompt_embeds, enhance_prompt)
         number = standard.steps if num_inference_steps is None else num_inference_steps
         first = size.half if self.recipe.two_stages else size
@@ -342,10 +345,9 @@ class LTX2Pipeline:
             ask = replace(ask, prompt=steps.enhance(self.parts, ask.prompt, seed, watch))
             notes.append(f"prompt: {ask.prompt}")
         latents = recipes.generate(self.parts, ask, watch)
-        if save_latents is not None:
-            write_latents(save_latents, latents.video, fps=str(size.fps), audio=latents.audio)
         budget = decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)
-        return self._finish(ask, latents, watch, output_type, _path(output), budget, tuple(notes))
+        with kept_on_failure(latents, size.fps, _path(save_latents), _path(output)):
+            return self._finish(ask, latents, watch, output_type, _path(output), budget, tuple(notes))
 
     def _finish(
         self,

@@ -1,0 +1,65 @@
+"""What hours of denoising gave is not lost where the minutes after it fail."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from ltx_models.media import MediaError, write_latents
+from ltx_models.pipelines.request import Latents
+
+
+@contextmanager
+def kept_on_failure(latents: Latents, fps: float, saved: Path | None, output: Path | None) -> Iterator[None]:
+    """
+    Save latents before a decode where that is wanted, and where it was not, if the decode fails.
+
+    Parameters
+    ----------
+    latents : Latents
+        What was generated.
+    fps : float
+        Frames a second.
+    saved : Path or None
+        Where they are to be saved before; None to save them only if the block raises.
+    output : Path or None
+        The video that the block makes; None where it makes no file, and none is made of the latents either.
+
+    Yields
+    ------
+    None
+        For the decode. Its errors go on, with a note that says where the latents are.
+    """
+    if latents.video is None:
+        yield
+        return
+    place = None
+    try:
+        if saved is not None:
+            write_latents(saved, latents.video, fps=str(fps), audio=latents.audio)
+            place = saved
+        yield
+    except Exception as error:
+        wanted = saved or output
+        if place is None and wanted is not None:
+            place = _rescued(latents, fps, wanted)
+        if place is not None:
+            error.add_note(f"the latents are in {place}: 'ltx-models decode {place}' goes on from there")
+        raise
+
+
+def _rescued(latents: Latents, fps: float, wanted: Path) -> Path | None:
+    """Save latents beside the file that could not be written, or else among temporary files."""
+    stem = wanted.name.removesuffix(wanted.suffix).removesuffix(".latents")
+    for folder in (wanted.parent, Path(tempfile.gettempdir())):
+        names = (folder / f"{stem}{number or ''}.latents.safetensors" for number in count())
+        place = next(name for name in names if not name.exists())
+        try:
+            write_latents(place, latents.video, fps=str(fps), audio=latents.audio)
+        except (MediaError, OSError):  # the next place, then
+            continue
+        return place
+    return None
