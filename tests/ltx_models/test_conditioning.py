@@ -85,6 +85,16 @@ def test_partial_noise_starts_between_the_latent_and_noise(nn: Backend) -> None:
     np.testing.assert_allclose(got, 2 * 0.75 + 10 * 0.25)
 
 
+def test_what_is_weakly_given_is_mixed_with_what_is_refined(nn: Backend) -> None:
+    like = nn.asarray(np.zeros(1, np.float32))
+    state = c.video_state((1, 3, 1, 2, 2), fps=24, like=like, initial=filled(nn, 2, 1, 3, 1, 2, 2))
+    state = c.replace_frames(state, filled(nn, 5, 1, 3, 1, 2, 2), strength=0.75)
+    state = c.append_keyframe(state, filled(nn, 7, 1, 3, 1, 2, 2), frame=8, fps=24, strength=0.5)
+    got = nn.host(c.add_noise(state, 0.5, lambda x: x * 0 + 10).latent)
+    np.testing.assert_allclose(got[:, :4], 5 + 0.25 * ((2 + 10) / 2 - 5))
+    np.testing.assert_allclose(got[:, 4:], 7 + 0.5 * (10 / 2 - 7))  # beside it there is nothing to be refined
+
+
 def test_a_keyframe_is_appended_at_its_time(nn: Backend) -> None:
     state = c.append_keyframe(video(nn), filled(nn, 4, 1, 3, 1, 2, 2), frame=9, fps=24)
     assert state.mask.shape == (2, 16)

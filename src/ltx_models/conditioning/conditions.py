@@ -48,7 +48,7 @@ def replace_frames(state: LatentState, latent: Array, *, frame: int = 0, strengt
     clean = _put(state.clean, _spread(latent, state), start, stop)
     mask = state.mask.copy()
     mask[:, start:stop] = 1 - strength
-    return replace(state, latent=_put(state.latent, clean[:, start:stop], start, stop), clean=clean, mask=mask)
+    return replace(state, clean=clean, mask=mask)
 
 
 def append_keyframe(
@@ -161,7 +161,7 @@ def _append(
         masks = _grown(state, tokens.shape[1], 1.0 if attention is None else attention)
     return replace(
         state,
-        latent=nn.xp.concat([state.latent, tokens], axis=1),
+        latent=nn.xp.concat([state.latent, nn.xp.zeros_like(tokens)], axis=1),
         clean=nn.xp.concat([state.clean, tokens], axis=1),
         mask=np.concatenate([state.mask, added], axis=1),
         positions=np.concatenate([state.positions, positions], axis=2),
@@ -247,7 +247,6 @@ def inpaint(state: LatentState, latent: Array, keep: Any, *, strength: float = 1
     share = nn.asarray(kept[..., None], given.clean)
     return replace(
         state,
-        latent=state.latent * (1 - share) + given.clean * share,
         clean=state.clean * (1 - share) + given.clean * share,
         mask=state.mask * (1 - kept) + (1 - strength) * kept,
     )

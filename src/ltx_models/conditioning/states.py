@@ -19,11 +19,12 @@ class LatentState:
     Attributes
     ----------
     latent : array, shape (B, T, C)
-        Tokens, noisy while sampling.
+        Tokens, noisy while sampling. Before `add_noise`, what is refined: given tokens do not change it, and appended
+        ones are 0 in it.
     clean : array, shape (B, T, C)
         Given tokens; of no meaning where `mask` is 1.
     mask : array of float32 on the host, shape (B, T)
-        1 where a token is generated, 0 where it is given, between for part of the noise.
+        1 where a token is generated, 0 where it is given, and between for a mixture of both.
     positions : array of float32 on the host, shape (B, axes, T, 2)
         See `ltx_models.Modality`.
     shape : tuple of int
