@@ -1,5 +1,6 @@
 """The pipelines end to end, on a tiny seeded checkpoint: what they promise, on both backends."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from ltx_models.media import as_float32, probe_video, read_audio, read_latents, 
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake, Size, fitted, plan_memory, read_memory
+from ltx_models.pipelines.pictures import read_picture
 from ltx_models.pipelines.request import Request
 from ltx_models.pipelines.settings import defaults
 from ltx_models.pipelines.steps import encode_text, enhance
@@ -55,6 +57,78 @@ def test_both_backends_give_the_same_latents(files: dict[str, Path], name: str) 
     assert one["audio"].shape == (1, 8, round(9 / 24 * 25), 16)
     assert same(one, other)
     assert np.abs(one["video"]).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a clip with sound, shorter than its pictures, and a tone."""
+    pytest.importorskip("av")
+    folder = tmp_path_factory.mktemp("media")
+    clip = np.random.default_rng(0).uniform(-1, 1, (1, 3, 17, 64, 64)).astype(np.float32)
+    tone = np.sin(np.arange(2 * 16000, dtype=np.float32).reshape(1, 2, -1) / 9) / 2
+    write_video(folder / "clip.mp4", clip, fps=Fraction(24), audio=(tone[:, :, :9600], 16000))
+    write_audio(folder / "tone.wav", tone, 16000)
+    return folder
+
+
+BLACK, GREY = (np.full((64, 64, 3), value, np.uint8) for value in (0, 128))
+CONDITIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "images": ("distilled", {"images": [Image(BLACK, 0, 0.7), Image(GREY, 4, 0.6), Image(GREY, -1)], "fit": "crop"}),
+    "keyframes": ("keyframes", {"images": [Image(BLACK, 0), Image(GREY, -1, 0.8)], "fit": "crop"}),
+    "sound": ("dev-two-stage", {"audio": "tone.wav"}),
+    "references": ("distilled-one-stage", {"references": [Reference(Path("clip.mp4"), 0.9, 0.4)] * 2}),
+    "retake": ("distilled-one-stage", {"retake": Retake(Path("clip.mp4"), 0.2, 0.5)}),
+    "retake of sound": ("dev", {"retake": Retake(Path("clip.mp4"), 0.2, 0.5, video=False)}),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_both_backends_agree_on_what_is_given(files: dict[str, Path], media: Path, name: str) -> None:
+    pytest.importorskip("mlx.core")
+    recipe, given = CONDITIONS[name]
+    given = dict(given)
+    if "audio" in given:
+        given["audio"] = media / given["audio"]
+    if "references" in given:
+        given["references"] = [replace(one, path=media / one.path) for one in given["references"]]
+    if "retake" in given:
+        given["retake"] = replace(given["retake"], path=media / given["retake"].path)
+        given |= dict.fromkeys(SMALL)
+    one, other = (latents(pipeline(files, recipe, nn), **given) for nn in ("torch", "mlx"))
+    assert same(one, other)
+    free = latents(pipeline(files, recipe), **({} if "retake" not in given else {"num_frames": 17}))
+    assert not same(one, free, 1e-3)
+
+
+def test_given_sound_is_not_led_away_from_anything(files: dict[str, Path], media: Path) -> None:
+    """The negative prompt of sound is for sound that is made; neither it nor a scale changes what given sound does."""
+    pipe = pipeline(files, "dev")
+    video = contexts(2)[0]
+    given: dict[str, Any] = {"audio": media / "tone.wav"}
+    one, other = (latents(pipe, **given, negative_prompt_embeds=(video, contexts(n)[1])) for n in (2, 3))
+    assert same(one, other, 0)
+    guidance = {"video": Guidance(3, 1, (0,), 3, 0.7), "audio": Guidance(2, 1, (1,), 1, 0)}
+    assert same(one, latents(pipe, **given, guidance=guidance), 0)
+
+
+def test_the_first_stage_starts_from_noise_alone(files: dict[str, Path]) -> None:
+    """Whatever the first noise level: a schedule that begins lower is run on the same noise."""
+    drawn: list[Any] = []
+    shown: list[Any] = []
+
+    def draw(name: str, like: Any) -> Any:
+        drawn.append(like * 0 + 3)
+        return drawn[-1]
+
+    def note(phase: str, step: int, sigma: float, now: dict[str, Any]) -> bool:
+        shown.append(now["video"])
+        return False
+
+    with pytest.raises(Cancelled):
+        latents(
+            pipeline(files, "distilled-one-stage"), sigmas=[0.5, 0.4999999, 0], draw=draw, callback_on_step_end=note
+        )
+    np.testing.assert_allclose(as_float32(shown[0]), 3, atol=1e-4)
 
 
 def test_a_seed_repeats_and_another_does_not(files: dict[str, Path]) -> None:
@@ -237,6 +311,20 @@ def test_previews_come_as_often_as_asked(files: dict[str, Path]) -> None:
 def test_what_does_not_fit_is_refused(files: dict[str, Path], given: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         latents(pipeline(files, "distilled"), **given)
+
+
+def test_pictures_are_read_in_the_colours_of_their_profile(tmp_path: Path) -> None:
+    """A profile that swaps red and green: what the file calls red is shown green."""
+    pillow, colours = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
+    profile = bytearray(colours.ImageCmsProfile(colours.createProfile("sRGB")).tobytes())
+    at = {bytes(profile[i : i + 4]): i for i in range(132, 132 + 12 * int.from_bytes(profile[128:132], "big"), 12)}
+    red, green = (profile[at[tag] + 4 : at[tag] + 12] for tag in (b"rXYZ", b"gXYZ"))
+    profile[at[b"rXYZ"] + 4 : at[b"rXYZ"] + 12] = green
+    profile[at[b"gXYZ"] + 4 : at[b"gXYZ"] + 12] = red
+    picture = pillow.new("RGB", (4, 4), (250, 10, 20))
+    for given, wanted in ((bytes(profile), (10, 250, 20)), (b"none", (250, 10, 20))):
+        picture.save(tmp_path / "a.png", icc_profile=given)
+        assert np.abs(read_picture(tmp_path / "a.png").astype(int) - wanted).max() <= 3
 
 
 def test_missing_files_are_named_before_anything_is_read(files: dict[str, Path]) -> None:

@@ -91,9 +91,7 @@ def write_files(folder: Path, nn: Backend, *, version: str = "2.3.0") -> dict[st
     config |= {"transformer": config["transformer"] | SAID, "vae": VIDEO_VAE, "audio_vae": WIDE_AUDIO_VAE}
     save_file(tensors, files["path"], {"config": json.dumps(config), "model_version": version})
     good, bad = contexts(1), contexts(2)
-    np.savez(
-        folder / "contexts.npz", good_video=good[0], good_audio=good[1], bad_video=bad[0], bad_audio=bad[1]
-    )
+    np.savez(folder / "contexts.npz", good_video=good[0], good_audio=good[1], bad_video=bad[0], bad_audio=bad[1])
     other = read_lora(files["lora"])
     save_file(other, folder / "small.safetensors", {"reference_downscale_factor": "2"})
     save_file(other, folder / "slow.safetensors", {"reference_temporal_scale_factor": "2"})

@@ -155,13 +155,28 @@ def run(kind: str, files: dict[str, str], ask: dict[str, Any]) -> dict[str, Any]
     return kept
 
 
-def same_pictures() -> None:
-    """Let clips be read as they were for us: which matrix turns a file's colours to RGB is not the pipeline's matter."""
+def same_media() -> None:
+    """Let clips be read as they were for us: which matrix turns a file's colours to RGB is not the pipeline's matter.
+
+    Nor is how a sound track begins: read from a place that was sought, the first 28 ms of AAC are lost.
+    """
     torch = sys.modules["torch"]
 
     def frames(path: str, *given: Any, frame_cap: int | None = None, **more: Any) -> Any:
         yield from torch.from_numpy(np.load(f"{path}.npy"))[:frame_cap].split(1)
 
+    original = pick("utils.helpers:decode_audio_from_file")
+    kind = importlib.import_module("ltx_core.types").Audio
+
+    def sound(path: str, device: Any, start: float = 0.0, duration: float | None = None) -> Any:
+        if not Path(f"{path}.sound.npz").exists():
+            return original(path, device, start, duration)
+        kept = np.load(f"{path}.sound.npz")
+        rate = int(kept["rate"])
+        samples = torch.from_numpy(kept["samples"])[..., : None if duration is None else round(duration * rate)]
+        return kind(waveform=samples, sampling_rate=rate)
+
+    importlib.import_module("ltx_pipelines.utils.helpers").decode_audio_from_file = sound  # type: ignore[attr-defined]
     for module in ("ic_lora", "iclora_utils", "utils.helpers"):
         loaded = importlib.import_module(f"ltx_pipelines.{module}")
         for name in ("decode_video_by_frame", "decode_video_from_file"):
@@ -192,7 +207,7 @@ def facts() -> dict[str, Any]:
 def main(requests: str, folder: str) -> None:
     """Run what is asked for; one file of latents each, or the error."""
     prepare()
-    same_pictures()
+    same_media()
     asked = json.loads(Path(requests).read_text())
     Path(folder, "facts.json").write_text(json.dumps(facts()))
     for name, one in asked.items():

@@ -26,7 +26,7 @@ pytest.importorskip("av")
 from tests.ltx_models.pipeline_files import contexts  # noqa: E402
 from tests.parity.official_files import OfficialNoise, write_files  # noqa: E402
 
-from ltx_models.media import as_float32, iter_frames, write_audio, write_video  # noqa: E402
+from ltx_models.media import as_float32, iter_frames, read_audio, write_audio, write_video  # noqa: E402
 from ltx_models.nn import backend  # noqa: E402
 from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake  # noqa: E402
 from ltx_models.pipelines.settings import defaults, schedules  # noqa: E402
@@ -83,7 +83,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "retake": ("retake", CLIP | PARTS),
     "retake, guided": ("retake", CLIP | PARTS | {"num_inference_steps": 4, "guidance": BOTH}),
     "retake, silent clip": ("retake", CLIP | PARTS | {"clip": "silent.mp4"}),
-    "retake, pictures": ("retake", CLIP | {"regenerate_video": True, "regenerate_audio": False}),
+    "retake, short sound": ("retake", CLIP | PARTS | {"clip": "short.mp4"}),
+    "retake, pictures": (
+        "retake",
+        CLIP | {"regenerate_video": True, "regenerate_audio": False, "frozen_clean": True},
+    ),
     "retake, sound, guided": (
         "retake",
         CLIP
@@ -110,8 +114,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "clip.mp4", clip, fps=24, crf=12, audio=(sound[:, :, : 24000 * 17 // 24], 24000))
     write_video(folder / "silent.mp4", clip, fps=24, crf=12)
     write_audio(folder / "tone.wav", sound, 24000)
-    for name in ("clip.mp4", "silent.mp4"):
+    write_video(folder / "short.mp4", clip, fps=24, crf=12, audio=(sound[:, :, :9000], 24000))
+    for name in ("clip.mp4", "short.mp4", "silent.mp4"):
         np.save(folder / f"{name}.npy", np.stack(list(iter_frames(folder / name))))
+        if name != "silent.mp4":
+            samples, rate = read_audio(folder / name)
+            np.savez(folder / f"{name}.sound.npz", samples=samples, rate=rate)
     return folder
 
 
@@ -180,7 +188,8 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     given = {key: ask[key] for key in (*SIZE, "num_inference_steps") if key in ask}
     given |= {"prompt_embeds": contexts(1), "output_type": "latent", "fit": "crop"}
     if guided:
-        guidance = {n: Guidance(**g | {"stg_blocks": tuple(g.get("stg_blocks", ()))}) for n, g in ask["guidance"].items()}
+        numbers = {n: g | {"stg_blocks": tuple(g.get("stg_blocks", ()))} for n, g in ask["guidance"].items()}
+        guidance = {n: Guidance(**g) for n, g in numbers.items()}
         given |= {"negative_prompt_embeds": contexts(2), "guidance": guidance}
     given["images"] = [Image(folder / path, *more) for path, *more in ask.get("images", [])]
     if "audio" in ask:

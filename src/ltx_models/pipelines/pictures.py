@@ -58,7 +58,7 @@ def read_picture(picture: Any) -> Pixels:
     Returns
     -------
     ndarray of uint8, shape (H, W, 3)
-        RGB, upright.
+        RGB, upright, in the colours of sRGB where a file says which others it has.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_picture(picture: Any) -> Pixels:
             raise MediaError(msg) from error
         try:
             with pillow.open(picture) as opened:
-                return np.asarray(turned(opened).convert("RGB"))
+                return np.asarray(_in_srgb(turned(opened)))
         except (OSError, ValueError, SyntaxError) as error:
             reason = getattr(error, "strerror", None) or error
             msg = f"{picture}: cannot be read as a picture: {reason}"
@@ -83,6 +83,21 @@ def read_picture(picture: Any) -> Pixels:
         msg = f"image: got {found.dtype} of shape {found.shape}, expected uint8 of shape (height, width, 3), or a path"
         raise MediaError(msg)
     return found
+
+
+def _in_srgb(picture: Any) -> Any:
+    """Convert a Pillow image by the colour profile that it has (phones write Display P3), without one as it is."""
+    profile = picture.info.get("icc_profile")
+    flat = picture.convert({"RGBA": "RGB", "LA": "L"}.get(picture.mode, picture.mode))
+    if profile:
+        colours = import_module("PIL.ImageCms")
+        try:
+            given = colours.ImageCmsProfile(io.BytesIO(profile))
+            wanted = colours.ImageCmsProfile(colours.createProfile("sRGB"))
+            return colours.profileToProfile(flat, given, wanted, outputMode="RGB")
+        except (colours.PyCMSError, OSError, ValueError):  # a profile that says nothing usable
+            pass
+    return flat.convert("RGB")
 
 
 def compressed(picture: Pixels, crf: int) -> Pixels:

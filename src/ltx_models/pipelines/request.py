@@ -29,7 +29,7 @@ class Reference:
     strength : float
         1 to keep it as it is.
     attention : float or None
-        How much the generated clip and this one attend to each other, from 0 to 1; None leaves attention alone.
+        How much the generated clip and this one attend to each other, from 0 to 1; 1 and None leave attention alone.
     """
 
     path: Path

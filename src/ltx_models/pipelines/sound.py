@@ -31,7 +31,7 @@ class Sound:
     rate: int
 
 
-def read_sound(path: str | Path, seconds: float, *, start: float = 0.0) -> Sound:
+def read_sound(path: str | Path, seconds: float, *, start: float = 0.0, shorter: bool = False) -> Sound:
     """
     Read as much of a file's sound as a clip lasts.
 
@@ -43,6 +43,8 @@ def read_sound(path: str | Path, seconds: float, *, start: float = 0.0) -> Sound
         How long the clip is.
     start : float
         Where in the file to begin, in seconds.
+    shorter : bool
+        Take what there is where that is less than asked for.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def read_sound(path: str | Path, seconds: float, *, start: float = 0.0) -> Sound
         raise MediaError(msg)
     begin, count = round(start * rate), round(seconds * rate)
     left = samples.shape[2] - begin
-    if start < 0 or left < count:
+    if start < 0 or (left < count and not shorter):
         msg = (
             f"{path}: has {samples.shape[2] / rate:.2f} s of sound, the clip needs "
             f"{seconds:.2f} s from {start:.2f} s on; ask for fewer frames, or begin earlier"

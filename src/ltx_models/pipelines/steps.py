@@ -186,7 +186,7 @@ def find_conditions(parts: Components, ask: Request, size: Size, first: bool, wa
                     downscale=downscale,
                     time_scale=time_scale,
                     strength=reference.strength,
-                    attention=reference.attention,
+                    attention=None if reference.attention == 1 else reference.attention,
                 )
             )
         if ask.retake is not None:
@@ -237,7 +237,7 @@ def find_sound(parts: Components, ask: Request, watch: Watch) -> list[Condition]
     """
     sound = ask.sound
     if ask.retake is not None and "audio" in ask.streams and probe_video(ask.retake.path).audio is not None:
-        sound = read_sound(ask.retake.path, ask.size.seconds)
+        sound = read_sound(ask.retake.path, ask.size.seconds, shorter=True)
     if sound is None:
         return []
     with phase(watch, "sound"), parts.using("audio_encoder") as encoder:
@@ -245,7 +245,11 @@ def find_sound(parts: Components, ask: Request, watch: Watch) -> list[Condition]
         mel = log_mel(parts.array(sound.samples), sound.rate, target_rate=rate, mel_bins=encoder.config.mel_bins)
         latent = parts.array(encoder(parts.adapted(mel)))
     wanted = ask.size.audio_frames
-    if latent.shape[2] < wanted:
+    missing = wanted - latent.shape[2]
+    if missing > 0 and ask.retake is not None:  # sound tracks often end a little before the pictures
+        rest = parts.nn.xp.zeros_like(latent[:, :, :1])
+        latent = parts.nn.xp.concat([latent, *[rest] * missing], axis=2)
+    elif missing > 0:
         msg = f"sound: {latent.shape[2]} latent frames are fewer than the clip's {wanted}; give more sound"
         raise ValueError(msg)
     latent = latent[:, :, :wanted]
@@ -313,14 +317,15 @@ def run_stage(
             state = audio_state((1, AUDIO_CHANNELS, size.audio_frames, bins), like=like, initial=initial.audio)
         for condition in conditions[name]:
             state = condition(state)
-        streams[name] = add_noise(state, float(sigmas[0]), partial(draw, name))
+        refined = getattr(initial, name) is not None
+        streams[name] = add_noise(state, float(sigmas[0]) if refined else 1.0, partial(draw, name))
     named = f"stage {stage + 1}" if len(ask.sigmas) > 1 else "denoise"
     done = denoise(
         model,
-        State(**streams, text={name: text[name] for name in streams}),
+        State(**streams, text={name: _text(ask, text[name], name) for name in streams}),
         sigmas,
         ask.recipe.sampler,
-        _guidance(ask, streams) if ask.recipe.guided and stage == 0 else None,
+        _guidance(ask) if ask.recipe.guided and stage == 0 else None,
         draw=Noise(ask.seed + SAMPLER_SEED) if ask.draw is None else ask.draw,
         on_step=_listener(parts, watch, named, streams, len(sigmas) - 1),
     )
@@ -329,9 +334,17 @@ def run_stage(
     return Latents(latents.get("video"), latents.get("audio"))
 
 
-def _guidance(ask: Request, streams: dict[str, LatentState]) -> dict[str, Guidance]:
-    """Guide what is generated; a stream that is given needs none."""
-    return {name: Guidance() if state.frozen else ask.guidance[name] for name, state in streams.items()}
+def _leads(ask: Request, name: str) -> bool:
+    """Say whether a stream is sound that was given to lead the pictures: then nothing guides it."""
+    return name == "audio" and ask.sound is not None
+
+
+def _text(ask: Request, text: Text, name: str) -> Text:
+    return Text(text.context) if _leads(ask, name) else text
+
+
+def _guidance(ask: Request) -> dict[str, Guidance]:
+    return {name: Guidance() if _leads(ask, name) else ask.guidance[name] for name in ask.streams}
 
 
 def _listener(
