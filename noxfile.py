@@ -70,14 +70,14 @@ def tests_numpy(session: nox.Session) -> None:
 @nox.session(name="tests-torch", reuse_venv=True)
 def tests_torch(session: nox.Session) -> None:
     """Run the suite with torch as the only backend beside numpy."""
-    session.install(*requirements("torch,cli,samples", "test"))
+    session.install(*requirements("torch,cli,text,samples", "test"))
     run_pytest(session, "src", "tests")
 
 
 @nox.session(name="tests-mlx", reuse_venv=True)
 def tests_mlx(session: nox.Session) -> None:
     """Run the suite with MLX as the only backend beside numpy."""
-    session.install(*requirements("mlx,cli,samples", "test"))
+    session.install(*requirements("mlx,cli,text,samples", "test"))
     run_pytest(session, "src/tilekit", "tests")
 
 
