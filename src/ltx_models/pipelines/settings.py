@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,7 +138,31 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else newer
 
 
-def defaults(recipe: Recipe, version: Sequence[int], layers: int = 48) -> Defaults:
+def said_of(metadata: Mapping[str, str]) -> dict[str, float]:
+    """
+    Read what a checkpoint itself says that clips should be like, as small ones do that know no other.
+
+    Parameters
+    ----------
+    metadata : mapping of str to str
+        Of its file.
+
+    Returns
+    -------
+    dict of str to float
+        ``height`` and ``width`` of a first stage, ``frames`` and ``fps``; empty for official files, which say nothing.
+
+    Examples
+    --------
+    >>> said_of({"default_settings": '{"height": 64, "width": 96, "frames": 33, "fps": 24}'})["frames"]
+    33
+    """
+    return dict(json.loads(metadata.get("default_settings", "{}")))
+
+
+def defaults(
+    recipe: Recipe, version: Sequence[int], layers: int = 48, said: Mapping[str, float] | None = None
+) -> Defaults:
     """
     Give what a recipe uses with a checkpoint.
 
@@ -149,6 +174,8 @@ def defaults(recipe: Recipe, version: Sequence[int], layers: int = 48) -> Defaul
         What `version_of` read.
     layers : int
         Blocks of the transformer; where it has fewer than the official ones, its last but one is perturbed.
+    said : mapping of str to float, optional
+        What `said_of` read, which goes before the official sizes.
 
     Returns
     -------
@@ -179,9 +206,14 @@ def defaults(recipe: Recipe, version: Sequence[int], layers: int = 48) -> Defaul
     crf = 18 if tuple(version) >= (2, 4) else 33
     if recipe.high_quality:
         quick = replace(plain, stg_scale=0.0, stg_blocks=(), rescale_scale=0.45)
-        return Defaults(1088, 1920, 121, 24.0, 15, quick, replace(quick, cfg_scale=7.0, rescale_scale=1.0), crf)
-    steps = 30 if newer else 40
-    return Defaults(512 * scale, 768 * scale, 121, 24.0, steps, plain, replace(plain, cfg_scale=7.0), crf)
+        found = Defaults(1088, 1920, 121, 24.0, 15, quick, replace(quick, cfg_scale=7.0, rescale_scale=1.0), crf)
+    else:
+        steps = 30 if newer else 40
+        found = Defaults(512 * scale, 768 * scale, 121, 24.0, steps, plain, replace(plain, cfg_scale=7.0), crf)
+    if not said:
+        return found
+    sides = {name: int(said[name]) * scale for name in ("height", "width")}
+    return replace(found, **sides, frames=int(said["frames"]), fps=float(said["fps"]))
 
 
 def schedules(
