@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from ltx_models.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from ltx_models.diffusers_names import from_diffusers
 from ltx_models.nn import Array, Backend, Module
-from ltx_models.quantization import find, is_plain, swap
+from ltx_models.quantization import GROUP_SIZE, find, is_plain, swap
+from ltx_models.transformer_loading import MARKER, key_prefix
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "lora_unet_", "")
 _DOWN = re.compile(r"(.+?)\.(?:lora_A|lora_down)(?:\.[^.]+)?\.weight")
@@ -190,29 +192,84 @@ def read_lora(path: str | Path, model: Any, *, ignore_unmatched: bool = False) -
     """
     nn: Backend = model.nn
     layers = {name: leaf for name, leaf in model.named_modules() if hasattr(leaf, "weight") or hasattr(leaf, "base")}
-    flat = {name.replace(".", "_"): name for name in layers}
     found: dict[str, Factors] = {}
     with open_checkpoint(path, nn.name) as checkpoint:
-        used: set[str] = set()
-        for key in checkpoint.keys:
-            match = _DOWN.fullmatch(key)
-            layer = None if match is None else _layer(match[1], layers, flat)
-            if match is None or layer is None:
-                continue
-            down, up, alpha = _keys(checkpoint, match[1])
-            used |= {key for key in (down, up, alpha) if key is not None}
+        for layer, (down, up, alpha) in _matched(checkpoint, layers, ignore_unmatched).items():
             rank = checkpoint.shape(down)[0]
             scale = 1.0 if alpha is None else float(nn.host(checkpoint.tensor(alpha)).reshape(())) / rank
             found[layer] = Factors(checkpoint.tensor(down), checkpoint.tensor(up), scale)
-        left = [key for key in checkpoint.keys if key not in used]
-    if left and not (ignore_unmatched and found):
-        some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        msg = f"{path}: {len(left)} keys match no layer of this model: {some}"
-        raise CheckpointError(msg + ("; pass ignore_unmatched=True to leave them out" if found else "; is it a LoRA?"))
     return found
 
 
-def _layer(name: str, layers: dict[str, Any], flat: dict[str, str]) -> str | None:
+def check_lora(path: str | Path, transformer: str | Path) -> None:
+    """
+    Refuse a LoRA that does not belong to a checkpoint, by the headers of both: before anything is computed.
+
+    Parameters
+    ----------
+    path : path
+        The LoRA's file.
+    transformer : path
+        The checkpoint. Keys of its sound may be left over where it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no LoRA, its keys match nothing, or its shapes do not fit; the text names the layer.
+
+    Examples
+    --------
+    >>> check_lora("ltx-2-19b-ic-lora-depth-control.safetensors", "ltx-2-19b-dev.safetensors")  # doctest: +SKIP
+    """
+    with open_checkpoint(transformer, "numpy") as whole:
+        shapes = _shapes(whole)
+    alone = "audio_patchify_proj" not in shapes
+    with open_checkpoint(path, "numpy") as checkpoint:
+        for layer, (down, up, _) in _matched(checkpoint, shapes, alone).items():
+            try:
+                _check_shapes(layer, shapes[layer], checkpoint.shape(up), checkpoint.shape(down))
+            except ValueError as error:
+                msg = f"{path}: {error}; is it of another version of LTX-2 than {transformer}?"
+                raise CheckpointError(msg) from error
+
+
+def _shapes(whole: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Give the shapes of a transformer's weights by layer, as if none were packed."""
+    prefix = key_prefix(whole)
+    group = int(json.loads(whole.metadata.get(MARKER, "{}")).get("group_size", GROUP_SIZE))
+    found = {}
+    for key in whole.keys:
+        if key.startswith(prefix) and key.endswith(".weight"):
+            name, shape = key[len(prefix) :].removesuffix(".weight"), whole.shape(key)
+            scales = f"{prefix}{name}.scales"  # of integers, several in a word
+            found[name] = (shape[0], whole.shape(scales)[1] * group) if scales in whole.files else shape
+    return found
+
+
+def _matched(
+    checkpoint: Checkpoint, layers: Mapping[str, Any], ignore_unmatched: bool
+) -> dict[str, tuple[str, str, str | None]]:
+    """Find for each layer the keys of both factors and of alpha; refuse what is left over."""
+    flat = {name.replace(".", "_"): name for name in layers}
+    found: dict[str, tuple[str, str, str | None]] = {}
+    used: set[str] = set()
+    for key in checkpoint.keys:
+        match = _DOWN.fullmatch(key)
+        layer = None if match is None else _layer(match[1], layers, flat)
+        if match is not None and layer is not None:
+            found[layer] = _keys(checkpoint, match[1])
+            used |= {key for key in found[layer] if key is not None}
+    left = [key for key in checkpoint.keys if key not in used]
+    if left and not (ignore_unmatched and found):
+        some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        remedy = "is it of another version of LTX-2? pass ignore_unmatched=True to leave them out"
+        remedy = remedy if found else "is it a LoRA?"
+        msg = f"{checkpoint.path}: {len(left)} keys match no layer of this model: {some}; {remedy}"
+        raise CheckpointError(msg)
+    return found
+
+
+def _layer(name: str, layers: Mapping[str, Any], flat: dict[str, str]) -> str | None:
     for prefix in _PREFIXES:
         if name.startswith(prefix):
             rest = name[len(prefix) :]
@@ -244,14 +301,19 @@ def _check_layer(nn: Backend, path: str, leaf: Any, factors: list[tuple[Factors,
     if hasattr(leaf, "scales"):  # integers, several in a word
         shape = (shape[0], leaf.scales.shape[1] * leaf.group_size)
     for f, _ in factors:
-        if (f.up.shape[0], f.down.shape[1]) != shape or f.up.shape[1] != f.down.shape[0]:
-            msg = f"{path}: LoRA {tuple(f.up.shape)} x {tuple(f.down.shape)} for a weight of {shape}"
-            raise ValueError(msg)
+        _check_shapes(path, shape, tuple(f.up.shape), tuple(f.down.shape))
     if fuse and not is_plain(nn, leaf):
         msg = f"{path}: its weight is quantised ({type(leaf).__name__}); use live layers, fuse=False"
         raise ValueError(msg)
     if fuse and getattr(leaf.weight, "is_meta", False):
         msg = f"{path}: its weight is not in memory; use live layers, fuse=False"
+        raise ValueError(msg)
+
+
+def _check_shapes(path: str, shape: tuple[int, ...], up: tuple[int, ...], down: tuple[int, ...]) -> None:
+    """Refuse factors that are not (out, r) and (r, in) for a weight of (out, in)."""
+    if len(up) != 2 or len(down) != 2 or (up[0], down[1]) != shape or up[1] != down[0]:
+        msg = f"{path}: LoRA {up} x {down} for a weight of {shape}, expected (out, r) x (r, in)"
         raise ValueError(msg)
 
 

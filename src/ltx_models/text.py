@@ -386,11 +386,48 @@ def load_text_encoder(
         model = model.eval().requires_grad_(False)
         return TextEncoder(nn, _TorchGemma(model if device is None else model.to(device)), tokenizer, max_tokens)
     load_model: Callable[..., Any] = _needed("mlx_lm.utils", "the language model on MLX").load_model
-    model, _ = load_model(path, lazy=True)
+    model, _ = load_model(path, lazy=True, model_config=rotary_of(config))
     model.set_dtype(nn.dtype(dtype))
     nn.settle(model.parameters())
     ends = [tokenizer.eos_token_id, *_ends(path)]
     return TextEncoder(nn, _MlxGemma(model, [end for end in ends if end is not None]), tokenizer, max_tokens)
+
+
+def rotary_of(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    Say how positions are rotated in the words that mlx-lm reads, which are those of older releases of transformers.
+
+    Transformers 5 writes ``rope_parameters``; mlx-lm would not see the scaling in there, and give other contexts.
+
+    Parameters
+    ----------
+    config : dict
+        Of Gemma 3.
+
+    Returns
+    -------
+    dict
+        What is to be changed in it; nothing where it is written in the older words.
+
+    Examples
+    --------
+    >>> parts = {"full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}}
+    >>> rotary_of({"model_type": "gemma3_text", "rope_parameters": parts})
+    {'rope_theta': 1000000.0, 'rope_scaling': {'rope_type': 'linear', 'factor': 8.0}}
+    """
+    text = config.get("text_config", config)
+    found = text.get("rope_parameters") or {}
+    wide, near = found.get("full_attention", {}), found.get("sliding_attention", {})
+    changes: dict[str, Any] = {}
+    if "rope_theta" in wide:
+        changes["rope_theta"] = wide["rope_theta"]
+    if "rope_theta" in near:
+        changes["rope_local_base_freq"] = near["rope_theta"]
+    if wide.get("rope_type", "default") != "default":
+        changes["rope_scaling"] = {key: value for key, value in wide.items() if key != "rope_theta"}
+    if "_sliding_window_pattern" in text:
+        changes["sliding_window_pattern"] = text["_sliding_window_pattern"]
+    return {"text_config": text | changes} if "text_config" in config and changes else changes
 
 
 def check_folder(path: Path) -> dict[str, Any]:
@@ -408,7 +445,7 @@ def check_folder(path: Path) -> dict[str, Any]:
         If files are missing, or the configuration speaks of another model.
     """
     if not path.is_dir():
-        msg = f"{path}: no such folder; give that of Gemma 3, downloaded whole"
+        msg = f"{path}: no such folder; give that of Gemma 3, downloaded whole (--gemma-root or text_encoder=)"
         raise ValueError(msg)
     wanted = {
         "config.json": (path / "config.json").is_file(),

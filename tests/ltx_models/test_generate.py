@@ -85,36 +85,6 @@ def test_snap_says_what_it_moved(base: list[str], tmp_path: Path, capsys: pytest
     assert probe_video(tmp_path / "a.mp4").frames == 9
 
 
-@pytest.mark.parametrize(
-    ("more", "text"),
-    [
-        (["--image", "no.png", "0", "1"], "no.png: cannot be read as a picture"),
-        (["--image", "no.png", "x", "1"], "--image: got 'x', expected a number"),
-        (["--image", "no.png"], "takes FILE FRAME STRENGTH"),
-        (["--lora", "no.safetensors"], "no.safetensors: no such file"),
-        (["--memory", "plenty"], "expected an amount such as 16GB"),
-        (["--memory", "0.1MB"], "is too little"),
-        (["--video-path", "x.mp4"], "needs --start-time and --end-time"),
-        (["--pipeline", "dev-two-stage"], "needs the distilled LoRA"),
-        (["--pipeline", "slow"], "invalid choice: 'slow'"),
-        (["--quantization", "int4", "--backend", "torch"], "int4"),
-        (["-o", "/nowhere/a.mp4"], "cannot write /nowhere/a.mp4"),
-        (["--checkpoint-path", "missing.safetensors"], "missing.safetensors: no such file"),
-    ],
-)
-def test_wrong_values_are_one_line(
-    base: list[str], more: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        code = main([*base, *SMALL, "-o", str(tmp_path / "a.mp4"), *more])
-    except SystemExit as left:
-        code = int(left.code or 0)
-    error = capsys.readouterr().err
-    assert code == 2
-    assert text in error
-    assert "Traceback" not in error
-
-
 def test_help_reads_well_at_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):

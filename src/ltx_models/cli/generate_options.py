@@ -42,9 +42,9 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         "--distilled-checkpoint-path",
         "--checkpoint",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="checkpoint in any layout: a file, a folder, or a repository as owner/name",
+        help="checkpoint in any layout: a file, a folder, or a repository as owner/name; default: the embedded toy, "
+        "which draws coloured shapes that move and sound, and nothing else",
     )
     group.add_argument("--gemma-root", type=Path, metavar="DIR", help="folder or repository of Gemma 3")
     group.add_argument("--spatial-upsampler-path", type=Path, metavar="FILE", help="for two-stage pipelines")
@@ -65,7 +65,7 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("size")
     group.add_argument("-H", "--height", type=positive, metavar="N", help="pixels of the result")
     group.add_argument("-W", "--width", type=positive, metavar="N", help="pixels of the result")
-    group.add_argument("-n", "--num-frames", type=positive, metavar="N", help="1 + 8k; default: 121")
+    group.add_argument("-n", "--num-frames", type=positive, metavar="N", help="1 + 8k; default: 121, of the toy 33")
     group.add_argument("--frame-rate", "--fps", type=float, metavar="N", help="frames a second; default: 24")
     group.add_argument("--snap", action="store_true", help="move sizes to the nearest that fit, and say so")
 
@@ -160,9 +160,9 @@ class _Shown(argparse.Action):
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), tuple(values)])
 
 
-def _number(parser: Any, option: str | None, values: list[str], kind: type[float]) -> None:
+def _number(parser: Any, option: str | None, values: list[str], kind: type[int] | type[float]) -> None:
     for value in values:
         try:
             kind(value)
         except ValueError:
-            parser.error(f"{option}: got {value!r}, expected a number")
+            parser.error(f"{option}: got {value!r}, expected a {'whole ' if kind is int else ''}number")

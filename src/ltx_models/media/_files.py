@@ -236,9 +236,10 @@ def _full_disk(error: BaseException, target: Path, written: int) -> DiskError | 
 
 
 def _size(part: Path) -> int:
-    if part.is_dir():
-        return sum(_size(inner) for inner in part.iterdir())
-    return part.stat().st_size if part.exists() else 0
+    try:
+        return sum(_size(inner) for inner in part.iterdir()) if part.is_dir() else part.stat().st_size
+    except OSError:  # it is not there, or may not be looked at
+        return 0
 
 
 def _remove(part: Path) -> None:
@@ -268,7 +269,7 @@ def _alive(process: int) -> bool:
 
 
 def _refuse_folder(target: str | os.PathLike[str]) -> None:
-    if Path(target).is_dir():
+    if os.path.isdir(target):  # which takes a place that may not be looked at for none
         msg = f"{target} is a folder; give the name of a file"
         raise MediaError(msg)
 

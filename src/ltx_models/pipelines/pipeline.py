@@ -11,15 +11,27 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
+from ltx_models.defaults import default_pipeline
+from ltx_models.lora import check_lora
 from ltx_models.media import (
     OriginalAudio,
     VideoWriter,
     as_float32,
-    probe_video,
     refuse_unwritable,
     write_audio,
 )
+from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import recipes, steps
+from ltx_models.pipelines.checks import (
+    check_audio_start,
+    check_device,
+    check_output,
+    check_prompt,
+    check_seed,
+    clip_size,
+    find_images,
+    find_streams,
+)
 from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.finding import find_file, find_files, find_folder
 from ltx_models.pipelines.grid import Size, fitted
@@ -27,12 +39,13 @@ from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
 from ltx_models.pipelines.pictures import Fit, Image
 from ltx_models.pipelines.request import Embeds, Latents, LTX2Output, Reference, Request, Retake
-from ltx_models.pipelines.settings import NEGATIVE_PROMPT, SEED, Recipe, defaults, schedules, version_of
+from ltx_models.pipelines.settings import NEGATIVE_PROMPT, SEED, Recipe, defaults, said_of, schedules, version_of
 from ltx_models.pipelines.sound import read_sound
 from ltx_models.pipelines.sources import Wish
 from ltx_models.pipelines.watch import Watch
 from ltx_models.quantization import Scheme
 from ltx_models.sampling import Guidance
+from ltx_models.text import check_folder
 from ltx_models.transformer_loading import read_config
 
 DECODE_BYTES = 8 * GIB
@@ -64,11 +77,12 @@ class LTX2Pipeline:
         self.version = version_of(parts.files.transformer)
         with open_checkpoint(parts.files.transformer, "numpy") as checkpoint:
             self.config = read_config(checkpoint, None)
+            self.said = said_of(checkpoint.metadata)
 
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
+        path: str | Path | None = None,
         *,
         pipeline: str | None = None,
         backend: BackendName = "torch",
@@ -92,8 +106,9 @@ class LTX2Pipeline:
 
         Parameters
         ----------
-        path : path or str
-            A checkpoint in any layout that `ltx_models.layouts` names: a safetensors file or a folder; or a repository
+        path : path or str, optional
+            By default the embedded toy, which knows nothing but moving shapes (`ltx_models.default_pipeline`), and that
+            by itself alone. Else a checkpoint in any layout that `ltx_models.layouts` names: a safetensors file or a folder; or a repository
             of Hugging Face as ``"owner/name"``, or a file in one as ``"owner/name/file.safetensors"``. Of a repository
             only the files that the pipeline needs are fetched, and only where the cache lacks them.
         pipeline : str, optional
@@ -140,12 +155,18 @@ class LTX2Pipeline:
             If the checkpoint is missing, broken or has no transformer.
         DownloadError
             If a file is neither here nor to be had.
+        ImportError
+            If the backend's package is missing; the text says what to install.
         ValueError
             If a name is unknown, files are missing, or nothing fits the memory.
         """
         if memory_bytes is not None and (quantize is not None or offload):
             msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
             raise ValueError(msg)
+        check_device(get_backend(backend), device)
+        if path is None:
+            others = {"text_encoder": text_encoder, "upsampler": upsampler, "distilled_lora": distilled_lora}
+            path = _toy(others | {"video_vae": video_vae, "audio_vae": audio_vae})
         find = partial(find_file, token=token, say=say)
         wish = Wish(pipeline, quantize == "fp8", upsampler is None, distilled_lora is None, text_encoder is None)
         recipe, files = find_files(path, wish, token=token, say=say)
@@ -159,6 +180,8 @@ class LTX2Pipeline:
         )
         if text_encoder:
             files = replace(files, text_encoder=find_folder(text_encoder, token=token, say=say))
+        if files.text_encoder is not None:
+            check_folder(files.text_encoder)
         memory = None
         if memory_bytes is not None:
             itemsize = 4 if dtype == "float32" else 2
@@ -169,6 +192,9 @@ class LTX2Pipeline:
         if recipe.needs_lora and files.distilled_lora is None:
             msg = f"distilled_lora: the pipeline {recipe.name!r} needs the distilled LoRA's file"
             raise ValueError(msg)
+        distilled = [files.distilled_lora] if recipe.needs_lora and files.distilled_lora is not None else []
+        for lora in [*(file for file, _ in files.loras), *distilled]:
+            check_lora(lora, files.transformer)
         parts = Components(
             files,
             backend_name=backend,
@@ -294,13 +320,13 @@ class LTX2Pipeline:
         Cancelled
             If `callback_on_step_end` returned False.
         """
-        wanted = _streams(streams, self.config, retake)
-        if save_latents is not None and "video" not in wanted:
-            msg = "save_latents: there are no pictures in this run; leave it out, or generate both streams"
-            raise ValueError(msg)
-        standard = defaults(self.recipe, self.version, self.config.layers)
+        wanted = find_streams(streams, self.config, retake)
+        check_output(_path(output), wanted, output_type, saves_latents=save_latents is not None)
+        check_seed(seed)
+        check_audio_start(audio_start)
+        standard = defaults(self.recipe, self.version, self.config.layers, self.said)
         if retake is not None:
-            size, notes = _clip_size(retake, (height, width, num_frames, frame_rate), self.recipe)
+            size, notes = clip_size(retake, (height, width, num_frames, frame_rate), self.recipe)
         else:
             asked = Size(
                 standard.height if height is None else height,
@@ -312,7 +338,12 @@ class LTX2Pipeline:
         for place in (output, save_latents):
             if place is not None:
                 refuse_unwritable(place, 4 * 128 * int(np.prod(size.latent)))
-        _check_prompt(prompt, prompt_embeds, enhance_prompt)
+        check_prompt(prompt, prompt_embeds, enhance_prompt)
+        if not self.recipe.guided:
+            unused = {"negative_prompt": negative_prompt, "guidance": guidance, "guidance_scale": guidance_scale}
+            unused["num_inference_steps"] = num_inference_steps
+            names = ", ".join(name for name, value in unused.items() if value is not None)
+            notes += [f"{names}: not used by the pipeline {self.recipe.name!r}"] if names else []
         number = standard.steps if num_inference_steps is None else num_inference_steps
         first = size.half if self.recipe.two_stages else size
         chosen = {"video": standard.video, "audio": standard.audio} | (guidance or {})
@@ -331,7 +362,7 @@ class LTX2Pipeline:
             negative_prompt_embeds=negative_prompt_embeds,
             streams=wanted,
             seed=seed,
-            images=_images(image, images, size.frames, wanted),
+            images=find_images(image, images, size.frames, wanted),
             appended=self.recipe.name == "keyframes",
             image_crf=standard.image_crf,
             fit=fit,
@@ -383,68 +414,19 @@ class LTX2Pipeline:
         return LTX2Output(frames, samples, rate, ask.size.fps, latents, output, notes)
 
 
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
-def _streams(streams: Sequence[str] | None, config: Any, retake: Retake | None) -> tuple[str, ...]:
-    there = tuple(name for name in ("video", "audio") if getattr(config, name) is not None)
-    wanted = there if streams is None else tuple(name for name in ("video", "audio") if name in streams)
-    if not wanted or set(streams or ()) - set(there):
-        msg = f"streams: got {streams}, this checkpoint has {', '.join(there)}"
-        raise ValueError(msg)
-    if retake is not None and (not (retake.video or retake.audio) or (retake.audio and "audio" not in wanted)):
-        msg = "retake: name what is to be made anew, pictures or sound, among the streams of the run"
-        raise ValueError(msg)
-    return wanted
-
-
-def _clip_size(retake: Retake, given: tuple[float | None, ...], recipe: Recipe) -> tuple[Size, list[str]]:
-    """Take the size of a clip that is to be kept, which must fit as it is."""
-    if any(value is not None for value in given):
-        msg = "retake: size, frames and frame rate are the clip's own; leave them out"
-        raise ValueError(msg)
-    if recipe.two_stages:
-        msg = f"retake: runs at full size, not with the pipeline {recipe.name!r}; take 'distilled-one-stage' or 'dev'"
-        raise ValueError(msg)
-    info = probe_video(retake.path)
-    if info.frames is None:
-        msg = f"{retake.path}: does not say how many frames it has; write it anew as mp4"
-        raise ValueError(msg)
-    if not 0 <= retake.start < retake.end or retake.start >= info.frames / info.fps:
+def _toy(others: dict[str, Any]) -> Path:
+    """Give the embedded toy, unless files were given that are parts of another checkpoint."""
+    if given := [name for name, value in others.items() if value]:
         msg = (
-            f"retake: got {retake.start} to {retake.end} s, the clip lasts {float(info.frames / info.fps):.2f} s; the "
-            "start must lie in it and before the end"
+            f"path: no checkpoint was given, but {', '.join(given)}; say which checkpoint they belong to "
+            "(--checkpoint-path): the embedded toy is never mixed with other files"
         )
         raise ValueError(msg)
-    return fitted(Size(info.height, info.width, info.frames, float(info.fps)), two_stages=False)
+    return default_pipeline()
 
 
-def _check_prompt(prompt: str | None, embeds: Embeds | None, enhance: bool) -> None:
-    if (prompt is None) == (embeds is None):
-        msg = "prompt: give either a prompt or prompt_embeds"
-        raise ValueError(msg)
-    if enhance and prompt is None:
-        msg = "enhance_prompt: there is no prompt to be written out, only prompt_embeds"
-        raise ValueError(msg)
-    if prompt is not None and not prompt.strip():
-        msg = "prompt: is empty; say what the video should show"
-        raise ValueError(msg)
-
-
-def _images(image: Any, images: Sequence[Image], frames: int, streams: Sequence[str]) -> tuple[Image, ...]:
-    found = (*(() if image is None else (Image(image),)), *images)
-    for one in found:
-        if not -frames <= one.frame < frames:
-            msg = f"image: frame {one.frame} is not in the clip, which has frames 0 to {frames - 1}"
-            raise ValueError(msg)
-        if not 0 <= one.strength <= 1:
-            msg = f"image: strength is {one.strength}, allowed is 0 to 1"
-            raise ValueError(msg)
-    if found and "video" not in streams:
-        msg = "image: there is no video in this run to show it"
-        raise ValueError(msg)
-    return found
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _frames(video: Any, output_type: OutputType) -> Any:

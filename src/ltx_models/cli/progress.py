@@ -1,0 +1,72 @@
+"""How far a run is, told in lines of JSON or by a bar."""
+
+import json
+import math
+import resource
+import sys
+import time
+from typing import Any
+
+from ltx_models.cli import report
+
+
+class Progress:
+    """
+    Tells how far a run is: lines of JSON, or a bar with the time left and the peak of memory.
+
+    Parameters
+    ----------
+    as_json : bool
+        Whether to print lines of JSON on standard output.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._bar: Any = None
+        self._phase = ""
+        self._begun = time.monotonic()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Take (phase, done, total)."""
+        if phase != self._phase:
+            self.close()
+            self._phase, self._begun = phase, time.monotonic()
+        if self._json:
+            spent = time.monotonic() - self._begun
+            left = spent / done * (total - done) if done else None
+            self.event("progress", phase=phase, done=done, total=total, seconds_left=left, peak_bytes=_peak())
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=phase, disable=None, leave=False, ncols=78)
+        self._bar.total = total
+        self._bar.set_postfix_str(report.size_of(_peak()), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def note(self, text: str) -> None:
+        """Say something in words."""
+        if self._json:
+            self.event("note", text=text)
+        else:
+            print(text, file=sys.stderr)
+
+    def event(self, name: str, **facts: Any) -> None:
+        """Print a line of JSON, where that is wanted."""
+        if self._json:
+            print(json.dumps({"event": name} | facts), flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _peak() -> int:
+    """Give the most memory so far: of the accelerator where there is one, else of the process."""
+    from ltx_models.pipelines.memory import device_peak
+
+    found = max(device_peak("torch"), device_peak("mlx"))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(found, most if sys.platform == "darwin" else math.floor(most * 1024))
