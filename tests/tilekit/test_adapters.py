@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tilekit import BackendError, InputError, PlanError
 from tilekit.adapters import TiledAutoencoder, autoencoder_kl, disable_exact_tiling, enable_exact_tiling, hifigan
+from tilekit.adapters._autoencoder import decoder_tasks, encoder_tasks
 
 EXACT = 1e-4  # float32 rounding through the network, at outputs of scale 1
 BACKENDS = {"torch": "torch", "mlx": "mlx.core"}
@@ -132,6 +133,22 @@ def test_a_plan_and_the_best_tile_know_the_shapes(case: Case) -> None:
     assert size is not None
     assert autoencoder_kl(tiled.vae, tile=size).plan((1, 4, 64, 64)).peak_bytes <= budget
     assert tiled.best_tile((1, 4, 64, 64), 10**12) is None
+
+
+@pytest.mark.parametrize(("way", "shape"), [("decode", (1, 4, 128, 128)), ("encode", (1, 3, 512, 512))])
+def test_attention_and_its_norm_see_the_whole_even_where_tiles_would_take_less_memory(
+    case: Case, way: Any, shape: tuple[int, ...]
+) -> None:
+    plans = []
+    for attention in (True, False):
+        vae = case.vae(5, mid_block_add_attention=attention, block_out_channels=(4, 4, 64))  # coarse is costly
+        plan = autoencoder_kl(vae, tile=128, offload="disk").plan(shape, way)
+        plans.append(max(phase.last - phase.first for phase in plan.phases if len(phase.tiles) > 1))
+        if attention:
+            names = [task.name for task in (decoder_tasks if way == "decode" else encoder_tasks)(vae)]
+            at = next(k for k, name in enumerate(names) if name.endswith("mid_block.attentions.0"))
+            assert [len(phase.tiles) for phase in plan.phases if phase.first <= at < phase.last] == [1]
+    assert plans[0] < plans[1]  # without attention the middle runs in tiles too, so it was worth saying
 
 
 def test_progress_is_told(case: Case) -> None:
