@@ -5,6 +5,7 @@ from .audio_vae import load_audio_encoder as load_audio_encoder
 from .checkpoints import CheckpointError as CheckpointError
 from .connectors import load_connectors as load_connectors
 from .defaults import default_checkpoint as default_checkpoint
+from .defaults import default_pipeline as default_pipeline
 from .exact import (
     decode_exact as decode_exact,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "decode_audio_tiled",
     "decode_exact",
     "default_checkpoint",
+    "default_pipeline",
     "encode_exact",
     "load_audio_decoder",
     "load_audio_encoder",

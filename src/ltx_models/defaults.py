@@ -1,4 +1,4 @@
-"""The checkpoint that is part of the package."""
+"""The checkpoints that are part of the package."""
 
 from __future__ import annotations
 
@@ -31,8 +31,40 @@ def default_checkpoint() -> Path:
     >>> default_checkpoint().name
     'tiny-video-vae.safetensors'
     """
-    path = Path(str(files("ltx_models"))) / "data" / "tiny-video-vae.safetensors"
-    if not path.is_file():
+    return _embedded("tiny-video-vae.safetensors")
+
+
+def default_pipeline() -> Path:
+    """
+    Give the toy that `LTX2Pipeline` runs where no checkpoint is named: everything from a prompt to a video with sound.
+
+    Its layout is that of LTX-2.3 in the official files: a distilled checkpoint with transformer, connectors, video and
+    audio autoencoders and vocoder; a spatial upsampler; a Gemma 3 with a tokenizer of some seventy words. Together they
+    have 7 million parameters. It was trained for less than an hour of one processor core on drawn circles, squares and
+    triangles that move and sound, and **it knows nothing else**: it shows that the machinery works, without a download.
+
+    Returns
+    -------
+    pathlib.Path
+        A folder, for `LTX2Pipeline.from_pretrained` and ``ltx-models generate --checkpoint-path``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package is not installed as files in a folder, or was installed without its data.
+
+    Examples
+    --------
+    >>> from ltx_models import default_pipeline
+    >>> sorted(path.name for path in default_pipeline().iterdir())
+    ['gemma', 'toy-distilled.safetensors', 'toy-spatial-upscaler-x2.safetensors']
+    """
+    return _embedded("toy")
+
+
+def _embedded(name: str) -> Path:
+    path = Path(str(files("ltx_models"))) / "data" / name
+    if not path.exists():
         msg = f"{path}: the embedded checkpoint is missing; install the package again, unpacked, or pass a checkpoint"
         raise FileNotFoundError(msg)
     return path
