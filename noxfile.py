@@ -47,10 +47,11 @@ def run_pytest(session: nox.Session, *paths: str) -> None:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """Encode a real clip, decode it in tiles, leave the video and the pictures in demo/."""
+    """Decode a real clip in tiles, then make videos with sound of prompts; leave videos and pictures in demo/."""
     python = shared(session)
     output = ("--pictures", "demo", "--output", "demo/reconstruct.mp4", "--tiling", "default")
     session.run(python, "-m", "ltx_models.cli", "reconstruct", *output, *session.posargs)
+    session.run(python, "examples/from_prompts.py", "--out", "demo", env={"HF_HUB_OFFLINE": "1"})
 
 
 @nox.session(venv_backend="none")

@@ -1,0 +1,100 @@
+"""What a clip shows and sounds like, measured from its pixels and samples alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from training.toy.grammar import TONES
+from training.toy.scenes import COLOUR_VALUES, HERTZ, WAY
+
+THRESHOLD = 0.22  # how far a pixel of the shape is from the ground, colours from 0 to 1
+STILL = 0.12  # what counts as no motion, in parts of the height
+FILLED = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5}  # parts of the box around the shape
+SILENT = 0.02  # root mean square of samples
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What is in a clip.
+
+    Attributes
+    ----------
+    colour, shape, motion, tone : str
+        Words of the grammar; ``"nothing"`` where no shape is found.
+    shift : (float, float)
+        From the first to the last frame, across and down, in parts of the height.
+    hertz : float
+        The strongest frequency; 0 for silence.
+    """
+
+    colour: str
+    shape: str
+    motion: str
+    tone: str
+    shift: tuple[float, float]
+    hertz: float
+
+
+def measure(frames: Any, sound: Any, rate: int) -> Seen:
+    """
+    Measure a clip.
+
+    Parameters
+    ----------
+    frames : array, shape (F, H, W, 3)
+        In [0, 1].
+    sound : array, shape (2, N)
+        In [-1, 1].
+    rate : int
+        Samples a second.
+    """
+    tone, hertz = _heard(sound, rate)
+    masks = [_mask(frame) for frame in frames]
+    if min(mask.sum() for mask in masks) < 20:
+        return Seen("nothing", "nothing", "nothing", tone, (0.0, 0.0), hertz)
+    ink = np.median(np.concatenate([frame[mask] for frame, mask in zip(frames, masks, strict=True)]), axis=0)
+    colour = min(COLOUR_VALUES, key=lambda name: float(np.abs(ink - COLOUR_VALUES[name]).sum()))
+    filled = float(np.median([_filled(mask) for mask in masks]))
+    shape = min(FILLED, key=lambda name: abs(filled - FILLED[name]))
+    first, last = (np.mean([_middle(mask) for mask in part], axis=0) for part in (masks[:2], masks[-2:]))
+    across, down = ((last - first) / frames.shape[1]).tolist()
+    motion = "still"
+    if max(abs(across), abs(down)) > STILL:
+        way = (int(np.sign(across)), 0) if abs(across) > abs(down) else (0, int(np.sign(down)))
+        motion = next(name for name, one in WAY.items() if one == way)
+    return Seen(colour, shape, motion, tone, (across, down), hertz)
+
+
+def _mask(frame: Any) -> Any:
+    """Find what is not like the ground, whose colour in each row is that of the row's median of the border."""
+    height, width = frame.shape[:2]
+    edge = np.concatenate([frame[:, : width // 16], frame[:, -width // 16 :]], axis=1)
+    ground = np.median(edge, axis=1, keepdims=True)
+    smooth = np.median(ground, axis=0, keepdims=True)  # a shape near the border does not become the ground
+    return np.abs(frame - smooth).max(axis=-1) > THRESHOLD + 0.1 * (height < 100)
+
+
+def _middle(mask: Any) -> Any:
+    rows, columns = np.nonzero(mask)
+    return np.array([columns.mean(), rows.mean()])
+
+
+def _filled(mask: Any) -> float:
+    rows, columns = (np.flatnonzero(mask.sum(axis=axis) > 2) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return 0.0
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return float(box.mean())
+
+
+def _heard(sound: Any, rate: int) -> tuple[str, float]:
+    power = (sound**2).sum(axis=0)
+    if np.sqrt(power.mean()) < SILENT:
+        return TONES[-1], 0.0
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(sound.shape[1]), axis=1)).sum(axis=0)
+    hertz = float(np.argmax(spectrum)) * rate / sound.shape[1]
+    tone = min(HERTZ, key=lambda name: abs(np.log(max(hertz, 1.0) / HERTZ[name])))
+    return tone, hertz
