@@ -10,8 +10,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import AUDIO_VAE, contexts, random, write_whole
 
-from ltx_models.audio_vae import AudioEncoder, AudioVAEConfig
+from ltx_models.audio_config import AudioVAEConfig
+from ltx_models.audio_vae import AudioEncoder
+from ltx_models.connectors import ConnectorConfig, TextConnectors
 from ltx_models.nn import Backend
+from ltx_models.transformer import Transformer, TransformerConfig
 from ltx_models.video_config import VideoVAEConfig
 from ltx_models.video_vae import VideoEncoder
 
@@ -67,6 +70,51 @@ VIDEO_VAE: dict[str, Any] = {
 PARAMS = AUDIO_VAE["model"]["params"]
 WIDE = {"ch": 128, "ch_mult": [1, 1, 1]}
 WIDE_AUDIO_VAE = {"model": {"params": {**PARAMS, "ddconfig": {**PARAMS["ddconfig"], **WIDE}}}}  # type: ignore[dict-item]
+
+
+# sizes of the text connectors, which end where the transformer's attention to text begins
+CONNECTORS = {
+    "connector_num_attention_heads": 2,
+    "connector_attention_head_dim": 16,
+    "connector_num_layers": 2,
+    "connector_num_learnable_registers": 128,
+    "connector_positional_embedding_max_pos": [4096],
+    "connector_norm_output": True,
+}
+LATER_CONNECTORS = CONNECTORS | {
+    "audio_connector_num_attention_heads": 2,
+    "audio_connector_attention_head_dim": 8,
+    "connector_apply_gated_attention": True,
+}
+LATER = {"caption_proj_before_connector", "cross_attention_adaln", "apply_gated_attention"}
+LATER |= {key for key in SAID if key.startswith("caption_proj")}
+
+
+def write_text_files(folder: Path, nn: Backend, version: str, states: int, hidden: int) -> dict[str, str]:
+    """Write a checkpoint of a version with its text connectors, for a language model of so many states and channels."""
+    files = write_files(folder, nn, version=version)
+    with safe_open(files["path"], "numpy") as whole:
+        metadata = whole.metadata()
+        config = json.loads(metadata["config"])
+        tensors = {key: whole.get_tensor(key) for key in whole.keys()}  # noqa: SIM118
+    section = config["transformer"]
+    if late := version >= "2.3":
+        section |= LATER_CONNECTORS
+    else:
+        section = {key: value for key, value in section.items() if key not in LATER} | CONNECTORS
+        section["caption_channels"] = 32
+    video, audio = (ConnectorConfig.read(section, prefix) for prefix in ("", "audio_"))
+    draw = np.random.default_rng(23)
+    parts = {"": nn.build(lambda: TextConnectors(nn, video, audio, states * hidden, 0 if late else video.width))}
+    if not late:
+        tensors = {key: x for key, x in tensors.items() if not key.startswith("model.diffusion_model.")}
+        parts["model.diffusion_model."] = nn.build(lambda: Transformer(nn, TransformerConfig.of(section)))
+    for prefix, module in parts.items():
+        for name, shape in nn.shapes(module).items():
+            inside = "model.diffusion_model." if "_embeddings_connector." in name else prefix
+            tensors[inside + name] = random(draw, name, shape)
+    save_file(tensors, files["path"], metadata | {"config": json.dumps(config | {"transformer": section})})
+    return files
 
 
 def write_files(folder: Path, nn: Backend, *, version: str = "2.3.0") -> dict[str, str]:

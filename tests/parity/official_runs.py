@@ -12,7 +12,7 @@ import importlib
 import json
 import sys
 import types
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def prepare() -> Any:
     extension._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
     extension.fail_if_no_align = lambda call: call  # type: ignore[attr-defined]
     sys.modules["torchaudio._extension"] = extension
-    torch.bfloat16 = torch.float32
+    torch.bfloat16 = torch.float32  # type: ignore[attr-defined]
     return torch
 
 
@@ -71,16 +71,28 @@ class Contexts:
         ]
 
 
+def without_eyes(encoder: Any) -> Any:
+    """Leave out what only reads pictures, whose names later releases of transformers changed."""
+    original = encoder._build_text_encoder
+
+    def built() -> Any:
+        model = original()
+        model.model.model.vision_tower = None
+        return model
+
+    encoder._build_text_encoder = built
+    return encoder
+
+
 def build(kind: str, files: dict[str, str], ask: dict[str, Any]) -> Any:
     """Make an official pipeline of our files."""
     module, name = CLASSES[kind]
-    loaded = importlib.import_module(f"ltx_pipelines.{module}")
-    if "gemma" not in files:
-        Contexts.path = files["contexts"]
-        loaded.PromptEncoder = Contexts  # type: ignore[attr-defined]
+    loaded: Any = importlib.import_module(f"ltx_pipelines.{module}")
+    Contexts.path = files["contexts"]
+    loaded.PromptEncoder = Contexts if "gemma" not in ask else pick("utils.blocks:PromptEncoder")
     lora = importlib.import_module("ltx_core.loader").LoraPathStrengthAndSDOps
     renamed = importlib.import_module("ltx_core.loader").LTXV_LORA_COMFY_RENAMING_MAP
-    paths = pick("utils.model_paths:ModelPaths").from_monolith(files["path"], files.get("gemma"))
+    paths = pick("utils.model_paths:ModelPaths").from_monolith(files["path"], ask.get("gemma"))
     given: dict[str, Any] = {"model_paths": paths}
     given["loras"] = [lora(path, strength, renamed) for path, strength in ask.get("loras", [])]
     if kind in TWO_STAGES:
@@ -98,23 +110,23 @@ def run(kind: str, files: dict[str, str], ask: dict[str, Any]) -> dict[str, Any]
     """Run one, and give every stage's latents by name and the ones that go to the decoders."""
     torch = sys.modules["torch"]
     blocks = importlib.import_module("ltx_pipelines.utils.blocks")
-    params = importlib.import_module("ltx_core.components.guiders").MultiModalGuiderParams
     kept: dict[str, Any] = {}
-    pipe = build(kind, files, ask)
 
     def keep(name: str, latent: Any) -> None:
         kept[name] = latent.detach().to(torch.float32).numpy().copy()
 
+    pipe = build(kind, files, ask)
+    if "gemma" in ask:
+        pipe.prompt_encoder = heard(without_eyes(pipe.prompt_encoder), keep)
     stages = iter(range(9))
     original = blocks.DiffusionStage.__call__
-    frozen_clean = ask.get("frozen_clean", False)
 
     def stage(self: Any, *given: Any, **named: Any) -> Any:
         number = next(stages)
         for stream in ("video", "audio"):
             spec = named.get(stream)
-            if frozen_clean and spec is not None and spec.frozen:
-                named[stream] = importlib.import_module("dataclasses").replace(spec, noise_scale=0.0)
+            if ask.get("frozen_clean") and spec is not None and spec.frozen:
+                named[stream] = replace(spec, noise_scale=0.0)
         found = original(self, *given, **named)
         for stream, state in zip(("video", "audio"), found, strict=True):
             if state is not None:
@@ -124,35 +136,51 @@ def run(kind: str, files: dict[str, str], ask: dict[str, Any]) -> dict[str, Any]
     blocks.DiffusionStage.__call__ = stage
     blocks.VideoDecoder.__call__ = lambda self, latent, *a, **k: keep("video", latent)
     blocks.AudioDecoder.__call__ = lambda self, latent: keep("audio", latent)
-    given = {
-        name: ask[name]
-        for name in ("seed", "height", "width", "num_frames", "frame_rate", "num_inference_steps", "start_time")
-        if name in ask
-    }
-    given |= {name: ask[name] for name in ("end_time", "regenerate_video", "regenerate_audio") if name in ask}
-    given |= {"prompt": ask.get("prompt", "a"), "tiling_config": None}
-    if "guidance" in ask or kind in {"one_stage", "two_stages", "hq", "keyframes", "sound"}:
+    with torch.inference_mode():
+        pipe(**arguments(kind, ask))
+    blocks.DiffusionStage.__call__ = original
+    return kept
+
+
+def heard(encode: Any, keep: Any) -> Any:
+    """Keep the contexts that an encoder makes of the prompt and the negative one."""
+
+    def call(prompts: list[str], **more: Any) -> Any:
+        found = encode(prompts, **more)
+        for which, one in zip(("good", "bad"), found, strict=False):
+            keep(f"{which}_context_video", one.video_encoding)
+            keep(f"{which}_context_audio", one.audio_encoding)
+        return found
+
+    return call
+
+
+NUMBERS = ("seed", "height", "width", "num_frames", "frame_rate", "num_inference_steps")
+RETAKES = ("seed", "num_inference_steps", "start_time", "end_time", "regenerate_video", "regenerate_audio")
+
+
+def arguments(kind: str, ask: dict[str, Any]) -> dict[str, Any]:
+    """Name what a pipeline is called with."""
+    wanted = {"retake": RETAKES, "sound": ("seed", *NUMBERS[3:])}.get(kind, NUMBERS)
+    given: dict[str, Any] = {name: ask[name] for name in wanted if name in ask} | {"prompt": ask.get("prompt", "a")}
+    if "guidance" in ask:
+        params = importlib.import_module("ltx_core.components.guiders").MultiModalGuiderParams
+        led = {"audio": ("video",), "sound": ("audio",)}.get(kind, ("video", "audio"))
+        given |= {f"{stream}_guider_params": params(**ask["guidance"][stream]) for stream in led}
         given["negative_prompt"] = ask.get("negative_prompt", "b")
-        for stream, numbers in ask["guidance"].items():
-            given[f"{stream}_guider_params"] = params(**numbers)
-    if "images" in ask or kind not in {"retake", "sound"}:
+    if kind != "sound":
+        given["tiling_config"] = None
+    if kind not in {"retake", "sound"}:
         image = pick("utils.args:ImageConditioningInput")
         given["images"] = [image(*one) for one in ask.get("images", [])]
     if kind == "audio":
         given |= {"audio_path": ask["audio"], "audio_max_duration": ask["num_frames"] / ask["frame_rate"]}
-        given.pop("audio_guider_params", None)
-    if kind == "sound":
-        for name in ("height", "width", "video_guider_params", "images", "tiling_config"):
-            given.pop(name, None)
     if kind == "reference":
         given["video_conditioning"] = ask["references"]
         given["conditioning_attention_strength"] = ask.get("attention", 1.0)
     if kind == "retake":
         given["video_path"] = ask["clip"]
-    with torch.inference_mode():
-        pipe(**given)
-    blocks.DiffusionStage.__call__ = original
-    return kept
+    return given
 
 
 def same_media() -> None:
@@ -195,12 +223,6 @@ def facts() -> dict[str, Any]:
     given["sigmas"] = {str(n): scheduler.execute(steps=n).tolist() for n in (8, 15, 30, 40)}
     latent = sys.modules["torch"].empty(1, 128, 16, 17, 30)
     given["sigmas_hq"] = scheduler.execute(latent=latent, steps=15).tolist()
-    distilled = importlib.import_module("ltx_pipelines.distilled")
-    given["ancestral"] = {
-        "since": distilled.ANCESTRAL_SAMPLER_SINCE_VERSION,
-        "eta": distilled.ANCESTRAL_ETA,
-        "offset": distilled.ANCESTRAL_NOISE_SEED_OFFSET,
-    }
     return given
 
 

@@ -8,12 +8,13 @@ that another version may be installed. They need av, einops, torchaudio, transfo
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("av")
 
 from tests.ltx_models.pipeline_files import contexts  # noqa: E402
-from tests.parity.official_files import OfficialNoise, write_files  # noqa: E402
+from tests.parity.gemma_folder import HIDDEN, LAYERS, SENTENCES, write_gemma  # noqa: E402
+from tests.parity.official_files import OfficialNoise, write_files, write_text_files  # noqa: E402
 
 from ltx_models.media import as_float32, iter_frames, read_audio, write_audio, write_video  # noqa: E402
 from ltx_models.nn import backend  # noqa: E402
 from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake  # noqa: E402
-from ltx_models.pipelines.settings import defaults, schedules  # noqa: E402
-from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Ancestral, Guidance, ltx2_sigmas  # noqa: E402
+from ltx_models.pipelines.settings import SEED, defaults, schedules  # noqa: E402
+from ltx_models.pipelines.steps import encode_prompts  # noqa: E402
+from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas  # noqa: E402
 
 TOLERANCE = 5e-3  # float32 after all steps
 SCRIPT = Path(__file__).with_name("official_runs.py")
@@ -94,6 +97,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"regenerate_video": False, "regenerate_audio": True, "frozen_clean": True}
         | {"num_inference_steps": 4, "guidance": BOTH},
     ),
+    **{
+        f"prompts, {version}": (
+            "one_stage",
+            DEV | {"version": version, "prompt": f" {SENTENCES[0]}\n", "negative_prompt": SENTENCES[1][:18]},
+        )
+        for version in ("2.3.0", "2.0.0")
+    },
     "sound": ("sound", DEV | {"guidance": {"audio": GUIDED | {"modality_scale": 1.0}}}),
 }
 
@@ -124,36 +134,53 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def files(folder: Path) -> dict[str, str]:
-    return write_files(folder, backend("torch"))
+def files(folder: Path) -> Callable[[dict[str, Any]], dict[str, str]]:
+    """Give the checkpoint of a case: one without a language model, or of a version with one."""
+
+    @cache
+    def write(version: str | None) -> dict[str, str]:
+        if version is None:
+            return write_files(folder, backend("torch"))
+        at = folder / version
+        at.mkdir()
+        gemma = write_gemma(at / "gemma")
+        return write_text_files(at, backend("torch"), version, LAYERS + 1, HIDDEN) | {"gemma": str(gemma)}
+
+    return lambda ask: write(ask.get("version"))
 
 
 @pytest.fixture(scope="module")
-def official(folder: Path, files: dict[str, str]) -> Callable[[str], Any]:
-    """Run all cases in the official packages, once; and give what they keep."""
+def official(
+    request: pytest.FixtureRequest, folder: Path, files: Callable[[dict[str, Any]], dict[str, str]]
+) -> Callable[[str], Any]:
+    """Run all cases that are to be tested in the official packages, once; and give what they keep."""
     sources = [CHECKOUT / "packages" / name / "src" for name in ("ltx-core", "ltx-pipelines")]
     if not all(source.is_dir() for source in sources):
         pytest.skip(
             f"no checkout of the official repository in {CHECKOUT}: git clone --branch v1.2.0 "
             "https://github.com/Lightricks/LTX-2, and name the folder by LTX_OFFICIAL"
         )
+    paths = [*map(str, sources), *sys.path, str(CHECKOUT / "site-packages")]
     for needed in ("av", "einops", "torchaudio", "transformers", "cloudpickle"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"the official packages need {needed}: pip install --no-deps {needed}")
+        if PathFinder.find_spec(needed, paths) is None:
+            pytest.skip(f"no {needed}: pip install --no-deps --target {CHECKOUT / 'site-packages'} {needed}")
+    chosen = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     asked = {}
-    for name, (kind, given) in CASES.items():
+    for name, (kind, given) in ((name, case) for name, case in CASES.items() if name in chosen):
         ask = dict(given)
         for key in ("clip", "audio"):
             ask |= {key: str(folder / ask[key])} if key in ask else {}
         ask["images"] = [[str(folder / path), *more] for path, *more in ask.get("images", [])]
         ask["references"] = [[str(folder / path), strength] for path, strength in ask.get("references", [])]
-        ask["loras"] = [[files[ask["lora"]], 1.0]] if "lora" in ask else []
+        own = files(ask)
+        ask["loras"] = [[own[ask["lora"]], 1.0]] if "lora" in ask else []
+        if "gemma" in own:
+            ask["gemma"] = own["gemma"]
         if not ask["images"]:
             del ask["images"]
-        asked[name] = {"kind": kind, "files": files, "ask": ask}
+        asked[name] = {"kind": kind, "files": own, "ask": ask}
     (folder / "requests.json").write_text(json.dumps(asked))
-    path = os.pathsep.join([*map(str, sources), *sys.path])
-    environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder / "requests.json"), str(folder)],
         env=environment,
@@ -172,7 +199,7 @@ def official(folder: Path, files: dict[str, str]) -> Callable[[str], Any]:
 
 
 def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> dict[str, Any]:
-    """Run a case in our pipeline, and give its latents."""
+    """Run a case in our pipeline, and give its latents, and contexts where it makes them of prompts."""
     kind, ask = CASES[name]
     guided = "guidance" in ask
     recipe = RECIPES[RECIPE.get(kind, "dev" if guided else "distilled-one-stage")]
@@ -184,6 +211,7 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
         upsampler=files["upsampler"],
         distilled_lora=files["lora"] if recipe.needs_lora else None,
         loras=[(files[ask["lora"]], 1.0)] if "lora" in ask else [],
+        text_encoder=files.get("gemma"),
     )
     given = {key: ask[key] for key in (*SIZE, "num_inference_steps") if key in ask}
     given |= {"prompt_embeds": contexts(1), "output_type": "latent", "fit": "crop"}
@@ -191,6 +219,15 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
         numbers = {n: g | {"stg_blocks": tuple(g.get("stg_blocks", ()))} for n, g in ask["guidance"].items()}
         guidance = {n: Guidance(**g) for n, g in numbers.items()}
         given |= {"negative_prompt_embeds": contexts(2), "guidance": guidance}
+    contexts_found = {}
+    if "prompt" in ask:
+        given |= {"prompt": ask["prompt"], "negative_prompt": ask["negative_prompt"]}
+        given |= dict.fromkeys(("prompt_embeds", "negative_prompt_embeds"))
+        for which, pair in zip(
+            ("good", "bad"), encode_prompts(pipe.parts, [ask["prompt"], ask["negative_prompt"]]), strict=True
+        ):
+            for n, x in zip(("video", "audio"), pair, strict=True):
+                contexts_found[f"{which}_context_{n}"] = as_float32(x)
     given["images"] = [Image(folder / path, *more) for path, *more in ask.get("images", [])]
     if "audio" in ask:
         given["audio"] = folder / ask["audio"]
@@ -205,7 +242,8 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     count = ask.get("num_inference_steps", 0) if kind == "hq" else 0
     stages = [(streams, count), (streams, 3 if kind == "hq" else 0)][: 1 + recipe.two_stages]
     found = pipe(**given, draw=OfficialNoise(ask["seed"], stages)).latents
-    return {n: as_float32(x) for n in ("video", "audio") if (x := getattr(found, n)) is not None}
+    latents = {n: as_float32(x) for n in ("video", "audio") if (x := getattr(found, n)) is not None}
+    return latents | contexts_found
 
 
 @pytest.mark.parametrize("framework", ["torch", "mlx"])
@@ -214,18 +252,56 @@ def test_latents_are_those_of_the_official_pipeline(
     name: str,
     framework: Any,
     official: Callable[[str], Any],
-    files: dict[str, str],
+    files: Callable[[dict[str, Any]], dict[str, str]],
     folder: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
     pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[framework])
-    wanted, got = official(name), run_ours(name, framework, files, folder)
-    assert set(got) - {"audio"} == set(wanted) & {"video"}
+    if framework == "mlx" and "prompt" in CASES[name][1]:
+        pytest.importorskip("mlx_lm")
+    wanted, got = official(name), run_ours(name, framework, files(CASES[name][1]), folder)
+    assert "video" in got or "video" not in wanted
+    assert sum("context" in key for key in wanted) == sum("context" in key for key in got)
     for stream, ours in got.items():
         # given sound goes to no decoder: its latents are those of the last stage
-        last = sorted(key for key in wanted if key.endswith(f"_{stream}"))[-1]
-        theirs = wanted[stream] if stream in wanted else wanted[last]
+        last = stream if stream in wanted else max(key for key in wanted if key.endswith(f"_{stream}"))
+        theirs = wanted[last]
         assert np.abs(theirs).max() > 0.1
         error = float(np.abs(ours - theirs).max())
         record_property(f"{name}, {framework}, {stream}", error)
         assert error <= TOLERANCE, f"{stream}: {error:.2e}"
+
+
+VERSIONS = {"2.0": (), "2.3": (2, 3, 0), "2.4": (2, 4, 0)}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_defaults_are_those_of_the_official_tools(version: str, official: Callable[[str], Any]) -> None:
+    facts = official("facts.json")
+    for name, recipe in RECIPES.items():
+        said = facts["hq" if recipe.high_quality else version]
+        ours = defaults(recipe, VERSIONS[version])
+        scale = 2 if recipe.two_stages else 1
+        assert (ours.height, ours.width) == (scale * said["stage_1_height"], scale * said["stage_1_width"]), name
+        assert (ours.frames, ours.fps) == (said["num_frames"], said["frame_rate"])
+        assert ours.steps == said["num_inference_steps"]
+        assert ours.image_crf == facts[version]["default_image_crf"]
+        assert said["seed"] == SEED
+        for stream, guidance in (("video", ours.video), ("audio", ours.audio)):
+            for key, value in said[f"{stream}_guider_params"].items():
+                one = getattr(guidance, key)
+                assert (list(one) if isinstance(one, tuple) else one) == value, (name, stream, key)
+
+
+def test_schedules_are_those_of_the_official_tools(official: Callable[[str], Any]) -> None:
+    facts = official("facts.json")
+    assert list(DISTILLED_SIGMAS) == facts["distilled"]
+    assert list(STAGE_2_SIGMAS) == facts["stage_2"]
+    for steps, sigmas in facts["sigmas"].items():
+        np.testing.assert_allclose(ltx2_sigmas(int(steps)), sigmas, atol=1e-6)
+        for name in ("dev", "dev-two-stage", "keyframes"):
+            assert schedules(RECIPES[name], int(steps), 8160)[0] == ltx2_sigmas(int(steps))
+    first, second = schedules(RECIPES["dev-two-stage-hq"], 15, 16 * 17 * 30)
+    np.testing.assert_allclose(first, facts["sigmas_hq"], atol=1e-6)
+    assert second == STAGE_2_SIGMAS
+    assert schedules(RECIPES["distilled"], 40, 1) == (DISTILLED_SIGMAS, STAGE_2_SIGMAS)
