@@ -6,8 +6,9 @@ While a block computes, a thread reads the next one. So two blocks are in memory
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -31,6 +32,8 @@ class Offload:
         Reads one name: gives the parameters that come of it, by their paths in the model.
     prefetch : bool
         Whether a thread reads the next block while one computes.
+    wrap : bool
+        Whether the blocks' ``forward`` reads and lets go; otherwise whoever calls them does, by `turn`.
 
     Attributes
     ----------
@@ -40,7 +43,9 @@ class Offload:
         How many were at most.
     """
 
-    def __init__(self, model: Any, names: Sequence[Sequence[str]], read: Read, prefetch: bool = True) -> None:
+    def __init__(
+        self, model: Any, names: Sequence[Sequence[str]], read: Read, prefetch: bool = True, wrap: bool = True
+    ) -> None:
         self._nn = model.nn
         self._names = names
         self._read = read
@@ -54,7 +59,29 @@ class Offload:
             paths = [f"transformer_blocks.{i}.{path}" for path in self._nn.shapes(block)]
             split = {path: path.rpartition(".") for path in paths}
             self._places.append({path: (find(model, owner), name) for path, (owner, _, name) in split.items()})
-            block.forward = _Streamed(self, i, block.forward)
+            if wrap:
+                block.forward = _Streamed(self, i, block.forward)
+
+    @contextmanager
+    def turn(self, i: int) -> Iterator[None]:
+        """
+        Have the weights of block `i` in place.
+
+        Parameters
+        ----------
+        i : int
+            The block.
+
+        Yields
+        ------
+        None
+            What is computed of them must be settled before the end: what is pending holds on to the weights.
+        """
+        self.fetch(i)
+        try:
+            yield
+        finally:
+            self.release(i)
 
     def fetch(self, i: int) -> None:
         """Put the weights of block `i` in place, and start to read the next one."""
@@ -118,12 +145,9 @@ class _Streamed:
         self._i = i
         self._forward = forward
 
-    def __call__(self, *streams: Any) -> Any:
-        self._offload.fetch(self._i)
-        try:
-            found = self._forward(*streams)
+    def __call__(self, *streams: Any, **more: Any) -> Any:
+        with self._offload.turn(self._i):
+            found = self._forward(*streams, **more)
             # what is still to be computed would hold on to the weights
-            self._offload._nn.settle(*(x for x in found if x is not None))
+            self._offload._nn.settle(*(x for x in (found if isinstance(found, tuple) else [found]) if x is not None))
             return found
-        finally:
-            self._offload.release(self._i)

@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from typing import Any, Protocol
 from ltx_models.checkpoints import DTYPES, BackendName, DType
 from ltx_models.nn import Array, Backend
 from ltx_models.nn import backend as backend_named
+from ltx_models.offload import Offload
+from ltx_models.quantization import Scheme
+from ltx_models.text_memory import in_turn, to_integers, without_weights
 
 MAX_TOKENS = 1024
 KINDS = ("gemma3", "gemma3_text")
@@ -255,21 +259,20 @@ def clean(text: str) -> str:
 class _TorchGemma:
     """Gemma of ``transformers``."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, inner: Any, device: Any) -> None:
         import torch
 
-        self.torch, self.model = torch, model
-        inner = model.model
-        self.inner = getattr(inner, "language_model", inner)
+        self.torch, self.model, self.inner, self.device = torch, model, inner, device
 
     def states(self, ids: Sequence[int]) -> list[Array]:
         torch = self.torch
         with torch.inference_mode():
-            tokens = torch.tensor([list(ids)], device=self.model.device)
+            tokens = torch.tensor([list(ids)], device=self.device)
             out = self.inner(input_ids=tokens, output_hidden_states=True, use_cache=False)
             return list(out.hidden_states)
 
     def generate(self, ids: Sequence[int], *, tokens: int, temperature: float, seed: int) -> list[int]:
+        _check_whole(self.model)
         torch = self.torch
         given = torch.tensor([list(ids)], device=self.model.device)
         sampling: dict[str, Any] = {"do_sample": False}
@@ -285,11 +288,10 @@ class _TorchGemma:
 class _MlxGemma:
     """Gemma of ``mlx-lm``, whose layers are run one by one since it gives no hidden states."""
 
-    def __init__(self, model: Any, end: Sequence[int]) -> None:
+    def __init__(self, model: Any, inner: Any, end: Sequence[int], offload: Offload | None = None) -> None:
         import mlx.core as mx
 
-        self.mx, self.model, self.end = mx, model, set(end)
-        self.inner = getattr(model, "language_model", model).model
+        self.mx, self.model, self.inner, self.end, self.offload = mx, model, inner, set(end), offload
 
     def states(self, ids: Sequence[int]) -> list[Array]:
         from mlx_lm.models.base import create_attention_mask
@@ -302,11 +304,15 @@ class _MlxGemma:
         states = [x]
         for i, layer in enumerate(inner.layers):
             is_global = (i + 1) % inner.args.sliding_window_pattern == 0
-            x = layer(x, wide if is_global else near, None)
+            with nullcontext() if self.offload is None else self.offload.turn(i):
+                x = layer(x, wide if is_global else near, None)
+                if self.offload is not None:
+                    mx.eval(x)
             states.append(x)
         return [*states[:-1], inner.norm(x)]
 
     def generate(self, ids: Sequence[int], *, tokens: int, temperature: float, seed: int) -> list[int]:
+        _check_whole(None if self.offload else self.model)
         from mlx_lm.generate import generate_step
 
         mx, out = self.mx, list[int]()
@@ -326,6 +332,14 @@ class _MlxGemma:
         return out
 
 
+def _check_whole(model: Any) -> None:
+    if model is None:
+        msg = (
+            "enhance: the language model is read layer by layer, which every written token would repeat; hold it whole"
+        )
+        raise ValueError(msg)
+
+
 def load_text_encoder(
     path: str | Path,
     *,
@@ -333,6 +347,8 @@ def load_text_encoder(
     dtype: DType = "bfloat16",
     device: Any = None,
     max_tokens: int | None = None,
+    quantize: Scheme | None = None,
+    offload: bool = False,
 ) -> TextEncoder:
     """
     Load Gemma 3 from a folder.
@@ -352,6 +368,11 @@ def load_text_encoder(
     max_tokens : int, optional
         To how many tokens prompts are padded, and cut. By default 1024, as in the official pipelines, or the
         ``model_max_length`` of the tokenizer's configuration where that is less.
+    quantize : {"int8", "int4"}, optional
+        Make the layers' weights integers, on MLX; folders of integers are read as they are, without this.
+    offload : bool
+        Leave the layers in the files and read each when its turn comes: the same numbers from two layers' memory, at
+        the cost of reading the files for each prompt. Prompts cannot be written out then.
 
     Returns
     -------
@@ -360,6 +381,8 @@ def load_text_encoder(
 
     Raises
     ------
+    ValueError
+        If `quantize` is not for the backend, or both it and `offload` are wanted.
     ValueError
         If the folder lacks files or holds another model, or the backend or dtype is not known.
     ImportError
@@ -379,18 +402,70 @@ def load_text_encoder(
     transformers = _needed("transformers", "the tokenizer")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder(path)), local_files_only=True)
     max_tokens = min(MAX_TOKENS, tokenizer.model_max_length) if max_tokens is None else max_tokens
-    if backend == "torch":
-        kind = "Gemma3ForConditionalGeneration" if config["model_type"] == "gemma3" else "Gemma3ForCausalLM"
-        load = getattr(transformers, kind).from_pretrained
-        model = load(str(path), dtype=nn.dtype(dtype), local_files_only=True, use_safetensors=True)
-        model = model.eval().requires_grad_(False)
-        return TextEncoder(nn, _TorchGemma(model if device is None else model.to(device)), tokenizer, max_tokens)
+    make = _torch_gemma if backend == "torch" else _mlx_gemma
+    return TextEncoder(nn, make(nn, path, config, dtype, device, tokenizer, quantize, offload), tokenizer, max_tokens)
+
+
+def _torch_gemma(
+    nn: Backend,
+    path: Path,
+    config: dict[str, Any],
+    dtype: DType,
+    device: Any,
+    tokenizer: Any,
+    quantize: Scheme | None,
+    offload: bool,
+) -> LanguageModel:
+    transformers = _needed("transformers", "the language model on torch")
+    if quantize is not None:
+        msg = f"quantize: got {quantize!r}, but on torch the language model has no integers; use offload=True"
+        raise ValueError(msg)
+    if offload:
+        read = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
+        with without_weights(nn.dtype(dtype)):
+            inner = transformers.Gemma3TextModel(getattr(read, "text_config", read)).eval()
+        in_turn(nn, inner, path, nn.dtype(dtype), device)
+        return _TorchGemma(None, inner if device is None else _moved(inner, device), device or "cpu")
+    kind = "Gemma3ForConditionalGeneration" if config["model_type"] == "gemma3" else "Gemma3ForCausalLM"
+    load = getattr(transformers, kind).from_pretrained
+    model = load(str(path), dtype=nn.dtype(dtype), local_files_only=True, use_safetensors=True)
+    model = model.eval().requires_grad_(False)
+    model = model if device is None else model.to(device)
+    return _TorchGemma(model, getattr(model.model, "language_model", model.model), model.device)
+
+
+def _moved(inner: Any, device: Any) -> Any:
+    """Bring the buffers of a model to a device; its weights come there when they are read."""
+    for leaf in inner.modules():
+        for name, buffer in leaf.named_buffers(recurse=False):
+            setattr(leaf, name, buffer.to(device))
+    return inner
+
+
+def _mlx_gemma(
+    nn: Backend,
+    path: Path,
+    config: dict[str, Any],
+    dtype: DType,
+    device: Any,
+    tokenizer: Any,
+    quantize: Scheme | None,
+    offload: bool,
+) -> LanguageModel:
+    if quantize not in {None, "int8", "int4"} or (quantize and offload):
+        msg = f"quantize: got {quantize!r}, allowed for the language model are 'int8', 'int4', without offload"
+        raise ValueError(msg)
     load_model: Callable[..., Any] = _needed("mlx_lm.utils", "the language model on MLX").load_model
     model, _ = load_model(path, lazy=True, model_config=rotary_of(config))
     model.set_dtype(nn.dtype(dtype))
-    nn.settle(model.parameters())
+    inner = getattr(model, "language_model", model).model
+    turns = in_turn(nn, inner, path, nn.dtype(dtype)) if offload else None
+    if quantize is not None:
+        to_integers(nn, inner, int(quantize[3:]))
+    if not offload:
+        nn.settle(model.parameters())
     ends = [tokenizer.eos_token_id, *_ends(path)]
-    return TextEncoder(nn, _MlxGemma(model, [end for end in ends if end is not None]), tokenizer, max_tokens)
+    return _MlxGemma(model, inner, [end for end in ends if end is not None], turns)
 
 
 def rotary_of(config: dict[str, Any]) -> dict[str, Any]:

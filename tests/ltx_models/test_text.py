@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors.numpy import save_file
 from ltx_models.connectors import ConnectorConfig, TextConnectors
 from ltx_models.nn import Backend, backend
 from ltx_models.text import ENHANCER, TextEncoder, check_folder, clean, load_text_encoder
+from ltx_models.text_memory import size_of, to_integers
 
 HIDDEN, LAYERS, HEAD, VOCABULARY, TOKENS = 24, 7, 8, 64, 32
 WORDS = [
@@ -177,13 +179,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def encoder(path: Path, name: Any) -> TextEncoder:
+def encoder(path: Path, name: Any, **memory: Any) -> TextEncoder:
     pytest.importorskip("transformers", reason="the language model comes from transformers")
     if name == "mlx":
         pytest.importorskip("mlx_lm", reason="on MLX the language model comes from mlx-lm")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the packages, about their own doings
-        return load_text_encoder(path, backend=name, dtype="float32", max_tokens=TOKENS)
+        return load_text_encoder(path, backend=name, dtype="float32", max_tokens=TOKENS, **memory)
 
 
 def connectors(nn: Backend) -> Any:
@@ -241,6 +243,54 @@ def test_hidden_states_are_those_of_a_padded_run_of_the_ecosystem(folder: Path, 
     got, got_mask = (found.nn.host(x) for x in found.hidden_states(tokens))
     np.testing.assert_array_equal(got_mask, mask.numpy())
     np.testing.assert_allclose(got, (want * mask[None, :, :, None]).numpy(), atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["torch", "mlx"])
+def test_layers_read_in_turn_give_the_same_numbers(folder: Path, name: Any) -> None:
+    whole, parts = encoder(folder, name), encoder(folder, name, offload=True)
+    tokens = whole.tokenize(PROMPTS)
+    for _ in range(2):  # the second pass reads what the first has let go
+        for one, other in zip(whole.hidden_states(tokens), parts.hidden_states(tokens), strict=True):
+            np.testing.assert_array_equal(whole.nn.host(one), parts.nn.host(other))
+    with pytest.raises(ValueError, match="is read layer by layer, which every written token would repeat"):
+        parts.enhance("a cat")
+
+
+def test_integers_are_of_mlx_alone_and_without_turns(folder: Path) -> None:
+    pytest.importorskip("mlx.core")
+    with pytest.raises(ValueError, match="on torch the language model has no integers; use offload=True"):
+        encoder(folder, "torch", quantize="int8")
+    with pytest.raises(ValueError, match="without offload"):
+        encoder(folder, "mlx", quantize="int8", offload=True)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_linear_layers_become_integers_and_norms_stay(bits: int) -> None:
+    mlx = pytest.importorskip("mlx.nn")
+    layers = [mlx.Sequential(mlx.Linear(64, 64), mlx.RMSNorm(64)) for _ in range(2)]
+    x = backend("mlx").asarray(np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32))
+    before = [np.array(layer(x)) for layer in layers]
+    to_integers(backend("mlx"), SimpleNamespace(layers=layers), bits)
+    for layer, wanted in zip(layers, before, strict=True):
+        assert type(layer.layers[0]).__name__ == "QuantizedLinear"
+        assert (layer.layers[0].bits, type(layer.layers[1]).__name__) == (bits, "RMSNorm")
+        error = np.abs(np.array(layer(x)) - wanted).max() / np.abs(wanted).max()
+        assert 0 < error < 0.6 * 2.0 ** (2 - bits)
+
+
+def test_what_a_language_model_takes_is_told_from_its_headers(folder: Path) -> None:
+    """All in memory, two layers of seven at a time, and as integers: 4.5 bits in place of 32 for linear layers."""
+    count = {
+        name: x.size
+        for name, x in weights().items()
+        if "layers." in name or "embed" in name or name.endswith("norm.weight")
+    }
+    layers = sum(n for name, n in count.items() if "layers." in name)
+    whole, turns = size_of(folder, 4)
+    assert whole == 4 * sum(count.values())
+    assert turns == 4 * (sum(count.values()) - layers + 2 * layers // LAYERS)
+    linear = sum(n for name, n in count.items() if name.endswith("_proj.weight"))
+    assert size_of(folder, 4, 4.5)[0] == pytest.approx(whole - linear * (4 - 4.5 / 8), abs=100)
 
 
 @pytest.mark.parametrize("name", ["torch", "mlx"])

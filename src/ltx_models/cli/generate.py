@@ -12,7 +12,6 @@ from ltx_models.cli.options import backend_name
 from ltx_models.cli.progress import Progress
 from ltx_models.media import refuse_unwritable
 
-
 TOY = (
     "no --checkpoint-path: this is the embedded toy, which knows red, yellow, green, blue and white circles, squares "
     "and triangles that move left, right, up or down or stand still, with low, middle and high tones or beeps"
@@ -25,7 +24,7 @@ def add(verbs: Any) -> None:
         "generate",
         help="make a video with sound of a prompt",
         description="Make a video with sound of a prompt. Without --checkpoint-path this shows the machinery with a toy "
-        "that is part of the package: --prompt \"a red circle moving right, a high tone\". Defaults follow the "
+        'that is part of the package: --prompt "a red circle moving right, a high tone". Defaults follow the '
         "checkpoint's version.",
     )
     add_arguments(parser)
@@ -53,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         quantize=args.quantization,
         offload=args.offload,
+        quantize_text=args.gemma_quantization,
+        offload_text=args.gemma_offload,
         memory_bytes=None if args.memory is None else read_memory(args.memory),
         text_encoder=args.gemma_root if args.gemma_root is not None or args.embeds is None else False,
         upsampler=args.spatial_upsampler_path,

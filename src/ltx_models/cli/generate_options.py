@@ -131,6 +131,8 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--memory", metavar="SIZE", help="such as 16GB: chooses quantisation, offload and decode budget")
     group.add_argument("--quantization", choices=("fp8", "int8", "int4"), help="of the transformer")
     group.add_argument("--offload", action="store_true", help="read the transformer block by block")
+    group.add_argument("--gemma-quantization", choices=("int8", "int4"), help="of the language model, on MLX")
+    group.add_argument("--gemma-offload", action="store_true", help="read the language model layer by layer")
     group.add_argument("--backend", choices=("torch", "mlx"), help="default: torch where installed, else mlx")
     group.add_argument(
         "--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="default: bfloat16"

@@ -104,6 +104,10 @@ class Components:
         Read the transformer's blocks from the file as they are needed.
     keep : bool
         Keep networks that later calls will need, for machines with memory for all of them.
+    text_quantize : {"int8", "int4"}, optional
+        Of the language model; see `ltx_models.load_text_encoder`.
+    text_offload : bool
+        Read the language model's layers from its files as they are needed.
     """
 
     def __init__(
@@ -116,8 +120,12 @@ class Components:
         quantize: Scheme | None = None,
         offload: bool = False,
         keep: bool = False,
+        text_quantize: Scheme | None = None,
+        text_offload: bool = False,
     ) -> None:
         self.files = files
+        self.text_quantize: Scheme | None = text_quantize
+        self.text_offload = text_offload
         self.nn: Backend = backend(backend_name)
         self.backend_name: BackendName = backend_name
         self.dtype: DType = dtype
@@ -233,12 +241,20 @@ class Components:
             )
         if name == "statistics":
             return load_statistics(path, backend=self.backend_name, device=self.device)
+        if name == "text_encoder":
+            return load_text_encoder(
+                path,
+                backend=self.backend_name,
+                dtype=self.dtype,
+                device=self.device,
+                quantize=self.text_quantize,
+                offload=self.text_offload,
+            )
         dtype: DType = "float32" if name == "vocoder" else self.dtype
         return LOADERS[name](path, backend=self.backend_name, dtype=dtype, device=self.device)
 
 
 LOADERS: dict[str, Callable[..., Any]] = {
-    "text_encoder": load_text_encoder,
     "connectors": load_connectors,
     "video_encoder": load_video_encoder,
     "video_decoder": load_video_decoder,

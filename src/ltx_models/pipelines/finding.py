@@ -181,7 +181,7 @@ def fetched(wanted: Sequence[Wanted], token: str | None = None, say: Say | None 
         If one cannot be had.
     """
     items = plan(wanted, token=token)
-    announce(items, say or _to_standard_error)
+    announce(items, say or to_standard_error)
     paths = fetch(items, token=token)
     folders: dict[str, Path] = {}
     for repo in {item.repo: None for item in items}:
@@ -259,5 +259,6 @@ def _size(n_bytes: int | None) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
 
 
-def _to_standard_error(line: str) -> None:
+def to_standard_error(line: str) -> None:
+    """Print a line for the user."""
     print(line, file=sys.stderr, flush=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints import open_checkpoint
-from ltx_models.quantization import SCHEMES, Scheme, large
+from ltx_models.media._files import size_text
+from ltx_models.quantization import Scheme, large
+from ltx_models.text_memory import size_of
 from ltx_models.transformer_loading import key_prefix
 
 GIB = 2**30
@@ -37,6 +41,12 @@ class MemoryPlan:
         Forecast of the transformer's weights in memory.
     reason : str
         Why, in words.
+    text_quantize : {"int8", "int4"} or None
+        Of the language model.
+    text_offload : bool
+        Whether its layers are read from the files as they are needed.
+    text_bytes : int
+        Forecast of its weights in memory; 0 where there is none.
     """
 
     memory_bytes: int
@@ -45,15 +55,25 @@ class MemoryPlan:
     decode_bytes: int
     transformer_bytes: int
     reason: str
+    text_quantize: Scheme | None = None
+    text_offload: bool = False
+    text_bytes: int = 0
 
     def __str__(self) -> str:
         """Say what was chosen."""
-        how = "transformer " + (f"quantised to {self.quantize}" if self.quantize else "as it is")
-        how += ", its blocks read from the file in turn" if self.offload else ", whole in memory"
+        said = _how("transformer", self.quantize, self.offload, self.transformer_bytes, "blocks")
+        if self.text_bytes:
+            said += "; " + _how("language model", self.text_quantize, self.text_offload, self.text_bytes, "layers")
         return (
-            f"memory {_size(self.memory_bytes)}: {how} ({_size(self.transformer_bytes)}); exact decode within "
-            f"{_size(self.decode_bytes)}; {self.reason}"
+            f"memory {size_text(self.memory_bytes)}: {said}; exact decode within {size_text(self.decode_bytes)}; "
+            f"{self.reason}"
         )
+
+
+def _how(what: str, quantize: Scheme | None, offload: bool, n_bytes: int, parts: str) -> str:
+    form = f"quantised to {quantize}" if quantize else "as it is"
+    place = f"its {parts} read from the file in turn" if offload else "whole in memory"
+    return f"{what} {form}, {place} ({size_text(n_bytes)})"
 
 
 def read_memory(text: str) -> int:
@@ -87,9 +107,16 @@ def read_memory(text: str) -> int:
     return int(float(found[1]) * (GIB if found[2].upper() == "G" else 2**20))
 
 
-def plan_memory(path: str | Path, memory_bytes: int, *, backend: str = "torch", itemsize: int = 2) -> MemoryPlan:
+def plan_memory(
+    path: str | Path,
+    memory_bytes: int,
+    *,
+    backend: str = "torch",
+    itemsize: int = 2,
+    text_encoder: str | Path | None = None,
+) -> MemoryPlan:
     """
-    Choose how a checkpoint's transformer is held, for an amount of memory.
+    Choose how the two largest networks are held, for an amount of memory. They are never in memory together.
 
     Parameters
     ----------
@@ -101,12 +128,15 @@ def plan_memory(path: str | Path, memory_bytes: int, *, backend: str = "torch", 
         The framework, which has its own quantisation.
     itemsize : int
         Bytes of a number in the dtype of the networks.
+    text_encoder : path, optional
+        The folder of the language model; only headers are read.
 
     Returns
     -------
     MemoryPlan
-        The first that fits of: as it is; quantised; quantised to 4 bits (MLX); blocks read in turn, quantised if
-        even two of them are too large.
+        For the transformer the first that fits of: as it is; quantised to 8 bits; quantised to 4 bits (MLX); blocks
+        read in turn, quantised if even two of them are too large. For the language model the first of: as it is;
+        integers of 8 and 4 bits (MLX); layers read in turn.
 
     Raises
     ------
@@ -114,49 +144,111 @@ def plan_memory(path: str | Path, memory_bytes: int, *, backend: str = "torch", 
         If there is no transformer in the file.
     ValueError
         If nothing fits; the text says the least that would.
+
+    Notes
+    -----
+    8 bits are integers of MLX or of torchao, where that is installed, else 8-bit floats: integers have a scale for
+    each row and so a third of the error. What a file holds in 8 bits or integers already stays of that kind.
     """
-    weights = _weights(path)
     room = int(memory_bytes * (1 - SPARE))
-    decode = int(memory_bytes * (1 - SPARE))
-    schemes: list[Scheme | None] = [None, "int8" if backend == "mlx" else "fp8"]
-    schemes += ["int4"] if "int4" in SCHEMES[backend] else []
+    weights = _Weights.read(path)
+    schemes = weights.schemes(backend)
+    text = _plan_text(text_encoder, room, memory_bytes, backend, itemsize)
     for scheme in schemes:
-        taken = _bytes(weights, scheme, itemsize)
+        taken = weights.bytes(scheme, itemsize)
         if taken <= room:
             why = "the first choice that fits" if scheme else "it fits as it is"
-            return MemoryPlan(memory_bytes, scheme, False, decode, taken, why)
-    blocks = {name: size for name, size in weights.items() if name.startswith("transformer_blocks.")}
-    rest = {name: size for name, size in weights.items() if name not in blocks}
-    count = len({name.split(".")[1] for name in blocks})
+            return MemoryPlan(memory_bytes, scheme, False, room, taken, why, *text)
     for scheme in schemes:
-        taken = _bytes(rest, None, itemsize) + 2 * _bytes(blocks, scheme, itemsize) // count
+        taken = weights.in_turn(scheme, itemsize)
         if taken <= room:
-            return MemoryPlan(memory_bytes, scheme, True, decode, taken, "even quantised it is larger than memory")
-    msg = f"memory: {_size(memory_bytes)} is too little; this checkpoint needs at least {_size(taken / (1 - SPARE))}"
+            return MemoryPlan(memory_bytes, scheme, True, room, taken, "even quantised it is larger than memory", *text)
+    msg = f"memory: {size_text(memory_bytes)} is too little; this checkpoint needs at least " + size_text(
+        taken / (1 - SPARE)
+    )
     raise ValueError(msg)
 
 
-def _weights(path: str | Path) -> dict[str, int]:
-    """Count the numbers of each tensor of the transformer."""
-    with open_checkpoint(path, "numpy") as checkpoint:
-        prefix = key_prefix(checkpoint)
-        return {
-            key[len(prefix) :]: math.prod(checkpoint.shape(key))
-            for key in checkpoint.keys
-            if key.startswith(prefix) and "embeddings_connector." not in key
-        }
+def _plan_text(
+    folder: str | Path | None, room: int, memory_bytes: int, backend: str, itemsize: int
+) -> tuple[Scheme | None, bool, int]:
+    """Choose how the language model is held."""
+    if folder is None:
+        return None, False, 0
+    integers: list[Scheme] = ["int8", "int4"] if backend == "mlx" else []
+    for scheme in (None, *integers):
+        whole, _ = size_of(Path(folder), itemsize, None if scheme is None else BITS[scheme])
+        if whole <= room:
+            return scheme, False, whole
+    taken = size_of(Path(folder), itemsize)[1]
+    if taken > room:
+        needed = size_text(taken / (1 - SPARE))
+        msg = f"memory: {size_text(memory_bytes)} is too little; the language model needs at least {needed}"
+        raise ValueError(msg)
+    return None, True, taken
 
 
-def _bytes(weights: dict[str, int], scheme: Scheme | None, itemsize: int) -> int:
-    total = 0.0
-    for name, count in weights.items():
-        quantized = scheme is not None and large(name.removesuffix(".weight"))
-        total += count * (BITS[scheme] / 8 if scheme is not None and quantized else itemsize)
-    return int(total)
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """
+    A transformer's tensors by name.
 
+    Attributes
+    ----------
+    counts : dict of str to int
+        Numbers of each that is plain or of 8-bit floats.
+    packed : dict of str to int
+        Bytes of each that is part of packed integers, which stay as they are.
+    scaled : bool
+        Whether there are 8-bit floats with scales.
+    """
 
-def _size(count: float) -> str:
-    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
+    counts: dict[str, int]
+    packed: dict[str, int]
+    scaled: bool
+
+    @classmethod
+    def read(cls, path: str | Path) -> _Weights:
+        with open_checkpoint(path, "numpy") as checkpoint:
+            prefix = key_prefix(checkpoint)
+            own = {k[len(prefix) :]: k for k in checkpoint.keys if k.startswith(prefix)}
+            own = {name: key for name, key in own.items() if "embeddings_connector." not in name}
+            layers = {name.removesuffix(".scales") for name in own if name.endswith(".scales")}
+            kept = {name: name.rpartition(".")[0] in layers and not name.endswith(".bias") for name in own}
+            return cls(
+                {name: math.prod(checkpoint.shape(key)) for name, key in own.items() if not kept[name]},
+                {name: checkpoint.files[key].size for name, key in own.items() if kept[name]},
+                any(name.endswith(".weight_scale") for name in own),
+            )
+
+    def schemes(self, backend: str) -> list[Scheme | None]:
+        """List the ways to hold them, the most exact first."""
+        if self.packed:
+            return [None]
+        if self.scaled:
+            return [None, "fp8"]
+        if backend == "mlx":
+            return [None, "int8", "int4"]
+        return [None, "int8" if find_spec("torchao") is not None else "fp8"]
+
+    def bytes(self, scheme: Scheme | None, itemsize: int, only: Callable[[str], bool] = lambda _: True) -> int:
+        """Count the bytes of those tensors in memory."""
+        total = float(sum(size for name, size in self.packed.items() if only(name)))
+        for name, count in self.counts.items():
+            quantized = scheme is not None and large(name.removesuffix(".weight"))
+            if only(name):
+                total += count * (BITS[scheme] / 8 if scheme is not None and quantized else itemsize)
+        return int(total)
+
+    def in_turn(self, scheme: Scheme | None, itemsize: int) -> int:
+        """Count the bytes with two blocks in memory at a time."""
+
+        def block(name: str) -> bool:
+            return name.startswith("transformer_blocks.")
+
+        number = len({name.split(".")[1] for name in (*self.counts, *self.packed) if block(name)})
+        rest = self.bytes(None, itemsize, lambda name: not block(name))
+        return rest + 2 * self.bytes(scheme, itemsize, block) // max(1, number)
 
 
 def give_back(name: str) -> None:

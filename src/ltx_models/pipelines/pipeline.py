@@ -20,6 +20,7 @@ from ltx_models.media import (
     refuse_unwritable,
     write_audio,
 )
+from ltx_models.media._files import size_text
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import recipes, steps
 from ltx_models.pipelines.checks import (
@@ -33,7 +34,8 @@ from ltx_models.pipelines.checks import (
     find_streams,
 )
 from ltx_models.pipelines.components import Components
-from ltx_models.pipelines.finding import find_file, find_files, find_folder
+from ltx_models.pipelines.finding import find_file, find_files, find_folder, to_standard_error
+from ltx_models.pipelines.forecast import forecast, told
 from ltx_models.pipelines.grid import Size, fitted
 from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
@@ -64,13 +66,22 @@ class LTX2Pipeline:
         The order of work.
     memory : MemoryPlan, optional
         How it fits into memory.
+    say : callable, optional
+        Takes lines for the user before a run; by default they go to standard error.
 
     Notes
     -----
     Make one by `from_pretrained`.
     """
 
-    def __init__(self, parts: Components, recipe: Recipe, memory: MemoryPlan | None = None) -> None:
+    def __init__(
+        self,
+        parts: Components,
+        recipe: Recipe,
+        memory: MemoryPlan | None = None,
+        say: Callable[[str], object] | None = None,
+    ) -> None:
+        self.say = say or to_standard_error
         self.parts = parts
         self.recipe = recipe
         self.memory = memory
@@ -90,6 +101,8 @@ class LTX2Pipeline:
         device: Any = None,
         quantize: Scheme | None = None,
         offload: bool = False,
+        quantize_text: Scheme | None = None,
+        offload_text: bool = False,
         memory_bytes: int | None = None,
         text_encoder: str | Path | Literal[False] | None = None,
         upsampler: str | Path | None = None,
@@ -125,8 +138,13 @@ class LTX2Pipeline:
             Of the transformer.
         offload : bool
             Read the transformer's blocks from the file as they are needed.
+        quantize_text : {"int8", "int4"}, optional
+            Of the language model, on MLX.
+        offload_text : bool
+            Read the language model's layers from its files as they are needed.
         memory_bytes : int, optional
-            Memory to fit into: chooses `quantize`, `offload` and the budget of the decode. The choice is `memory`.
+            Memory to fit into: chooses these four and the budget of the decode. The choice is `memory`, and each call
+            says what its steps will take.
         text_encoder : path, str or False, optional
             The folder or repository of the Gemma model. By default the one in the folder or repository of the
             checkpoint, else, for a repository, Google's. False where ``prompt_embeds=`` makes it unnecessary.
@@ -160,7 +178,7 @@ class LTX2Pipeline:
         ValueError
             If a name is unknown, files are missing, or nothing fits the memory.
         """
-        if memory_bytes is not None and (quantize is not None or offload):
+        if memory_bytes is not None and (quantize or offload or quantize_text or offload_text):
             msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
             raise ValueError(msg)
         check_device(get_backend(backend), device)
@@ -185,8 +203,11 @@ class LTX2Pipeline:
         memory = None
         if memory_bytes is not None:
             itemsize = 4 if dtype == "float32" else 2
-            memory = plan_memory(files.transformer, memory_bytes, backend=backend, itemsize=itemsize)
+            memory = plan_memory(
+                files.transformer, memory_bytes, backend=backend, itemsize=itemsize, text_encoder=files.text_encoder
+            )
             quantize, offload = memory.quantize, memory.offload
+            quantize_text, offload_text = memory.text_quantize, memory.text_offload
         if recipe.two_stages:
             files.of("upsampler")
         if recipe.needs_lora and files.distilled_lora is None:
@@ -203,8 +224,10 @@ class LTX2Pipeline:
             quantize=quantize,
             offload=offload,
             keep=keep,
+            text_quantize=quantize_text,
+            text_offload=offload_text,
         )
-        return cls(parts, recipe, memory)
+        return cls(parts, recipe, memory, say)
 
     def __call__(
         self,
@@ -375,10 +398,22 @@ class LTX2Pipeline:
         if enhance_prompt:
             ask = replace(ask, prompt=steps.enhance(self.parts, ask.prompt, seed, watch))
             notes.append(f"prompt: {ask.prompt}")
-        latents = recipes.generate(self.parts, ask, watch)
         budget = decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)
+        if self.memory is not None:
+            self._foretell(size, budget)
+        latents = recipes.generate(self.parts, ask, watch)
         with kept_on_failure(latents, size.fps, _path(save_latents), _path(output)):
             return self._finish(ask, latents, watch, output_type, _path(output), budget, tuple(notes))
+
+    def _foretell(self, size: Size, budget: int) -> None:
+        """Say what each step will take, and whether that is more than there is."""
+        assert self.memory is not None
+        found = forecast(self.parts, self.recipe, size, self.config, budget)
+        self.say(told(found))
+        step = max(found, key=lambda name: found[name])
+        if found[step] > self.memory.memory_bytes:
+            most = size_text(self.memory.memory_bytes)
+            self.say(f"{step} may need more than the {most} given; a smaller picture or fewer frames need less")
 
     def _finish(
         self,

@@ -1,0 +1,121 @@
+"""What each step of a pipeline will take at its peak, told from headers before anything is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ltx_models.checkpoints import open_checkpoint
+from ltx_models.exact_plan import plan_exact
+from ltx_models.layouts._names import component_of
+from ltx_models.media._files import size_text
+from ltx_models.pipelines.grid import Size
+from ltx_models.pipelines.memory import BITS, _Weights
+from ltx_models.text_memory import size_of
+from ltx_models.transformer_config import TransformerConfig
+from ltx_models.video_config import VideoVAEConfig
+
+if TYPE_CHECKING:
+    from ltx_models.pipelines.components import Components
+    from ltx_models.pipelines.settings import Recipe
+
+# Live copies of a stream's tokens at the peak of a block: see docs/how-to/memory.md, where this is measured.
+COPIES = 16
+
+
+def forecast(
+    parts: Components, recipe: Recipe, size: Size, config: TransformerConfig, decode_bytes: int
+) -> dict[str, int]:
+    """
+    Forecast the peak of each step, without what the framework itself takes.
+
+    Parameters
+    ----------
+    parts : Components
+        Which networks, in which form.
+    recipe : Recipe
+        The pipeline.
+    size : Size
+        Of the result.
+    config : TransformerConfig
+        Of the transformer.
+    decode_bytes : int
+        The budget of the decode.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes by step, in order. The largest is what the run needs.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or broken.
+    ValueError
+        If the decode does not fit its budget.
+    """
+    itemsize = 4 if parts.dtype == "float32" else 2
+    found: dict[str, int] = {}
+    if parts.files.text_encoder is not None:
+        bits = None if parts.text_quantize is None else BITS[parts.text_quantize]
+        model = size_of(parts.files.text_encoder, itemsize, bits)[1 if parts.text_offload else 0]
+        found["text"] = model + _bytes(parts.files.of("connectors"), ("connectors",), itemsize)
+    weights = _Weights.read(parts.files.transformer)
+    model = (weights.in_turn if parts.offload else weights.bytes)(parts.quantize, itemsize)
+    stages = [size.half, size] if recipe.two_stages else [size]
+    for number, stage in enumerate(stages):
+        found["denoise" if len(stages) == 1 else f"stage {number + 1}"] = model + _tokens(stage, config) * itemsize
+    if recipe.two_stages:
+        upsampler = _bytes(parts.files.of("upsampler"), ("", "upsampler"), itemsize)
+        found["upsample"] = model + upsampler
+    decoder = _bytes(parts.files.of("video_decoder"), ("video_vae",), itemsize, "decoder.")
+    with open_checkpoint(parts.files.of("video_decoder"), "numpy") as checkpoint:
+        video = VideoVAEConfig.read(checkpoint.config.get("vae", checkpoint.config))
+    plan = plan_exact(video, (1, video.latent_channels, *size.latent), itemsize=itemsize, memory_bytes=decode_bytes)
+    found["decode"] = decoder + plan.peak_bytes
+    order = ["text", "denoise", "stage 1", "upsample", "stage 2", "decode"]
+    return {name: found[name] for name in order if name in found}
+
+
+def _tokens(size: Size, config: TransformerConfig) -> int:
+    """Count the numbers of what is live in a block."""
+    frames, rows, columns = size.latent
+    counts = ((config.video, frames * rows * columns), (config.audio, size.audio_frames))
+    return COPIES * sum(count * stream.width for stream, count in counts if stream is not None)
+
+
+def _bytes(path: Path, components: tuple[str, ...], itemsize: int, start: str = "") -> int:
+    """Count the bytes of a component in memory."""
+    with open_checkpoint(path, "numpy") as checkpoint:
+        return itemsize * sum(
+            math.prod(checkpoint.shape(key))
+            for key in checkpoint.keys
+            for component, name in [component_of(key)]
+            if component in components and name.startswith(start)
+        )
+
+
+def told(found: Mapping[str, int], text: str = "forecast of the peaks") -> str:
+    """
+    Write a forecast for people.
+
+    Parameters
+    ----------
+    found : mapping of str to int
+        What `forecast` gave.
+    text : str
+        Put before it.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Examples
+    --------
+    >>> told({"denoise": 3 * 2**30, "decode": 2**30})
+    'forecast of the peaks: denoise 3.0 GiB, decode 1.0 GiB'
+    """
+    return f"{text}: " + ", ".join(f"{name} {size_text(n_bytes)}" for name, n_bytes in found.items())
