@@ -102,7 +102,7 @@ def write_text_files(folder: Path, nn: Backend, version: str, states: int, hidde
         section |= LATER_CONNECTORS
     else:
         section = {key: value for key, value in section.items() if key not in LATER} | CONNECTORS
-        section["caption_channels"] = 32
+    section["caption_channels"] = hidden
     video, audio = (ConnectorConfig.read(section, prefix) for prefix in ("", "audio_"))
     draw = np.random.default_rng(23)
     parts = {"": nn.build(lambda: TextConnectors(nn, video, audio, states * hidden, 0 if late else video.width))}

@@ -1,183 +1,200 @@
-"""One line switches whole pipelines of diffusers to exact tiles, another switches them back; small seeded models."""
+"""
+Whole runs of the pipelines of diffusers beside ours, from the prompt to the latents, with a tiny random Gemma 3.
 
+Run by ``nox -s parity``, which installs diffusers and transformers; skipped where they are missing. Their networks are
+loaded from the folder that `ltx_models.convert` writes of our checkpoint. Each draws noise as diffusers does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: nox -s parity")
 torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
 
-from tests.parity.diffusers_models import EXACT, error, make, make_vocoder, picture  # noqa: E402
+from safetensors import safe_open  # noqa: E402  # after the skips
+from safetensors.numpy import save_file  # noqa: E402
+from tests.parity.gemma_folder import HIDDEN, LAYERS, SENTENCES, write_gemma  # noqa: E402
+from tests.parity.official_files import write_text_files  # noqa: E402
 
-from tilekit.adapters import disable_exact_tiling, enable_exact_tiling  # noqa: E402
+from ltx_models.convert import convert  # noqa: E402
+from ltx_models.media import as_float32  # noqa: E402
+from ltx_models.nn import backend, backend_of  # noqa: E402
+from ltx_models.pipelines import LTX2Pipeline  # noqa: E402
+from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas  # noqa: E402
 
-Generate = Callable[[], Any]
-WORDS = {"height": 128, "width": 96, "num_inference_steps": 2, "output_type": "pt"}
-
-
-def scheduler() -> Any:
-    return diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)
-
-
-def unet(**config: Any) -> Any:
-    blocks = {
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    }
-    sizes = {"sample_size": 16, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
-    return diffusers.UNet2DConditionModel(
-        **{**blocks, **sizes, "cross_attention_dim": 8, "attention_head_dim": 4, **config}
-    ).eval()
-
-
-def stable_diffusion() -> tuple[Any, Generate]:
-    pipe = diffusers.StableDiffusionPipeline(
-        vae=make("sd"),
-        unet=unet(),
-        scheduler=scheduler(),
-        text_encoder=None,
-        tokenizer=None,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    words = torch.ones(1, 3, 8)
-    given = {"prompt_embeds": words, "negative_prompt_embeds": -words, **WORDS}
-    return pipe, lambda: pipe(**given, generator=torch.Generator().manual_seed(1)).images
-
-
-def stable_diffusion_xl() -> tuple[Any, Generate]:
-    pipe = diffusers.StableDiffusionXLPipeline(
-        vae=make("sd"),
-        unet=unet(
-            addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=8 + 6 * 4
-        ),
-        scheduler=scheduler(),
-        text_encoder=None,
-        text_encoder_2=None,
-        tokenizer=None,
-        tokenizer_2=None,
-        add_watermarker=False,
-    )
-    words, pooled = torch.ones(1, 3, 8), torch.ones(1, 8)
-    given = {"prompt_embeds": words, "negative_prompt_embeds": -words, **WORDS}
-    given |= {"pooled_prompt_embeds": pooled, "negative_pooled_prompt_embeds": -pooled}
-    return pipe, lambda: pipe(**given, generator=torch.Generator().manual_seed(1)).images
-
-
-def flux() -> tuple[Any, Generate]:
-    transformer = diffusers.FluxTransformer2DModel(
-        in_channels=64,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=8,
-        pooled_projection_dim=8,
-        axes_dims_rope=(2, 2, 4),
-    )
-    pipe = diffusers.FluxPipeline(
-        vae=make("flux"),
-        transformer=transformer.eval(),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        text_encoder=None,
-        text_encoder_2=None,
-        tokenizer=None,
-        tokenizer_2=None,
-    )
-    given = {"prompt_embeds": torch.ones(1, 3, 8), "pooled_prompt_embeds": torch.ones(1, 8), **WORDS}
-    return pipe, lambda: pipe(**given, generator=torch.Generator().manual_seed(1)).images
-
-
-def audioldm2() -> tuple[Any, Generate]:
-    transformers = pytest.importorskip("transformers")
-    pipe = diffusers.AudioLDM2Pipeline(
-        vae=make("audioldm"),
-        unet=diffusers.AudioLDM2UNet2DConditionModel(
-            sample_size=4,
-            in_channels=8,
-            out_channels=8,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=((None, 8, 16),) * 2,
-            attention_head_dim=4,
-        ).eval(),
-        scheduler=scheduler(),
-        vocoder=make_vocoder(),
-        # The two are asked for their kind and dtype alone: the words are given.
-        text_encoder_2=transformers.T5EncoderModel(
-            transformers.T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-        ),
-        text_encoder=None,
-        language_model=transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
-        ),
-        projection_model=None,
-        tokenizer=None,
-        tokenizer_2=None,
-        feature_extractor=None,
-    )
-    words, made, mask = torch.ones(1, 3, 16), torch.ones(1, 3, 8), torch.ones(1, 3, dtype=torch.long)
-    given = {"prompt_embeds": words, "negative_prompt_embeds": -words, "attention_mask": mask}
-    given |= {"generated_prompt_embeds": made, "negative_generated_prompt_embeds": -made}
-    given |= {"negative_attention_mask": mask, "audio_length_in_s": 2.4, "num_inference_steps": 2, "output_type": "pt"}
-    return pipe, lambda: pipe(**given, generator=torch.Generator().manual_seed(1)).audios
-
-
-PIPELINES: dict[str, tuple[Callable[[], tuple[Any, Generate]], Any]] = {
-    "Stable Diffusion": (stable_diffusion, 48),
-    "Stable Diffusion XL": (stable_diffusion_xl, 48),
-    "Flux": (flux, 48),
-    "AudioLDM2": (audioldm2, (64, None)),
+TOLERANCE = 5e-3  # float32 after all steps
+MODULES = {
+    "LTX2VideoTransformer3DModel": "models.transformers.transformer_ltx2",
+    "LTX2TextConnectors": "pipelines.ltx2.connectors",
+    "LTX2LatentUpsamplerModel": "pipelines.ltx2.latent_upsampler",
 }
+SIZE: dict[str, Any] = {"height": 128, "width": 64, "num_frames": 9, "frame_rate": 24.0}
+GUIDED = {"video": Guidance(3, 1, (1,), 3, 0.7), "audio": Guidance(7, 0.5, (1,), 2, 0.4)}
 
 
-@pytest.mark.parametrize("kind", PIPELINES)
-def test_one_line_switches_a_pipeline_and_another_switches_it_back(kind: str) -> None:
-    construct, tile = PIPELINES[kind]
-    torch.manual_seed(0)
-    pipe, generate = construct()
-    pipe.set_progress_bar_config(disable=True)
-    whole = generate()
-    assert whole.std() > 0.05  # there is something to see or to hear
-    enable_exact_tiling(pipe, tile=tile)
-    assert "_decode" in vars(pipe.vae)
-    assert error(generate(), whole) < EXACT
-    enable_exact_tiling(pipe, tile=tile, norm="tile")
-    assert error(generate(), whole) > 100 * EXACT  # the comparison can tell
-    disable_exact_tiling(pipe)
-    assert "_decode" not in vars(pipe.vae)
-    assert torch.equal(generate(), whole)
+def component(folder: Path, name: str) -> Any:
+    """Load a network of diffusers from a folder that conversion wrote."""
+    load_file = importlib.import_module("safetensors.torch").load_file
+    given = json.loads((folder / name / "config.json").read_text())
+    kind = given.pop("_class_name")
+    if "perturbed_attn" in given:
+        given["perturbed_attn"] = True  # with the configurations of 2.0 diffusers leaves out STG, silently
+    model = getattr(importlib.import_module(f"diffusers.{MODULES[kind]}"), kind).from_config(given)
+    tensors: dict[str, Any] = {}
+    for file in (folder / name).glob("*.safetensors"):
+        tensors |= load_file(file)
+    model.load_state_dict(tensors, strict=True)
+    return model.eval()
 
 
-def test_slices_and_encoding_go_through_the_tiles_too() -> None:
-    vae, x = make("sd"), picture(2, 3, 80, 72)
-    with torch.no_grad():
-        want = vae.encode(x).latent_dist.mean
-        vae.enable_slicing()
-        enable_exact_tiling(vae, tile=48)
-        latents = vae.encode(x).latent_dist.mean
-        assert not torch.equal(latents, want)  # other work
-        assert error(latents, want) < EXACT
-        assert len(vae.decode(latents, return_dict=False)) == 1
-        disable_exact_tiling(vae)
-        vae.disable_slicing()
-        assert torch.equal(vae.encode(x).latent_dist.mean, want)
+Network: Any = torch.nn.Module
 
 
-def test_a_pipeline_with_a_vocoder_is_tiled_in_time_only() -> None:
-    pipe = SimpleNamespace(vae=make("audioldm"), vocoder=make_vocoder())
-    z = picture(1, 8, 60, 4)
-    with torch.no_grad():
-        mel = pipe.vae.decode(z).sample
-        sound = pipe.vocoder(mel[:, 0])
-        enable_exact_tiling(pipe, tile=(64, None))
-        assert error(pipe.vae.decode(z).sample, mel) < EXACT
-        assert error(pipe.vocoder(mel[:, 0]), sound) < EXACT
-        disable_exact_tiling(pipe)
-        assert torch.equal(pipe.vocoder(mel[:, 0]), sound)
+class Statistics(Network):  # type: ignore[misc]
+    """Stands for an autoencoder of which a pipeline up to its latents needs numbers alone."""
+
+    def __init__(self, mean: Any, std: Any, **numbers: Any) -> None:
+        super().__init__()
+        self.latents_mean, self.latents_std = torch.tensor(mean), torch.tensor(std)
+        self.config = SimpleNamespace(scaling_factor=1.0, timestep_conditioning=False, **numbers)
+        self.spatial_compression_ratio, self.temporal_compression_ratio = 32, 8
+        self.mel_compression_ratio, self.dtype, self.device = 4, torch.float32, torch.device("cpu")
+        if "mel_bins" in numbers:
+            self.temporal_compression_ratio = 4
+
+
+class Reference:
+    """The pipelines of diffusers, with our weights."""
+
+    def __init__(self, files: dict[str, str], folder: Path) -> None:
+        transformers = importlib.import_module("transformers")
+        with safe_open(files["path"], "numpy") as whole:
+            kept = [key for key in whole.keys() if "vae." not in key and "vocoder." not in key]  # noqa: SIM118
+            save_file({key: whole.get_tensor(key) for key in kept}, folder / "part.safetensors", whole.metadata())
+            numbers = [
+                whole.get_tensor(f"{vae}.per_channel_statistics.{kind}-of-means")
+                for vae in ("vae", "audio_vae")
+                for kind in ("mean", "std")
+            ]
+        convert(folder / "part.safetensors", folder / "whole", layout="diffusers")
+        convert(files["upsampler"], folder / "larger", layout="diffusers")
+        vae = Statistics(*numbers[:2])
+        sound = Statistics(*numbers[2:], sample_rate=16000, mel_hop_length=160, mel_bins=64, latent_channels=8)
+        gemma = transformers.Gemma3ForConditionalGeneration.from_pretrained(files["gemma"], dtype=torch.float32)
+        self.pipe = diffusers.LTX2Pipeline(
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=1.0),
+            vae=vae,
+            audio_vae=sound,
+            text_encoder=gemma.eval(),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(files["gemma"]),
+            connectors=component(folder / "whole", "connectors"),
+            transformer=component(folder / "whole", "transformer"),
+            vocoder=None,
+        )
+        self.larger = diffusers.LTX2LatentUpsamplePipeline(vae, component(folder / "larger", "."))
+        for pipe in (self.pipe, self.larger):
+            pipe.set_progress_bar_config(disable=True)
+        self.statistics = {"video": numbers[:2], "audio": numbers[2:]}
+
+    def normalised(self, video: Any, audio: Any) -> dict[str, Any]:
+        """Bring what the pipeline gives back to what the networks see."""
+        mean, std = (np.reshape(x, (1, -1, 1, 1, 1)) for x in self.statistics["video"])
+        found = {"video": (video.numpy() - mean) / std}
+        mean, std = self.statistics["audio"]
+        tokens = audio.numpy().transpose(0, 2, 1, 3)
+        flat = (tokens.reshape(*tokens.shape[:2], -1) - mean) / std
+        return found | {"audio": flat.reshape(tokens.shape).transpose(0, 2, 1, 3)}
+
+
+class Drawn:
+    """Draw as diffusers does: in the shape of latents for the first stage, of tokens for the second."""
+
+    def __init__(self, seed: int, video: tuple[int, ...], audio: tuple[int, ...]) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.shapes = {"video": video, "audio": audio}
+
+    def __call__(self, name: str, like: Any) -> Any:
+        shape = self.shapes.pop(name, None)
+        drawn = torch.randn(tuple(like.shape) if shape is None else shape, generator=self.generator)
+        if shape is not None:
+            drawn = drawn.flatten(2).transpose(1, 2) if name == "video" else drawn.transpose(1, 2).flatten(2)
+        return backend_of(like).asarray(drawn.numpy(), like)
+
+
+@pytest.fixture(scope="module", params=["2.3.0", "2.0.0"])
+def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Reference]:
+    folder = tmp_path_factory.mktemp("diffusers")
+    files = write_text_files(folder, backend("torch"), request.param, LAYERS + 1, HIDDEN)
+    files["gemma"] = str(write_gemma(folder / "gemma"))
+    return files, Reference(files, folder)
+
+
+def theirs(reference: Reference, name: str) -> dict[str, Any]:
+    """Run diffusers' pipelines."""
+    generator = torch.Generator().manual_seed(7)
+    common = SIZE | {"prompt": SENTENCES[0], "output_type": "latent", "generator": generator, "return_dict": False}
+    neutral = (("guidance", 1.0), ("stg", 0.0), ("modality", 1.0))
+    plain: dict[str, Any] = {f"{stream}{key}_scale": value for stream in ("", "audio_") for key, value in neutral}
+    plain |= {"guidance_rescale": 0.0, "audio_guidance_rescale": 0.0}
+    if name == "dev":
+        led = {
+            f"{s}{key}": getattr(GUIDED[stream], ours)
+            for s, stream in (("", "video"), ("audio_", "audio"))
+            for key, ours in (
+                ("guidance_scale", "cfg_scale"),
+                ("stg_scale", "stg_scale"),
+                ("modality_scale", "modality_scale"),
+                ("guidance_rescale", "rescale_scale"),
+            )
+        }
+        more = {"negative_prompt": SENTENCES[1], "spatio_temporal_guidance_blocks": [1]}
+        return reference.normalised(*reference.pipe(**common, **more, **led, sigmas=list(ltx2_sigmas(5)[:-1])))
+    if name == "distilled-one-stage":
+        return reference.normalised(*reference.pipe(**common, **plain, sigmas=list(DISTILLED_SIGMAS[:-1])))
+    half = common | {"height": 64, "width": 32}
+    video, audio = reference.pipe(**half, **plain, sigmas=list(DISTILLED_SIGMAS[:-1]))
+    large = reference.larger(latents=video, output_type="latent", return_dict=False)[0]
+    later: dict[str, Any] = {"latents": large, "audio_latents": audio, "noise_scale": STAGE_2_SIGMAS[0]}
+    return reference.normalised(*reference.pipe(**common, **plain, **later, sigmas=list(STAGE_2_SIGMAS[:-1])))
+
+
+@pytest.mark.parametrize("framework", ["torch", "mlx"])
+@pytest.mark.parametrize("name", ["distilled-one-stage", "distilled", "dev"])
+def test_latents_are_those_of_diffusers(
+    given: tuple[dict[str, str], Reference],
+    name: str,
+    framework: Any,
+    record_property: Callable[[str, object], None],
+) -> None:
+    if framework == "mlx":
+        pytest.importorskip("mlx_lm")
+    files, reference = given
+    wanted = theirs(reference, name)
+    pipe = LTX2Pipeline.from_pretrained(
+        files["path"],
+        pipeline=name,
+        backend=framework,
+        dtype="float32",
+        upsampler=files["upsampler"],
+        text_encoder=files["gemma"],
+    )
+    more: dict[str, Any] = {}
+    if name == "dev":
+        more = {"negative_prompt": SENTENCES[1], "guidance": GUIDED, "num_inference_steps": 5}
+    rows, columns = (2, 1) if name == "distilled" else (4, 2)
+    draw = Drawn(7, (1, 128, 2, rows, columns), (1, 8, 9, 16))
+    found = pipe(**SIZE, **more, prompt=SENTENCES[0], output_type="latent", draw=draw).latents
+    for stream, latent in (("video", found.video), ("audio", found.audio)):
+        error = float(np.abs(as_float32(latent) - wanted[stream]).max())
+        record_property(f"{name}, {framework}, {stream}", error)
+        assert error <= TOLERANCE, f"{stream}: {error:.2e}"

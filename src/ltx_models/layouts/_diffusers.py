@@ -271,7 +271,9 @@ def config_for(component: str, config: Mapping[str, Any], shapes: Mapping[str, S
         return {"_class_name": "AutoencoderKLLTX2Audio", **_audio_there(section)}
     if component == "vocoder":
         return _vocoder_there(section, shapes)
-    return {"_class_name": "LTX2LatentUpsamplerModel", **_there(_UPSAMPLER, section)}
+    # what the official code takes where a file does not say; diffusers takes others
+    unsaid = {"mid_channels": 512, "use_rational_resampler": False}
+    return {"_class_name": "LTX2LatentUpsamplerModel", **unsaid, **_there(_UPSAMPLER, section)}
 
 
 _SECTIONS = {
