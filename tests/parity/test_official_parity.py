@@ -2,8 +2,8 @@
 Whole runs of the official pipelines beside ours: same files, noise and contexts, same latents after all steps.
 
 The official packages ``ltx-core`` and ``ltx-pipelines`` 1.2.0 are read from a checkout of
-https://github.com/Lightricks/LTX-2 (tag v1.2.0), which ``LTX_OFFICIAL`` names; they run in a process of their own, so
-that another version may be installed. They need av, einops, torchaudio, transformers and cloudpickle.
+https://github.com/Lightricks/LTX-2 (tag v1.2.0), which ``nox -s parity`` makes, or ``LTX_OFFICIAL`` names. They run in
+a process of their own, so that another version may be installed, and what they need besides need not be.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2
 
 TOLERANCE = 5e-3  # float32 after all steps
 SCRIPT = Path(__file__).with_name("official_runs.py")
-CHECKOUT = Path(os.environ.get("LTX_OFFICIAL", Path(__file__).parents[2] / ".nox" / "official"))
+NOX = Path(__file__).parents[2] / ".nox"
+CHECKOUT = Path(os.environ.get("LTX_OFFICIAL", NOX / "official"))
+PACKAGES = NOX / "official-packages"
 RECIPE = {
     "one_stage": "dev",
     "distilled": "distilled",
@@ -160,10 +162,10 @@ def official(
             f"no checkout of the official repository in {CHECKOUT}: git clone --branch v1.2.0 "
             "https://github.com/Lightricks/LTX-2, and name the folder by LTX_OFFICIAL"
         )
-    paths = [*map(str, sources), *sys.path, str(CHECKOUT / "site-packages")]
+    paths = [*map(str, sources), *sys.path, str(PACKAGES)]
     for needed in ("av", "einops", "torchaudio", "transformers", "cloudpickle"):
         if PathFinder.find_spec(needed, paths) is None:
-            pytest.skip(f"no {needed}: pip install --no-deps --target {CHECKOUT / 'site-packages'} {needed}")
+            pytest.skip(f"no {needed}: pip install --no-deps --target {PACKAGES} {needed}")
     chosen = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     asked = {}
     for name, (kind, given) in ((name, case) for name, case in CASES.items() if name in chosen):
