@@ -3,7 +3,6 @@
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -256,18 +255,26 @@ def test_prompts_go_through_the_language_model(files: dict[str, Path], monkeypat
     asked: list[tuple[str, ...]] = []
 
     class Encoder:
-        def encode(self, prompts: list[str], connectors: Any) -> Any:
+        def tokenize(self, prompts: list[str]) -> tuple[str, ...]:
             asked.append(tuple(prompts))
-            x, y = (np.concatenate(pair) for pair in zip(contexts(1), contexts(2), strict=True))
-            return SimpleNamespace(video=torch.tensor(x), audio=torch.tensor(y))
+            return tuple(prompts)
+
+        def hidden_states(self, tokens: tuple[str, ...]) -> Any:
+            assert pipe.parts.held == ("text_encoder",), "the connectors come when the language model is gone"
+            return torch.ones(1), torch.ones(1)
 
         def enhance(self, prompt: str, seed: int) -> str:
             return f"{prompt}, written out by {seed}"
 
+    def connectors(hidden: Any, mask: Any, padding_side: str) -> Any:
+        assert pipe.parts.held == ("connectors",)
+        x, y = (np.concatenate(pair) for pair in zip(contexts(1), contexts(2), strict=True))
+        return torch.tensor(x), torch.tensor(y), mask
+
     import torch
 
     pipe = pipeline(files, "dev")
-    monkeypatch.setattr(pipe.parts, "_load", {"text_encoder": Encoder(), "connectors": object()}.get)
+    monkeypatch.setattr(pipe.parts, "_load", {"text_encoder": Encoder(), "connectors": connectors}.get)
     text = encode_text(pipe.parts, request(pipe), Watch())
     assert asked == [("a fox", "rain")]
     np.testing.assert_array_equal(text["video"].negative, contexts(2)[0])

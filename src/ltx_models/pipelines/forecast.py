@@ -61,7 +61,7 @@ def forecast(
     if parts.files.text_encoder is not None:
         bits = None if parts.text_quantize is None else BITS[parts.text_quantize]
         model = size_of(parts.files.text_encoder, itemsize, bits)[1 if parts.text_offload else 0]
-        found["text"] = model + _bytes(parts.files.of("connectors"), ("connectors",), itemsize)
+        found["text"] = max(model, _bytes(parts.files.of("connectors"), ("connectors",), itemsize))
     weights = _Weights.read(parts.files.transformer)
     model = (weights.in_turn if parts.offload else weights.bytes)(parts.quantize, itemsize)
     stages = [size.half, size] if recipe.two_stages else [size]

@@ -19,7 +19,8 @@ from ltx_models.transformer_loading import key_prefix
 
 GIB = 2**30
 BITS = {"fp8": 8.0, "int8": 8.5, "int4": 4.5}  # with their scales
-SPARE = 0.25  # share of the memory left to activations, text and the system
+SPARE = 0.25  # share of the memory left to activations and the system
+SPARE_OF_CUDA = 0.1  # which the system does not share
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def plan_memory(
     backend: str = "torch",
     itemsize: int = 2,
     text_encoder: str | Path | None = None,
+    device: Any = None,
 ) -> MemoryPlan:
     """
     Choose how the two largest networks are held, for an amount of memory. They are never in memory together.
@@ -130,6 +132,9 @@ def plan_memory(
         Bytes of a number in the dtype of the networks.
     text_encoder : path, optional
         The folder of the language model; only headers are read.
+    device : optional
+        A torch device. Of the memory of CUDA a tenth is left to activations, of memory shared with the system a
+        quarter.
 
     Returns
     -------
@@ -150,10 +155,11 @@ def plan_memory(
     8 bits are integers of MLX or of torchao, where that is installed, else 8-bit floats: integers have a scale for
     each row and so a third of the error. What a file holds in 8 bits or integers already stays of that kind.
     """
-    room = int(memory_bytes * (1 - SPARE))
+    share = 1 - (SPARE_OF_CUDA if str(device).startswith("cuda") else SPARE)
+    room = int(memory_bytes * share)
     weights = _Weights.read(path)
     schemes = weights.schemes(backend)
-    text = _plan_text(text_encoder, room, memory_bytes, backend, itemsize)
+    text = _plan_text(text_encoder, room, share, backend, itemsize)
     for scheme in schemes:
         taken = weights.bytes(scheme, itemsize)
         if taken <= room:
@@ -163,14 +169,12 @@ def plan_memory(
         taken = weights.in_turn(scheme, itemsize)
         if taken <= room:
             return MemoryPlan(memory_bytes, scheme, True, room, taken, "even quantised it is larger than memory", *text)
-    msg = f"memory: {size_text(memory_bytes)} is too little; this checkpoint needs at least " + size_text(
-        taken / (1 - SPARE)
-    )
+    msg = f"memory: {size_text(memory_bytes)} is too little; this checkpoint needs at least " + size_text(taken / share)
     raise ValueError(msg)
 
 
 def _plan_text(
-    folder: str | Path | None, room: int, memory_bytes: int, backend: str, itemsize: int
+    folder: str | Path | None, room: int, share: float, backend: str, itemsize: int
 ) -> tuple[Scheme | None, bool, int]:
     """Choose how the language model is held."""
     if folder is None:
@@ -182,8 +186,8 @@ def _plan_text(
             return scheme, False, whole
     taken = size_of(Path(folder), itemsize)[1]
     if taken > room:
-        needed = size_text(taken / (1 - SPARE))
-        msg = f"memory: {size_text(memory_bytes)} is too little; the language model needs at least {needed}"
+        needed, given = size_text(taken / share), size_text(room / share)
+        msg = f"memory: {given} is too little; the language model needs at least {needed}"
         raise ValueError(msg)
     return None, True, taken
 

@@ -204,7 +204,12 @@ class LTX2Pipeline:
         if memory_bytes is not None:
             itemsize = 4 if dtype == "float32" else 2
             memory = plan_memory(
-                files.transformer, memory_bytes, backend=backend, itemsize=itemsize, text_encoder=files.text_encoder
+                files.transformer,
+                memory_bytes,
+                backend=backend,
+                itemsize=itemsize,
+                text_encoder=files.text_encoder,
+                device=device,
             )
             quantize, offload = memory.quantize, memory.offload
             quantize_text, offload_text = memory.text_quantize, memory.text_offload

@@ -127,10 +127,13 @@ def encode_prompts(parts: Components, prompts: Sequence[str]) -> list[tuple[Arra
     list of pair of array
         For each prompt the contexts of video and audio, of shape (1, S, C); None where the checkpoint has no audio.
     """
-    with parts.using("text_encoder") as encoder, parts.using("connectors") as connectors:
-        found = encoder.encode(prompts, connectors)
-    audio = found.audio
-    pairs = [(found.video[i : i + 1], None if audio is None else audio[i : i + 1]) for i in range(len(prompts))]
+    with parts.using("text_encoder") as encoder:
+        hidden, mask = encoder.hidden_states(encoder.tokenize(prompts))
+        parts.nn.settle(hidden, mask)
+    # gigabytes each: the one goes before the other comes
+    with parts.using("connectors") as connectors:
+        video, audio, _ = connectors(hidden, mask, padding_side="left")
+    pairs = [(video[i : i + 1], None if audio is None else audio[i : i + 1]) for i in range(len(prompts))]
     parts.nn.settle(*(x for pair in pairs for x in pair if x is not None))
     return pairs
 
