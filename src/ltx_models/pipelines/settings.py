@@ -212,8 +212,8 @@ def defaults(
         found = Defaults(512 * scale, 768 * scale, 121, 24.0, steps, plain, replace(plain, cfg_scale=7.0), crf)
     if not said:
         return found
-    sides = {name: int(said[name]) * scale for name in ("height", "width")}
-    return replace(found, **sides, frames=int(said["frames"]), fps=float(said["fps"]))
+    height, width = (int(said[name]) * scale for name in ("height", "width"))
+    return replace(found, height=height, width=width, frames=int(said["frames"]), fps=float(said["fps"]))
 
 
 def schedules(
