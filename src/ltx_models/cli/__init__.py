@@ -61,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     {"tiles": 1, "calls": 1, "redundant_work": 1.0, ...}
     0
     """
-    parser = _Parser(prog="ltx-models", description="Video to LTX-2 latents and back, in little memory.")
+    parser = _Parser(
+        prog="ltx-models",
+        description="LTX-2: videos with sound from prompts, and video to latents and back, in little memory.",
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
     for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download):
         verb.add(verbs)

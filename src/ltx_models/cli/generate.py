@@ -12,6 +12,17 @@ from ltx_models.cli.options import backend_name
 from ltx_models.cli.progress import Progress
 from ltx_models.media import refuse_unwritable
 
+ABOUT = """\
+Make a video with sound of a prompt. Without --checkpoint-path this shows the
+machinery with a toy that is part of the package, and knows moving shapes only.
+Defaults follow the checkpoint's version."""
+EXAMPLES = """\
+examples:
+  ltx-models generate -p "a red circle moving right, a high tone"
+  ltx-models generate -p "A fox in snow." --checkpoint-path Lightricks/LTX-2.3 \\
+      --memory 32GB --save-latents fox.safetensors -o fox.mp4
+  ltx-models generate -p "A fox in snow." --checkpoint-path ltx-folder \\
+      --image first.png 0 1.0 -n 121 -o fox.mp4"""
 TOY = (
     "no --checkpoint-path: this is the embedded toy, which knows red, yellow, green, blue and white circles, squares "
     "and triangles that move left, right, up or down or stand still, with low, middle and high tones or beeps"
@@ -23,9 +34,10 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "generate",
         help="make a video with sound of a prompt",
-        description="Make a video with sound of a prompt. Without --checkpoint-path this shows the machinery with a toy "
-        'that is part of the package: --prompt "a red circle moving right, a high tone". Defaults follow the '
-        "checkpoint's version.",
+        usage="%(prog)s --prompt TEXT [--checkpoint-path PATH] [flags]",
+        description=ABOUT,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
     parser.set_defaults(run=run)

@@ -19,7 +19,7 @@ TILING_HELP = (
 def add_debug(parser: argparse.ArgumentParser) -> None:
     """Declare what every verb has."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print lines of JSON instead of text")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
