@@ -12,6 +12,8 @@ import importlib
 import json
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ CLASSES = {
     "retake": ("retake", "RetakePipeline"),
     "sound": ("t2a_one_stage", "T2AOneStagePipeline"),
 }
+APG = (0.6, 20.0)  # weight of the part along the prediction, and most of the norm
 TWO_STAGES = {"distilled", "two_stages", "hq", "keyframes", "audio", "reference"}
 NEED_LORA = {"two_stages", "hq", "keyframes", "audio"}
 
@@ -136,10 +139,29 @@ def run(kind: str, files: dict[str, str], ask: dict[str, Any]) -> dict[str, Any]
     blocks.DiffusionStage.__call__ = stage
     blocks.VideoDecoder.__call__ = lambda self, latent, *a, **k: keep("video", latent)
     blocks.AudioDecoder.__call__ = lambda self, latent: keep("audio", latent)
-    with torch.inference_mode():
+    with torch.inference_mode(), guided_by(ask.get("guided_by")):
         pipe(**arguments(kind, ask))
     blocks.DiffusionStage.__call__ = original
     return kept
+
+
+@contextmanager
+def guided_by(kind: str | None) -> Iterator[None]:
+    """Let one of the official guiders that no official pipeline uses take the place of the plain difference."""
+    guiders = importlib.import_module("ltx_core.components.guiders")
+    original = guiders.MultiModalGuider.calculate
+
+    def calculate(self: Any, cond: Any, uncond: Any, *worse: Any) -> Any:
+        scale = self.params.cfg_scale
+        if kind is not None and scale != 1:
+            apg = kind == "apg"
+            guider = guiders.LtxAPGGuider(scale, *APG) if apg else guiders.CFGStarRescalingGuider(scale)
+            uncond = cond - guider.delta(cond, uncond) / (scale - 1)
+        return original(self, cond, uncond, *worse)
+
+    guiders.MultiModalGuider.calculate = calculate
+    yield
+    guiders.MultiModalGuider.calculate = original
 
 
 def heard(encode: Any, keep: Any) -> Any:
@@ -184,7 +206,8 @@ def arguments(kind: str, ask: dict[str, Any]) -> dict[str, Any]:
 
 
 def same_media() -> None:
-    """Let clips be read as they were for us: which matrix turns a file's colours to RGB is not the pipeline's matter.
+    """
+    Let clips be read as they were for us: how colour is brought to the pixels of a frame is not the pipeline's matter.
 
     Nor is how a sound track begins: read from a place that was sought, the first 28 ms of AAC are lost.
     """

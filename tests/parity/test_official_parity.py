@@ -27,6 +27,7 @@ pytest.importorskip("av")
 from tests.ltx_models.pipeline_files import contexts  # noqa: E402
 from tests.parity.gemma_folder import HIDDEN, LAYERS, SENTENCES, write_gemma  # noqa: E402
 from tests.parity.official_files import OfficialNoise, write_files, write_text_files  # noqa: E402
+from tests.parity.official_runs import APG  # noqa: E402
 
 from ltx_models.media import as_float32, iter_frames, read_audio, write_audio, write_video  # noqa: E402
 from ltx_models.nn import backend  # noqa: E402
@@ -70,6 +71,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         DEV | {"guidance": {"video": GUIDED | {"skip_step": 1}, "audio": GUIDED | {"skip_step": 2}}},
     ),
     "dev, video guided alone": ("one_stage", DEV | {"guidance": {"video": GUIDED, "audio": {}}}),
+    **{f"dev, {kind}": ("one_stage", DEV | {"guided_by": kind}) for kind in ("apg", "star")},
     "two stages": ("two_stages", DEV),
     "two stages, images": ("two_stages", DEV | {"images": [["a.png", 0, 0.8, 33], ["b.png", 3, 1.0, 33]]}),
     "hq": ("hq", DEV | {"guidance": QUIET}),
@@ -219,7 +221,8 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     given |= {"prompt_embeds": contexts(1), "output_type": "latent", "fit": "crop"}
     if guided:
         numbers = {n: g | {"stg_blocks": tuple(g.get("stg_blocks", ()))} for n, g in ask["guidance"].items()}
-        guidance = {n: Guidance(**g) for n, g in numbers.items()}
+        norm: dict[str, Any] = {"apg_eta": APG[0], "apg_norm_threshold": APG[1]}
+        guidance = {n: Guidance(kind=ask.get("guided_by", "cfg"), **norm, **g) for n, g in numbers.items()}
         given |= {"negative_prompt_embeds": contexts(2), "guidance": guidance}
     contexts_found = {}
     if "prompt" in ask:
