@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -428,10 +428,23 @@ def _torch_gemma(
         return _TorchGemma(None, inner if device is None else _moved(inner, device), device or "cpu")
     kind = "Gemma3ForConditionalGeneration" if config["model_type"] == "gemma3" else "Gemma3ForCausalLM"
     load = getattr(transformers, kind).from_pretrained
-    model = load(str(path), dtype=nn.dtype(dtype), local_files_only=True, use_safetensors=True)
+    with _quiet(transformers.utils.logging):
+        model = load(str(path), dtype=nn.dtype(dtype), local_files_only=True, use_safetensors=True)
     model = model.eval().requires_grad_(False)
     model = model if device is None else model.to(device)
     return _TorchGemma(model, getattr(model.model, "language_model", model.model), model.device)
+
+
+@contextmanager
+def _quiet(logging: Any) -> Iterator[None]:
+    """Keep the library's own progress bar out of ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _moved(inner: Any, device: Any) -> Any:

@@ -321,7 +321,7 @@ VALUES: list[tuple[list[str], str]] = [
     (["--quantization", "int4"], r"quantize: got 'int4', allowed with torch are 'fp8', 'int8'"),
     (["--device", "warp"], r"device: got 'warp', torch has cpu"),
     (["--memory", "lots"], r"memory: got 'lots', expected an amount such as 16GB or 900MB"),
-    (["--memory", "0.1MB"], r"memory: 0\.1 MiB is too little; this checkpoint needs at least"),
+    (["--memory", "0.1MB"], r"memory: 102\.4 KiB is too little; this checkpoint needs at least"),
     (["--pipeline", "dev-two-stage"], r"needs the distilled LoRA"),
     (["--image", "wide.png"], r"--image takes FILE FRAME STRENGTH \[CRF\], got 1 values"),
     (["--lora", "a", "1", "2"], r"--lora takes FILE \[STRENGTH\], got 3 values"),
