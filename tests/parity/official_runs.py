@@ -126,6 +126,7 @@ def run(kind: str, files: dict[str, str], ask: dict[str, Any]) -> dict[str, Any]
 
     def stage(self: Any, *given: Any, **named: Any) -> Any:
         number = next(stages)
+        named |= dict.fromkeys(ask.get("without", ()))
         for stream in ("video", "audio"):
             spec = named.get(stream)
             if ask.get("frozen_clean") and spec is not None and spec.frozen:
@@ -134,7 +135,8 @@ def run(kind: str, files: dict[str, str], ask: dict[str, Any]) -> dict[str, Any]
         for stream, state in zip(("video", "audio"), found, strict=True):
             if state is not None:
                 keep(f"{number}_{stream}", state.latent)
-        return found
+        nothing = types.SimpleNamespace(latent=torch.zeros(1))
+        return tuple(state or nothing for state in found) if "without" in ask else found
 
     blocks.DiffusionStage.__call__ = stage
     blocks.VideoDecoder.__call__ = lambda self, latent, *a, **k: keep("video", latent)

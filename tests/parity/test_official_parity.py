@@ -64,6 +64,10 @@ PARTS = {"regenerate_video": True, "regenerate_audio": True}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "distilled": ("distilled", SIZE),
     "distilled, images": ("distilled", SIZE | {"images": [["a.png", 0, 0.7, 33], ["b.png", 8, 0.6, 20]]}),
+    "distilled, wide": (
+        "distilled",
+        SIZE | {"width": 192, "num_frames": 17, "frame_rate": 29.97, "images": [["b.png", 9, 0.9, 33]]},
+    ),
     "dev": ("one_stage", DEV),
     "dev, image": ("one_stage", DEV | {"images": [["a.png", 0, 1.0, 0]]}),
     "dev, skipping steps": (
@@ -72,6 +76,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "dev, video guided alone": ("one_stage", DEV | {"guidance": {"video": GUIDED, "audio": {}}}),
     **{f"dev, {kind}": ("one_stage", DEV | {"guided_by": kind}) for kind in ("apg", "star")},
+    "dev, pictures alone": ("one_stage", DEV | {"without": ["audio"]}),
     "two stages": ("two_stages", DEV),
     "two stages, images": ("two_stages", DEV | {"images": [["a.png", 0, 0.8, 33], ["b.png", 3, 1.0, 33]]}),
     "hq": ("hq", DEV | {"guidance": QUIET}),
@@ -241,8 +246,8 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     if kind == "retake":
         stretch = ask["start_time"], ask["end_time"], ask["regenerate_video"], ask["regenerate_audio"]
         given["retake"] = Retake(folder / ask["clip"], *stretch)
-    if kind == "sound":
-        given["streams"] = ("audio",)
+    if kind == "sound" or "without" in ask:
+        given["streams"] = ("audio",) if kind == "sound" else ("video",)
     streams = len(given.get("streams", "av"))
     count = ask.get("num_inference_steps", 0) if kind == "hq" else 0
     stages = [(streams, count), (streams, 3 if kind == "hq" else 0)][: 1 + recipe.two_stages]
