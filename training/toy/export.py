@@ -55,4 +55,5 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     stored = {key: value.detach().to(torch.bfloat16).contiguous() for key, value in sorted(tensors.items())}
     beside = path.with_suffix(".part")
     save_file(stored, beside, metadata)
+    beside.chmod(0o644)  # readable for all whom it is installed for
     beside.replace(path)

@@ -36,6 +36,7 @@ def write_language_model(folder: Path) -> None:
         },
     )
     save_file(_weights(len(words)), folder / "model.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # readable for all whom it is installed for
 
 
 def _config(words: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from training.toy.grammar import caption
 from training.toy.language import TOKENS
-from training.toy.rotation import turn
+from training.toy.rotation import spread_of, turn
 from training.toy.scenes import LARGE, RATE, SECONDS, SMALL, Scene, draw_scene, draw_sound, draw_video
 from training.toy.sound import MEL_FRAMES
 
@@ -21,6 +21,7 @@ from ltx_models.text import load_text_encoder
 
 SCENES, LARGE_SCENES, CAPTIONS = 1600, 500, 5
 SAMPLE = 200  # scenes that tell how latents lie
+KEPT = 24  # channels of pictures that carry something
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,17 @@ class Latents:
         return hidden, mask
 
 
-@torch.no_grad()
-def turn_both(video: Any, audio: Any) -> None:
-    """Turn the latents of both autoencoders, so that their first channels carry the most."""
+def turn_pictures(video: Any) -> None:
+    """Turn the latents of pictures, and keep the first channels."""
     rng = np.random.default_rng(3)
     scenes = [draw_scene(rng) for _ in range(SAMPLE)]
-    turn(video, _pictures(video, scenes, SMALL).transpose(0, 1).flatten(1).T)
+    turn(video, _pictures(video, scenes, SMALL).transpose(0, 1).flatten(1).T, KEPT)
+
+
+def turn_sound(audio: Any) -> None:
+    """Turn the latents of sound."""
+    rng = np.random.default_rng(3)
+    scenes = [draw_scene(rng) for _ in range(SAMPLE)]
     turn(audio, _all(scenes, lambda s: audio.encoder(spectrogram(s))).transpose(0, 1).flatten(1).T)
 
 
@@ -118,4 +124,4 @@ def _all(scenes: list[Scene], encode: Callable[[Scene], Tensor]) -> Tensor:
 
 def _statistics(cells: Tensor) -> Tensor:
     """Measure mean and spread of channels (C, N)."""
-    return torch.stack([cells.mean(dim=1), cells.std(dim=1)])
+    return torch.stack([cells.mean(dim=1), spread_of(cells)])

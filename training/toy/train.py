@@ -18,7 +18,7 @@ from training.toy.export import save_checkpoint, save_upsampler
 from training.toy.language import write_language_model
 
 # minutes of one core
-MINUTES = {"video": 7.0, "audio": 5.0, "vocoder": 5.0, "transformer": 20.0, "upsampler": 3.0}
+MINUTES = {"video": 11.5, "decoder": 5.0, "audio": 4.0, "vocoder": 4.0, "transformer": 18.0, "upsampler": 2.5}
 
 
 def main() -> None:
@@ -35,9 +35,11 @@ def main() -> None:
     minutes = {name: options.scale * value for name, value in MINUTES.items()}
     write_language_model(files / "gemma")
     pictures = video.train(out / "video.state", minutes["video"])
+    latents.turn_pictures(pictures)
+    video.train_decoder(out / "decoder.state", minutes["decoder"], pictures)
     spectrograms = sound.train_autoencoder(out / "audio.state", minutes["audio"])
     vocoder = sound.train_vocoder(out / "vocoder.state", minutes["vocoder"], spectrograms)
-    latents.turn_both(pictures, spectrograms)
+    latents.turn_sound(spectrograms)
     clips = latents.encode(out, pictures, spectrograms, files / "gemma")
     larger = upsampler.train(out / "upsampler.state", minutes["upsampler"], clips)
     denoiser = transformer.train(out / "transformer.state", minutes["transformer"], clips)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from training.toy.language import HIDDEN, LAYERS
-from training.toy.latents import Latents
+from training.toy.latents import KEPT, Latents
 from training.toy.loop import Training
 from training.toy.rotation import importance
 from training.toy.scenes import FPS
@@ -23,8 +23,8 @@ from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS
 from ltx_models.transformer import Transformer, TransformerConfig
 
 SCENES_SMALL, LEVELS, SCENES_LARGE = 24, 2, 8  # clips in a batch, and noise levels at which each is shown
-LARGE_PART = (0.1, 0.3)  # of the batches are of the second stage, first and later
-FIRST_PART = 0.5  # of the time
+LARGE_PART = (0.1, 0.6)  # of the batches are of the second stage, first and later
+FIRST_PART = 0.4  # of the time
 SCHEDULED = 0.6  # of the noise levels are those of the distilled schedules; the rest lie between
 SHIFT = 3.0
 ENDS = ("transformer.patchify_proj.", "transformer.audio_patchify_proj.", "transformer.proj_out.",
@@ -49,8 +49,8 @@ def train(state: Path, minutes: float, latents: Latents) -> Any:
     """Train it; give connectors and transformer."""
     torch.manual_seed(0)
     model = Denoiser()
-    training = Training(model, state, minutes, rate=0.004, ends=ENDS)
-    weights = [importance(latents.statistics[name][1]) for name in ("vae", "audio_vae")]
+    training = Training(model, state, minutes, rate=0.008, ends=ENDS)
+    weights = [importance(latents.statistics[name][1], kept) for name, kept in (("vae", KEPT), ("audio_vae", None))]
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         large = rng.random() < LARGE_PART[done > FIRST_PART]

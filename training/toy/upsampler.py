@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from training.toy.latents import Latents
+from training.toy.latents import KEPT, Latents
 from training.toy.loop import Training
 from training.toy.rotation import importance
 from training.toy.sections import UPSAMPLER
@@ -27,13 +27,17 @@ def train(state: Path, minutes: float, latents: Latents) -> Any:
     training = Training(model, state, minutes, rate=0.002, ends=("initial_conv.", "final_conv."))
     mean, spread = latents.statistics["vae"].reshape(2, 1, -1, 1, 1, 1)
 
-    weight = importance(spread)
+    weight = importance(spread[0, :, 0, 0, 0], KEPT)[:, None, None, None]
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         chosen = rng.integers(len(latents.large), size=CLIPS)
         small, large = latents.small[chosen], latents.large[chosen]
-        small = small + NOISE * torch.randn_like(small)
+        small = small + NOISE * torch.randn_like(small) * (weight > 0)
         made = (model(small * spread + mean) - mean) / spread
         return ((made - large).square() * weight).mean()
 
-    return training.run(loss)
+    larger = training.run(loss)
+    with torch.no_grad():  # the channels that carry nothing stay 0
+        larger.final_conv.weight[KEPT:] = 0
+        larger.final_conv.bias[KEPT:] = 0
+    return larger
