@@ -29,8 +29,10 @@ from tests.parity.official_files import write_text_files  # noqa: E402
 from ltx_models.convert import convert  # noqa: E402
 from ltx_models.media import as_float32  # noqa: E402
 from ltx_models.nn import backend, backend_of  # noqa: E402
-from ltx_models.pipelines import LTX2Pipeline  # noqa: E402
+from ltx_models.pipelines import Image, LTX2Pipeline  # noqa: E402
+from ltx_models.pipelines.pictures import read_image  # noqa: E402
 from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas  # noqa: E402
+from ltx_models.transformer_loading import load_transformer  # noqa: E402
 
 TOLERANCE = 5e-3  # float32 after all steps
 MODULES = {
@@ -91,18 +93,20 @@ class Reference:
         vae = Statistics(*numbers[:2])
         sound = Statistics(*numbers[2:], sample_rate=16000, mel_hop_length=160, mel_bins=64, latent_channels=8)
         gemma = transformers.Gemma3ForConditionalGeneration.from_pretrained(files["gemma"], dtype=torch.float32)
-        self.pipe = diffusers.LTX2Pipeline(
-            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=1.0),
-            vae=vae,
-            audio_vae=sound,
-            text_encoder=gemma.eval(),
-            tokenizer=transformers.AutoTokenizer.from_pretrained(files["gemma"]),
-            connectors=component(folder / "whole", "connectors"),
-            transformer=component(folder / "whole", "transformer"),
-            vocoder=None,
-        )
+        parts = {
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=1.0),
+            "vae": vae,
+            "audio_vae": sound,
+            "text_encoder": gemma.eval(),
+            "tokenizer": transformers.AutoTokenizer.from_pretrained(files["gemma"]),
+            "connectors": component(folder / "whole", "connectors"),
+            "transformer": component(folder / "whole", "transformer"),
+            "vocoder": None,
+        }
+        self.pipe = diffusers.LTX2Pipeline(**parts)
+        self.pictured = diffusers.LTX2ImageToVideoPipeline(**parts)
         self.larger = diffusers.LTX2LatentUpsamplePipeline(vae, component(folder / "larger", "."))
-        for pipe in (self.pipe, self.larger):
+        for pipe in (self.pipe, self.pictured, self.larger):
             pipe.set_progress_bar_config(disable=True)
         self.statistics = {"video": numbers[:2], "audio": numbers[2:]}
 
@@ -139,13 +143,18 @@ def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return files, Reference(files, folder)
 
 
+NEUTRAL: dict[str, Any] = {
+    f"{stream}{key}_scale": value
+    for stream in ("", "audio_")
+    for key, value in (("guidance", 1.0), ("stg", 0.0), ("modality", 1.0))
+}
+NEUTRAL |= {"guidance_rescale": 0.0, "audio_guidance_rescale": 0.0}
+
+
 def theirs(reference: Reference, name: str) -> dict[str, Any]:
     """Run diffusers' pipelines."""
     generator = torch.Generator().manual_seed(7)
     common = SIZE | {"prompt": SENTENCES[0], "output_type": "latent", "generator": generator, "return_dict": False}
-    neutral = (("guidance", 1.0), ("stg", 0.0), ("modality", 1.0))
-    plain: dict[str, Any] = {f"{stream}{key}_scale": value for stream in ("", "audio_") for key, value in neutral}
-    plain |= {"guidance_rescale": 0.0, "audio_guidance_rescale": 0.0}
     if name == "dev":
         led = {
             f"{s}{key}": getattr(GUIDED[stream], ours)
@@ -160,12 +169,12 @@ def theirs(reference: Reference, name: str) -> dict[str, Any]:
         more = {"negative_prompt": SENTENCES[1], "spatio_temporal_guidance_blocks": [1]}
         return reference.normalised(*reference.pipe(**common, **more, **led, sigmas=list(ltx2_sigmas(5)[:-1])))
     if name == "distilled-one-stage":
-        return reference.normalised(*reference.pipe(**common, **plain, sigmas=list(DISTILLED_SIGMAS[:-1])))
+        return reference.normalised(*reference.pipe(**common, **NEUTRAL, sigmas=list(DISTILLED_SIGMAS[:-1])))
     half = common | {"height": 64, "width": 32}
-    video, audio = reference.pipe(**half, **plain, sigmas=list(DISTILLED_SIGMAS[:-1]))
+    video, audio = reference.pipe(**half, **NEUTRAL, sigmas=list(DISTILLED_SIGMAS[:-1]))
     large = reference.larger(latents=video, output_type="latent", return_dict=False)[0]
     later: dict[str, Any] = {"latents": large, "audio_latents": audio, "noise_scale": STAGE_2_SIGMAS[0]}
-    return reference.normalised(*reference.pipe(**common, **plain, **later, sigmas=list(STAGE_2_SIGMAS[:-1])))
+    return reference.normalised(*reference.pipe(**common, **NEUTRAL, **later, sigmas=list(STAGE_2_SIGMAS[:-1])))
 
 
 @pytest.mark.parametrize("framework", ["torch", "mlx"])
@@ -198,3 +207,40 @@ def test_latents_are_those_of_diffusers(
         error = float(np.abs(as_float32(latent) - wanted[stream]).max())
         record_property(f"{name}, {framework}, {stream}", error)
         assert error <= TOLERANCE, f"{stream}: {error:.2e}"
+
+
+@pytest.mark.parametrize("framework", ["torch", "mlx"])
+def test_a_first_frame_is_as_in_diffusers(
+    given: tuple[dict[str, str], Reference], framework: Any, record_property: Callable[[str, object], None]
+) -> None:
+    """Where the attention between the streams is told the noise levels of the first release, as diffusers does."""
+    if framework == "mlx":
+        pytest.importorskip("mlx_lm")
+    files, reference = given
+
+    def pipeline(name: Any) -> LTX2Pipeline:
+        asked = {"backend": name, "dtype": "float32", "text_encoder": files["gemma"], "keep": True}
+        return LTX2Pipeline.from_pretrained(files["path"], pipeline="distilled-one-stage", **asked)
+
+    blocks = np.random.default_rng(4).integers(0, 256, (16, 8, 3), np.uint8)
+    picture = Image(np.repeat(np.repeat(blocks, 8, 0), 8, 1), 0, 1.0, 0)
+    with torch.no_grad():
+        latent = pipeline("torch").parts.get("video_encoder")(torch.tensor(read_image(picture, 128, 64, crf=0)))
+    mean, std = (torch.tensor(x).reshape(1, -1, 1, 1, 1) for x in reference.statistics["video"])
+    first = torch.cat([latent, torch.zeros_like(latent)], dim=2) * std + mean
+    asked = SIZE | {"prompt": SENTENCES[0], "output_type": "latent", "return_dict": False, **NEUTRAL}
+    asked |= {"latents": first, "noise_scale": 1.0, "generator": torch.Generator().manual_seed(7)}
+    sigmas = list(DISTILLED_SIGMAS[:-1])
+    wanted = reference.normalised(*reference.pictured(image=None, **asked, sigmas=sigmas))
+    pipe = pipeline(framework)
+    other = load_transformer(files["path"], backend=framework, dtype="float32", cross_timesteps="other")
+    found = {}
+    for kind in ("own", "other"):
+        if kind == "other":
+            pipe.parts._held["transformer"] = other
+        draw = Drawn(7, (1, 128, 2, 4, 2), (1, 8, 9, 16))
+        found[kind] = pipe(**SIZE, prompt=SENTENCES[0], images=[picture], output_type="latent", draw=draw).latents
+        for stream in ("video", "audio"):
+            error = float(np.abs(as_float32(getattr(found[kind], stream)) - wanted[stream]).max())
+            record_property(f"image {kind}, {framework}, {stream}", error)
+            assert (error <= TOLERANCE) == (kind == "other"), f"{kind}, {stream}: {error:.2e}"
