@@ -43,7 +43,7 @@ def server() -> Any:
     context.set_forkserver_preload(["torch", "av", "safetensors", "ltx_models.cli", "ltx_models.pipelines"])
     process = context.Process(target=quietly, args=(["plan", "--tiling", "none"],))
     process.start()
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
     return context
 
@@ -88,7 +88,7 @@ def whole_runs(files: Names, server: Any) -> dict[str, tuple[float, Any]]:
         begun = time.monotonic()
         process = server.Process(target=quietly, args=(arguments,))
         process.start()
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0, verb
         found[verb] = time.monotonic() - begun, contents(target)
         if verb == "generate":
@@ -165,7 +165,7 @@ def stop(process: Any, number: int, place: Path, verb: str, moment: float | None
         time.sleep(0.002)
     with suppress(ProcessLookupError):
         os.kill(process.pid, number)
-    process.join(60)
+    process.join(300)
 
 
 def test_after_a_kill_the_next_run_clears_up_and_latents_give_the_same_video(
