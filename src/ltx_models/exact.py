@@ -254,6 +254,7 @@ def _collect(
     with _Reporter(progress, total, verb) as report:
         for start, block in blocks:
             stop = start + block.shape[2]
+            nn.settle(block)  # what is pending is not done, and its progress must not be told
             if on_frames_ready is not None:
                 on_frames_ready(block, start)
             elif start == 0 and stop == total:
