@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ltx_models.media import (
 )
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import LTX2Pipeline
+from ltx_models.text import TextEncoder
 
 pytest.importorskip("torch")
 pytest.importorskip("av")
@@ -400,3 +402,31 @@ def test_what_a_pipeline_does_not_use_is_said(generate: Call) -> None:
     assert "negative_prompt, guidance, num_inference_steps: not used by the pipeline 'distilled'" in error
     code, error = generate("--video-cfg-guidance-scale", "3", "--no-audio")
     assert (code, "not used" in error) == (0, False)
+
+
+class Words:
+    """A tokenizer: a number for each word."""
+
+    bos_token_id = 2
+
+    def __call__(self, text: str, truncation: bool) -> dict[str, list[int]]:
+        return {"input_ids": [2] * len(text.split())}
+
+
+def test_a_prompt_that_is_too_long_is_cut_and_that_is_said_in_one_line(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = TextEncoder(get_backend("torch"), None, Words(), 32)  # type: ignore[arg-type]  # only words are counted
+    kept: list[int] = []
+
+    def run(args: Any) -> None:
+        kept.append(len(encoder.tokenize(["word " * 5000]).ids[0]))
+
+    monkeypatch.setattr("ltx_models.cli.plan.run", run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert call("plan") == (
+            0,
+            "ltx-models: prompt 0 has 5000 tokens, the limit is 32; the last 4968 are left out\n",
+        )
+    assert kept == [32]

@@ -10,6 +10,7 @@ import errno
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.add(verbs)
     args = parser.parse_args(arguments)
     try:
-        with stoppable():
+        with stoppable(), warnings.catch_warnings():
+            warnings.showwarning = _warned
             args.run(args)
     except KeyboardInterrupt as stop:
         print("ltx-models: interrupted; nothing unfinished is left", file=sys.stderr)
@@ -82,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
         return 1 if isinstance(error, DiskError) or getattr(error, "errno", None) in FAULTS else 2
     return 0
+
+
+def _warned(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Tell a warning as a line for users, without the place in the code."""
+    print(f"ltx-models: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 @contextmanager
