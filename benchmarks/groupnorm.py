@@ -1,12 +1,14 @@
 """
 Measure the autoencoder in exact tiles beside diffusers, untiled and in its own tiles. Needs diffusers.
 
-    python benchmarks/groupnorm.py sd sd-2048 sd-encode audioldm     error, time and peak memory, a process for each run
-    python benchmarks/groupnorm.py growth                            peak memory as a spectrogram grows to ten minutes
+    python benchmarks/groupnorm.py decode-768 encode-512       Stable Diffusion, to and from so many pixels a side
+    python benchmarks/groupnorm.py sound-10                    AudioLDM2, decode so many seconds
+    python benchmarks/groupnorm.py decode-2048 --threads 2     takes 16 GiB untiled; --limit kills what takes more
 
-Figures of one run: docs/benchmarks/groupnorm.md. Structures are the real ones, weights are seeded and scaled so that
-activations keep their size from layer to layer. Runs are interleaved; peak memory is what the process takes above what
-it held before the call, so Linux is needed for it.
+Error, time and peak memory, a process for each run; figures: docs/benchmarks/groupnorm.md. Structures are the real ones
+(--narrow divides the channels), weights are seeded and scaled so that activations keep their size from layer to layer.
+Runs are interleaved; peak memory is what the process takes above what it held before the call. Where other processes
+share the cores, a run of one thread waits for one: that time is taken off its wall time. Both are Linux's to tell.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import mmap
 import statistics
 import subprocess
 import sys
@@ -31,27 +34,53 @@ AUDIOLDM = {"in_channels": 1, "out_channels": 1, "latent_channels": 8}
 
 @dataclass(frozen=True)
 class Case:
-    """A structure, the shape of its input, and the tile."""
+    """What is run: a name such as decode-768, what the channels are divided by, and the tile."""
 
-    text: str
-    channels: tuple[int, ...]
-    shape: tuple[int, ...]
-    tile: Any
-    encode: bool = False
-    config: Any = None
+    name: str
+    narrow: int = 1
+    tile: int = 0
 
+    @property
+    def size(self) -> int:
+        """Pixels a side, or seconds."""
+        return int(self.name.partition("-")[2])
 
-CASES = {
-    "sd": Case("Stable Diffusion, decode to 768x768", (128, 256, 512, 512), (1, 4, 96, 96), 192),
-    "sd-2048": Case("the same with a quarter of the channels, to 2048x2048", (32, 64, 128, 128), (1, 4, 256, 256), 512),
-    "sd-encode": Case("Stable Diffusion, encode 512x512", (128, 256, 512, 512), (1, 3, 512, 512), 192, encode=True),
-    "audioldm": Case("AudioLDM2, decode 10 s", (128, 256, 512), (1, 8, 250, 16), (256, None), config=AUDIOLDM),
-}
+    @property
+    def sound(self) -> bool:
+        """Whether it is AudioLDM2's."""
+        return self.name.startswith("sound-")
 
+    @property
+    def encode(self) -> bool:
+        """Which way."""
+        return self.name.startswith("encode-")
 
-def growing(seconds: int) -> Case:
-    """AudioLDM2's structure with an eighth of the channels, so that ten minutes can be run here."""
-    return Case(f"{seconds} s", (16, 32, 64), (1, 8, 25 * seconds, 16), (1024, None), config=AUDIOLDM)
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each level."""
+        widths = (128, 256, 512) if self.sound else (128, 256, 512, 512)
+        return tuple(width // self.narrow for width in widths)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the input."""
+        if self.sound:
+            return (1, 8, 25 * self.size, 16)
+        return (1, 3, self.size, self.size) if self.encode else (1, 4, self.size // 8, self.size // 8)
+
+    @property
+    def cut(self) -> Any:
+        """The tile: a quarter of a side, within reason."""
+        if self.sound:
+            return (self.tile or min(1024, max(256, 25 * self.size)), None)
+        return self.tile or max(192, self.size // 4)
+
+    def __str__(self) -> str:
+        what = (
+            f"AudioLDM2, decode {self.size} s" if self.sound else f"Stable Diffusion, {self.name.replace('-', ' to ')}"
+        )
+        what = what.replace("encode to", "encode")
+        return what + (f", channels / {self.narrow}" if self.narrow > 1 else "") + f", tiles {self.cut}"
 
 
 # ---- one run, in a process of its own -----------------------------------------------------------------------------
@@ -68,7 +97,7 @@ def network(case: Case) -> Any:
         norm_num_groups=min(32, case.channels[0]),
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        **(case.config or {}),
+        **(AUDIOLDM if case.sound else {}),
     )
     for name, weight in vae.named_parameters():
         if weight.ndim > 1:
@@ -95,6 +124,11 @@ def memory(key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
+def queued() -> float:
+    """Read for how many seconds the main thread of this process has waited for a core."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+
+
 def call(case: Case, vae: Any, method: str) -> Any:
     """Give the function that is measured."""
     from tilekit.adapters import autoencoder_kl
@@ -102,97 +136,119 @@ def call(case: Case, vae: Any, method: str) -> Any:
     if method in {"untiled", "diffusers"}:
         if method == "diffusers":
             vae.enable_tiling()
-            size = case.tile if isinstance(case.tile, int) else case.tile[0]
+            size = case.cut[0] if case.sound else case.cut
             vae.tile_sample_min_size, vae.tile_latent_min_size = size, size // 2 ** (len(case.channels) - 1)
         return (lambda x: vae.encode(x).latent_dist.parameters) if case.encode else lambda z: vae.decode(z).sample
     norm, _, offload = method.partition(", ")
-    tiled = autoencoder_kl(vae, tile=case.tile, norm=norm, offload=offload or None)  # type: ignore[arg-type]  # a name
+    tiled = autoencoder_kl(vae, tile=case.cut, norm=norm, offload=offload or None)  # type: ignore[arg-type]  # a name
     return tiled.encode if case.encode else tiled.decode
 
 
-def work(case: Case, method: str, out: str) -> None:
+def work(case: Case, method: str, out: str, threads: int) -> None:
     """Run once and print what it took."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     vae, x = network(case), smooth(case.shape)
     run = call(case, vae, method)
     with torch.no_grad():
         vae.decode(torch.zeros(1, case.shape[1], 8, 8)) if not case.encode else vae.encode(torch.zeros(1, 3, 64, 64))
         Path("/proc/self/clear_refs").write_text("5")
-        before, wall, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
+        before, waited, wall, cpu = memory("VmRSS"), queued(), time.perf_counter(), time.process_time()
         result = run(x)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        wall, cpu, waited = time.perf_counter() - wall, time.process_time() - cpu, queued() - waited
         peak = memory("VmHWM") - before
     if out:
         np.save(out, result.numpy())
-    print(json.dumps({"wall": wall, "cpu": cpu, "peak": peak, "result": result.numel() * 4 / 2**20}))
+    net = wall - waited if threads == 1 else wall
+    took = {"wall": net, "raw": wall, "cpu": cpu, "peak": peak, "result": result.numel() * 4 / 2**20}
+    print(json.dumps({key: round(value, 3) for key, value in took.items()}))
 
 
 # ---- the driver ---------------------------------------------------------------------------------------------------
-def spawn(case: str, method: str, out: str = "") -> dict[str, float]:
-    """Run in a fresh process."""
-    command = [sys.executable, __file__, "--work", case, method, out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+def spawn(options: argparse.Namespace, name: str, method: str, out: str) -> dict[str, float] | None:
+    """Run in a fresh process; None where it took more memory than it may."""
+    given = ["--narrow", options.narrow, "--tile", options.tile, "--threads", options.threads, "--work", method, out]
+    command = [sys.executable, __file__, name, *map(str, given)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        status = Path(f"/proc/{run.pid}/statm")
+        while run.poll() is None:
+            time.sleep(0.2)
+            if int(status.read_text().split()[1]) * mmap.PAGESIZE > options.limit * 2**30:
+                run.kill()
+                print(f"{name} {method}: killed at {options.limit} GiB", file=sys.stderr, flush=True)
+                return None
+        text = run.stdout.read() if run.stdout else ""
+        if run.returncode:
+            sys.exit(f"{name} {method}: failed")
+    print(f"{name} {method}: {text.strip()}", file=sys.stderr, flush=True)
+    found: dict[str, float] = json.loads(text.splitlines()[-1])
     return found
 
 
-def compare(name: str, rounds: int, methods: list[str]) -> None:
+def compare(options: argparse.Namespace, name: str) -> None:
     """Print a table of one case."""
-    print(f"\n### {CASES[name].text}, tiles {CASES[name].tile}\n")
-    print("| | max error / std | mean error / std | PSNR dB | wall / untiled | CPU / untiled | peak MiB | / untiled |")
-    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        runs: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
-        for _ in range(rounds):
-            for method in methods:
-                runs[method].append(spawn(name, method, f"{folder}/{method}.npy"))
-        want = np.load(f"{folder}/untiled.npy")
-        base = {key: statistics.median(run[key] for run in runs["untiled"]) for key in ("wall", "cpu", "peak")}
-        for method in methods:
-            off = np.abs(np.load(f"{folder}/{method}.npy").astype(np.float64) - want)
-            noise = float((off**2).mean())
-            psnr = 10 * math.log10(float(want.max() - want.min()) ** 2 / noise) if noise else math.inf
-            took = {key: statistics.median(run[key] for run in runs[method]) for key in base}
-            print(
-                f"| {method} | {off.max() / want.std():.1e} | {off.mean() / want.std():.1e} | {psnr:.1f} "
-                f"| {took['wall'] / base['wall']:.2f} | {took['cpu'] / base['cpu']:.2f} "
-                f"| {took['peak']:.0f} | {100 * took['peak'] / base['peak']:.0f} % |",
-                flush=True,
-            )
-    print(f"\nuntiled: {base['wall']:.0f} s wall, {base['cpu']:.0f} s CPU; {rounds} round(s)")
+        runs: dict[str, list[dict[str, float]]] = {method: [] for method in options.methods}
+        for _ in range(options.rounds):
+            for method, taken in runs.items():
+                found = spawn(options, name, method, f"{folder}/{method}.npy")
+                taken.extend([found] if found else [])
+        print(f"\n### {Case(name, options.narrow, options.tile)}\n")
+        print(
+            "| | max error / std | mean error / std | PSNR dB | wall / untiled | CPU / untiled | peak MiB | / untiled |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+        base = medians(runs[options.methods[0]])
+        want = np.load(f"{folder}/{options.methods[0]}.npy") if base else None
+        for method, taken in runs.items():
+            took = medians(taken)
+            if took and base and want is not None:
+                errors = " | ".join(distance(np.load(f"{folder}/{method}.npy"), want))
+                shares = f"{took['wall'] / base['wall']:.2f} | {took['cpu'] / base['cpu']:.2f}"
+                peak = f"{took['peak']:.0f} | {100 * took['peak'] / base['peak']:.0f} %"
+                print(f"| {method} | {errors} | {shares} | {peak} |", flush=True)
+            else:
+                print(f"| {method} | | | | {took.get('wall', 0):.0f} s | {took.get('cpu', 0):.0f} s "
+                      f"| {took.get('peak', 0):.0f} | |", flush=True)  # fmt: skip
+    if base:
+        print(
+            f"\n{options.methods[0]}: {base['wall']:.0f} s wall ({base['raw']:.0f} with waiting for a core), ", end=""
+        )
+        print(f"{base['cpu']:.0f} s CPU, result {base['result']:.1f} MiB; ", end="")
+        print(f"{options.rounds} round(s), {options.threads} thread(s)")
 
 
-def growth(lengths: list[int]) -> None:
-    """Print how peak memory grows with the length of a spectrogram."""
-    print("\n### AudioLDM2 with an eighth of the channels, peak MiB\n")
-    methods = ("untiled", "exact", "exact, disk", "fast")
-    print("| seconds | result MiB |" + "".join(f" {method} |" for method in methods))
-    print("|---|---|" + "---|" * len(methods))
-    for seconds in lengths:
-        runs = [spawn(f"growth-{seconds}", method) for method in methods]
-        print(f"| {seconds} | {runs[0]['result']:.1f} |" + "".join(f" {run['peak']:.0f} |" for run in runs), flush=True)
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Give the median of each figure; nothing of no runs."""
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]} if runs else {}
+
+
+def distance(got: Any, want: Any) -> tuple[str, str, str]:
+    """Say how far a result is from another."""
+    off = np.abs(got.astype(np.float64) - want)
+    noise = float((off**2).mean())
+    psnr = 10 * math.log10(float(want.max() - want.min()) ** 2 / noise) if noise else math.inf
+    return f"{off.max() / want.std():.1e}", f"{off.mean() / want.std():.1e}", f"{psnr:.1f}"
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("cases", nargs="*", default=[*CASES, "growth"], help=f"of {', '.join(CASES)}, growth")
+    parser.add_argument("cases", nargs="+", help="decode-PIXELS, encode-PIXELS or sound-SECONDS")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
-    parser.add_argument("--seconds", type=int, nargs="*", default=[75, 150, 300, 600])
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), help="the first is compared with")
+    parser.add_argument("--narrow", type=int, default=1, help="what the channels are divided by")
+    parser.add_argument("--tile", type=int, default=0, help="pixels or mel frames; by default a quarter of a side")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=20.0, help="GiB beyond which a run is killed")
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.work:
-        name, method, out = options.work
-        case = CASES[name] if name in CASES else growing(int(name.partition("-")[2]))
-        work(case, method, out)
-        return
     for name in options.cases:
-        growth(options.seconds) if name == "growth" else compare(name, options.rounds, options.methods)
+        if options.work:
+            work(Case(name, options.narrow, options.tile), *options.work, options.threads)
+        else:
+            compare(options, name)
 
 
 if __name__ == "__main__":
