@@ -68,6 +68,8 @@ PIPELINES = {
     "dev": ("dev", "text-encoder"),
     "dev-two-stage": ("dev", "lora", "spatial-upsampler", "text-encoder"),
     "dev-two-stage-hq": ("dev", "lora", "spatial-upsampler", "text-encoder"),
+    "keyframes": ("dev", "lora", "spatial-upsampler", "text-encoder"),
+    "distilled-one-stage": ("distilled", "text-encoder"),
 }
 """The parts that each pipeline needs."""
 
@@ -104,7 +106,7 @@ def wanted_by(
 
     Parameters
     ----------
-    pipeline : {"distilled", "dev", "dev-two-stage", "dev-two-stage-hq"}
+    pipeline : {"distilled", "dev", "dev-two-stage", "dev-two-stage-hq", "keyframes", "distilled-one-stage"}
         Its name.
     version : {"2.0", "2.3"}
         Of the model.

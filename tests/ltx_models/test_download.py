@@ -11,6 +11,7 @@ from ltx_models import cli
 from ltx_models import download as module
 from ltx_models.checkpoints import read_header
 from ltx_models.download import MODELS, PIPELINES, DownloadError, Wanted, fetch, plan, wanted_by
+from ltx_models.pipelines import RECIPES
 
 FILES = {"model-a.safetensors": 3000, "model-b.safetensors": 500, "config.json": 20, "big.onnx": 10**9}
 
@@ -175,6 +176,10 @@ def test_a_disk_that_is_too_small_is_refused_before(hub: Hub, monkeypatch: pytes
 
 
 def test_every_pipeline_knows_its_files() -> None:
+    assert PIPELINES.keys() == RECIPES.keys()
+    for name, recipe in RECIPES.items():
+        kinds = {"spatial-upsampler": recipe.two_stages, "lora": recipe.needs_lora, "dev": recipe.guided}
+        assert all((kind in PIPELINES[name]) == there for kind, there in kinds.items())
     for version in MODELS:
         for pipeline, parts in PIPELINES.items():
             wanted = wanted_by(pipeline, version=version)

@@ -8,6 +8,7 @@ The folders of other models, and broken ones, are refused without any of the lar
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from safetensors.numpy import save_file
 
 from ltx_models.connectors import ConnectorConfig, TextConnectors
 from ltx_models.nn import Backend, backend
-from ltx_models.text import ENHANCER, TextEncoder, check_folder, clean, load_text_encoder
+from ltx_models.text import ENHANCER, TextEncoder, check_folder, clean, load_text_encoder, tokenizer_folder
 from ltx_models.text_memory import size_of, to_integers
 
 HIDDEN, LAYERS, HEAD, VOCABULARY, TOKENS = 24, 7, 8, 64, 32
@@ -276,6 +277,19 @@ def test_linear_layers_become_integers_and_norms_stay(bits: int) -> None:
         assert (layer.layers[0].bits, type(layer.layers[1]).__name__) == (bits, "RMSNorm")
         error = np.abs(np.array(layer(x)) - wanted).max() / np.abs(wanted).max()
         assert 0 < error < 0.6 * 2.0 ** (2 - bits)
+
+
+def test_a_tokenizer_in_the_folder_beside_is_found(folder: Path, tmp_path: Path) -> None:
+    """As diffusers divides them."""
+    shutil.copytree(folder, tmp_path / "text_encoder")
+    assert tokenizer_folder(tmp_path / "text_encoder") == tmp_path / "text_encoder"
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "text_encoder" / "tokenizer.json").rename(tmp_path / "tokenizer" / "tokenizer.json")
+    assert tokenizer_folder(tmp_path / "text_encoder") == tmp_path / "tokenizer"
+    assert check_folder(tmp_path / "text_encoder")["model_type"] == "gemma3"
+    (tmp_path / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"tokenizer\.json or tokenizer\.model missing"):
+        check_folder(tmp_path / "text_encoder")
 
 
 def test_what_a_language_model_takes_is_told_from_its_headers(folder: Path) -> None:
