@@ -4,7 +4,7 @@ Train the toy checkpoint that the package ships, from nothing but this folder an
     pip install 'tilekit-vae[torch,text,cli]'
     OMP_NUM_THREADS=1 python -m training.toy.train --out toy
 
-About 45 minutes of one processor core in all. Interrupted, it goes on where it was: the state is written every minute.
+About an hour of one processor core in all. Interrupted, it goes on where it was: the state is written every minute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.toy.export import save_checkpoint, save_upsampler
 from training.toy.language import write_language_model
 
 # minutes of one core
-MINUTES = {"video": 11.5, "decoder": 5.0, "audio": 4.0, "vocoder": 4.0, "transformer": 18.0, "upsampler": 2.5}
+MINUTES = {"video": 11.5, "decoder": 5.0, "audio": 5.0, "vocoder": 5.0, "transformer": 30.0, "upsampler": 2.0}
 
 
 def main() -> None:

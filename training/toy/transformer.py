@@ -49,7 +49,7 @@ def train(state: Path, minutes: float, latents: Latents) -> Any:
     """Train it; give connectors and transformer."""
     torch.manual_seed(0)
     model = Denoiser()
-    training = Training(model, state, minutes, rate=0.008, ends=ENDS)
+    training = Training(model, state, minutes, rate=0.004, ends=ENDS)
     weights = [importance(latents.statistics[name][1], kept) for name, kept in (("vae", KEPT), ("audio_vae", None))]
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:

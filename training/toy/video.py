@@ -48,7 +48,7 @@ def train(state: Path, minutes: float) -> Any:
     """Train it; give encoder and decoder."""
     torch.manual_seed(0)
     ends = ("encoder.conv_in.", "decoder.conv_out.")
-    training = Training(Autoencoder(), state, minutes, rate=0.008, ends=ends)
+    training = Training(Autoencoder(), state, minutes, rate=0.006, ends=ends)
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         video = draw_batch(rng)
