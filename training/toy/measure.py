@@ -13,6 +13,7 @@ THRESHOLD = 0.22  # how far a pixel of the shape is from the ground, colours fro
 STILL = 0.12  # what counts as no motion, in parts of the height
 FILLED = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5}  # parts of the box around the shape
 SILENT = 0.02  # root mean square of samples
+PRESENT = 0.15  # magnitude of a harmonic, in parts of the fundamental's
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Seen:
         From the first to the last frame, across and down, in parts of the height.
     hertz : float
         The strongest frequency; 0 for silence.
+    timbre : str
+        The shape whose harmonics are heard; ``"none"`` for silence.
     """
 
     colour: str
@@ -36,6 +39,7 @@ class Seen:
     tone: str
     shift: tuple[float, float]
     hertz: float
+    timbre: str
 
 
 def measure(frames: Any, sound: Any, rate: int) -> Seen:
@@ -51,10 +55,10 @@ def measure(frames: Any, sound: Any, rate: int) -> Seen:
     rate : int
         Samples a second.
     """
-    tone, hertz = _heard(sound, rate)
+    tone, hertz, timbre = _heard(sound, rate)
     masks = [_mask(frame) for frame in frames]
     if min(mask.sum() for mask in masks) < 20:
-        return Seen("nothing", "nothing", "nothing", tone, (0.0, 0.0), hertz)
+        return Seen("nothing", "nothing", "nothing", tone, (0.0, 0.0), hertz, timbre)
     ink = np.median(np.concatenate([frame[mask] for frame, mask in zip(frames, masks, strict=True)]), axis=0)
     colour = min(COLOUR_VALUES, key=lambda name: float(np.abs(ink - COLOUR_VALUES[name]).sum()))
     filled = float(np.median([_filled(mask) for mask in masks]))
@@ -65,7 +69,7 @@ def measure(frames: Any, sound: Any, rate: int) -> Seen:
     if max(abs(across), abs(down)) > STILL:
         way = (int(np.sign(across)), 0) if abs(across) > abs(down) else (0, int(np.sign(down)))
         motion = next(name for name, one in WAY.items() if one == way)
-    return Seen(colour, shape, motion, tone, (across, down), hertz)
+    return Seen(colour, shape, motion, tone, (across, down), hertz, timbre)
 
 
 def _mask(frame: Any) -> Any:
@@ -90,11 +94,17 @@ def _filled(mask: Any) -> float:
     return float(box.mean())
 
 
-def _heard(sound: Any, rate: int) -> tuple[str, float]:
+def _heard(sound: Any, rate: int) -> tuple[str, float, str]:
     power = (sound**2).sum(axis=0)
     if np.sqrt(power.mean()) < SILENT:
-        return TONES[-1], 0.0
+        return TONES[-1], 0.0, "none"
     spectrum = np.abs(np.fft.rfft(sound * np.hanning(sound.shape[1]), axis=1)).sum(axis=0)
     hertz = float(np.argmax(spectrum)) * rate / sound.shape[1]
     tone = min(HERTZ, key=lambda name: abs(np.log(max(hertz, 1.0) / HERTZ[name])))
-    return tone, hertz
+    second, third = (_near(spectrum, k * hertz * sound.shape[1] / rate) / spectrum.max() for k in (2, 3))
+    timbre = "triangle" if second > PRESENT else "square" if third > PRESENT else "circle"
+    return tone, hertz, timbre
+
+
+def _near(spectrum: Any, place: float) -> float:
+    return float(spectrum[max(0, round(place) - 3) : round(place) + 4].max())
