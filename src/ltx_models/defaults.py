@@ -41,8 +41,8 @@ def default_pipeline() -> Path:
     Its layout is that of LTX-2.3 in the official files: a distilled checkpoint with transformer, connectors, video and
     audio autoencoders and vocoder; a spatial upsampler; a Gemma 3 with a tokenizer of some seventy words. Together they
     have 7 million parameters. It was trained for about an hour of one processor core on drawn circles, squares and
-    triangles that move and sound, and **it knows nothing else**; even those come out as blobs, in the colour, motion and
-    tone that the prompt asks for. It shows that the machinery works, without a download.
+    triangles that move and sound, and **it knows nothing else**; even those come out as blobs, in the colour, motion
+    and tone that the prompt asks for. It shows that the machinery works, without a download.
 
     Returns
     -------
