@@ -121,9 +121,10 @@ class LTX2Pipeline:
         ----------
         path : path or str, optional
             By default the embedded toy, which knows nothing but moving shapes (`ltx_models.default_pipeline`), and that
-            by itself alone. Else a checkpoint in any layout that `ltx_models.layouts` names: a safetensors file or a folder; or a repository
-            of Hugging Face as ``"owner/name"``, or a file in one as ``"owner/name/file.safetensors"``. Of a repository
-            only the files that the pipeline needs are fetched, and only where the cache lacks them.
+            by itself alone. Else a checkpoint in any layout that `ltx_models.layouts` names: a safetensors file or a
+            folder; or a repository of Hugging Face as ``"owner/name"``, or a file in one as
+            ``"owner/name/file.safetensors"``. Of a repository only the files that the pipeline needs are fetched, and
+            only where the cache lacks them.
         pipeline : str, optional
             ``"distilled"``, ``"distilled-one-stage"``, ``"dev"``, ``"dev-two-stage"``, ``"dev-two-stage-hq"`` or
             ``"keyframes"``. By default ``"dev"`` where the name says so, else ``"distilled"`` with an upsampler and
