@@ -256,7 +256,7 @@ def test_a_missing_language_model_library_is_named(
     code, error = generate("--prompt", "a fox", "--gemma-root", gemma, embeds=False)
     assert code == 2
     assert "needs transformers" in error
-    assert "pip install transformers" in error
+    assert "pip install 'tilekit-vae[text]'" in error
 
 
 # ---- LoRAs -----------------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from ltx_models.connectors import ConnectorConfig, TextConnectors
+from ltx_models.gemma_folder import check_folder, tokenizer_folder
 from ltx_models.nn import Backend, backend
-from ltx_models.text import ENHANCER, TextEncoder, check_folder, clean, load_text_encoder, tokenizer_folder
+from ltx_models.text import ENHANCER, TextEncoder, clean, load_text_encoder
 from ltx_models.text_memory import size_of, to_integers
 
 HIDDEN, LAYERS, HEAD, VOCABULARY, TOKENS = 24, 7, 8, 64, 32

@@ -12,6 +12,7 @@ import numpy as np
 
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
 from ltx_models.defaults import default_pipeline
+from ltx_models.gemma_folder import check_folder
 from ltx_models.lora import check_lora
 from ltx_models.media import (
     OriginalAudio,
@@ -47,7 +48,6 @@ from ltx_models.pipelines.sources import Wish
 from ltx_models.pipelines.watch import Watch
 from ltx_models.quantization import Scheme
 from ltx_models.sampling import Guidance
-from ltx_models.text import check_folder
 from ltx_models.transformer_loading import read_config
 
 DECODE_BYTES = 8 * GIB
