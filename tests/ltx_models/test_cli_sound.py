@@ -63,6 +63,7 @@ def drawn(nn: Any, module: Any, prefix: str = "") -> dict[str, Any]:
 @pytest.fixture
 def checkpoint(name: BackendName, tmp_path: Path) -> Path:
     """Make a checkpoint with tiny random networks of sound."""
+    pytest.importorskip("mlx.core" if name == "mlx" else name)
     nn = backend(name)
     audio = AudioVAEConfig.read(CONFIG["audio_vae"])
     weights = drawn(nn, AudioDecoder(nn, audio), "audio_vae.decoder.")

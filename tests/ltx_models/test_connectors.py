@@ -122,6 +122,7 @@ def test_refuses_a_configuration_between_the_versions(oracle: Any) -> None:
         is_second_extractor({"caption_proj_before_connector": True})
     with pytest.raises(ValueError, match="rope_type: got 'spiral'"):
         ConnectorConfig.read({"rope_type": "spiral"})
+    pytest.importorskip("torch")
     (case,) = oracle("connectors_20_full")
     config = {"caption_proj_before_connector": True, "caption_projection_first_linear": False}
     config |= {"caption_proj_input_norm": False, "caption_projection_second_linear": False}

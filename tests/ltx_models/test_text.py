@@ -249,6 +249,7 @@ def test_hidden_states_are_those_of_a_padded_run_of_the_ecosystem(folder: Path, 
 
 @pytest.mark.parametrize("name", ["torch", "mlx"])
 def test_layers_read_in_turn_give_the_same_numbers(folder: Path, name: Any) -> None:
+    pytest.importorskip("mlx.core" if name == "mlx" else name)
     whole, parts = encoder(folder, name), encoder(folder, name, offload=True)
     tokens = whole.tokenize(PROMPTS)
     for _ in range(2):  # the second pass reads what the first has let go
@@ -260,6 +261,7 @@ def test_layers_read_in_turn_give_the_same_numbers(folder: Path, name: Any) -> N
 
 def test_integers_are_of_mlx_alone_and_without_turns(folder: Path) -> None:
     pytest.importorskip("mlx.core")
+    pytest.importorskip("torch")
     with pytest.raises(ValueError, match="on torch the language model has no integers; use offload=True"):
         encoder(folder, "torch", quantize="int8")
     with pytest.raises(ValueError, match="without offload"):
@@ -310,6 +312,7 @@ def test_what_a_language_model_takes_is_told_from_its_headers(folder: Path) -> N
 
 @pytest.mark.parametrize("name", ["torch", "mlx"])
 def test_long_prompts_are_cut_and_it_is_said_by_how_much(folder: Path, name: Any) -> None:
+    pytest.importorskip("mlx.core" if name == "mlx" else name)
     found = encoder(folder, name)
     with pytest.warns(UserWarning, match="prompt 1 has 41 tokens, the limit is 32; the last 9 are left out"):
         tokens = found.tokenize(["a cat", " rain " * 40])
@@ -345,6 +348,7 @@ def test_enhancing_leaves_the_generators_of_users_alone(folder: Path, name: Any)
 
 
 def test_refuses_a_tokenizer_without_a_chat_template(folder: Path) -> None:
+    pytest.importorskip("torch")
     found = encoder(folder, "torch")
     found.tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
@@ -352,6 +356,7 @@ def test_refuses_a_tokenizer_without_a_chat_template(folder: Path) -> None:
 
 
 def test_refuses_one_string_in_place_of_prompts(folder: Path) -> None:
+    pytest.importorskip("torch")
     found = encoder(folder, "torch")
     with pytest.raises(ValueError, match="expected a sequence of at least one string"):
         found.tokenize("a cat")
