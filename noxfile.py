@@ -42,7 +42,7 @@ def shared(session: nox.Session, *groups: str) -> str:
 
 def run_pytest(session: nox.Session, *paths: str) -> None:
     """Run tests where some libraries are left out: what needs one of them is skipped, modules and examples included."""
-    session.run("pytest", *PARALLEL, "--doctest-ignore-import-errors", *(session.posargs or paths), env=ONE_THREAD)
+    session.run("python", "-m", "pytest", *PARALLEL, "--doctest-ignore-import-errors", *(session.posargs or paths), env=ONE_THREAD)
 
 
 @nox.session(venv_backend="none")
@@ -147,4 +147,4 @@ def parity(session: nox.Session) -> None:
         session.run("git", *clone, external=True, success_codes=range(256))
     others = ("test_text", "test_lora", "test_transformer_weights")
     paths = session.posargs or ["tests/parity", *(f"tests/ltx_models/{name}.py" for name in others)]
-    session.run("pytest", *paths, env=ONE_THREAD | {"HF_HUB_OFFLINE": "1"})
+    session.run("python", "-m", "pytest", *paths, env=ONE_THREAD | {"HF_HUB_OFFLINE": "1"})
