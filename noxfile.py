@@ -42,7 +42,8 @@ def shared(session: nox.Session, *groups: str) -> str:
 
 def run_pytest(session: nox.Session, *paths: str) -> None:
     """Run tests where some libraries are left out: what needs one of them is skipped, modules and examples included."""
-    session.run("python", "-m", "pytest", *PARALLEL, "--doctest-ignore-import-errors", *(session.posargs or paths), env=ONE_THREAD)
+    options = (*PARALLEL, "--doctest-ignore-import-errors", *(session.posargs or paths))
+    session.run("python", "-m", "pytest", *options, env=ONE_THREAD)
 
 
 @nox.session(venv_backend="none")
