@@ -302,9 +302,7 @@ def cached_names(repo: str) -> tuple[str, ...]:
     """
     try:
         folder = Path(_hub().snapshot_download(repo, local_files_only=True))
-    except ImportError:
-        raise
-    except Exception:  # the client has several errors for nothing being there
+    except (FileNotFoundError, ValueError):  # not in the cache, or no name of a repository: asking the hub will tell
         return ()
     return tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()))
 

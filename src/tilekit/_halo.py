@@ -193,7 +193,7 @@ class _Probe:
         x[where] = math.nan
         try:
             return self._extents(np.isnan(self._run(x)))
-        except Exception:  # a function may refuse NaN, in whatever way
+        except Exception:  # it ran on numbers before: what it raises is its way of refusing NaN
             return [None] * len(self.cells)
 
     def _where(self, cell: list[int]) -> tuple[slice, ...]:

@@ -121,6 +121,7 @@ def check_device(nn: Backend, device: Any) -> None:
 
     try:
         torch.empty(0, device=device)
+    # an unknown name, a build without CUDA, a device without memory of its own
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         found = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         found += ["mps"] if torch.backends.mps.is_available() else []

@@ -1,8 +1,8 @@
 """
 Large arrays of MLX whose memory nobody has touched yet.
 
-On a CPU ``mx.empty`` writes zeros, and touching fresh memory page by page costs more than all the blending (for 731 MiB
-0.26 to 1.3 s, against 0.08 s in huge pages). MLX reads files into memory that it only allocates; a file
+On a CPU ``mx.empty`` writes zeros, and touching fresh memory page by page costs more than all the blending (figures in
+docs/benchmarks/engine.md). MLX reads files into memory that it only allocates; a file
 whose reads change nothing leaves that memory as the system gives it, and then it can be asked for in huge pages.
 """
 
