@@ -143,7 +143,8 @@ def test_stopped_at_random_moments_nothing_unfinished_bears_a_name(
             assert target.exists()
         if number != signal.SIGKILL:
             assert sorted(p.name for p in tmp_path.iterdir()) == visible(tmp_path), "nothing hidden is left"
-            assert process.exitcode == 0 or not target.exists() or verb == "convert"
+            # these two go on after a file is complete: with the next file, or with the comparison
+            assert process.exitcode == 0 or not target.exists() or verb in {"convert", "reconstruct"}
         latents = tmp_path / "a.safetensors"
         if latents.exists():
             assert np.isfinite(read_latents(latents).latents).all()
