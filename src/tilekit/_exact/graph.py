@@ -1,0 +1,65 @@
+"""
+A function as a graph of array operations with known shapes.
+
+No array is held and no array library is imported: an operation says which boxes it needs (`ops`), a front end says how
+its calls are made, and constants (weights) are named by a key that the front end looks up when they are used.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from tilekit._exact.boxes import Shape
+from tilekit._exact.ops import Constant, Input, Op
+
+__all__ = ["Graph", "Node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation: what it does, what it reads, and the array that it makes."""
+
+    index: int
+    """Its place in `Graph.nodes`; what it reads has smaller ones."""
+    op: Op
+    inputs: tuple[int, ...]
+    """The nodes that it reads, by place, in the order in which `op.need` names them."""
+    shape: Shape
+    dtype: str
+    """The name without the library: float32, bfloat16, int64, bool."""
+    name: str = ""
+    """Where it stands in the user's network (``decoder.up_blocks.0.conv``), for tables and errors."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which they can be computed; one input, one output."""
+
+    nodes: tuple[Node, ...]
+    input: int
+    output: int
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that read it."""
+        users: list[dict[int, None]] = [{} for _ in self.nodes]
+        for node in self.nodes:
+            for index in node.inputs:
+                users[index][node.index] = None
+        return tuple(tuple(row) for row in users)
+
+    @cached_property
+    def live(self) -> tuple[bool, ...]:
+        """For each node, whether it depends on the input; others are folded once a call, from the weights of then."""
+        live: list[bool] = []
+        for node in self.nodes:
+            live.append(isinstance(node.op, Input) or any(live[index] for index in node.inputs))
+        return tuple(live)
+
+    def shapes(self, node: Node) -> tuple[Shape, ...]:
+        """Give the shapes of what a node reads."""
+        return tuple(self.nodes[index].shape for index in node.inputs)
+
+    @property
+    def constants(self) -> tuple[Node, ...]:
+        """The nodes that stand for weights and other captured arrays."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Constant))
