@@ -3,67 +3,92 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCES = Path(__file__).parents[1] / "src"
 ARRAY_LIBRARIES = {"numpy", "torch", "mlx", "jax", "cupy", "array_api_compat", "array_api_strict"}
-PLANNING = [
-    "_boxes",
-    "_config",
-    "_errors",
-    "_fit",
-    "_forecast",
-    "_geometry",
-    "_laws",
-    "_plan",
-    "_presets",
-    "_progress",
-    "_schedule",
-    "_spans",
-    "_table",
-    "_tiling",
-    "_weights",
-]
+FILES = {  # by module; a package goes by its own name
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SOURCES.rglob("*.py"))
+}
+PACKAGES = [name for name, path in FILES.items() if path.stem == "__init__"]
+LAYERED = [name for name in PACKAGES if name.partition(".")[0] == "tilekit"]
 
 
-def imported(path: Path, *, everywhere: bool) -> set[str]:
-    """Top-level packages that a file imports, at module level or everywhere."""
-    tree = ast.parse(path.read_text())
-    nodes = ast.walk(tree) if everywhere else _at_import(tree)
-    found = set()
-    for node in nodes:
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file names in an import: at the top, inside functions and for type checkers alike."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            found.add(node.module.partition(".")[0])
-    return found
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            for (
+                alias
+            ) in node.names:  # `from package import module` names the module, `from module import name` does not
+                module = f"{node.module}.{alias.name}"
+                yield module if module in FILES else str(node.module)
 
 
-def _at_import(tree: ast.AST) -> list[ast.AST]:
-    """Nodes that run when the module is imported: not inside functions, not under TYPE_CHECKING."""
-    found: list[ast.AST] = []
-    for node in ast.iter_child_nodes(tree):
-        guarded = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        if not guarded and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found += [node, *_at_import(node)]
-    return found
+def part_of(package: str, module: str) -> str | None:
+    """The part of a package that a module belongs to: a child of the package, or the package's own ``__init__``."""
+    if module == package:
+        return package
+    if module.startswith(f"{package}."):
+        return f"{package}.{module.removeprefix(package + '.').partition('.')[0]}"
+    return None
 
 
-@pytest.mark.parametrize("name", PLANNING)
-def test_planning_uses_no_array_library(name: str) -> None:
-    assert not imported(SOURCES / "tilekit" / f"{name}.py", everywhere=True) & ARRAY_LIBRARIES
+def arrows(package: str) -> dict[str, set[str]]:
+    """For every part of a package the other parts that it imports."""
+    graph: dict[str, set[str]] = {}
+    for module, path in FILES.items():
+        part = part_of(package, module)
+        if part is not None:
+            targets = {part_of(package, target) for target in imported(path)} - {part, None}
+            graph.setdefault(part, set()).update(target for target in targets if target)
+    return graph
 
 
-def test_every_module_of_tilekit_is_planning_or_known_to_use_arrays() -> None:
-    private = {path.stem for path in (SOURCES / "tilekit").glob("_*.py")} - {"__init__"}
-    assert private - set(PLANNING) == {"_blend", "_checks", "_halo", "_plot", "_run"}
+@pytest.mark.parametrize("package", LAYERED)
+def test_the_parts_of_a_package_import_one_another_in_one_direction(package: str) -> None:
+    """No circle among modules or folders, and none hidden in a function: a part never imports what imports it."""
+    try:
+        TopologicalSorter(arrows(package)).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("path", sorted((SOURCES / "tilekit").rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCES)))
-def test_tilekit_knows_nothing_of_the_models(path: Path) -> None:
-    assert "ltx_models" not in imported(path, everywhere=True)
+def test_a_circle_would_be_seen() -> None:
+    graph = arrows("tilekit._plan")
+    assert "tilekit._plan.spans" in graph["tilekit._plan.plan"]
+    graph["tilekit._plan.spans"].add("tilekit._plan.plan")
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("tilekit._plan")])
+def test_planning_uses_no_array_library_and_nothing_that_does(module: str) -> None:
+    modules = set(imported(FILES[module]))
+    assert not {name.partition(".")[0] for name in modules} & ARRAY_LIBRARIES
+    ours = {name for name in modules if name.partition(".")[0] == "tilekit"}
+    assert {name for name in ours if not name.startswith("tilekit._plan")} <= {"tilekit._errors"}
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("tilekit._plan")])
+def test_planning_imports_its_own_modules_at_the_top(module: str) -> None:
+    tree = ast.parse(FILES[module].read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inner = [node.module for f in functions for node in ast.walk(f) if isinstance(node, ast.ImportFrom) and node.module]
+    assert not [name for name in inner if name.startswith("tilekit")]
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("tilekit")])
+def test_tilekit_knows_nothing_of_the_models(module: str) -> None:
+    assert "ltx_models" not in {name.partition(".")[0] for name in imported(FILES[module])}
 
 
 @pytest.mark.parametrize("package", ["tilekit", "ltx_models"])

@@ -9,12 +9,27 @@ on them and blend the results. NumPy, PyTorch and MLX arrays work, and others th
 
 from typing import TYPE_CHECKING
 
-from tilekit._config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
 from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError
-from tilekit._geometry import Axis, Geometry
-from tilekit._laws import Causal, Law, Linear
-from tilekit._plan import Plan, Tile, plan
-from tilekit._presets import (
+from tilekit._plan import (
+    Axis,
+    AxisTiling,
+    Causal,
+    Geometry,
+    Law,
+    Linear,
+    Plan,
+    Span,
+    SpatialTilingConfig,
+    TemporalTilingConfig,
+    Tile,
+    Tiling,
+    TilingConfig,
+    plan,
+    split,
+    split_by_count,
+    trapezoid_mask,
+)
+from tilekit._plan.presets import (
     AUDIOLDM_MEL,
     COGVIDEOX_VIDEO,
     COSMOS_VIDEO,
@@ -30,11 +45,9 @@ from tilekit._presets import (
     WAN_VIDEO,
 )
 from tilekit._run import decode_tiled, encode_tiled, stream_tiled
-from tilekit._spans import Span, split, split_by_count, trapezoid_mask
-from tilekit._tiling import AxisTiling, Tiling
 
 if TYPE_CHECKING:
-    from tilekit._halo import measure_halo
+    from tilekit._run.halo import measure_halo
 
 __version__ = "0.1.0"
 
@@ -42,7 +55,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Load `measure_halo`, which needs NumPy, when it is asked for."""
     if name == "measure_halo":
-        from tilekit._halo import measure_halo
+        from tilekit._run.halo import measure_halo
 
         return measure_halo
     msg = f"module {__name__!r} has no attribute {name!r}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tilekit._geometry import Geometry
+from tilekit._plan import Geometry
 from tilekit.backends import Array, Backend, backend_of, registered
 
 __all__ = ["Library", "check_backend", "enlarge", "libraries", "local_decoder", "local_encoder", "reduce"]

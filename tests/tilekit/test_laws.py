@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, sampled_from
 
 from tilekit import Causal, Law, Linear, PlanError, Span
-from tilekit._laws import law_from_json, law_to_json
+from tilekit._plan.laws import law_from_json, law_to_json
 
 LAWS = sampled_from([Linear(1), Linear(8), Linear(32), Causal(1), Causal(4), Causal(8)])
 

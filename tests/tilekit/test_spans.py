@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis.strategies import booleans, integers
 
 from tilekit import Causal, Linear, PlanError, Span, split, split_by_count, trapezoid_mask
-from tilekit._spans import split_uniform, uniform_count
+from tilekit._plan.spans import split_uniform, uniform_count
 
 ORACLE = Path(os.environ.get("LTX_ORACLE", Path(__file__).parents[3] / "shared" / "oracle"))
 TABLES = [ORACLE / f"tiling_tables_{version}.json" for version in ("core100", "core120")]

@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis.strategies import booleans, integers, sampled_from
 
 from tilekit import Causal, Law, Linear, PlanError, Span, split, trapezoid_mask
-from tilekit._spans import split_uniform, uniform_count
-from tilekit._weights import Segment, segments
+from tilekit._plan.spans import split_uniform, uniform_count
+from tilekit._plan.weights import Segment, segments
 
 LAWS = sampled_from([Linear(1), Linear(4), Causal(1), Causal(4)])
 

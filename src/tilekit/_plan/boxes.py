@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from tilekit._plan import Plan, Tile
+from tilekit._plan.layout import Layout, Tile
+from tilekit._plan.spans import Interval
 
 __all__ = ["Box", "Ledger", "boxes"]
-
-Interval = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,10 @@ class Box:
     sharers: int
 
 
-def boxes(plan: Plan, tile: Tile) -> Iterator[Box]:
+def boxes(layout: Layout, tile: Tile) -> Iterator[Box]:
     """Cut the result of a tile at the segments of its axes."""
     columns = []
-    for number, (axis_segments, index) in enumerate(zip(plan.segments, tile.index, strict=True)):
+    for number, (axis_segments, index) in enumerate(zip(layout.segments, tile.index, strict=True)):
         rows = []
         for key, segment in enumerate(axis_segments):
             if index in segment.tiles:

@@ -2,10 +2,36 @@
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeGuard
 
 from tilekit._errors import PlanError
 
-__all__ = ["Span", "split", "split_by_count", "split_uniform", "trapezoid_mask", "uniform_count"]
+__all__ = [
+    "Interval",
+    "Span",
+    "checked_integer",
+    "is_integer",
+    "split",
+    "split_by_count",
+    "split_uniform",
+    "trapezoid_mask",
+    "uniform_count",
+]
+
+Interval = tuple[int, int]  # first cell and the cell after the last
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer, which True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def checked_integer(value: object) -> int:
+    """Give an integer back; refuse anything else."""
+    if not is_integer(value):
+        msg = f"expected an integer, got {value!r}"
+        raise PlanError(msg)
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from tilekit._checks import check_sizes
 from tilekit._errors import BackendError, HaloError, TilekitError
-from tilekit._geometry import Geometry
-from tilekit._plan import Direction, Plan, Tile, plan
-from tilekit._spans import Span
+from tilekit._plan import Direction, Geometry, Interval, Plan, Span, Tile, plan
+from tilekit._run.checks import check_sizes
 from tilekit.backends import Array, Backend, backend_of
 
 __all__ = ["Halo", "measure_halo"]
 
 Function = Callable[[Array], Array]
-Pair = tuple[int, int]
-Halo = dict[str, Pair | None]
+Halo = dict[str, Interval | None]
 Numbers = np.ndarray[Any, Any]
 
 AMPLITUDES = (1.0, 1000.0)  # of the change; the large one shows statistics over many cells, which dilute it
@@ -161,7 +158,7 @@ class _Probe:
         self._bases = [_Base(x, y), _Base(other, self._run(other))]
         self._random = random
 
-    def reach(self) -> list[Pair | None]:
+    def reach(self) -> list[Interval | None]:
         """Latents before and after, for each axis; None where all of it is seen."""
         found = [[0, 0] for _ in self.cells]
         for at in (0, None, -1):
@@ -173,7 +170,7 @@ class _Probe:
                         pair[1] = max(pair[1], own - affected[0])
         return [None if max(pair) >= n - 1 else (pair[0], pair[1]) for pair, n in zip(found, self.cells, strict=True)]
 
-    def _changed(self, cell: list[int]) -> list[list[Pair | None]]:
+    def _changed(self, cell: list[int]) -> list[list[Interval | None]]:
         """For every kind of change at a latent the first and last latent of each axis whose result differs."""
         where = self._where(cell)
         found = []
@@ -187,7 +184,7 @@ class _Probe:
         whole = [(0, n - 1) for n in self.cells]
         return found if structure == whole else [*found, structure]
 
-    def _of_nan(self, where: tuple[slice, ...]) -> list[Pair | None]:
+    def _of_nan(self, where: tuple[slice, ...]) -> list[Interval | None]:
         """Where NaN shows up; nowhere if the function will not have it."""
         x = self._bases[0].x.copy()
         x[where] = math.nan
@@ -206,9 +203,9 @@ class _Probe:
             slices[axis.position] = slice(first, last + 1)
         return tuple(slices)
 
-    def _extents(self, mask: Numbers) -> list[Pair | None]:
+    def _extents(self, mask: Numbers) -> list[Interval | None]:
         """First and last latent of each axis with a mark in it."""
-        found: list[Pair | None] = []
+        found: list[Interval | None] = []
         for axis in self._geometry.axes:
             others = tuple(i for i in range(mask.ndim) if i != axis.position)
             marks = np.flatnonzero(mask.any(axis=others))
@@ -218,7 +215,7 @@ class _Probe:
             found.append((int(marks[0]), int(marks[-1])) if marks.size else None)
         return found
 
-    def verify(self, reach: list[Pair | None]) -> None:
+    def verify(self, reach: list[Interval | None]) -> None:
         """Compare the middle of a crop with the same cells of the whole, for every axis long enough to be cut."""
         spans: list[tuple[Span, ...]] = []
         for n, pair in zip(self.cells, reach, strict=True):

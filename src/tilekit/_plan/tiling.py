@@ -4,37 +4,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from tilekit._errors import PlanError
-from tilekit._geometry import Geometry
+from tilekit._plan.cut import AxisTiling
+from tilekit._plan.fit import fit
+from tilekit._plan.geometry import Geometry
+from tilekit._plan.spans import is_integer
 
-__all__ = ["AxisTiling", "Tiling"]
-
-
-@dataclass(frozen=True, slots=True)
-class AxisTiling:
-    """
-    How one axis is cut: by size in pixel-side cells, or by count with overlaps in latent cells.
-
-    Exactly one of `size` and `count` is given.
-
-    Parameters
-    ----------
-    name : str
-        The axis of the geometry.
-    size : int or None
-        Cells of a tile, in pixel-side units.
-    count : int or None
-        Tiles of the axis.
-    overlap : int
-        Cells that neighbours share: in pixel-side units with `size`, in latent cells with `count`.
-    min_size : int, optional
-        Least cells of the last tile, which grows leftward to reach it; in the units of `overlap`.
-    """
-
-    name: str
-    size: int | None
-    count: int | None
-    overlap: int
-    min_size: int | None = None
+__all__ = ["Tiling"]
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -166,9 +141,7 @@ class Tiling:
         >>> Tiling.fit((1, 128, 16, 34, 60), geometry=LTX2_VIDEO, memory_bytes=6 << 30, decoder_bytes_per_cell=60)
         Tiling(height=(576, 64), width=(544, 64))
         """
-        from tilekit._fit import fit
-
-        chosen = fit(
+        axes = fit(
             shape,
             geometry=geometry,
             memory_bytes=memory_bytes,
@@ -179,7 +152,7 @@ class Tiling:
             overlap_cells=overlap_cells,
             streaming=streaming,
         )
-        return cls.from_axes(chosen.axes)
+        return cls.from_axes(axes)
 
     def __repr__(self) -> str:
         by_count = any(row.count is not None for row in self.axes)
@@ -202,7 +175,7 @@ def _numbers(name: str, given: object, first: str) -> tuple[int, int, int | None
     if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         msg = f"{name}: give ({first}, overlap) or ({first}, overlap, min_size), got {given!r}"
         raise PlanError(msg)
-    if any(isinstance(n, bool) or not isinstance(n, int) for n in given):
+    if not all(map(is_integer, given)):
         msg = f"{name}: {first} and overlap must be integers, got {given!r}"
         raise PlanError(msg)
     if given[0] < 1 or given[1] < 0 or (len(given) == 3 and given[2] < 1):

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from tilekit._boxes import Box, Ledger, boxes
-from tilekit._plan import Plan, Tile
+from tilekit._plan import Interval, Plan, Tile
+from tilekit._plan.boxes import Box, Ledger, boxes
 from tilekit.backends import Array, Backend
 
 __all__ = ["Canvas"]
-
-Interval = tuple[int, int]
 
 
 class Canvas:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
-from tilekit._plan import Plan, Tile
+from tilekit._plan.layout import Layout, Tile
+from tilekit._plan.spans import is_integer
 
 __all__ = ["Step", "checked_batch_size", "schedule"]
 
@@ -18,25 +19,25 @@ class Step:
     final: int
 
 
-def checked_batch_size(plan: Plan, tile_batch_size: object) -> int:
+def checked_batch_size(layout: Layout, tile_batch_size: object) -> int:
     """Give the number back, or refuse it."""
-    if isinstance(tile_batch_size, bool) or not isinstance(tile_batch_size, int) or tile_batch_size < 1:
+    if not is_integer(tile_batch_size) or tile_batch_size < 1:
         msg = f"tile_batch_size must be an integer of at least 1, got {tile_batch_size!r}"
         raise PlanError(msg)
-    if tile_batch_size > 1 and plan.geometry.batch is None:
-        msg = f"{plan.geometry.name} has no batch axis to put {tile_batch_size} tiles on; use tile_batch_size=1"
+    if tile_batch_size > 1 and layout.geometry.batch is None:
+        msg = f"{layout.geometry.name} has no batch axis to put {tile_batch_size} tiles on; use tile_batch_size=1"
         raise PlanError(msg)
     return tile_batch_size
 
 
-def schedule(plan: Plan, tile_batch_size: int, *, by_slab: bool) -> Iterator[Step]:
+def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator[Step]:
     """
     Batch tiles of one shape as soon as there are enough of them; only the last call of a shape may be partly full.
 
     Parameters
     ----------
-    plan : Plan
-        What to run.
+    layout : Layout
+        The tiles.
     tile_batch_size : int
         Most tiles of one call.
     by_slab : bool
@@ -47,18 +48,17 @@ def schedule(plan: Plan, tile_batch_size: int, *, by_slab: bool) -> Iterator[Ste
     Step
         The calls in order.
     """
-    size = checked_batch_size(plan, tile_batch_size)
-    begins = [min(s.start for s in plan.segments[0] if i in s.tiles) for i in range(plan.slabs)]
-    left = Counter(tile.index[0] for tile in plan.tiles)
+    size = checked_batch_size(layout, tile_batch_size)
+    left = Counter(tile.index[0] for tile in layout.tiles)
     unseen = Counter(left)
     waiting: dict[tuple[int, ...], list[Tile]] = {}
 
     def step(tiles: list[Tile]) -> Step:
         left.subtract(tile.index[0] for tile in tiles)
-        first = next((i for i in range(plan.slabs) if left[i]), None)
-        return Step(tuple(tiles), plan.out_sizes[0] if first is None else begins[first])
+        first = next((i for i in range(layout.slabs) if left[i]), None)
+        return Step(tuple(tiles), layout.out_sizes[0] if first is None else layout.slab_starts[first])
 
-    for tile in plan.tiles:
+    for tile in layout.tiles:
         group = waiting.setdefault(tile.shape, [])
         group.append(tile)
         unseen[tile.index[0]] -= 1

@@ -1,11 +1,14 @@
 """The axes of an autoencoder, by name, position and law."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tilekit._errors import PlanError
-from tilekit._laws import Law, law_from_json, law_to_json
+from tilekit._plan.laws import Law, law_from_json, law_to_json
 
-__all__ = ["Axis", "Geometry"]
+__all__ = ["Axis", "Direction", "Geometry"]
+
+Direction = Literal["decode", "encode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class Axis:
     name: str
     position: int
     law: Law
+
+    def cells(self, size: int, direction: Direction) -> int:
+        """Give the latents of an axis whose input has `size` cells; refuse a size off the grid."""
+        if direction == "decode":
+            return size
+        try:
+            return self.law.cells(size)
+        except PlanError as error:
+            msg = f"{self.name}: {error}; crop or pad the input first"
+            raise PlanError(msg) from None
 
 
 @dataclass(frozen=True, slots=True)

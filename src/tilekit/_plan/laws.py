@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from tilekit._errors import PlanError
-from tilekit._spans import Span
+from tilekit._plan.spans import Span, is_integer
 
 __all__ = ["Causal", "Law", "Linear", "law_from_json"]
 
@@ -181,6 +181,6 @@ def law_from_json(value: object) -> Law:
 
 
 def _check_factor(factor: object) -> None:
-    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+    if not is_integer(factor) or factor < 1:
         msg = f"the factor of an axis must be an integer of at least 1, got {factor!r}"
         raise PlanError(msg)

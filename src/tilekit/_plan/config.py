@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import Self
 
 from tilekit._errors import PlanError
-from tilekit._tiling import Tiling
+from tilekit._plan.spans import is_integer
+from tilekit._plan.tiling import Tiling
 
 __all__ = ["SpatialTilingConfig", "TemporalTilingConfig", "TilingConfig"]
 
 
 def _check(name: str, size: int, overlap: int, least: int, factor: int) -> None:
     for field, value in ((f"tile_size_in_{name}", size), (f"tile_overlap_in_{name}", overlap)):
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_integer(value):
             msg = f"{field} must be an integer, got {value!r}"
             raise PlanError(msg)
         if value % factor:

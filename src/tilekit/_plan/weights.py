@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from tilekit._errors import PlanError
-from tilekit._spans import Span
+from tilekit._plan.spans import Span
 
 __all__ = ["Segment", "segments"]
 

@@ -1,7 +1,7 @@
 """Geometries of published autoencoders, each with the source of its factors; check them against your checkpoint."""
 
-from tilekit._geometry import Axis, Geometry
-from tilekit._laws import Causal, Law, Linear
+from tilekit._plan.geometry import Axis, Geometry
+from tilekit._plan.laws import Causal, Law, Linear
 
 __all__ = [
     "AUDIOLDM_MEL",

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from tilekit._blend import Canvas
-from tilekit._checks import ResultCheck, check_input, source_region
-from tilekit._config import TilingConfig
 from tilekit._errors import BackendError, PlanError
-from tilekit._geometry import Geometry
-from tilekit._plan import Direction, Plan, Tile, plan
-from tilekit._presets import LTX2_VIDEO
+from tilekit._plan import Direction, Geometry, Interval, Plan, Tile, Tiling, TilingConfig, plan
+from tilekit._plan.presets import LTX2_VIDEO
+from tilekit._plan.schedule import Step, checked_batch_size, schedule
 from tilekit._progress import Progress, progress_of
-from tilekit._schedule import Step, checked_batch_size, schedule
-from tilekit._tiling import Tiling
+from tilekit._run.canvas import Canvas
+from tilekit._run.checks import ResultCheck, check_input, source_region
 from tilekit.backends import Array, Backend, backend_of
 
 __all__ = ["decode_tiled", "encode_tiled", "stream_tiled"]
@@ -20,7 +17,6 @@ __all__ = ["decode_tiled", "encode_tiled", "stream_tiled"]
 Function = Callable[[Array], Array]
 Callback = Callable[[Array, int], object]
 Blend = Literal["linear", "crop"]
-Pair = tuple[int, int]
 
 
 def decode_tiled(  # noqa: PLR0913
@@ -31,7 +27,7 @@ def decode_tiled(  # noqa: PLR0913
     geometry: Geometry = LTX2_VIDEO,
     tile_batch_size: int = 1,
     blend: Blend = "linear",
-    halo: Mapping[str, Pair | None] | None = None,
+    halo: Mapping[str, Interval | None] | None = None,
     on_frames_ready: Callback | None = None,
     progress: Progress = None,
 ) -> Array:
@@ -100,7 +96,7 @@ def encode_tiled(  # noqa: PLR0913
     geometry: Geometry = LTX2_VIDEO,
     tile_batch_size: int = 1,
     blend: Blend = "linear",
-    halo: Mapping[str, Pair | None] | None = None,
+    halo: Mapping[str, Interval | None] | None = None,
     progress: Progress = None,
 ) -> Array:
     """
@@ -147,7 +143,7 @@ def stream_tiled(  # noqa: PLR0913
     geometry: Geometry = LTX2_VIDEO,
     tile_batch_size: int = 1,
     blend: Blend = "linear",
-    halo: Mapping[str, Pair | None] | None = None,
+    halo: Mapping[str, Interval | None] | None = None,
     progress: Progress = None,
 ) -> Iterator[tuple[int, Array]]:
     """
@@ -196,7 +192,7 @@ def _planned(  # noqa: PLR0913, PLR0917
     tiling: Tiling | TilingConfig | None,
     geometry: Geometry,
     blend: Blend,
-    halo: Mapping[str, Pair | None] | None,
+    halo: Mapping[str, Interval | None] | None,
 ) -> Plan:
     """Plan one call of the public functions."""
     if blend not in ("linear", "crop"):
@@ -255,23 +251,16 @@ class _Run:
             yield 0, self._single(None)
             return
         canvas, emitted = Canvas(self._plan, self._backend), 0
-        ends = self._block_ends()
         for step, result in self._results(by_slab=True):
             parts = self._parts(step.tiles, result)
             if not canvas.is_open:
-                canvas.open(emitted, next(e for e in ends if e > emitted), parts[0])
+                canvas.open(emitted, self._plan.block_end(emitted), parts[0])
             for tile in step.tiles:
                 canvas.place(tile, parts.pop(0))
             del result
             if step.final > emitted:
                 start, emitted = emitted, step.final
                 yield start, canvas.close()
-
-    def _block_ends(self) -> list[int]:
-        """Output cells of the first axis where a block ends: where the weight of a later slab begins, and the end."""
-        rows = self._plan.segments[0]
-        begins = {min(s.start for s in rows if i in s.tiles) for i in range(self._plan.slabs)}
-        return sorted(begins | {self._plan.out_sizes[0]})
 
     def _single(self, callback: Callback | None) -> Array:
         """Run the only tile; its result is the output."""
