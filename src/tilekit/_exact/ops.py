@@ -363,8 +363,9 @@ class Moments(Op):
     """
     Count-weighted mean and variance of groups of channels over all other axes but the batch, in float32.
 
-    The output is (batch, groups, 2): the mean, and the variance (the mean square distance). Parts are put together by
-    Chan's formula, so an input that is never there as a whole has exact moments.
+    The output has the axes of the batch in the order of `batch_axes`, then (groups, 2): the mean, and the variance (the
+    mean square distance). Frames that are normalised one by one are axes of the batch. Parts are put together by Chan's
+    formula, so an input that is never there as a whole has exact moments.
 
     Source: T. Chan, G. Golub and R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances", 1979.
@@ -374,11 +375,14 @@ class Moments(Op):
     batch_axes: tuple[int, ...]
     channel_axis: int
 
-    def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
-        return (full(inputs[0]),)
-
     def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
-        return full(shape)
+        return (*box[: len(self.batch_axes)], *((0, n) for n in shape[len(self.batch_axes) :]))
+
+    def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
+        source = list(full(inputs[0]))
+        for interval, axis in zip(box, self.batch_axes, strict=False):
+            source[axis] = interval
+        return (tuple(source),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +397,9 @@ class Normalize(Op):
     bias: bool
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
-        return (box, *(full(source) for source in inputs[1:]))
+        batch = tuple(box[axis] for axis in self.batch_axes)
+        moments = (*batch, *full(inputs[1][len(batch) :]))
+        return (box, moments, *(full(source) for source in inputs[2:]))
 
 
 @dataclass(frozen=True, slots=True)
