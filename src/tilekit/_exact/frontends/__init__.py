@@ -1,0 +1,26 @@
+"""Front ends: a function of an array library becomes a graph, and its weights are found when they are used."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from tilekit._exact.graph import Graph
+
+__all__ = ["Traced"]
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What a front end found in a function, for one shape and dtype of its input."""
+
+    graph: Graph
+    constants: Callable[[Hashable], Any]
+    """Gives the array that a `Constant` of the graph stands for, as it is now: weights may change between calls."""
+    current: Callable[[], bool] = _always
+    """Whether the function is still what was traced; where a module or an option was replaced, it is traced again."""
+    notes: tuple[str, ...] = ()
+    """What a user should know: what was found on the way and is right, but does more than it seems."""
