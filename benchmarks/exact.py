@@ -26,8 +26,8 @@ from typing import Any
 
 import tilekit
 from ltx_models import decode_exact, default_checkpoint, load_video_decoder, plan_exact, stream_decode
-from ltx_models.exact_plan import Costs, macs, size
-from ltx_models.video_config import LTX2, LTX2_3, VideoVAEConfig
+from ltx_models.video_vae import LTX2, LTX2_3, VideoVAEConfig
+from ltx_models.video_vae.exact_plan import Costs, macs, size
 
 LATENTS = 128
 

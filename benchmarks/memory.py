@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from ltx_models.layouts._write import Entry, header_of
+from ltx_models.convert.write import Entry, header_of
 
 # arrays of this size are given back to the system when they are let go, as larger ones of real checkpoints are
 SYSTEM = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "2"}
@@ -101,7 +101,7 @@ def hollow(path: Path, shapes: dict[str, tuple[int, ...]], metadata: dict[str, s
 
 def published(place: Path) -> dict[str, Path]:
     """Write headers of the sizes of LTX-2.3 and of its language model."""
-    from ltx_models.layouts._published import published as sections
+    from ltx_models.checkpoints.layouts._published import published as sections
     from ltx_models.nn import backend as get_backend
     from ltx_models.transformer import Transformer, TransformerConfig
     from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig

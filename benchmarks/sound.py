@@ -27,12 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 import numpy as np
 import torch
 
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder
-from ltx_models.bandwidth import BandwidthVocoder
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.nn import backend
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import BandwidthConfig, GeneratorConfig
+from ltx_models.vocoder import BandwidthConfig, BandwidthVocoder, GeneratorConfig, Vocoder
 
 AUDIO = AudioVAEConfig(channels=128, multipliers=(1, 2, 4), blocks=2, latent_channels=8)
 BRANCHES = {"branch_sizes": (3, 7, 11), "dilations": ((1, 3, 5),) * 3}

@@ -26,9 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import numpy as np
 
-from ltx_models.modality import Modality
 from ltx_models.nn import backend
-from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig
+from ltx_models.transformer import Modality, StreamConfig, Transformer, TransformerConfig
 
 
 def real_config(layers=1, width=32, video=True, audio=True):
@@ -99,7 +98,7 @@ def diffusers(weights, of):
     import torch
     from diffusers import LTX2VideoTransformer3DModel
 
-    from ltx_models.diffusers_names import to_diffusers
+    from ltx_models.checkpoints.layouts._transformer import to_diffusers
 
     with torch.device("meta"):
         model = LTX2VideoTransformer3DModel(
@@ -254,8 +253,8 @@ def mlx(args):
     import mlx.core as mx
 
     from ltx_models.compilation import compile_blocks
-    from ltx_models.modulation import Levels
-    from ltx_models.transformer_block import Stream
+    from ltx_models.transformer.block import Stream
+    from ltx_models.transformer.modulation import Levels
 
     of = real_config(width=args.mlx_heads, audio=False)
     nn = backend("mlx")

@@ -18,8 +18,7 @@ from ltx_models import load_vocoder
 from ltx_models.cli.meter import Meter
 from ltx_models.nn import backend
 from ltx_models.sound_files import wav_writer
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import GeneratorConfig
+from ltx_models.vocoder import GeneratorConfig, Vocoder
 
 FRAMES = 100  # mel frames a second
 

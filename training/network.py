@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from ltx_models.nn import backend
-from ltx_models.video_config import VideoVAEConfig
-from ltx_models.video_vae import VideoDecoder, VideoEncoder
+from ltx_models.video_vae import VideoDecoder, VideoEncoder, VideoVAEConfig
 
 # Every kind of block of the 2.0 layout; decoder blocks stand in reverse order, as in official files.
 SECTION: dict[str, Any] = {

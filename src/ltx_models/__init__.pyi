@@ -2,44 +2,30 @@
 
 from .audio_vae import load_audio_decoder as load_audio_decoder
 from .audio_vae import load_audio_encoder as load_audio_encoder
+from .audio_vae import log_mel as log_mel
+from .audio_vae import mel_stream as mel_stream
 from .checkpoints import CheckpointError as CheckpointError
-from .connectors import load_connectors as load_connectors
 from .defaults import default_checkpoint as default_checkpoint
 from .defaults import default_pipeline as default_pipeline
-from .exact import (
-    decode_exact as decode_exact,
-)
-from .exact import (
-    encode_exact as encode_exact,
-)
-from .exact import (
-    stream_decode as stream_decode,
-)
-from .exact import (
-    stream_encode as stream_encode,
-)
-from .exact_plan import ExactPlan as ExactPlan
-from .exact_plan import plan_exact as plan_exact
-from .mel import log_mel as log_mel
-from .mel import mel_stream as mel_stream
-from .modality import Modality as Modality
 from .pipelines import LTX2Pipeline as LTX2Pipeline
 from .sound_tiles import decode_audio_tiled as decode_audio_tiled
 from .sound_tiles import vocode_tiled as vocode_tiled
+from .text import load_connectors as load_connectors
 from .text import load_text_encoder as load_text_encoder
-from .transformer_loading import load_transformer as load_transformer
-from .transformer_loading import save_transformer as save_transformer
-from .upsampler import (
-    load_statistics as load_statistics,
-)
-from .upsampler import (
-    load_upsampler as load_upsampler,
-)
-from .upsampler import (
-    upsample_latent as upsample_latent,
-)
+from .transformer import Modality as Modality
+from .transformer import load_transformer as load_transformer
+from .transformer import save_transformer as save_transformer
+from .upsampler import load_statistics as load_statistics
+from .upsampler import load_upsampler as load_upsampler
+from .upsampler import upsample_latent as upsample_latent
+from .video_vae import ExactPlan as ExactPlan
+from .video_vae import decode_exact as decode_exact
+from .video_vae import encode_exact as encode_exact
 from .video_vae import load_video_decoder as load_video_decoder
 from .video_vae import load_video_encoder as load_video_encoder
+from .video_vae import plan_exact as plan_exact
+from .video_vae import stream_decode as stream_decode
+from .video_vae import stream_encode as stream_encode
 from .vocoder import load_vocoder as load_vocoder
 
 __all__ = [

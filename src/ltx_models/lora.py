@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints import Checkpoint, CheckpointError, open_checkpoint
-from ltx_models.diffusers_names import from_diffusers
+from ltx_models.checkpoints.layouts._transformer import from_diffusers
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.quantization import GROUP_SIZE, find, is_plain, swap
-from ltx_models.transformer_loading import MARKER, key_prefix
+from ltx_models.transformer.loading import MARKER, key_prefix
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "lora_unet_", "")
 _DOWN = re.compile(r"(.+?)\.(?:lora_A|lora_down)(?:\.[^.]+)?\.weight")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ltx_models.audio_vae import AudioDecoder, refuse_attention
-from ltx_models.bandwidth import BandwidthVocoder
+from ltx_models.audio_vae import AudioDecoder
+from ltx_models.audio_vae.layers import refuse_attention
 from ltx_models.nn import Array
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import GeneratorConfig
-from ltx_models.vocoder_generator import Generator
-from ltx_models.vocoder_layers import REACH, ResBlock
+from ltx_models.vocoder import BandwidthVocoder, GeneratorConfig, Vocoder
+from ltx_models.vocoder.generator import Generator
+from ltx_models.vocoder.layers import REACH, ResBlock
 from tilekit import LTX2_AUDIO_MEL, Axis, Geometry, Linear, Tiling, decode_tiled
 
 Halo = dict[str, tuple[int, int] | None]

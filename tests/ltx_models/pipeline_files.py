@@ -8,15 +8,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ltx_models import default_checkpoint
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.checkpoints import open_checkpoint
 from ltx_models.nn import Backend
 from ltx_models.transformer import Transformer, TransformerConfig
-from ltx_models.upsampler import LatentUpsampler
-from ltx_models.upsampler_config import UpsamplerConfig
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import GeneratorConfig
+from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig
+from ltx_models.vocoder import GeneratorConfig, Vocoder
 
 TRANSFORMER = {
     "num_layers": 3,

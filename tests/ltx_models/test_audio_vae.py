@@ -12,8 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ltx_models import load_audio_decoder, load_audio_encoder
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.nn import Backend, backend
 

@@ -154,7 +154,7 @@ def test_both_ways_equal_a_second_reading_of_the_structure(
 def test_long_attention_in_pieces_equals_the_whole(
     nn: Backend, close: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ltx_models import autoencoder_layers
+    from ltx_models.autoencoder_kl import layers as autoencoder_layers
 
     vae = nn.load(
         AutoencoderKL(nn, AutoencoderKLConfig.read(CONFIG)),

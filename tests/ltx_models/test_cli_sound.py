@@ -15,15 +15,12 @@ from safetensors.numpy import save_file
 
 import ltx_models
 from ltx_models import media
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.cli import main
 from ltx_models.nn import BackendName, backend
 from ltx_models.sound_files import read_mel, wav_writer
-from ltx_models.upsampler import LatentUpsampler
-from ltx_models.upsampler_config import UpsamplerConfig
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import GeneratorConfig
+from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig
+from ltx_models.vocoder import GeneratorConfig, Vocoder
 
 DDCONFIG = {
     "ch": 4,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ltx_models import load_connectors
 from ltx_models.checkpoints import CheckpointError
-from ltx_models.connectors import ConnectorConfig, TextConnectors, is_second_extractor
 from ltx_models.nn import Backend, backend
+from ltx_models.text import ConnectorConfig, TextConnectors, is_second_extractor
 
 TOLERANCE = 2e-5
 VIDEO = ConnectorConfig(heads=2, head_dim=8, layers=2, registers=8, max_pos=64.0, gated=True, double=True)

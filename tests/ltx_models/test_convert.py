@@ -16,17 +16,18 @@ import numpy as np
 import pytest
 
 import ltx_models
-from ltx_models import default_checkpoint, vocoder_config
-from ltx_models.audio_config import AudioVAEConfig
+from ltx_models import default_checkpoint
+from ltx_models.audio_vae import AudioVAEConfig
 from ltx_models.checkpoints import CheckpointError, open_checkpoint, read_header
-from ltx_models.connectors import ConnectorConfig
+from ltx_models.checkpoints.layouts._values import narrow, widen
 from ltx_models.convert import Layout, convert
-from ltx_models.layouts import _names
-from ltx_models.layouts._forms import LAYOUTS
-from ltx_models.layouts._values import narrow, widen
-from ltx_models.layouts._write import Entry, write_file
-from ltx_models.transformer_config import TransformerConfig
-from ltx_models.video_config import VideoVAEConfig
+from ltx_models.convert.forms import LAYOUTS
+from ltx_models.convert.write import Entry, write_file
+from ltx_models.nn.statistics import STATISTICS
+from ltx_models.text import ConnectorConfig
+from ltx_models.transformer import TransformerConfig
+from ltx_models.video_vae import VideoVAEConfig
+from ltx_models.vocoder import config as vocoder_config
 
 SOUND = ("audio_encoder_basic", "audio_decoder_basic")
 PIECES = {
@@ -84,7 +85,7 @@ def used(tensors: Raw) -> Raw:
     return {
         key: x
         for key, x in tensors.items()
-        if "per_channel_statistics." not in key or key.rpartition(".")[2] in _names.STATISTICS
+        if "per_channel_statistics." not in key or key.rpartition(".")[2] in STATISTICS
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 from ltx_models import default_checkpoint, defaults, load_video_decoder, load_video_encoder
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.nn import Backend, backend
-from ltx_models.video_config import VideoVAEConfig
+from ltx_models.video_vae import VideoVAEConfig
 
 TAIL = 32  # frames at the end of bigbuckbunny.mp4 that it was not trained on
 # decibels over the middle of the first of them; 25.61 and 20.34 when it was trained, alike in both dtypes

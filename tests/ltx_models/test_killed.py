@@ -160,7 +160,9 @@ def stop(process: Any, number: int, place: Path, verb: str, moment: float | None
     """Send a signal after so long, or when the result is being written."""
     end = time.monotonic() + (60 if moment is None else moment)
     while process.is_alive() and time.monotonic() < end:
-        begun = list(place.glob(".mlx.*.part/**/*.safetensors" if verb == "convert" else ".a.mp4.*.part"))
+        begun: list[Path] = []
+        with suppress(FileNotFoundError):  # a folder that gets its final name while it is listed
+            begun = list(place.glob(".mlx.*.part/**/*.safetensors" if verb == "convert" else ".a.mp4.*.part"))
         if moment is None and begun and (verb != "generate" or (place / "a.safetensors").exists()):
             break
         time.sleep(0.002)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ltx_models import default_checkpoint
 from ltx_models.checkpoints import Checkpoint, CheckpointError, open_checkpoint, read_header
-from ltx_models.layouts import _axes, _diffusers, _names
-from ltx_models.layouts._values import narrow, widen
-from ltx_models.layouts._write import Entry, write_file
+from ltx_models.checkpoints.layouts import _axes, _diffusers, _names
+from ltx_models.checkpoints.layouts._values import narrow, widen
+from ltx_models.convert.write import Entry, write_file
+from ltx_models.nn.statistics import STATISTICS
 
 CASES = {
     "20": ("dit_av20_split", "connectors_20_full", "video_encoder_enc20_basic", "video_decoder_dec20_basic"),
@@ -89,7 +90,7 @@ def used(tensors: Tensors) -> Tensors:
     return {
         key: x
         for key, x in tensors.items()
-        if "per_channel_statistics." not in key or key.rpartition(".")[2] in _names.STATISTICS
+        if "per_channel_statistics." not in key or key.rpartition(".")[2] in STATISTICS
     }
 
 
@@ -131,12 +132,12 @@ def mlx_unified(path: Path, target: Path) -> Path:
             if name.startswith(f"{half}."):
                 tensors[f"vae_{name.replace('.', '|', 1).replace('|', '.')}"] = last(name, x)
         names = ("mean", "std") if half == "decoder" else ("_mean_of_means", "_std_of_means")
-        for kind, new in zip(_names.STATISTICS, names, strict=True):
+        for kind, new in zip(STATISTICS, names, strict=True):
             tensors[f"vae_{half}.per_channel_statistics.{new}"] = found["video_vae"][f"per_channel_statistics.{kind}"]
     for name, x in found["audio_vae"].items():
         if name.startswith("decoder."):
             tensors[f"audio_vae.{name.removeprefix('decoder.')}"] = last(name, x)
-    for kind in _names.STATISTICS:
+    for kind in STATISTICS:
         new = f"audio_vae.per_channel_statistics._{kind.replace('-', '_')}"
         tensors[new] = found["audio_vae"][f"per_channel_statistics.{kind}"]
     tensors |= mlx_vocoder(found["vocoder"], newer)
@@ -186,7 +187,7 @@ def test_mlx_video_folders_are_read_to_the_same_weights(whole: Path, tmp_path: P
                     wrap = component == "video_vae" and half == "decoder" and ".conv.conv." not in f".{inner}"
                     new = inner.replace(".conv.", ".conv.conv.") if wrap else inner
                     tensors[new] = last(name, x)
-            for kind, short in zip(_names.STATISTICS, ("mean", "std"), strict=True):
+            for kind, short in zip(STATISTICS, ("mean", "std"), strict=True):
                 long = short if component == "video_vae" else kind.replace("-", "_")
                 tensors[f"per_channel_statistics.{long}"] = found[component][f"per_channel_statistics.{kind}"]
             save(tmp_path / folder / half / "model.safetensors", tensors)

@@ -11,11 +11,10 @@ import pytest
 
 from ltx_models import load_transformer, save_transformer
 from ltx_models.checkpoints import CheckpointError
-from ltx_models.diffusers_names import from_diffusers, to_diffusers
+from ltx_models.checkpoints.layouts._transformer import from_diffusers, to_diffusers
 from ltx_models.lora import LoraLinear, apply_lora
-from ltx_models.modality import Modality
 from ltx_models.nn import Backend
-from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig
+from ltx_models.transformer import Modality, StreamConfig, Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(
     video=StreamConfig(6, 6, 2, 32, 64, (20.0, 2048.0, 2048.0)), audio=None, layers=2, gated=True, text_modulation=True

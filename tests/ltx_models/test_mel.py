@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltx_models import log_mel
-from ltx_models.mel import mel_filters, mel_stream
+from ltx_models.audio_vae import mel_filters, mel_stream
 from ltx_models.nn import Backend, backend
 
 # logarithms of float32 spectra: near the floor a rounding error of 1e-9 in a magnitude of 1e-5 is 1e-4

@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder
-from ltx_models.bandwidth import BandwidthVocoder
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.nn import backend
 from ltx_models.nn.stream import Unit
 from ltx_models.sound_tiles import (
@@ -27,8 +25,7 @@ from ltx_models.sound_tiles import (
     vocoder_halo,
     waveform_geometry,
 )
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import BandwidthConfig, GeneratorConfig
+from ltx_models.vocoder import BandwidthConfig, BandwidthVocoder, GeneratorConfig, Vocoder
 from tilekit import measure_halo
 
 BINS = 4

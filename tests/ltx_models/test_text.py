@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ltx_models.connectors import ConnectorConfig, TextConnectors
-from ltx_models.gemma_folder import check_folder, tokenizer_folder
 from ltx_models.nn import Backend, backend
-from ltx_models.text import ENHANCER, TextEncoder, clean, load_text_encoder
-from ltx_models.text_memory import size_of, to_integers
+from ltx_models.text import ENHANCER, ConnectorConfig, TextConnectors, TextEncoder, clean, load_text_encoder
+from ltx_models.text.folder import check_folder, tokenizer_folder
+from ltx_models.text.memory import size_of, to_integers
 
 HIDDEN, LAYERS, HEAD, VOCABULARY, TOKENS = 24, 7, 8, 64, 32
 WORDS = [

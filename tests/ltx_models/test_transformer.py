@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from ltx_models import Modality, load_transformer
 from ltx_models.checkpoints import CheckpointError, open_checkpoint
 from ltx_models.compilation import compile_blocks
-from ltx_models.modulation import Timesteps
 from ltx_models.nn import Backend, backend
-from ltx_models.rope import Rotary
-from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig
+from ltx_models.transformer import StreamConfig, Timesteps, Transformer, TransformerConfig
+from ltx_models.transformer.rope import Rotary
 
 # The reference in float32 and in float64 differ by up to (7e-4, 2.6e-4); ours is this close to it in float32.
 MOST, RMS = 2e-4, 5e-5

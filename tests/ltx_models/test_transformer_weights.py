@@ -12,10 +12,9 @@ import pytest
 
 from ltx_models import load_transformer, save_transformer
 from ltx_models.checkpoints import CheckpointError
-from ltx_models.modality import Modality
 from ltx_models.nn import Backend, BackendName, backend
 from ltx_models.quantization import Fp8Linear, large, quantize
-from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig
+from ltx_models.transformer import Modality, StreamConfig, Transformer, TransformerConfig
 
 # Relative error (root mean square) when the large layers are quantised: 8-bit floats keep 3 bits of mantissa.
 WORSE = {"fp8": 0.06, "int8": 0.02, "int4": 0.3}

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from ltx_models import load_statistics, load_upsampler, upsample_latent
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.nn import Backend, backend
-from ltx_models.upsampler import LatentUpsampler
-from ltx_models.upsampler_config import UpsamplerConfig
-from ltx_models.upsampler_reach import Blurred, Doubled, Shuffled
+from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig
+from ltx_models.upsampler.reach import Blurred, Doubled, Shuffled
 
 TOLERANCE = 3e-5  # the reference in float32 and in float64 differ by up to 4e-6; values reach 5
 KINDS = {

@@ -10,7 +10,7 @@ import pytest
 
 from ltx_models import CheckpointError, default_checkpoint, load_video_decoder, load_video_encoder
 from ltx_models.nn import Backend
-from ltx_models.video_config import LTX2, LTX2_3, VideoVAEConfig
+from ltx_models.video_vae import LTX2, LTX2_3, VideoVAEConfig
 
 # (largest, root mean square) differences: float32 against float64 of the official network reaches (5.6e-5, 2e-6) in
 # the decoder, where a pixel norm may divide by little, and (9e-6, 4e-6) in the encoder

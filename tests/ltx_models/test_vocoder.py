@@ -9,7 +9,7 @@ import pytest
 
 from ltx_models import load_vocoder
 from ltx_models.nn import Backend
-from ltx_models.vocoder_config import GeneratorConfig, read_config
+from ltx_models.vocoder import GeneratorConfig, read_config
 
 
 def flat(**changes: Any) -> dict[str, Any]:

@@ -10,13 +10,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import AUDIO_VAE, contexts, random, write_whole
 
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioEncoder
-from ltx_models.connectors import ConnectorConfig, TextConnectors
+from ltx_models.audio_vae import AudioEncoder, AudioVAEConfig
 from ltx_models.nn import Backend
+from ltx_models.text import ConnectorConfig, TextConnectors
 from ltx_models.transformer import Transformer, TransformerConfig
-from ltx_models.video_config import VideoVAEConfig
-from ltx_models.video_vae import VideoEncoder
+from ltx_models.video_vae import VideoEncoder, VideoVAEConfig
 
 # what the official loader wants said, and ours takes for granted
 SAID = {

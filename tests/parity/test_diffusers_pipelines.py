@@ -32,7 +32,7 @@ from ltx_models.nn import backend, backend_of  # noqa: E402
 from ltx_models.pipelines import Image, LTX2Pipeline  # noqa: E402
 from ltx_models.pipelines.pictures import read_image  # noqa: E402
 from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas  # noqa: E402
-from ltx_models.transformer_loading import load_transformer  # noqa: E402
+from ltx_models.transformer import load_transformer  # noqa: E402
 
 TOLERANCE = 5e-3  # float32 after all steps
 MODULES = {

@@ -24,8 +24,7 @@ import torch
 from ltx_models import log_mel
 from ltx_models.nn import backend
 from ltx_models.sound_tiles import vocode_tiled
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import GeneratorConfig
+from ltx_models.vocoder import GeneratorConfig, Vocoder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from ltx_models.checkpoints import Checkpoint, open_checkpoint
 from ltx_models.convert import convert
-from ltx_models.layouts._write import Entry, write_file
+from ltx_models.convert.write import Entry, write_file
 
 MODULES = {
     "LTX2VideoTransformer3DModel": "models.transformers.transformer_ltx2",

@@ -14,10 +14,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ltx_models.diffusers_names import to_diffusers  # noqa: E402  # torch first: without it there is nothing to compare
-from ltx_models.modality import Modality  # noqa: E402
+from ltx_models.checkpoints.layouts._transformer import to_diffusers  # noqa: E402  # torch first: without it there is nothing to compare
 from ltx_models.nn import backend  # noqa: E402
-from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig  # noqa: E402
+from ltx_models.transformer import (  # noqa: E402
+    Modality,
+    StreamConfig,
+    Transformer,
+    TransformerConfig,
+)
 
 # float32 of two implementations; the transformer's own float32 noise is larger (see the reference cases)
 TOLERANCE = 1e-4

@@ -16,7 +16,7 @@ from training.toy.rotation import spread_of, turn
 from training.toy.scenes import LARGE, RATE, SECONDS, SMALL, Scene, draw_scene, draw_sound, draw_video
 from training.toy.sound import MEL_FRAMES
 
-from ltx_models.mel import log_mel
+from ltx_models.audio_vae import log_mel
 from ltx_models.text import load_text_encoder
 
 SCENES, LARGE_SCENES, CAPTIONS = 1600, 500, 5

@@ -13,12 +13,9 @@ from training.toy.loop import Training
 from training.toy.scenes import RATE, SECONDS, draw_scene, draw_sound
 from training.toy.sections import AUDIO_VAE, VOCODER
 
-from ltx_models.audio_config import AudioVAEConfig
-from ltx_models.audio_vae import AudioDecoder, AudioEncoder
-from ltx_models.mel import log_mel
+from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig, log_mel
 from ltx_models.nn import backend
-from ltx_models.vocoder import Vocoder
-from ltx_models.vocoder_config import GeneratorConfig
+from ltx_models.vocoder import GeneratorConfig, Vocoder
 
 LATENT_FRAMES = 34  # 25 a second, for a clip of 33 frames
 MEL_FRAMES = 4 * LATENT_FRAMES - 3

@@ -16,11 +16,10 @@ from training.toy.scenes import FPS
 from training.toy.sections import TRANSFORMER
 
 from ltx_models.conditioning import audio_positions, patchify, video_positions
-from ltx_models.connectors import ConnectorConfig, TextConnectors
-from ltx_models.modality import Modality
 from ltx_models.nn import backend
 from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS
-from ltx_models.transformer import Transformer, TransformerConfig
+from ltx_models.text import ConnectorConfig, TextConnectors
+from ltx_models.transformer import Modality, Transformer, TransformerConfig
 
 SCENES_SMALL, LEVELS, SCENES_LARGE = 24, 2, 8  # clips in a batch, and noise levels at which each is shown
 LARGE_PART = (0.1, 0.6)  # of the batches are of the second stage, first and later

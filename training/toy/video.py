@@ -18,8 +18,7 @@ from training.toy.sections import VAE
 
 from ltx_models import default_checkpoint
 from ltx_models.nn import backend
-from ltx_models.video_config import VideoVAEConfig
-from ltx_models.video_vae import VideoDecoder, VideoEncoder
+from ltx_models.video_vae import VideoDecoder, VideoEncoder, VideoVAEConfig
 
 # clips in a batch, frames, and size: whole small clips, and pieces of large ones
 BATCHES = (((2, 33), SMALL), ((3, 17), SMALL), ((2, 17), LARGE))

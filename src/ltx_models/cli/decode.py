@@ -99,7 +99,8 @@ def _audio(args: argparse.Namespace, saved: SavedLatents) -> AudioSource | None:
 
 def _decoded(args: argparse.Namespace, latents: Any) -> AudioSource:
     """Decode the sound that was generated with the pictures, by the same checkpoint."""
-    from ltx_models.pipelines.components import Components, Files
+    from ltx_models.pipelines.components import Components
+    from ltx_models.pipelines.files import Files
     from ltx_models.pipelines.steps import decode_sound
     from ltx_models.pipelines.watch import Watch
 

@@ -88,7 +88,7 @@ def vocode(args: argparse.Namespace) -> None:
 
 def roundtrip(args: argparse.Namespace) -> None:
     """Pass sound through everything that the transformer's sound passes through."""
-    from ltx_models.mel import mel_stream
+    from ltx_models.audio_vae import mel_stream
 
     refuse_unwritable(args.output)
     samples, rate = read_audio(args.file)

@@ -298,3 +298,37 @@ class Queue:
             size -= part.shape[1]
             parts.append(part)
         return parts[0] if len(parts) == 1 else self.nn.join(parts)
+
+
+def chunks_of(nn: Backend, name: str, clip: Array | Iterable[Array], frames: Any) -> Iterator[Array]:
+    """Cut a clip (B, C, F, H, W), or each part of an iterable of them, into at most `frames` frames."""
+    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+        msg = f"frames_per_chunk: got {frames!r}, expected a whole number of at least 1"
+        raise ValueError(msg)
+    parts = [clip] if nn.is_array(clip) else clip
+    return _chunks(name, parts, frames)
+
+
+def _chunks(name: str, parts: Iterable[Array], frames: int) -> Iterator[Array]:
+    before: tuple[int, ...] | None = None
+    for part in parts:
+        shape = (*part.shape[:2], *part.shape[3:])
+        if before is not None and shape != before:
+            msg = f"{name}: a part has shape {tuple(part.shape)}, those before it have (batch, channels, …) = {before}"
+            raise ValueError(msg)
+        before = shape
+        for start in range(0, part.shape[2], frames):
+            yield part[:, :, start : start + frames]
+    if before is None:
+        msg = f"{name}: the clip is empty; give at least one frame"
+        raise ValueError(msg)
+
+
+def placed(nn: Backend, blocks: Iterable[Array], axis: int = 2) -> Iterator[tuple[int, Array]]:
+    """Say of each block where it begins."""
+    start = 0
+    for block in blocks:
+        if block.shape[axis]:
+            nn.settle(block)
+            yield start, block
+        start += block.shape[axis]

@@ -5,83 +5,20 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ltx_models.audio_vae import load_audio_decoder, load_audio_encoder
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
-from ltx_models.connectors import load_connectors
 from ltx_models.lora import AppliedLora, apply_lora
 from ltx_models.nn import Array, Backend, backend
+from ltx_models.pipelines.files import Files, Lora
 from ltx_models.pipelines.memory import give_back
 from ltx_models.quantization import Scheme
-from ltx_models.text import load_text_encoder
-from ltx_models.transformer_loading import load_transformer
+from ltx_models.text import load_connectors, load_text_encoder
+from ltx_models.transformer import load_transformer
 from ltx_models.upsampler import load_statistics, load_upsampler
 from ltx_models.video_vae import load_video_decoder, load_video_encoder
 from ltx_models.vocoder import load_vocoder
-
-Lora = tuple[Path, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """
-    Where the parts of a pipeline lie.
-
-    Attributes
-    ----------
-    transformer : Path
-        A whole checkpoint, or the transformer with its text connectors.
-    text_encoder : Path or None
-        The folder of the Gemma model.
-    connectors, video_vae, audio_vae : Path or None
-        Where these are files of their own; otherwise they are in `transformer`.
-    upsampler : Path or None
-        The latent upsampler of two-stage pipelines.
-    distilled_lora : Path or None
-        What turns a dev checkpoint into a distilled one in the second stage.
-    loras : tuple of (Path, float)
-        LoRAs of every stage, with their strengths.
-    """
-
-    transformer: Path
-    text_encoder: Path | None = None
-    connectors: Path | None = None
-    video_vae: Path | None = None
-    audio_vae: Path | None = None
-    upsampler: Path | None = None
-    distilled_lora: Path | None = None
-    loras: tuple[Lora, ...] = ()
-
-    def of(self, name: str) -> Path:
-        """Give the file that holds a network."""
-        own = {
-            "connectors": self.connectors,
-            "video_encoder": self.video_vae,
-            "video_decoder": self.video_vae,
-            "statistics": self.video_vae,
-            "audio_encoder": self.audio_vae,
-            "audio_decoder": self.audio_vae,
-            "vocoder": self.audio_vae,
-            "upsampler": self.upsampler,
-            "text_encoder": self.text_encoder,
-        }
-        found = own.get(name) or (None if name in {"upsampler", "text_encoder"} else self.transformer)
-        if found is None:
-            msg = MISSING[name]
-            raise ValueError(msg)
-        return found
-
-
-MISSING = {
-    "upsampler": (
-        "upsampler: a two-stage pipeline needs the spatial upsampler's file; give upsampler=, "
-        "or use a one-stage pipeline"
-    ),
-    "text_encoder": "text_encoder: no folder of the Gemma model was given; give text_encoder=, or prompt_embeds=",
-}
 
 
 class Components:

@@ -20,7 +20,7 @@ from ltx_models.download import (
     of_text_encoder,
     plan,
 )
-from ltx_models.pipelines.components import Files
+from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.settings import RECIPES, Recipe
 from ltx_models.pipelines.sources import Choice, Listing, SourceError, Wish, by_name, choose, local_listing
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltx_models.checkpoints import open_checkpoint
-from ltx_models.exact_plan import plan_exact
-from ltx_models.layouts._names import component_of
+from ltx_models.checkpoints.layouts._names import component_of
 from ltx_models.media._files import size_text
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.memory import BITS, _Weights
-from ltx_models.text_memory import size_of
-from ltx_models.transformer_config import TransformerConfig
-from ltx_models.video_config import VideoVAEConfig
+from ltx_models.text.memory import size_of
+from ltx_models.transformer import TransformerConfig
+from ltx_models.video_vae import VideoVAEConfig, plan_exact
 
 if TYPE_CHECKING:
     from ltx_models.pipelines.components import Components

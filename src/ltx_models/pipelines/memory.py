@@ -14,8 +14,8 @@ from typing import Any
 from ltx_models.checkpoints import open_checkpoint
 from ltx_models.media._files import size_text
 from ltx_models.quantization import Scheme, large
-from ltx_models.text_memory import size_of
-from ltx_models.transformer_loading import key_prefix
+from ltx_models.text.memory import size_of
+from ltx_models.transformer.loading import key_prefix
 
 GIB = 2**30
 BITS = {"fp8": 8.0, "int8": 8.5, "int4": 4.5}  # with their scales

@@ -12,7 +12,6 @@ import numpy as np
 
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
 from ltx_models.defaults import default_pipeline
-from ltx_models.gemma_folder import check_folder
 from ltx_models.lora import check_lora
 from ltx_models.media import (
     OriginalAudio,
@@ -48,7 +47,8 @@ from ltx_models.pipelines.sources import Wish
 from ltx_models.pipelines.watch import Watch
 from ltx_models.quantization import Scheme
 from ltx_models.sampling import Guidance
-from ltx_models.transformer_loading import read_config
+from ltx_models.text.folder import check_folder
+from ltx_models.transformer.loading import read_config
 
 DECODE_BYTES = 8 * GIB
 OutputType = Literal["np", "pil", "latent"]
@@ -121,8 +121,8 @@ class LTX2Pipeline:
         ----------
         path : path or str, optional
             By default the embedded toy, which knows nothing but moving shapes (`ltx_models.default_pipeline`), and that
-            by itself alone. Else a checkpoint in any layout that `ltx_models.layouts` names: a safetensors file or a
-            folder; or a repository of Hugging Face as ``"owner/name"``, or a file in one as
+            by itself alone. Else a checkpoint in any layout that `ltx_models.checkpoints.layouts` names: a safetensors
+            file or a folder; or a repository of Hugging Face as ``"owner/name"``, or a file in one as
             ``"owner/name/file.safetensors"``. Of a repository only the files that the pipeline needs are fetched, and
             only where the cache lacks them.
         pipeline : str, optional

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ltx_models.pipelines import steps
-from ltx_models.pipelines.components import Components, Lora
+from ltx_models.pipelines.components import Components
+from ltx_models.pipelines.files import Lora
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.request import Latents, Request
 from ltx_models.pipelines.watch import Watch

@@ -13,8 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from ltx_models.checkpoints import read_header
+from ltx_models.checkpoints.layouts import FOLDERS
 from ltx_models.download import MODELS
-from ltx_models.layouts import FOLDERS
 from ltx_models.pipelines.settings import RECIPES, Recipe
 
 SHARD = re.compile(r"-\d{5}-of-(\d{5})(?=\.safetensors$)")

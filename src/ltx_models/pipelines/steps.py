@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ltx_models.audio_vae import log_mel
 from ltx_models.conditioning import (
     LatentState,
     add_noise,
@@ -21,11 +22,10 @@ from ltx_models.conditioning import (
     unpatchify,
     video_state,
 )
-from ltx_models.exact import decode_exact, encode_exact
 from ltx_models.media import MediaError, as_float32, probe_video, read_video
-from ltx_models.mel import log_mel
 from ltx_models.nn import Array
-from ltx_models.pipelines.components import Components, Lora, reference_scales
+from ltx_models.pipelines.components import Components, reference_scales
+from ltx_models.pipelines.files import Lora
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.pictures import read_image, read_reference
 from ltx_models.pipelines.request import Latents, Request, Retake
@@ -33,6 +33,7 @@ from ltx_models.pipelines.sound import Sound, read_sound
 from ltx_models.pipelines.watch import Watch
 from ltx_models.sampling import Guidance, Noise, State, Step, Text, denoise
 from ltx_models.upsampler import upsample_latent
+from ltx_models.video_vae import decode_exact, encode_exact
 
 AUDIO_CHANNELS = 8
 SAMPLER_SEED = 10000  # added to the seed, so that a sampler's noise is not that of the first latents

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 
 from ltx_models.conditioning import LatentState, mask_array
-from ltx_models.modality import (
-    SKIP_AUDIO_SELF,
-    SKIP_AUDIO_TO_VIDEO,
-    SKIP_VIDEO_SELF,
-    SKIP_VIDEO_TO_AUDIO,
-    Modality,
-    Perturbations,
-)
-from ltx_models.modulation import Timesteps
 from ltx_models.nn import Array, backend_of
 from ltx_models.sampling.guidance import Guidance
 from ltx_models.sampling.samplers import Blend, Draw, Euler, Latents, Prediction, Sampler, Step
 from ltx_models.sampling.schedules import check_sigmas
 from ltx_models.sampling.steps import denoised_of
+from ltx_models.transformer import Modality, Timesteps
+from ltx_models.transformer.modality import (
+    SKIP_AUDIO_SELF,
+    SKIP_AUDIO_TO_VIDEO,
+    SKIP_VIDEO_SELF,
+    SKIP_VIDEO_TO_AUDIO,
+    Perturbations,
+)
 
 SELF = {"video": SKIP_VIDEO_SELF, "audio": SKIP_AUDIO_SELF}
 

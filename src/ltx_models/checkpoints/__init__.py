@@ -1,0 +1,32 @@
+"""
+Checkpoints, in three floors: what a file is, what its tensors are called, and how a network gets its weights.
+
+`files` reads safetensors; `layouts` knows the names and shapes of every published arrangement; `loading` opens a
+checkpoint under the official names and loads a network strictly, tensor by tensor.
+"""
+
+from ltx_models.checkpoints.files import Checkpoint, CheckpointError, Stored, checkpoint_files, read_header
+from ltx_models.checkpoints.loading import (
+    DTYPES,
+    BackendName,
+    DType,
+    check_keys,
+    load_component,
+    open_checkpoint,
+    prefixed,
+)
+
+__all__ = [
+    "DTYPES",
+    "BackendName",
+    "Checkpoint",
+    "CheckpointError",
+    "DType",
+    "Stored",
+    "check_keys",
+    "checkpoint_files",
+    "load_component",
+    "open_checkpoint",
+    "prefixed",
+    "read_header",
+]

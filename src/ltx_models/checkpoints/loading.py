@@ -1,0 +1,154 @@
+"""Opening a checkpoint under the official key names, and strict loading of a network tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ltx_models.checkpoints.files import Checkpoint, CheckpointError
+from ltx_models.checkpoints.layouts import read_view
+from ltx_models.nn import Array, Backend, BackendName, DType, backend
+
+__all__ = ["DTYPES", "BackendName", "DType", "check_keys", "load_component", "open_checkpoint", "prefixed"]
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+@contextmanager
+def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Checkpoint]:
+    """
+    Open a checkpoint; tensors are read when they are asked for.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file (whole checkpoint or one component), or a folder of shards or of components, in any of the
+        layouts of `ltx_models.checkpoints.layouts`; keys and shapes are the official ones.
+    framework : {"torch", "mlx", "numpy"}
+        The kind of arrays to read.
+
+    Yields
+    ------
+    Checkpoint
+        Valid within the ``with`` block.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, truncated or not safetensors, or if two shards hold the same key.
+    """
+    view = read_view(path)
+    yield Checkpoint(Path(path), view.metadata, view.files, framework)
+
+
+def load_component(
+    path: str | Path,
+    make: Callable[[Backend, Checkpoint], Any],
+    names: Callable[[str], str | None],
+    *,
+    backend_name: BackendName,
+    dtype: DType,
+    device: Any = None,
+) -> Any:
+    """
+    Build one network and give it its weights, strictly.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file or a folder of shards.
+    make : callable
+        Makes the module from the backend and the open checkpoint.
+    names : callable
+        Maps a checkpoint key to the module's key, or to None where the key belongs to another component.
+    backend_name : {"torch", "mlx"}
+        The framework.
+    dtype : {"bfloat16", "float16", "float32"}
+        The dtype of all floating-point weights.
+    device : optional
+        A torch device.
+
+    Returns
+    -------
+    module
+        A native module, ready for inference.
+
+    Raises
+    ------
+    CheckpointError
+        If keys are missing, unexpected or of another shape; the text lists them.
+    ValueError
+        If the backend or dtype is unknown.
+    """
+    if dtype not in DTYPES:
+        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
+        raise ValueError(msg)
+    nn = backend(backend_name)
+    with open_checkpoint(path, backend_name) as checkpoint:
+        module = nn.build(lambda: make(nn, checkpoint))
+        found = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
+        check_keys(checkpoint, found, nn.shapes(module))
+        target = nn.dtype(dtype)
+        weights = {name: _cast(nn, checkpoint.tensor(key), target, device) for name, key in found.items()}
+        return nn.load(module, weights, device)
+
+
+def _cast(nn: Backend, x: Array, dtype: Any, device: Any = None) -> Array:
+    # one tensor at a time: settled, so that what was read is let go before the next is read
+    floating = nn.xp.isdtype(x.dtype, "real floating") and x.ndim > 0  # scales of quantised weights stay as they are
+    x = nn.cast(x, dtype if floating else x.dtype, device)
+    nn.settle(x)
+    return x
+
+
+def check_keys(checkpoint: Checkpoint, found: Mapping[str, str], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse missing, unexpected and misshapen tensors, naming them."""
+    faults = [
+        ("missing", sorted(expected.keys() - found.keys())),
+        ("unexpected", sorted(found[name] for name in found.keys() - expected.keys())),
+        (
+            "of another shape",
+            [
+                f"{found[name]} {checkpoint.shape(found[name])} instead of {shape}"
+                for name, shape in sorted(expected.items())
+                if name in found and checkpoint.shape(found[name]) != shape
+            ],
+        ),
+    ]
+    lines = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in faults if keys]
+    if lines:
+        msg = f"{checkpoint.path}: the tensors do not fit this network; " + "; ".join(lines)
+        raise CheckpointError(msg)
+
+
+def _some(keys: list[str], most: int = 5) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def prefixed(*prefixes: tuple[str, str]) -> Callable[[str], str | None]:
+    """
+    Make a key map out of prefixes.
+
+    Parameters
+    ----------
+    *prefixes : pair of str
+        (prefix in the checkpoint, prefix in the module); the first that fits is taken.
+
+    Returns
+    -------
+    callable
+        From a checkpoint key to a module key, or None.
+
+    Examples
+    --------
+    >>> names = prefixed(("vae.decoder.", ""), ("vae.per_channel_statistics.", "per_channel_statistics."))
+    >>> names("vae.decoder.conv_in.conv.bias"), names("vocoder.conv_pre.bias")
+    ('conv_in.conv.bias', None)
+    """
+
+    def rename(key: str) -> str | None:
+        return next((new + key[len(old) :] for old, new in prefixes if key.startswith(old)), None)
+
+    return rename

@@ -1,0 +1,23 @@
+"""
+The LTX-2 transformer: from noisy tokens of video and audio to their velocities.
+
+`ltx_models.load_transformer` makes one of a checkpoint. The files: `config` (what a checkpoint says of itself),
+`modality` (what a call is given), `rope` and `modulation` (positions and noise levels), `attention` and `block`,
+`model` (the whole) and `loading` (weights).
+"""
+
+from ltx_models.transformer.config import StreamConfig, TransformerConfig
+from ltx_models.transformer.loading import load_transformer, save_transformer
+from ltx_models.transformer.modality import Modality
+from ltx_models.transformer.model import Transformer
+from ltx_models.transformer.modulation import Timesteps
+
+__all__ = [
+    "Modality",
+    "StreamConfig",
+    "Timesteps",
+    "Transformer",
+    "TransformerConfig",
+    "load_transformer",
+    "save_transformer",
+]

@@ -1,0 +1,188 @@
+"""The latent upsamplers: twice or one and a half times the side, or twice the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ltx_models.nn import Array, Module
+from ltx_models.nn.checks import check_array
+from ltx_models.upsampler.config import UpsamplerConfig
+from ltx_models.upsampler.layers import EPS, GROUPS, SAME, Rational, ResBlock, framewise, norm_task, shuffle
+from ltx_models.upsampler.reach import SCALES, Blurred, Doubled, Shuffled
+from tilekit.norms import Apply, Convolution, Offload, Task, TaskQueue
+
+AXES = ("frames", "height", "width")
+
+
+class LatentUpsampler(Module):
+    """
+    A network that enlarges denormalised latents.
+
+    Parameters
+    ----------
+    nn : Backend
+        The framework.
+    config : UpsamplerConfig
+        Its kind and channels.
+    """
+
+    def __init__(self, nn: Any, config: UpsamplerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.initial_conv = nn.Conv3d(config.channels, width, 3, padding=1)
+        self.initial_norm = nn.GroupNorm(GROUPS, width, eps=EPS)
+        self.res_blocks = nn.ModuleList([ResBlock(nn, width) for _ in range(config.blocks)])
+        self.upsampler: Any
+        if config.kind == "rational":
+            self.upsampler = Rational(nn, width, *SCALES[config.scale])
+        elif config.kind == "spatial":
+            self.upsampler = nn.ModuleList([nn.Conv2d(width, 4 * width, 3, padding=1)])
+        else:
+            self.upsampler = nn.ModuleList([nn.Conv3d(width, 2 * width, 3, padding=1)])
+        self.post_upsample_res_blocks = nn.ModuleList([ResBlock(nn, width) for _ in range(config.blocks)])
+        self.final_conv = nn.Conv3d(width, config.channels, 3, padding=1)
+
+    def forward(self, latent: Array) -> Array:
+        """
+        Enlarge a whole clip.
+
+        Parameters
+        ----------
+        latent : array, shape (B, 128, f, h, w)
+            Denormalised latents.
+
+        Returns
+        -------
+        array, shape (B, 128, f', h', w')
+            Denormalised latents, in the dtype of the weights: twice or one and a half times the height and width
+            (rounded up), or 2 f - 1 frames.
+
+        Raises
+        ------
+        ValueError
+            If the shape or dtype does not fit.
+        """
+        x = self.initial_conv(self.enter(latent))
+        x = self.nn.silu_(self.initial_norm(x))
+        for block in self.res_blocks:
+            x = block(x)
+        x = self.resize(x)
+        for block in self.post_upsample_res_blocks:
+            x = block(x)
+        return self.leave(self.final_conv(x))
+
+    def tiled(
+        self,
+        latent: Array,
+        *,
+        frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        offload: Offload | None = None,
+    ) -> Array:
+        """
+        Enlarge a clip in tiles that share the statistics of the whole: equal to the whole but for rounding.
+
+        Parameters
+        ----------
+        latent : array, shape (B, 128, f, h, w)
+            Denormalised latents.
+        frames, height, width : int, optional
+            The most cells of a tile along each axis, of the result or the input, whichever is finer; None for an axis
+            that is not cut.
+        offload : {"host", "disk"}, optional
+            Where tiles wait for one another; on the device where absent.
+
+        Returns
+        -------
+        array, shape (B, 128, f', h', w')
+            As of the whole.
+
+        Raises
+        ------
+        ValueError
+            As for the whole, or if a tile is smaller than what the network sees.
+        """
+        queue = TaskQueue(self.tasks(), axes=(1, 2, 3), names=AXES, channel_axis=-1)
+        return self.leave(queue.run(self.enter(latent), tile=(frames, height, width), offload=offload))
+
+    def stream(
+        self, latent: Array, *, frames_per_chunk: int = 8, offload: Offload | None = "host"
+    ) -> Iterator[tuple[int, Array]]:
+        """
+        Enlarge a clip a few frames at a time, and give the result so.
+
+        The norms need statistics of all frames: every chunk goes from one norm to the next, where all wait, before
+        any goes on. So the first block comes when all the work is done, and memory does grow with the clip; chunks that
+        wait are on the host unless `offload` says otherwise.
+
+        Parameters
+        ----------
+        latent : array, shape (B, 128, f, h, w)
+            Denormalised latents.
+        frames_per_chunk : int
+            The most frames at once, of the result or the input, whichever has more.
+        offload : {"host", "disk"} or None
+            Where chunks wait for one another.
+
+        Yields
+        ------
+        start : int
+            The first frame of the block.
+        latents : array, shape (B, 128, n, h', w')
+            Frames, in order, each once.
+
+        Raises
+        ------
+        ValueError
+            As for the whole.
+        """
+        whole = self.tiled(latent, frames=frames_per_chunk, offload=offload)
+        for start in range(0, whole.shape[2], frames_per_chunk):
+            yield start, whole[:, :, start : start + frames_per_chunk]
+
+    def tasks(self) -> list[Task]:
+        """List its steps for tiles that meet at the norms, over (B, F, H, W, C)."""
+        config = self.config
+        same = Convolution()
+        if config.kind == "temporal":
+            reach: Any = (Doubled(), SAME, SAME)
+        elif config.kind == "rational":
+            side = Blurred(*SCALES[config.scale]) if SCALES[config.scale][1] > 1 else Shuffled(SCALES[config.scale][0])
+            reach = (same, side, side)
+        else:
+            reach = (same, Shuffled(2), Shuffled(2))
+        tasks: list[Task] = [
+            Apply("initial_conv", self.initial_conv, SAME, config.width),
+            norm_task("initial_norm", self.initial_norm),
+            Apply("initial_silu", self.nn.silu),
+        ]
+        for i, block in enumerate(self.res_blocks):
+            tasks += block.tasks(f"res_blocks.{i}")
+        tasks.append(Apply("upsampler", self.resize, reach))
+        for i, block in enumerate(self.post_upsample_res_blocks):
+            tasks += block.tasks(f"post_upsample_res_blocks.{i}")
+        return [*tasks, Apply("final_conv", self.final_conv, SAME, config.channels)]
+
+    def resize(self, x: Array) -> Array:
+        """Change the size of (B, F, H, W, C)."""
+        if self.config.kind == "rational":
+            return self.upsampler(x)
+        if self.config.kind == "spatial":
+            return framewise(lambda frame: shuffle(self.nn.xp, self.upsampler[0](frame), 2), x)
+        x = self.upsampler[0](x)
+        batch, frames, rows, columns, channels = x.shape
+        x = x.reshape(batch, frames, rows, columns, channels // 2, 2)
+        x = self.nn.xp.permute_dims(x, (0, 1, 5, 2, 3, 4)).reshape(batch, 2 * frames, rows, columns, channels // 2)
+        return x[:, 1:]  # the first latent stands for one frame, not for a group: nothing comes before it
+
+    def enter(self, latent: Array) -> Array:
+        """Check the latents and turn them: (B, f, h, w, 128)."""
+        check_array(self.nn, "latent", latent, self.config.channels)
+        return self.nn.xp.permute_dims(self.nn.cast(latent, self.initial_conv.weight.dtype), (0, 2, 3, 4, 1))
+
+    def leave(self, x: Array) -> Array:
+        """Turn (B, f, h, w, 128) back."""
+        return self.nn.xp.permute_dims(x, (0, 4, 1, 2, 3))

@@ -1,0 +1,298 @@
+"""Exact decoding and encoding within a memory budget: one call that chooses how, says so, and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ltx_models.nn import Array
+from ltx_models.nn.space import TiledPipeline
+from ltx_models.nn.stream import Pipeline, chunks_of, run
+from ltx_models.video_vae.decoder import VideoDecoder
+from ltx_models.video_vae.encoder import VideoEncoder, check_video
+from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_exact
+from ltx_models.video_vae.layers import Context, Window, unpatchify
+from ltx_models.video_vae.stream import Source
+
+__all__ = ["ExactPlan", "decode_exact", "encode_exact", "stream_decode", "stream_encode"]
+
+
+def decode_exact(
+    decoder: VideoDecoder,
+    latent: Array,
+    *,
+    memory_bytes: int | None = None,
+    plan: ExactPlan | None = None,
+    timestep: Array | None = None,
+    noise: Sequence[Array] | None = None,
+    on_frames_ready: Callable[[Array, int], object] | None = None,
+    progress: bool | Callable[[int, int], object] | None = None,
+) -> Array | None:
+    """
+    Decode without seams and without doing anything twice, within a memory budget.
+
+    Parameters
+    ----------
+    decoder : VideoDecoder
+        What `load_video_decoder` returned.
+    latent : array, shape (B, 128, f, h, w)
+        Normalised latents.
+    memory_bytes : int, optional
+        What live arrays may take at the peak, beside the weights and a result that is assembled.
+    plan : ExactPlan, optional
+        How to decode, instead of the choice that `plan_exact` makes for the budget.
+    timestep, noise : optional
+        As `VideoDecoder.forward` takes them.
+    on_frames_ready : callable, optional
+        Called as ``on_frames_ready(frames, start)`` with each block of finished frames, in order, each frame once; then
+        nothing is assembled.
+    progress : bool or callable, optional
+        True for a bar on the terminal, or called as ``progress(frames_done, frames_in_all)``.
+
+    Returns
+    -------
+    array, shape (B, 3, 1 + 8 (f - 1), 32 h, 32 w), or None
+        Pixels, about [-1, 1], equal to ``decoder(latent)`` within rounding; None with `on_frames_ready`.
+
+    Raises
+    ------
+    ValueError
+        If the latents do not fit, or nothing fits the budget: the text says the least that would.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ltx_models import decode_exact, default_checkpoint, load_video_decoder
+    >>> decoder = load_video_decoder(default_checkpoint(), dtype="float32")
+    >>> video = decode_exact(decoder, torch.zeros(1, 128, 3, 2, 2), memory_bytes=2**30)
+    >>> video.shape
+    torch.Size([1, 3, 17, 64, 64])
+    """
+    blocks = stream_decode(decoder, latent, memory_bytes=memory_bytes, plan=plan, timestep=timestep, noise=noise)
+    total = 1 + (latent.shape[2] - 1) * decoder.config.decoder_scale[0]
+    return _collect(decoder.nn, blocks, total, on_frames_ready, progress, "decode")
+
+
+def encode_exact(
+    encoder: VideoEncoder,
+    video: Array,
+    *,
+    memory_bytes: int | None = None,
+    plan: ExactPlan | None = None,
+    progress: bool | Callable[[int, int], object] | None = None,
+) -> Array:
+    """
+    Encode without seams and without doing anything twice, within a memory budget.
+
+    Parameters
+    ----------
+    encoder : VideoEncoder
+        What `load_video_encoder` returned.
+    video : array, shape (B, 3, 1 + 8 k, 32 h, 32 w)
+        Pixels in [-1, 1].
+    memory_bytes : int, optional
+        What live arrays may take at the peak, beside the weights, the video and the latents.
+    plan : ExactPlan, optional
+        How to encode, instead of the choice that `plan_exact` makes for the budget.
+    progress : bool or callable, optional
+        True for a bar on the terminal, or called as ``progress(latents_done, latents_in_all)``.
+
+    Returns
+    -------
+    array, shape (B, 128, 1 + k, h, w)
+        Normalised latent means, equal to ``encoder(video)`` within rounding.
+
+    Raises
+    ------
+    ValueError
+        If the video does not fit, or nothing fits the budget: the text says the least that would.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ltx_models import default_checkpoint, encode_exact, load_video_encoder
+    >>> encoder = load_video_encoder(default_checkpoint(), dtype="float32")
+    >>> encode_exact(encoder, torch.zeros(1, 3, 17, 64, 96)).shape
+    torch.Size([1, 128, 3, 2, 3])
+    """
+    blocks = stream_encode(encoder, video, memory_bytes=memory_bytes, plan=plan)
+    total = 1 + (video.shape[2] - 1) // encoder.config.encoder_scale[0]
+    return _collect(encoder.nn, blocks, total, None, progress, "encode")
+
+
+def stream_decode(
+    decoder: VideoDecoder,
+    latent: Array,
+    *,
+    memory_bytes: int | None = None,
+    plan: ExactPlan | None = None,
+    timestep: Array | None = None,
+    noise: Sequence[Array] | None = None,
+) -> Iterator[tuple[int, Array]]:
+    """
+    Do what `decode_exact` does, as an iterator.
+
+    Parameters
+    ----------
+    decoder, latent, memory_bytes, plan, timestep, noise
+        As `decode_exact` takes them.
+
+    Yields
+    ------
+    start : int
+        The first frame of the block.
+    frames : array, shape (B, 3, n, 32 h, 32 w)
+        Finished frames, in order, each once.
+    """
+    config = decoder.config
+    decoder.check(latent)
+    plan = plan or plan_exact(config, latent.shape, itemsize=_itemsize(decoder), memory_bytes=memory_bytes)
+    if plan.frames is None:
+        return iter([(0, decoder(latent, timestep=timestep, noise=noise))])
+    return _decoded(decoder, latent, plan, timestep, noise)
+
+
+def _decoded(
+    decoder: VideoDecoder, latent: Array, plan: ExactPlan, timestep: Array | None, noise: Sequence[Array] | None
+) -> Iterator[tuple[int, Array]]:
+    nn, config = decoder.nn, decoder.config
+    causal = decoder.causal(None)
+    chunk = max(1, (plan.frames or 0) // config.decoder_scale[0])
+    chunks = chunks_of(nn, "latent", latent, chunk)
+    source = Source(decoder, noise)
+    first = source.enter(next(chunks))
+    context = Context(causal, source.draws)
+    workspace: dict[str, Array] = {}
+    whole = decoder.units(causal, decoder.conditions(timestep, first), plan.frames)
+    if plan.tiled:
+        costs = Costs(config, plan.shape, decode=True, itemsize=4, causal=causal)
+        grid, base = costs.grid(plan.tiled, *plan.tiles), costs.base(plan.tiled)
+        frame = plan.shape[3] * base, plan.shape[4] * base
+
+        def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
+            units = decoder.units(causal, decoder.conditions(timestep, first), plan.frames, base)[-plan.tiled :]
+            return Pipeline(nn, units, context, Window(tuple(corners), frame), workspace)
+
+        stages: list[Any] = [
+            Pipeline(nn, whole[: -plan.tiled], context, None, workspace),
+            TiledPipeline(nn, grid, tile),
+        ]
+    else:
+        stages = [Pipeline(nn, whole, context, None, workspace)]
+    start = 0
+    for patches in run(stages, source.follow(first, chunks)):
+        frames = unpatchify(nn.xp, patches, config.patch_size)
+        nn.settle(frames)
+        begin, start, done = start, start + frames.shape[2], [frames]
+        del frames, patches
+        yield begin, done.pop()
+
+
+def stream_encode(
+    encoder: VideoEncoder, video: Array, *, memory_bytes: int | None = None, plan: ExactPlan | None = None
+) -> Iterator[tuple[int, Array]]:
+    """
+    Do what `encode_exact` does, as an iterator.
+
+    Parameters
+    ----------
+    encoder, video, memory_bytes, plan
+        As `encode_exact` takes them.
+
+    Yields
+    ------
+    start : int
+        The first latent frame of the block.
+    latents : array, shape (B, 128, n, h, w)
+        Finished latents, in order, each once.
+    """
+    config = encoder.config
+    check_video(encoder, video)
+    shape = tuple(n if i < 2 else -(-n // config.encoder_scale[i - 2]) for i, n in enumerate(video.shape))
+    plan = plan or plan_exact(config, shape, decode=False, itemsize=_itemsize(encoder), memory_bytes=memory_bytes)
+    if plan.frames is None:
+        return iter([(0, encoder(video))])
+    return _encoded(encoder, video, plan)
+
+
+def _encoded(encoder: VideoEncoder, video: Array, plan: ExactPlan) -> Iterator[tuple[int, Array]]:
+    nn, context = encoder.nn, Context(causal=True)
+    workspace: dict[str, Array] = {}
+    units = encoder.units(plan.frames)
+    stages: list[Any] = [Pipeline(nn, units, context, None, workspace)]
+    if plan.tiled:
+        costs = Costs(encoder.config, plan.shape, decode=False, itemsize=4, causal=True)
+
+        def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
+            return Pipeline(nn, encoder.units(plan.frames)[: plan.tiled], context, None, workspace)
+
+        tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
+        stages = [tiles, Pipeline(nn, units[plan.tiled :], context, None, workspace)]
+    pieces = (encoder.enter(piece) for piece in chunks_of(nn, "video", video, plan.frames))
+    start = 0
+    for latents in run(stages, pieces):
+        latents = nn.xp.permute_dims(latents, (0, 4, 1, 2, 3))
+        nn.settle(latents)
+        begin, start, done = start, start + latents.shape[2], [latents]
+        del latents
+        yield begin, done.pop()
+
+
+def _itemsize(module: Any) -> int:
+    return int(module.conv_in.conv.bias.nbytes // module.conv_in.conv.bias.shape[0])
+
+
+def _collect(
+    nn: Any,
+    blocks: Iterator[tuple[int, Array]],
+    total: int,
+    on_frames_ready: Callable[[Array, int], object] | None,
+    progress: bool | Callable[[int, int], object] | None,
+    verb: str,
+) -> Array | None:
+    """Hand out or assemble the blocks of a stream, reporting how far it is."""
+    result: Array = None
+    with _Reporter(progress, total, verb) as report:
+        for start, block in blocks:
+            stop = start + block.shape[2]
+            nn.settle(block)  # what is pending is not done, and its progress must not be told
+            if on_frames_ready is not None:
+                on_frames_ready(block, start)
+            elif start == 0 and stop == total:
+                result = block
+            else:
+                if result is None:
+                    shape = (*block.shape[:2], total, *block.shape[3:])
+                    result = nn.on_device(nn.xp.zeros(shape, dtype=block.dtype), block)
+                    nn.settle(result)
+                result[:, :, start:stop] = block
+                nn.settle(result)
+            del block
+            report(stop, total)
+    return result
+
+
+class _Reporter:
+    """Show progress on the terminal, through a callable, or not at all."""
+
+    def __init__(self, progress: bool | Callable[[int, int], object] | None, total: int, verb: str) -> None:
+        self.call = progress if callable(progress) else None
+        self.bar: Any = None
+        if progress is True:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, desc=verb, unit="frame")
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self.report
+
+    def report(self, done: int, total: int) -> None:
+        """Tell how many of how many frames are done."""
+        if self.call is not None:
+            self.call(done, total)
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()

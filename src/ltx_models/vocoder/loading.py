@@ -1,0 +1,75 @@
+"""Loading a vocoder; the configuration decides which of the two it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ltx_models.checkpoints import DTYPES, BackendName, Checkpoint, DType, load_component, open_checkpoint, prefixed
+from ltx_models.nn import Backend
+from ltx_models.vocoder.bandwidth import BandwidthVocoder
+from ltx_models.vocoder.config import BandwidthConfig, read_config
+from ltx_models.vocoder.model import Vocoder
+
+
+def load_vocoder(
+    path: str | Path,
+    *,
+    backend: BackendName = "torch",
+    dtype: DType = "bfloat16",
+    device: Any = None,
+    config: Mapping[str, Any] | None = None,
+) -> Any:
+    """
+    Load the vocoder of a checkpoint.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file (whole checkpoint or one component), or a folder of shards.
+    backend : {"torch", "mlx"}
+        The framework.
+    dtype : {"bfloat16", "float16", "float32"}
+        The dtype of the weights. A vocoder with bandwidth extension (2.3) holds and computes in float32 all the same,
+        as half precision is audible there.
+    device : optional
+        A torch device.
+    config : mapping, optional
+        Takes the place of the embedded configuration: all of it, or its section ``vocoder``.
+
+    Returns
+    -------
+    Vocoder or BandwidthVocoder
+        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference; the configuration decides which.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no whole safetensors file, or its tensors do not fit the configuration.
+    ValueError
+        If the configuration, backend or dtype is not known.
+
+    Examples
+    --------
+    >>> vocoder = load_vocoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
+    """
+    with open_checkpoint(path, "numpy") as checkpoint:
+        found = read_config(_section(checkpoint.config if config is None else config))
+    wide = isinstance(found, BandwidthConfig)
+
+    def make(nn: Backend, checkpoint: Checkpoint) -> Any:
+        return BandwidthVocoder(nn, found) if isinstance(found, BandwidthConfig) else Vocoder(nn, found)
+
+    if dtype not in DTYPES:
+        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
+        raise ValueError(msg)
+    kept: DType = "float32" if wide else dtype
+    return load_component(path, make, prefixed(("vocoder.", "")), backend_name=backend, dtype=kept, device=device)
+
+
+def _section(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the description of the vocoder in a whole configuration, or in that section alone."""
+    inner = config.get("vocoder", config)
+    # the section of 2.3 has a part of the same name
+    return config if "bwe" in config else inner
