@@ -28,6 +28,7 @@ __all__ = [
     "Conv",
     "Expand",
     "Fill",
+    "Gather",
     "Input",
     "MatMul",
     "Moments",
@@ -231,6 +232,25 @@ class Take(Op):
         start, stop = box[self.axis]
         read = self.indices[start:stop]
         return (_with(box, self.axis, (min(read), max(read) + 1)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Gather(Op):
+    """
+    Cells of one axis by indices that are an array themselves: an embedding, a table, indices that are weights.
+
+    The output has the axes of the indices first, then those of the source without `axis`. The source is read whole
+    along `axis`; any other axis is cut. ``call(arrays)`` of the source and the indices.
+    """
+
+    axis: int
+    call: Call
+
+    def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
+        lead = len(inputs[1])
+        kept = list(box[lead:])
+        kept.insert(self.axis, (0, inputs[0][self.axis]))
+        return (tuple(kept), box[:lead])
 
 
 @dataclass(frozen=True, slots=True)
