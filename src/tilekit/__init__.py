@@ -10,25 +10,12 @@ on them and blend the results. NumPy, PyTorch and MLX arrays work, and others th
 from typing import TYPE_CHECKING
 
 from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError
-from tilekit._plan import (
-    Axis,
-    AxisTiling,
-    Causal,
-    Geometry,
-    Law,
-    Linear,
-    Plan,
-    Span,
-    SpatialTilingConfig,
-    TemporalTilingConfig,
-    Tile,
-    Tiling,
-    TilingConfig,
-    plan,
-    split,
-    split_by_count,
-    trapezoid_mask,
-)
+from tilekit._plan.config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
+from tilekit._plan.cut import AxisTiling
+from tilekit._plan.geometry import Axis, Geometry
+from tilekit._plan.laws import Causal, Law, Linear
+from tilekit._plan.layout import Tile
+from tilekit._plan.plan import Plan, plan
 from tilekit._plan.presets import (
     AUDIOLDM_MEL,
     COGVIDEOX_VIDEO,
@@ -44,6 +31,8 @@ from tilekit._plan.presets import (
     WAN22_VIDEO,
     WAN_VIDEO,
 )
+from tilekit._plan.spans import Span, split, split_by_count, trapezoid_mask
+from tilekit._plan.tiling import Tiling
 from tilekit._run import decode_tiled, encode_tiled, stream_tiled
 
 if TYPE_CHECKING:

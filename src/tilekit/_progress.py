@@ -1,4 +1,4 @@
-"""Tell how many tiles are done."""
+"""Report how many tiles are done."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ Progress = bool | Callable[[int, int], object] | None
 
 
 @contextmanager
-def progress_of(progress: Progress, total: int, what: str) -> Iterator[Callable[[int], object]]:
+def progress_of(progress: Progress, total: int, label: str) -> Iterator[Callable[[int], object]]:
     """
-    Give a function that is told the number of finished tiles.
+    Give a function that takes the number of finished tiles.
 
     Parameters
     ----------
@@ -19,8 +19,8 @@ def progress_of(progress: Progress, total: int, what: str) -> Iterator[Callable[
         True for a bar, a callable for (done, total), else nothing.
     total : int
         Number of tiles.
-    what : str
-        Label of the bar.
+    label : str
+        Of the bar.
 
     Yields
     ------
@@ -28,12 +28,12 @@ def progress_of(progress: Progress, total: int, what: str) -> Iterator[Callable[
         Takes the number of finished tiles.
     """
     if callable(progress):
-        told = progress
-        yield lambda done: told(done, total)
+        callback = progress
+        yield lambda done: callback(done, total)
     elif progress:
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=what, unit="tile") as bar:
+        with tqdm(total=total, desc=label, unit="tile") as bar:
             yield lambda done: bar.update(done - bar.n)
     else:
         yield lambda done: None

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tilekit._plan import Geometry
+from tilekit._plan.geometry import Geometry
 from tilekit.backends import Array, Backend, backend_of, registered
+from tilekit.backends._base import ArrayFunction
 
 __all__ = ["Library", "check_backend", "enlarge", "libraries", "local_decoder", "local_encoder", "reduce"]
 
-Function = Callable[[Array], Array]
 _NAMESPACES = {"mlx": "mlx.core", "jax": "jax.numpy"}
 _ALIASES = {"jaxlib"}  # the same backend under another name
 
@@ -62,9 +62,9 @@ class Library:
         numbers = np.array(values)
         namespace = import_module(_NAMESPACES.get(self.name, self.name))
         if self.name in ("torch", "mlx", "jax") and dtype is not None:
-            made = self.array(numbers)
+            array = self.array(numbers)
             return (
-                made.to(getattr(namespace, dtype)) if self.name == "torch" else made.astype(getattr(namespace, dtype))
+                array.to(getattr(namespace, dtype)) if self.name == "torch" else array.astype(getattr(namespace, dtype))
             )
         if dtype is not None:
             numbers = numbers.astype(dtype)
@@ -99,7 +99,7 @@ class Library:
 
     def wrap(
         self, function: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], dtype: str | None = None
-    ) -> Function:
+    ) -> ArrayFunction:
         """
         Let a NumPy function work on arrays of this library.
 
@@ -284,9 +284,9 @@ def check_backend(backend: Backend, example: Array) -> None:
     ones = backend.put(ones, everything, backend.weights([1.0] * 6, (2, 3), dtype, example), everything)
     ones = backend.blend(ones, right, ones, right, backend.weights([2.0, 4.0], (1, 2), dtype, example), ones)
     ones = backend.blend(ones, left, ones, left, backend.weights([0.5], (1, 1), dtype, example), None)
-    backend.sync(ones)
-    found = [[float(ones[i, j]) for j in range(3)] for i in range(2)]
-    assert found == [[0.5, 3.0, 5.0]] * 2, f"blending gave {found}"
-    stacked = backend.stack([ones, ones], 0)
-    assert tuple(stacked.shape) == (4, 3), f"stacking gave {tuple(stacked.shape)}"
-    assert backend.same_place(ones, stacked), "two arrays made alike must count as being in one place"
+    backend.synchronize(ones)
+    rows = [[float(ones[i, j]) for j in range(3)] for i in range(2)]
+    assert rows == [[0.5, 3.0, 5.0]] * 2, f"blending gave {rows}"
+    joined = backend.concat([ones, ones], 0)
+    assert tuple(joined.shape) == (4, 3), f"concat gave {tuple(joined.shape)}"
+    assert backend.same_device(ones, joined), "two arrays made alike must count as being in one place"

@@ -1,37 +1,21 @@
 """
-The left half of tilekit: integers alone, no array library.
+The left half of tilekit: integers alone, no array library. `tilekit._run` reads what is made here.
 
-A `Geometry` and a `Tiling` make a `Plan`: spans, tiles and segments, and what running them costs. `tilekit._run` reads
-it; nothing here knows of `tilekit._run`.
+Each module imports only those above it:
+
+    spans       Span, and the ways to cut one axis
+    laws        Linear, Causal: how latents map to pixels, frames or samples
+    geometry    Axis, Geometry: the axes of an autoencoder
+    presets     geometries of published autoencoders
+    weights     blending weights of one axis, normalised
+    layout      Tile, Layout: where the tiles lie
+    boxes       where the pieces of one tile's result go
+    schedule    which tiles share a call, and in which order
+    forecast    bytes held at once
+    table, plot a layout as text and as a picture
+    cut         AxisTiling, and the spans it asks for
+    fit         the cheapest tiling for a budget
+    tiling      Tiling
+    config      TilingConfig, by pixels and frames
+    plan        Plan, plan()
 """
-
-from tilekit._plan.config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
-from tilekit._plan.cut import AxisTiling
-from tilekit._plan.geometry import Axis, Direction, Geometry
-from tilekit._plan.laws import Causal, Law, Linear
-from tilekit._plan.layout import Tile
-from tilekit._plan.plan import Plan, plan
-from tilekit._plan.spans import Interval, Span, split, split_by_count, trapezoid_mask
-from tilekit._plan.tiling import Tiling
-
-__all__ = [
-    "Axis",
-    "AxisTiling",
-    "Causal",
-    "Direction",
-    "Geometry",
-    "Interval",
-    "Law",
-    "Linear",
-    "Plan",
-    "Span",
-    "SpatialTilingConfig",
-    "TemporalTilingConfig",
-    "Tile",
-    "Tiling",
-    "TilingConfig",
-    "plan",
-    "split",
-    "split_by_count",
-    "trapezoid_mask",
-]

@@ -46,8 +46,8 @@ def boxes(layout: Layout, tile: Tile) -> Iterator[Box]:
             if index in segment.tiles:
                 offset = tile.dst[number][0]
                 weights = None if segment.weights is None else segment.weights[segment.tiles.index(index)]
-                where = ((segment.start, segment.stop), (segment.start - offset, segment.stop - offset))
-                rows.append((key, *where, weights, len(segment.tiles)))
+                intervals = ((segment.start, segment.stop), (segment.start - offset, segment.stop - offset))
+                rows.append((key, *intervals, weights, len(segment.tiles)))
         columns.append(rows)
     for row in product(*columns):
         yield Box(
@@ -65,8 +65,8 @@ class Ledger:
     def __init__(self) -> None:
         self._done: dict[tuple[int, ...], int] = {}
 
-    def enter(self, box: Box) -> tuple[bool, bool]:
-        """Count one contribution; say whether it is the first and whether it is the last."""
+    def count(self, box: Box) -> tuple[bool, bool]:
+        """Count one contribution: whether it is the first, and whether it is the last."""
         done = self._done.pop(box.key, 0) + 1
         last = done == box.sharers
         if not last:

@@ -1,10 +1,12 @@
 """The axes of an autoencoder, by name, position and law."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tilekit._errors import PlanError
 from tilekit._plan.laws import Law, law_from_json, law_to_json
+from tilekit._plan.spans import Interval
 
 __all__ = ["Axis", "Direction", "Geometry"]
 
@@ -101,6 +103,13 @@ class Geometry:
                 return axis
         msg = f"geometry {self.name} has no axis {name!r}; it has {', '.join(a.name for a in self.axes)}"
         raise PlanError(msg)
+
+    def region(self, intervals: Sequence[Interval]) -> tuple[slice, ...]:
+        """Give the slices of an array that hold an interval of each axis, and all of its batch and channels."""
+        slices = [slice(None)] * self.ndim
+        for axis, (start, stop) in zip(self.axes, intervals, strict=True):
+            slices[axis.position] = slice(start, stop)
+        return tuple(slices)
 
     def to_json(self) -> dict[str, object]:
         """Give plain lists and numbers; only the laws `Linear` and `Causal` can be written."""

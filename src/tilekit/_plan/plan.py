@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tilekit._errors import PlanError
 from tilekit._plan.config import TilingConfig
 from tilekit._plan.cut import cut
-from tilekit._plan.forecast import peak_bytes
+from tilekit._plan.forecast import Costs
 from tilekit._plan.geometry import Direction, Geometry
 from tilekit._plan.layout import Layout, checked_shape
 from tilekit._plan.plot import plot
@@ -96,7 +96,7 @@ class Plan(Layout):
             Bytes: output or block, strips that wait for a neighbour, and the tiles of one call. What the decoder needs
             inside comes on top.
         """
-        return peak_bytes(self, channels, itemsize, tile_batch_size, streaming)
+        return Costs(channels, itemsize, tile_batch_size, streaming).engine_bytes(self)
 
     def to_json(self) -> str:
         """Write the plan as one line of JSON; `Plan.from_json` reads it."""
@@ -133,8 +133,8 @@ class Plan(Layout):
         Examples
         --------
         >>> from tilekit import SD_IMAGE
-        >>> made = plan((1, 4, 64, 96), Tiling(width=(256, 64)), geometry=SD_IMAGE)
-        >>> Plan.from_json(made.to_json()) == made
+        >>> planned = plan((1, 4, 64, 96), Tiling(width=(256, 64)), geometry=SD_IMAGE)
+        >>> Plan.from_json(planned.to_json()) == planned
         True
         """
         try:
@@ -215,8 +215,8 @@ def plan(
     Examples
     --------
     >>> from tilekit import LTX2_VIDEO
-    >>> made = plan((1, 128, 16, 34, 60), TilingConfig.default(), geometry=LTX2_VIDEO)
-    >>> len(made.tiles), made.out_sizes
+    >>> planned = plan((1, 128, 16, 34, 60), TilingConfig.default(), geometry=LTX2_VIDEO)
+    >>> len(planned.tiles), planned.out_sizes
     (45, (121, 1088, 1920))
     """
     sizes = checked_shape(shape, geometry)

@@ -1,4 +1,4 @@
-"""Draw a layout."""
+"""A layout as a picture."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,8 @@ def plot(layout: Layout) -> "Figure":
 
 def _intervals(layout: Layout, number: int) -> list[tuple[int, int]]:
     """Output intervals of the tiles of one axis."""
-    found = {tile.index[number]: tile.dst[number] for tile in layout.tiles}
-    return [found[i] for i in sorted(found)]
+    intervals = {tile.index[number]: tile.dst[number] for tile in layout.tiles}
+    return [intervals[i] for i in sorted(intervals)]
 
 
 def _draw_axis(ax: Any, layout: Layout, number: int) -> None:

@@ -3,22 +3,6 @@
 from tilekit._plan.geometry import Axis, Geometry
 from tilekit._plan.laws import Causal, Law, Linear
 
-__all__ = [
-    "AUDIOLDM_MEL",
-    "COGVIDEOX_VIDEO",
-    "COSMOS_VIDEO",
-    "FLUX2_IMAGE",
-    "HUNYUAN15_VIDEO",
-    "HUNYUAN_VIDEO",
-    "LTX2_AUDIO_MEL",
-    "LTX2_VIDEO",
-    "MOCHI_VIDEO",
-    "OOBLECK_AUDIO",
-    "SD_IMAGE",
-    "WAN22_VIDEO",
-    "WAN_VIDEO",
-]
-
 
 def _video(name: str, frames: Law, side: int) -> Geometry:
     return Geometry(name, (Axis("frames", 2, frames), Axis("height", 3, Linear(side)), Axis("width", 4, Linear(side))))

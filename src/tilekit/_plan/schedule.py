@@ -8,19 +8,19 @@ from tilekit._errors import PlanError
 from tilekit._plan.layout import Layout, Tile
 from tilekit._plan.spans import is_integer
 
-__all__ = ["Step", "checked_batch_size", "schedule"]
+__all__ = ["Call", "checked_batch_size", "schedule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One call: its tiles, all of one shape, and how many output cells of the first axis are final after it."""
+class Call:
+    """One call of the function: its tiles, all of one shape, and the output cells of the first axis final after it."""
 
     tiles: tuple[Tile, ...]
     final: int
 
 
 def checked_batch_size(layout: Layout, tile_batch_size: object) -> int:
-    """Give the number back, or refuse it."""
+    """Give a batch size back, or refuse it."""
     if not is_integer(tile_batch_size) or tile_batch_size < 1:
         msg = f"tile_batch_size must be an integer of at least 1, got {tile_batch_size!r}"
         raise PlanError(msg)
@@ -30,7 +30,7 @@ def checked_batch_size(layout: Layout, tile_batch_size: object) -> int:
     return tile_batch_size
 
 
-def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator[Step]:
+def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator[Call]:
     """
     Batch tiles of one shape as soon as there are enough of them; only the last call of a shape may be partly full.
 
@@ -45,26 +45,26 @@ def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator
 
     Yields
     ------
-    Step
+    Call
         The calls in order.
     """
     size = checked_batch_size(layout, tile_batch_size)
-    left = Counter(tile.index[0] for tile in layout.tiles)
-    unseen = Counter(left)
+    unfinished = Counter(tile.index[0] for tile in layout.tiles)
+    unseen = Counter(unfinished)
     waiting: dict[tuple[int, ...], list[Tile]] = {}
 
-    def step(tiles: list[Tile]) -> Step:
-        left.subtract(tile.index[0] for tile in tiles)
-        first = next((i for i in range(layout.slabs) if left[i]), None)
-        return Step(tuple(tiles), layout.out_sizes[0] if first is None else layout.slab_starts[first])
+    def call(tiles: list[Tile]) -> Call:
+        unfinished.subtract(tile.index[0] for tile in tiles)
+        first = next((i for i in range(layout.slabs) if unfinished[i]), None)
+        return Call(tuple(tiles), layout.out_sizes[0] if first is None else layout.slab_starts[first])
 
     for tile in layout.tiles:
         group = waiting.setdefault(tile.shape, [])
         group.append(tile)
         unseen[tile.index[0]] -= 1
         if len(group) == size:
-            yield step(waiting.pop(tile.shape))
+            yield call(waiting.pop(tile.shape))
         if by_slab and not unseen[tile.index[0]]:
-            yield from (step(group) for group in waiting.values())
+            yield from (call(group) for group in waiting.values())
             waiting.clear()
-    yield from (step(group) for group in waiting.values())
+    yield from (call(group) for group in waiting.values())

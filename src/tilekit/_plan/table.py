@@ -1,4 +1,4 @@
-"""A plan as text."""
+"""A layout as text."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ __all__ = ["table"]
 
 
 def table(layout: Layout) -> str:
-    """Write a plan as text: a line for each axis, and what it costs."""
+    """Write a layout as text: a line for each axis, and what it costs."""
     rows = [("axis", "input", "output", "tiles", "latents a tile", "overlap", "latents from-to")]
     for number, axis in enumerate(layout.geometry.axes):
         spans = layout.spans[number]

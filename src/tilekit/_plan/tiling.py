@@ -6,6 +6,7 @@ from typing import Self
 from tilekit._errors import PlanError
 from tilekit._plan.cut import AxisTiling
 from tilekit._plan.fit import fit
+from tilekit._plan.forecast import Costs
 from tilekit._plan.geometry import Geometry
 from tilekit._plan.spans import is_integer
 
@@ -24,7 +25,7 @@ class Tiling:
         every tile batches with every other.
     **axes : (size, overlap) or (size, overlap, min_size) or None
         In pixel-side units (pixels, frames, samples), whether one decodes or encodes: multiples of the axis' factor.
-        A tile of n latents is given as n * factor also on a causal axis. A last tile shorter than `min_size` grows
+        A tile of n latents is written as n * factor also on a causal axis. A last tile shorter than `min_size` grows
         leftward. None, or a name left out, leaves that axis whole.
 
     Raises
@@ -46,9 +47,9 @@ class Tiling:
 
     def __init__(self, *, uniform: bool = False, **axes: tuple[int, ...] | None) -> None:
         rows = []
-        for name, given in axes.items():
-            if given is not None:
-                size, overlap, least = _numbers(name, given, "size")
+        for name, numbers in axes.items():
+            if numbers is not None:
+                size, overlap, least = _checked(name, numbers, "size")
                 if overlap >= size:
                     msg = f"{name}: overlap must be smaller than the tile size, got overlap={overlap} with size={size}"
                     raise PlanError(msg)
@@ -78,9 +79,9 @@ class Tiling:
             If a number is no integer or out of range.
         """
         rows = []
-        for name, given in axes.items():
-            if given is not None:
-                count, overlap, least = _numbers(name, given, "count")
+        for name, numbers in axes.items():
+            if numbers is not None:
+                count, overlap, least = _checked(name, numbers, "count")
                 rows.append(AxisTiling(name, None, count, overlap, least))
         return cls.from_axes(tuple(rows), uniform=uniform)
 
@@ -141,26 +142,17 @@ class Tiling:
         >>> Tiling.fit((1, 128, 16, 34, 60), geometry=LTX2_VIDEO, memory_bytes=6 << 30, decoder_bytes_per_cell=60)
         Tiling(height=(576, 64), width=(544, 64))
         """
-        axes = fit(
-            shape,
-            geometry=geometry,
-            memory_bytes=memory_bytes,
-            channels=channels,
-            itemsize=itemsize,
-            decoder_bytes_per_cell=decoder_bytes_per_cell,
-            tile_batch_size=tile_batch_size,
-            overlap_cells=overlap_cells,
-            streaming=streaming,
-        )
+        costs = Costs(channels, itemsize, tile_batch_size, streaming, decoder_bytes_per_cell)
+        axes = fit(shape, geometry, costs, memory_bytes=memory_bytes, overlap_cells=overlap_cells)
         return cls.from_axes(axes)
 
     def __repr__(self) -> str:
         by_count = any(row.count is not None for row in self.axes)
-        parts = [f"{row.name}={_given(row)}" for row in self.axes] + ["uniform=True"] * self.uniform
-        return f"Tiling{'.by_count' if by_count else ''}({', '.join(parts)})"
+        arguments = [f"{row.name}={_arguments(row)}" for row in self.axes] + ["uniform=True"] * self.uniform
+        return f"Tiling{'.by_count' if by_count else ''}({', '.join(arguments)})"
 
 
-def _given(row: AxisTiling) -> tuple[int | None, ...]:
+def _arguments(row: AxisTiling) -> tuple[int | None, ...]:
     first = row.size if row.count is None else row.count
     return (first, row.overlap) if row.min_size is None else (first, row.overlap, row.min_size)
 
@@ -170,15 +162,15 @@ def _set(tiling: Tiling, axes: tuple[AxisTiling, ...], uniform: bool) -> None:
     object.__setattr__(tiling, "uniform", bool(uniform))
 
 
-def _numbers(name: str, given: object, first: str) -> tuple[int, int, int | None]:
+def _checked(name: str, numbers: object, first: str) -> tuple[int, int, int | None]:
     """Check one axis' numbers; `first` says what the first of them is."""
-    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
-        msg = f"{name}: give ({first}, overlap) or ({first}, overlap, min_size), got {given!r}"
+    if not isinstance(numbers, tuple | list) or len(numbers) not in (2, 3):
+        msg = f"{name}: give ({first}, overlap) or ({first}, overlap, min_size), got {numbers!r}"
         raise PlanError(msg)
-    if not all(map(is_integer, given)):
-        msg = f"{name}: {first} and overlap must be integers, got {given!r}"
+    if not all(map(is_integer, numbers)):
+        msg = f"{name}: {first} and overlap must be integers, got {numbers!r}"
         raise PlanError(msg)
-    if given[0] < 1 or given[1] < 0 or (len(given) == 3 and given[2] < 1):
-        msg = f"{name}: {first} (and min_size) must be at least 1 and overlap at least 0, got {tuple(given)}"
+    if numbers[0] < 1 or numbers[1] < 0 or (len(numbers) == 3 and numbers[2] < 1):
+        msg = f"{name}: {first} (and min_size) must be at least 1 and overlap at least 0, got {tuple(numbers)}"
         raise PlanError(msg)
-    return given[0], given[1], given[2] if len(given) == 3 else None
+    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None

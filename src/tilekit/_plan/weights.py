@@ -57,7 +57,7 @@ def segments(spans: tuple[Span, ...], left_starts_from_0: bool) -> tuple[Segment
     # The first cell of a rise from zero carries no weight: a tile without weight must not count as a contributor.
     support = [s.start + (left_starts_from_0 and s.left_ramp > 0) for s in spans]
     cuts = sorted({*support, *(s.stop for s in spans)})
-    found = []
+    pieces = []
     if cuts[0] != 0:
         msg = f"cells 0 to {cuts[0] - 1} have no weight from any tile"
         raise PlanError(msg)
@@ -68,11 +68,11 @@ def segments(spans: tuple[Span, ...], left_starts_from_0: bool) -> tuple[Segment
             raise PlanError(msg)
         weights = None
         if len(tiles) > 1:
-            there = [spans[i] for i in tiles]
-            ramps = tuple((s.start - start, s.stop - start, s.left_ramp, s.right_ramp) for s in there)
+            covering = [spans[i] for i in tiles]
+            ramps = tuple((s.start - start, s.stop - start, s.left_ramp, s.right_ramp) for s in covering)
             weights = _normalised(ramps, stop - start, left_starts_from_0)
-        found.append(Segment(start, stop, tiles, weights))
-    return tuple(found)
+        pieces.append(Segment(start, stop, tiles, weights))
+    return tuple(pieces)
 
 
 @lru_cache(maxsize=1024)

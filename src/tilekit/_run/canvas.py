@@ -1,9 +1,12 @@
 """Put the results of tiles together: cores are written, strips are added. The only place that adds arrays."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from tilekit._plan import Interval, Plan, Tile
 from tilekit._plan.boxes import Box, Ledger, boxes
+from tilekit._plan.layout import Tile
+from tilekit._plan.plan import Plan
+from tilekit._plan.spans import Interval
 from tilekit.backends import Array, Backend
 
 __all__ = ["Canvas"]
@@ -26,6 +29,7 @@ class Canvas:
 
     def __init__(self, plan: Plan, backend: Backend) -> None:
         self._plan = plan
+        self._region = plan.geometry.region
         self._backend = backend
         self._ledger = Ledger()
         self._strips: dict[tuple[int, ...], Array] = {}
@@ -60,18 +64,18 @@ class Canvas:
         """Write or add the result of one tile."""
         for box in boxes(self._plan, tile):
             if box.sharers == 1:
-                self._out = self._backend.put(self._out, self._place_of(box), part, self._region(box.src))
+                self._out = self._backend.put(self._out, self._region_of(box), part, self._region(box.src))
             else:
                 self._add(box, part)
 
     def _add(self, box: Box, part: Array) -> None:
-        first, last = self._ledger.enter(box)
+        first, last = self._ledger.count(box)
         blend, source = self._backend.blend, self._region(box.src)
         weight = self._weight(box, part)
         base = None if first else self._strips.pop(box.key, self._out)
         if last or (box.dst[0][1] <= self._end and self._out is not None and self._out.dtype == weight.dtype):
             out = self._out
-            self._out = blend(out, self._place_of(box), part, source, weight, base)
+            self._out = blend(out, self._region_of(box), part, source, weight, base)
             if base is not None and base is not out:
                 self._spare.setdefault(tuple(base.shape), []).append(base)
             return
@@ -85,19 +89,11 @@ class Canvas:
         spare = self._spare.get(tuple(shape))
         return spare.pop() if spare else self._backend.empty(shape, dtype, like)
 
-    def _place_of(self, box: Box) -> tuple[slice, ...]:
+    def _region_of(self, box: Box) -> tuple[slice, ...]:
         (start, stop), *others = box.dst
         return self._region([(start - self._begin, stop - self._begin), *others])
 
-    def _region(self, intervals: list[Interval] | tuple[Interval, ...]) -> tuple[slice, ...]:
-        """Slices of all axes, from intervals of the axes of the geometry."""
-        geometry = self._plan.geometry
-        slices = [slice(None)] * geometry.ndim
-        for axis, (start, stop) in zip(geometry.axes, intervals, strict=True):
-            slices[axis.position] = slice(start, stop)
-        return tuple(slices)
-
-    def _shape(self, intervals: list[Interval] | tuple[Interval, ...], like: Array) -> list[int]:
+    def _shape(self, intervals: Sequence[Interval], like: Array) -> list[int]:
         shape = list(like.shape)
         for axis, (start, stop) in zip(self._plan.geometry.axes, intervals, strict=True):
             shape[axis.position] = stop - start

@@ -3,18 +3,11 @@
 from math import prod
 
 from tilekit._errors import BackendError, InputError, TileShapeError
-from tilekit._plan import Plan, Tile
+from tilekit._plan.layout import Tile
+from tilekit._plan.plan import Plan
 from tilekit.backends import Array, Backend, backend_of
 
-__all__ = ["ResultCheck", "check_input", "check_sizes", "source_region"]
-
-
-def source_region(plan: Plan, tile: Tile) -> tuple[slice, ...]:
-    """Slices of the input that a tile reads."""
-    slices = [slice(None)] * plan.geometry.ndim
-    for axis, (start, stop) in zip(plan.geometry.axes, tile.src, strict=True):
-        slices[axis.position] = slice(start, stop)
-    return tuple(slices)
+__all__ = ["ResultCheck", "check_input", "check_sizes"]
 
 
 def check_input(plan: Plan, backend: Backend, array: Array) -> None:
@@ -37,7 +30,7 @@ def check_input(plan: Plan, backend: Backend, array: Array) -> None:
 
 def _refuse_nan(plan: Plan, backend: Backend, array: Array) -> None:
     for tile in plan.tiles:
-        if backend.has_nan(array[source_region(plan, tile)]):
+        if backend.has_nan(array[plan.geometry.region(tile.src)]):
             named = zip(plan.geometry.axes, tile.src, strict=True)
             where = ", ".join(f"{axis.name} {start} to {stop - 1}" for axis, (start, stop) in named)
             msg = f"tile {tile.index}: the input has NaN in {where}; nothing was {plan.direction}d"
@@ -53,10 +46,10 @@ def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
     TileShapeError
         If a size of a named axis or the number of axes differs.
     """
-    want = {axis.position: size for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True)}
-    if len(shape) != plan.geometry.ndim or any(shape[position] != size for position, size in want.items()):
-        sizes = ", ".join(f"{axis.name} {size}" for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True))
-        msg = f"{plan.direction} returned shape {shape}, {plan.geometry.name} expects {sizes} for input {plan.shape}"
+    sizes = {axis.position: size for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True)}
+    if len(shape) != plan.geometry.ndim or any(shape[position] != size for position, size in sizes.items()):
+        named = ", ".join(f"{axis.name} {size}" for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True))
+        msg = f"{plan.direction} returned shape {shape}, {plan.geometry.name} expects {named} for input {plan.shape}"
         raise TileShapeError(msg)
 
 
@@ -85,45 +78,47 @@ class ResultCheck:
     def __call__(self, tiles: tuple[Tile, ...], result: Array) -> None:
         """Refuse a result that is no array of this library and kind, or of another shape, dtype or device."""
         where = f"tile {tiles[0].index}" + (f" and {len(tiles) - 1} more" if len(tiles) > 1 else "")
-        did = f"{where}: {self._plan.direction} returned"
-        self._check_kind(did, result)
-        self._check_shape(did, tiles, tuple(result.shape))
+        prefix = f"{where}: {self._plan.direction} returned"
+        self._check_kind(prefix, result)
+        self._check_shape(prefix, tiles, tuple(result.shape))
         if self._first is None:
             self._first = self._backend.empty((0,), result.dtype, result)  # not a view: it would keep the tile alive
             self._channels = self._channels_of(result)
-        elif result.dtype != self._first.dtype or not self._backend.same_place(result, self._first):
-            msg = f"{did} {_place(result)}, the tiles before it were {_place(self._first)}"
+        elif result.dtype != self._first.dtype or not self._backend.same_device(result, self._first):
+            msg = f"{prefix} {_place(result)}, the tiles before it were {_place(self._first)}"
             raise BackendError(msg)
 
-    def _check_kind(self, did: str, result: Array) -> None:
+    def _check_kind(self, prefix: str, result: Array) -> None:
         if result is None:
-            msg = f"{did} None, expected an array"
+            msg = f"{prefix} None, expected an array"
             raise BackendError(msg)
         try:
             backend = backend_of(result)
         except BackendError as error:
-            msg = f"{did} something that is no array: {error}"
+            msg = f"{prefix} something that is no array: {error}"
             raise BackendError(msg) from None
         if backend is not self._backend:
-            msg = f"{did} an array of {backend.name}, the input is one of {self._backend.name}; convert one of them"
+            msg = f"{prefix} an array of {backend.name}, the input is one of {self._backend.name}; convert one of them"
             raise BackendError(msg)
         if not backend.is_floating(result):
-            msg = f"{did} dtype {getattr(result, 'dtype', type(result))}, expected floating-point numbers"
+            msg = f"{prefix} dtype {getattr(result, 'dtype', type(result))}, expected floating-point numbers"
             raise BackendError(msg)
 
-    def _check_shape(self, did: str, tiles: tuple[Tile, ...], shape: tuple[int, ...]) -> None:
+    def _check_shape(self, prefix: str, tiles: tuple[Tile, ...], shape: tuple[int, ...]) -> None:
         geometry = self._plan.geometry
-        want: list[int | None] = [None] * geometry.ndim
+        sizes: list[int | None] = [None] * geometry.ndim
         for axis, (start, stop) in zip(geometry.axes, tiles[0].dst, strict=True):
-            want[axis.position] = stop - start
+            sizes[axis.position] = stop - start
         if geometry.batch is not None:
-            want[geometry.batch] = self._batch * len(tiles)
+            sizes[geometry.batch] = self._batch * len(tiles)
         if geometry.channel is not None and self._first is not None:
-            want[geometry.channel] = self._channels
-        fits = len(shape) == len(want) and all(w in (None, s) for w, s in zip(want, shape, strict=True))
+            sizes[geometry.channel] = self._channels
+        fits = len(shape) == len(sizes) and all(w in (None, s) for w, s in zip(sizes, shape, strict=True))
         if not fits or prod(shape) == 0:
-            expected = ", ".join("channels" if n is None else str(n) for n in want)
-            msg = f"{did} shape {shape}, the plan expects ({expected}); is {geometry.name} the geometry of the model?"
+            expected = ", ".join("channels" if n is None else str(n) for n in sizes)
+            msg = (
+                f"{prefix} shape {shape}, the plan expects ({expected}); is {geometry.name} the geometry of the model?"
+            )
             raise TileShapeError(msg)
 
     def _channels_of(self, result: Array) -> int | None:

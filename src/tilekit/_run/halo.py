@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 
 from tilekit._errors import BackendError, HaloError, TilekitError
-from tilekit._plan import Direction, Geometry, Interval, Plan, Span, Tile, plan
+from tilekit._plan.boxes import boxes
+from tilekit._plan.geometry import Direction, Geometry
+from tilekit._plan.layout import Layout, Tile
+from tilekit._plan.plan import plan
+from tilekit._plan.spans import Interval, Span
 from tilekit._run.checks import check_sizes
 from tilekit.backends import Array, Backend, backend_of
+from tilekit.backends._base import ArrayFunction
 
 __all__ = ["Halo", "measure_halo"]
 
-Function = Callable[[Array], Array]
 Halo = dict[str, Interval | None]
 Numbers = np.ndarray[Any, Any]
 
@@ -30,7 +34,7 @@ TOLERANCE = 1e-3  # of the largest result: rounding is 1000 times smaller, anoth
 
 
 def measure_halo(
-    fn: Function, shape: Sequence[int], *, geometry: Geometry, like: Array | None = None, seed: int = 0
+    fn: ArrayFunction, shape: Sequence[int], *, geometry: Geometry, like: Array | None = None, seed: int = 0
 ) -> Halo:
     """
     Measure the reach of a decoder or encoder by impulses.
@@ -78,10 +82,10 @@ def measure_halo(
     reach = probe.reach()
     short = [i for i, pair in enumerate(reach) if pair is None]
     if short:
-        longer = list(probe.plan.shape)
+        longer = list(probe.layout.shape)
         for i in short:
             axis = geometry.axes[i]
-            cells = 2 * probe.plan.spans[i][-1].stop
+            cells = 2 * probe.layout.spans[i][-1].stop
             longer[axis.position] = cells if probe.direction == "decode" else axis.law.length(cells)
         probe = _probe(fn, tuple(longer), geometry, probe.like, seed)
         reach = probe.reach()
@@ -97,7 +101,7 @@ def measure_halo(
     return {axis.name: pair for axis, pair in zip(geometry.axes, reach, strict=True)}
 
 
-def _probe(fn: Function, shape: tuple[int, ...], geometry: Geometry, like: Array | None, seed: int) -> "_Probe":
+def _probe(fn: ArrayFunction, shape: tuple[int, ...], geometry: Geometry, like: Array | None, seed: int) -> "_Probe":
     """Find a library whose arrays the function takes, and the direction in which it works."""
     if like is not None:
         return _Probe(fn, shape, geometry, like, seed)
@@ -115,7 +119,7 @@ def _probe(fn: Function, shape: tuple[int, ...], geometry: Geometry, like: Array
     raise BackendError(msg)
 
 
-def _examples(fn: Function) -> list[Array]:
+def _examples(fn: ArrayFunction) -> list[Array]:
     """Arrays of the imported libraries, that of the function's own class first."""
     makers: dict[str, Callable[[], Array]] = {
         "torch": lambda: sys.modules["torch"].zeros(1),
@@ -141,7 +145,7 @@ class _Base:
 class _Probe:
     """A function, with random inputs to change."""
 
-    def __init__(self, fn: Function, shape: tuple[int, ...], geometry: Geometry, like: Array, seed: int) -> None:
+    def __init__(self, fn: ArrayFunction, shape: tuple[int, ...], geometry: Geometry, like: Array, seed: int) -> None:
         self._fn = fn
         self._geometry = geometry
         self._backend: Backend = backend_of(like)
@@ -149,8 +153,8 @@ class _Probe:
         random = np.random.default_rng(seed)
         x = random.standard_normal(shape).astype(np.float32)
         y = self._run(x)
-        self.direction, self.plan = self._recognised(shape, y.shape)
-        self.cells = [spans[-1].stop for spans in self.plan.spans]
+        self.direction, self.layout = self._recognised(shape, y.shape)
+        self.cells = [spans[-1].stop for spans in self.layout.spans]
         if not np.array_equal(y, self._run(x), equal_nan=True):
             msg = "the function gave two results for one input; switch off its noise or dropout"
             raise HaloError(msg)
@@ -160,29 +164,29 @@ class _Probe:
 
     def reach(self) -> list[Interval | None]:
         """Latents before and after, for each axis; None where all of it is seen."""
-        found = [[0, 0] for _ in self.cells]
+        pairs = [[0, 0] for _ in self.cells]
         for at in (0, None, -1):
             cell = [n // 2 if at is None else at % n for n in self.cells]
             for changed in self._changed(cell):
-                for pair, own, affected in zip(found, cell, changed, strict=True):
+                for pair, own, affected in zip(pairs, cell, changed, strict=True):
                     if affected is not None:
                         pair[0] = max(pair[0], affected[1] - own)
                         pair[1] = max(pair[1], own - affected[0])
-        return [None if max(pair) >= n - 1 else (pair[0], pair[1]) for pair, n in zip(found, self.cells, strict=True)]
+        return [None if max(pair) >= n - 1 else (pair[0], pair[1]) for pair, n in zip(pairs, self.cells, strict=True)]
 
     def _changed(self, cell: list[int]) -> list[list[Interval | None]]:
         """For every kind of change at a latent the first and last latent of each axis whose result differs."""
         where = self._where(cell)
-        found = []
+        extents = []
         for base in self._bases:
             for amplitude in AMPLITUDES:
                 x = base.x.copy()
                 x[where] += amplitude * self._random.choice([-1.0, 1.0], x[where].shape).astype(np.float32)
-                found.append(self._extents(self._run(x) != base.y))
+                extents.append(self._extents(self._run(x) != base.y))
         structure = self._of_nan(where)
         # NaN times zero is NaN: a masked sum over everything looks global. It counts only where it stays local.
         whole = [(0, n - 1) for n in self.cells]
-        return found if structure == whole else [*found, structure]
+        return extents if structure == whole else [*extents, structure]
 
     def _of_nan(self, where: tuple[slice, ...]) -> list[Interval | None]:
         """Where NaN shows up; nowhere if the function will not have it."""
@@ -195,25 +199,23 @@ class _Probe:
 
     def _where(self, cell: list[int]) -> tuple[slice, ...]:
         """Cells of the input that belong to one latent."""
-        slices = [slice(None)] * self._geometry.ndim
-        for axis, i in zip(self._geometry.axes, cell, strict=True):
-            first, last = (
-                (i, i) if self.direction == "decode" else (axis.law.length(i) if i else 0, axis.law.length(i + 1) - 1)
-            )
-            slices[axis.position] = slice(first, last + 1)
-        return tuple(slices)
+        if self.direction == "decode":
+            return self._geometry.region([(i, i + 1) for i in cell])
+        laws = [axis.law for axis in self._geometry.axes]
+        ends = [(law.length(i) if i else 0, law.length(i + 1)) for law, i in zip(laws, cell, strict=True)]
+        return self._geometry.region(ends)
 
     def _extents(self, mask: Numbers) -> list[Interval | None]:
         """First and last latent of each axis with a mark in it."""
-        found: list[Interval | None] = []
+        extents: list[Interval | None] = []
         for axis in self._geometry.axes:
             others = tuple(i for i in range(mask.ndim) if i != axis.position)
             marks = np.flatnonzero(mask.any(axis=others))
             if marks.size and self.direction == "decode":
-                ends = np.array([axis.law.length(n + 1) for n in range(self.cells[len(found)])])
+                ends = np.array([axis.law.length(n + 1) for n in range(self.cells[len(extents)])])
                 marks = np.searchsorted(ends, marks, side="right")
-            found.append((int(marks[0]), int(marks[-1])) if marks.size else None)
-        return found
+            extents.append((int(marks[0]), int(marks[-1])) if marks.size else None)
+        return extents
 
     def verify(self, reach: list[Interval | None]) -> None:
         """Compare the middle of a crop with the same cells of the whole, for every axis long enough to be cut."""
@@ -222,12 +224,12 @@ class _Probe:
             cuttable = pair is not None and n >= sum(pair) + 4
             spans.append((Span(0, n // 2), Span(n // 2, n)) if cuttable else (Span(0, n),))
         halo = tuple((0, 0) if pair is None else pair for pair in reach)
-        cut = Plan(self._geometry, self.plan.shape, tuple(spans), self.direction, halo)
+        cut = Layout(self._geometry, self.layout.shape, tuple(spans), self.direction, halo)
         base = self._bases[0]
         scale = float(np.abs(base.y[np.isfinite(base.y)]).max(initial=0.0))
         for tile in (cut.tiles[0], cut.tiles[-1]):
-            kept, want = self._core(cut, tile, base)
-            worst = float(np.abs(kept - want).max())
+            kept, expected = self._core(cut, tile, base)
+            worst = float(np.abs(kept - expected).max())
             if not worst <= TOLERANCE * scale:
                 msg = (
                     f"a crop with the measured reach {reach} differs from the whole by {worst:.2g} (the result is of"
@@ -235,29 +237,24 @@ class _Probe:
                 )
                 raise HaloError(msg)
 
-    def _core(self, cut: Plan, tile: Tile, base: _Base) -> tuple[Numbers, Numbers]:
+    def _core(self, cut: Layout, tile: Tile, base: _Base) -> tuple[Numbers, Numbers]:
         """The cells that a tile keeps, from its crop and from the whole."""
-        source, kept, whole = ([slice(None)] * self._geometry.ndim for _ in range(3))
-        for number, axis in enumerate(self._geometry.axes):
-            segment = cut.segments[number][tile.index[number]]
-            source[axis.position] = slice(*tile.src[number])
-            whole[axis.position] = slice(segment.start, segment.stop)
-            offset = tile.dst[number][0]
-            kept[axis.position] = slice(segment.start - offset, segment.stop - offset)
-        return self._run(base.x[tuple(source)])[tuple(kept)], base.y[tuple(whole)]
+        (box,) = boxes(cut, tile)
+        region = self._geometry.region
+        return self._run(base.x[region(tile.src)])[region(box.src)], base.y[region(box.dst)]
 
-    def _recognised(self, shape: tuple[int, ...], result: tuple[int, ...]) -> tuple[Direction, Plan]:
+    def _recognised(self, shape: tuple[int, ...], result: tuple[int, ...]) -> tuple[Direction, Layout]:
         """Whether the sizes are those of decoding or of encoding."""
-        found: list[TilekitError] = []
+        refusals: list[TilekitError] = []
         for direction in ("decode", "encode"):
             try:
-                made = plan(shape, None, geometry=self._geometry, direction=direction)
-                check_sizes(made, result)
+                layout = plan(shape, None, geometry=self._geometry, direction=direction)
+                check_sizes(layout, result)
             except TilekitError as error:
-                found.append(error)
+                refusals.append(error)
             else:
-                return made.direction, made
-        raise found[0]
+                return layout.direction, layout
+        raise refusals[0]
 
     def _run(self, x: Numbers) -> Numbers:
         """Call the function with an array of its library, and give the numbers of its result."""
@@ -266,6 +263,6 @@ class _Probe:
         if result is None or backend_of(result) is not self._backend:
             msg = f"the function returned {type(result).__qualname__}, expected an array of {self._backend.name}"
             raise BackendError(msg)
-        self._backend.sync(result)
+        self._backend.synchronize(result)
         numbers: Numbers = self._backend.to_numpy(result)
         return numbers

@@ -4,23 +4,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from tilekit._errors import BackendError, PlanError
-from tilekit._plan import Direction, Geometry, Interval, Plan, Tile, Tiling, TilingConfig, plan
+from tilekit._plan.config import TilingConfig
+from tilekit._plan.geometry import Direction, Geometry
+from tilekit._plan.layout import Tile
+from tilekit._plan.plan import Plan, plan
 from tilekit._plan.presets import LTX2_VIDEO
-from tilekit._plan.schedule import Step, checked_batch_size, schedule
+from tilekit._plan.schedule import Call, checked_batch_size, schedule
+from tilekit._plan.spans import Interval
+from tilekit._plan.tiling import Tiling
 from tilekit._progress import Progress, progress_of
 from tilekit._run.canvas import Canvas
-from tilekit._run.checks import ResultCheck, check_input, source_region
+from tilekit._run.checks import ResultCheck, check_input
 from tilekit.backends import Array, Backend, backend_of
+from tilekit.backends._base import ArrayFunction
 
 __all__ = ["decode_tiled", "encode_tiled", "stream_tiled"]
 
-Function = Callable[[Array], Array]
 Callback = Callable[[Array, int], object]
 Blend = Literal["linear", "crop"]
 
 
 def decode_tiled(  # noqa: PLR0913
-    decode: Function,
+    decode: ArrayFunction,
     latents: Array,
     tiling: Tiling | TilingConfig | None = None,
     *,
@@ -89,7 +94,7 @@ def decode_tiled(  # noqa: PLR0913
 
 
 def encode_tiled(  # noqa: PLR0913
-    encode: Function,
+    encode: ArrayFunction,
     video: Array,
     tiling: Tiling | TilingConfig | None = None,
     *,
@@ -136,7 +141,7 @@ def encode_tiled(  # noqa: PLR0913
 
 
 def stream_tiled(  # noqa: PLR0913
-    decode: Function,
+    decode: ArrayFunction,
     latents: Array,
     tiling: Tiling | TilingConfig | None = None,
     *,
@@ -212,15 +217,15 @@ class _Run:
         self,
         function: Any,
         array: Array,
-        made: Plan,
+        plan: Plan,
         tile_batch_size: int,
         progress: Progress,
     ) -> None:
         if not callable(function):
-            msg = f"{made.direction} must be callable, got {type(function).__qualname__}"
+            msg = f"{plan.direction} must be callable, got {type(function).__qualname__}"
             raise BackendError(msg)
         self._backend: Backend = backend_of(array)
-        self._plan = made
+        self._plan = plan
         self._size = checked_batch_size(self._plan, tile_batch_size)
         check_input(self._plan, self._backend, array)
         self._function = function
@@ -233,16 +238,16 @@ class _Run:
         if len(self._plan.tiles) == 1:
             return self._single(callback)
         canvas, emitted, total = Canvas(self._plan, self._backend), 0, self._plan.out_sizes[0]
-        for step, result in self._results(by_slab=callback is not None):
-            parts = self._parts(step.tiles, result)
+        for call, result in self._results(by_slab=callback is not None):
+            parts = self._parts(call.tiles, result)
             if not canvas.is_open:
                 canvas.open(0, total, parts[0])
-            for tile in step.tiles:
+            for tile in call.tiles:
                 canvas.place(tile, parts.pop(0))
             del result  # or it would be alive beside the next one
-            if callback is not None and step.final > emitted:
-                callback(canvas.view(emitted, step.final), emitted)
-                emitted = step.final
+            if callback is not None and call.final > emitted:
+                callback(canvas.view(emitted, call.final), emitted)
+                emitted = call.final
         return canvas.close()
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
@@ -251,15 +256,15 @@ class _Run:
             yield 0, self._single(None)
             return
         canvas, emitted = Canvas(self._plan, self._backend), 0
-        for step, result in self._results(by_slab=True):
-            parts = self._parts(step.tiles, result)
+        for call, result in self._results(by_slab=True):
+            parts = self._parts(call.tiles, result)
             if not canvas.is_open:
                 canvas.open(emitted, self._plan.block_end(emitted), parts[0])
-            for tile in step.tiles:
+            for tile in call.tiles:
                 canvas.place(tile, parts.pop(0))
             del result
-            if step.final > emitted:
-                start, emitted = emitted, step.final
+            if call.final > emitted:
+                start, emitted = emitted, call.final
                 yield start, canvas.close()
 
     def _single(self, callback: Callback | None) -> Array:
@@ -269,25 +274,25 @@ class _Run:
             callback(result, 0)
         return result
 
-    def _results(self, *, by_slab: bool) -> Iterator[tuple[Step, Array]]:
-        """Call the function step by step; the results are checked and finished."""
+    def _results(self, *, by_slab: bool) -> Iterator[tuple[Call, Array]]:
+        """Call the function call by call; the results are checked and finished."""
         done = 0
         with progress_of(self._progress, len(self._plan.tiles), self._plan.direction) as report:
-            for step in schedule(self._plan, self._size, by_slab=by_slab):
-                held = [self._function(self._input(step.tiles))]
-                self._check(step.tiles, held[0])
-                self._backend.sync(held[0])
-                yield step, held.pop()  # popped, so that this frame does not keep it alive
-                done += len(step.tiles)
+            for call in schedule(self._plan, self._size, by_slab=by_slab):
+                held = [self._function(self._input(call.tiles))]
+                self._check(call.tiles, held[0])
+                self._backend.synchronize(held[0])
+                yield call, held.pop()  # popped, so that this frame does not keep it alive
+                done += len(call.tiles)
                 report(done)
 
     def _input(self, tiles: Sequence[Tile]) -> Array:
-        parts = [self._array[source_region(self._plan, tile)] for tile in tiles]
-        if len(parts) == 1:
-            return parts[0]
+        inputs = [self._array[self._plan.geometry.region(tile.src)] for tile in tiles]
+        if len(inputs) == 1:
+            return inputs[0]
         batch = self._plan.geometry.batch
         assert batch is not None
-        return self._backend.stack(parts, batch)
+        return self._backend.concat(inputs, batch)
 
     def _parts(self, tiles: Sequence[Tile], result: Array) -> list[Array]:
         """Cut the result of a call into those of its tiles."""

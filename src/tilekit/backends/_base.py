@@ -1,11 +1,12 @@
 """The operations of a run, written with the array API alone; libraries with a faster way override them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Array", "Backend", "Region"]
+__all__ = ["Array", "ArrayFunction", "Backend", "Region"]
 
 Array = Any  # an array of any library; the one place where the type is given up
+ArrayFunction = Callable[[Array], Array]
 Region = tuple[slice, ...]
 
 
@@ -13,8 +14,8 @@ class Backend:
     """
     An array library that follows the Python array API standard.
 
-    A library for which indexing cannot write, or has a faster way, gets a subclass. `out` is given back by `put` and
-    `blend` because some libraries make a new array instead of writing into the old one.
+    A library for which indexing cannot write, or has a faster way, gets a subclass. `put` and
+    `blend` return `out` because some libraries make a new array instead of writing into the old one.
     """
 
     name = "array-api"
@@ -42,35 +43,35 @@ class Backend:
         xp = self.namespace(x)
         return bool(xp.any(xp.isnan(x)))
 
-    def same_place(self, x: Array, like: Array) -> bool:
-        """Whether two arrays live on one device."""
+    def same_device(self, x: Array, like: Array) -> bool:
+        """Whether two arrays are on the same device."""
         return bool(getattr(x, "device", None) == getattr(like, "device", None))
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give an array of this shape, beside `like`; its numbers do not matter."""
+        """Give an array of this shape, on the device of `like`; its numbers do not matter."""
         return self.namespace(like).empty(tuple(shape), dtype=dtype, device=like.device)
 
     def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give numbers as an array of this shape, beside `like`."""
+        """Give numbers as an array of this shape, on the device of `like`."""
         xp = self.namespace(like)
         return xp.reshape(xp.asarray(list(values), dtype=dtype, device=like.device), tuple(shape))
 
     def from_numpy(self, numbers: Any, like: Array) -> Array:
-        """Give NumPy's numbers as an array of the dtype of `like`, beside it."""
+        """Give NumPy's numbers as an array of the dtype of `like`, on its device."""
         return self.namespace(like).asarray(numbers, dtype=like.dtype, device=like.device)
 
     def to_numpy(self, x: Array) -> Any:
-        """Give the numbers to NumPy; float32 where NumPy lacks the dtype."""
+        """Convert an array to NumPy; to float32 where NumPy lacks the dtype."""
         import numpy as np
 
         return np.asarray(x)
 
-    def stack(self, tiles: Sequence[Array], axis: int) -> Array:
-        """Join arrays along an existing axis."""
+    def concat(self, tiles: Sequence[Array], axis: int) -> Array:
+        """Concatenate arrays along an existing axis."""
         return self.namespace(tiles[0]).concat(list(tiles), axis=axis)
 
-    def sync(self, x: Array) -> None:
-        """Finish what is pending, so that memory can be given back."""
+    def synchronize(self, x: Array) -> None:
+        """Wait until `x` is computed, so that the memory of what it was made from can be freed."""
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
         """Write ``out[region] = part[source]``, in the dtype of `out`."""

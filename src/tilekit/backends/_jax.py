@@ -10,8 +10,8 @@ class JaxBackend(Backend):
 
     name = "jax"
 
-    def sync(self, x: Array) -> None:
-        """Wait until the numbers are there."""
+    def synchronize(self, x: Array) -> None:
+        """Wait until `x` is computed."""
         x.block_until_ready()
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:

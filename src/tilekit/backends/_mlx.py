@@ -44,7 +44,7 @@ class MlxBackend(Backend):
         """Whether any number is NaN."""
         return bool(mx.any(mx.isnan(x)).item())
 
-    def same_place(self, x: Array, like: Array) -> bool:
+    def same_device(self, x: Array, like: Array) -> bool:
         """Give True: memory is shared."""
         return True
 
@@ -63,15 +63,15 @@ class MlxBackend(Backend):
         return mx.array(numbers).astype(like.dtype)
 
     def to_numpy(self, x: Array) -> Any:
-        """Give the numbers to NumPy; those of bfloat16 as float32."""
+        """Convert an array to NumPy; bfloat16 to float32."""
         return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
 
-    def stack(self, tiles: Sequence[Array], axis: int) -> Array:
-        """Join arrays along an existing axis."""
+    def concat(self, tiles: Sequence[Array], axis: int) -> Array:
+        """Concatenate arrays along an existing axis."""
         return mx.concatenate(list(tiles), axis=axis)
 
-    def sync(self, x: Array) -> None:
-        """Evaluate; without this the graph keeps every tile alive."""
+    def synchronize(self, x: Array) -> None:
+        """Evaluate `x`; without this the graph keeps every tile alive."""
         mx.eval(x)
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:

@@ -26,7 +26,7 @@ class NumpyBackend(Backend):
         """Whether the numbers are real floating-point ones."""
         return isinstance(x, np.ndarray) and bool(np.issubdtype(x.dtype, np.floating))
 
-    def same_place(self, x: Array, like: Array) -> bool:
+    def same_device(self, x: Array, like: Array) -> bool:
         """Give True: there is one place only."""
         return True
 

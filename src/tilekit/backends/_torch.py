@@ -53,12 +53,12 @@ class TorchBackend(Backend):
         return torch.from_numpy(np.array(numbers)).to(device=like.device, dtype=like.dtype)
 
     def to_numpy(self, x: Array) -> Any:
-        """Give the numbers to NumPy; those of bfloat16 as float32."""
+        """Convert a tensor to NumPy; bfloat16 to float32."""
         x = x.detach().cpu()
         return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
-    def stack(self, tiles: Sequence[Array], axis: int) -> Array:
-        """Join tensors along an existing axis."""
+    def concat(self, tiles: Sequence[Array], axis: int) -> Array:
+        """Concatenate tensors along an existing axis."""
         return torch.cat(list(tiles), dim=axis)
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:

@@ -100,7 +100,7 @@ def check_same_kind(x: Array, like: Array, name: str, *, dtype: bool = False, of
     if got is not expected:
         msg = f"{name}: an array of {got.name}, but {of} is of {expected.name}; convert one of them"
         raise BackendError(msg)
-    if not got.same_place(x, like):
+    if not got.same_device(x, like):
         msg = f"{name}: on device {device_of(x)}, but {of} is on {device_of(like)}; move one of them"
         raise BackendError(msg)
     if dtype and x.dtype != like.dtype:

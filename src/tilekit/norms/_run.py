@@ -99,7 +99,7 @@ class PhaseRun:
                 self._refuse(tile, f"task {self._tasks[k].name!r} gave NaN or infinity")
         backend = backend_of(state.value)
         for array in (state.value, *(array for array, _ in state.residuals)):
-            backend.sync(array)
+            backend.synchronize(array)
         return state
 
     def _is_shortcut(self, k: int) -> bool:
