@@ -5,6 +5,8 @@ No array is held and no array library is imported: an operation says which boxes
 its calls are made, and constants (weights) are named by a key that the front end looks up when they are used.
 """
 
+import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +30,16 @@ class Node:
     """The name without the library: float32, bfloat16, int64, bool."""
     name: str = ""
     """Where it stands in the user's network (``decoder.up_blocks.0.conv``), for tables and errors."""
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes of one cell."""
+        return 1 if self.dtype == "bool" else max(1, int(re.sub(r"\D", "", self.dtype.partition("_")[0]) or 32) // 8)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole array."""
+        return math.prod(self.shape) * self.itemsize
 
 
 @dataclass(frozen=True)
