@@ -112,6 +112,30 @@ def test_noise_lies_where_it_lies_in_the_whole_frame(oracle: Any, close: Any, to
         close(decode_exact(decoder, z, noise=noise, plan=plan), decoder(z, noise=noise), DECODED)
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_noise_of_another_length_than_the_clip_is_refused_by_every_way(
+    frames: int, nn: Backend, oracle: Any, tools: Any
+) -> None:
+    decoder = tools.loaded("decoder", nn, oracle("video_decoder_dec20_inject_noise")[0].path)
+    z = tools.clip(nn, 1, decoder.config.latent_channels, 2, 2, 2)
+    noise = [tools.clip(nn, *z.shape[:2], frames, 2, 2)]
+    noise += [tools.clip(nn, 2 * k, 2 * k) for k in (1, 1, 2, 2, 4, 4, 8, 8)]
+    stream = replace(plan_exact(decoder.config, z.shape), frames=8)
+    ways = (
+        lambda: decoder(z, noise=noise),
+        lambda: decoder.stream(z, frames_per_chunk=1, noise=noise),
+        lambda: decode_exact(decoder, z, noise=noise),
+        lambda: decode_exact(decoder, z, noise=noise, plan=stream),
+        lambda: stream_decode(decoder, z, noise=noise, plan=stream),
+    )
+    for way in ways:
+        with pytest.raises(ValueError, match=rf"the first draw has shape \(1, 8, {frames}, 2, 2\), the latents have"):
+            way()
+    chunks = (z[:, :, i : i + 1] for i in range(2))
+    with pytest.raises(ValueError, match="noise: the first draw has"):
+        deque(decoder.stream(chunks, noise=noise))
+
+
 # ---- counts ---------------------------------------------------------------------------------------------------------
 def test_counted_work_is_the_work_done(oracle: Any, tools: Any) -> None:
     """Formula and hooks agree, whole, streamed and tiled: decode and encode."""

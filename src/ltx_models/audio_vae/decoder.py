@@ -60,7 +60,7 @@ class AudioDecoder(Module):
         ValueError
             If the shape or dtype does not fit, or a value is not finite.
         """
-        return self.nn.xp.permute_dims(whole(self.nn, self.units(), self.enter(latent)), (0, 3, 1, 2))
+        return self.nn.xp.permute_dims(whole(self.nn, self.units(), self.preprocess(latent)), (0, 3, 1, 2))
 
     def stream(self, latent: Array | Iterable[Array], *, frames_per_chunk: int = 25) -> Iterator[tuple[int, Array]]:
         """
@@ -88,15 +88,15 @@ class AudioDecoder(Module):
         refuse_attention(self.config)
         chunks = chunks_of(self.nn, "latent", latent, frames_per_chunk)
         pipeline = Pipeline(self.nn, self.units(frames_per_chunk))
-        mels = run([pipeline], map(self.enter, chunks))
-        return placed(self.nn, (self.nn.xp.permute_dims(mel, (0, 3, 1, 2)) for mel in mels))
+        mels = run([pipeline], map(self.preprocess, chunks))
+        return placed(self.nn, mels, lambda mel: self.nn.xp.permute_dims(mel, (0, 3, 1, 2)))
 
     def units(self, chunk: int | None = None) -> list[Unit]:
         """List the steps of the network, from denormalised latents (B, t, 16, 8) to (B, T, 64, 2)."""
         steps: list[tuple[Any, int]] = [(self.conv_in, 1), *((step, step.convolutions) for step in self.mid.steps)]
         for level in reversed(list(self.up)):
             steps += [(step, step.convolutions) for step in level.steps]
-        steps.append((self.leave, 1))
+        steps.append((self.postprocess, 1))
         units, scale = [], 1
         for step, convolutions in steps:
             lag = 0 if self.config.causal else convolutions
@@ -106,13 +106,13 @@ class AudioDecoder(Module):
             scale *= 2 if isinstance(step, Upsample) else 1
         return units
 
-    def enter(self, latent: Array) -> Array:
+    def preprocess(self, latent: Array) -> Array:
         """Check the latents and denormalise them: (B, t, 16, 8)."""
         nn, config = self.nn, self.config
         check_sound(nn, "latent", latent, config.latent_channels, config.latent_bins)
         latent = nn.cast(latent, self.conv_in.conv.weight.dtype)
         return scaled(nn, self.per_channel_statistics, nn.xp.permute_dims(latent, (0, 2, 1, 3)), normalize=False)
 
-    def leave(self, x: Array, flow: Flow) -> Array:
+    def postprocess(self, x: Array, flow: Flow) -> Array:
         """Map the last stage to the spectrogram."""
         return self.conv_out(activate(self.nn, x), flow)

@@ -60,7 +60,7 @@ class AudioEncoder(Module):
         ValueError
             If the shape or dtype does not fit, or a value is not finite.
         """
-        return self.leave(whole(self.nn, self.units(), self.enter(mel)))
+        return self.postprocess(whole(self.nn, self.units(), self.preprocess(mel)))
 
     def stream(self, mel: Array | Iterable[Array], *, frames_per_chunk: int = 100) -> Iterator[tuple[int, Array]]:
         """
@@ -97,7 +97,7 @@ class AudioEncoder(Module):
             )
             raise ValueError(msg)
         pipeline = Pipeline(self.nn, self.units(frames_per_chunk))
-        return placed(self.nn, map(self.leave, run([pipeline], map(self.enter, chunks))))
+        return placed(self.nn, run([pipeline], map(self.preprocess, chunks)), self.postprocess)
 
     def units(self, chunk: int | None = None) -> list[Unit]:
         """List the steps of the network, from spectrograms (B, T, 64, 2) to moments (B, t, 16, 16)."""
@@ -111,7 +111,7 @@ class AudioEncoder(Module):
             scale *= stride
         return units
 
-    def enter(self, mel: Array) -> Array:
+    def preprocess(self, mel: Array) -> Array:
         """Check the spectrogram and turn it: (B, T, 64, 2)."""
         nn, config = self.nn, self.config
         check_sound(nn, "mel", mel, config.mel_channels, config.mel_bins)
@@ -121,7 +121,7 @@ class AudioEncoder(Module):
         """Map the last stage to moments, of which the first half are means."""
         return self.conv_out(activate(self.nn, x), flow)
 
-    def leave(self, moments: Array) -> Array:
+    def postprocess(self, moments: Array) -> Array:
         """Normalise the means: (B, 8, t, 16)."""
         nn = self.nn
         means = nn.xp.permute_dims(moments[..., : self.config.latent_channels], (0, 1, 3, 2))

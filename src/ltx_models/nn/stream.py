@@ -324,11 +324,35 @@ def _chunks(name: str, parts: Iterable[Array], frames: int) -> Iterator[Array]:
         raise ValueError(msg)
 
 
-def placed(nn: Backend, blocks: Iterable[Array], axis: int = 2) -> Iterator[tuple[int, Array]]:
-    """Say of each block where it begins."""
+def placed(
+    nn: Backend, blocks: Iterable[Array], postprocess: Callable[[Array], Array] | None = None, axis: int = 2
+) -> Iterator[tuple[int, Array]]:
+    """
+    Say of each block of a stream where it begins.
+
+    Parameters
+    ----------
+    nn : Backend
+        The framework.
+    blocks : iterable of array
+        What `run` yields.
+    postprocess : callable, optional
+        Brings a block into its public form first.
+    axis : int
+        Time, in the public form.
+
+    Yields
+    ------
+    start : int
+        The first cell of the block.
+    block : array
+        Finished and evaluated; blocks without cells are left out.
+    """
     start = 0
-    for block in blocks:
-        if block.shape[axis]:
-            nn.settle(block)
-            yield start, block
-        start += block.shape[axis]
+    # no name may hold a block while the caller looks at it, or two would be alive at the next one
+    for block in blocks if postprocess is None else map(postprocess, blocks):
+        nn.settle(block)
+        begin, start, ready = start, start + block.shape[axis], [block]
+        del block
+        if start > begin:
+            yield begin, ready.pop()

@@ -125,7 +125,7 @@ class Transformer(Module):
         """
         given = {"video": video, "audio": audio}
         self._check(given)
-        states = {name: self._enter(name, prefix, given) for name, prefix in STREAMS}
+        states = {name: self._preprocess(name, prefix, given) for name, prefix in STREAMS}
         batch = next(m.latent.shape[0] for m in given.values() if m is not None)
         skips = Skips(perturbations, batch, self.config.layers)
         streams = {name: None if state is None else state[0] for name, state in states.items()}
@@ -136,8 +136,8 @@ class Transformer(Module):
                     streams[name] = replace(stream, keep_self=own, keep_cross=cross)
             done = dict(zip(streams, block(*streams.values()), strict=True))
             streams = {name: None if s is None else replace(s, x=done[name]) for name, s in streams.items()}
-        leave = (self._leave(streams[name], states[name], prefix) for name, prefix in STREAMS)
-        return next(leave), next(leave)
+        results = (self._postprocess(streams[name], states[name], prefix) for name, prefix in STREAMS)
+        return next(results), next(results)
 
     def _check(self, given: Mapping[str, Modality | None]) -> None:
         present = {name: m for name, m in given.items() if m is not None}
@@ -152,7 +152,7 @@ class Transformer(Module):
             msg = f"batch sizes: got {sorted(sizes)}; give video, audio, or both with the same batch size"
             raise ValueError(msg)
 
-    def _enter(self, name: str, prefix: str, given: Mapping[str, Modality | None]) -> tuple[Stream, Levels] | None:
+    def _preprocess(self, name: str, prefix: str, given: Mapping[str, Modality | None]) -> tuple[Stream, Levels] | None:
         """Make a stream of its input, and give the levels that its output head needs."""
         own, other = given[name], given["audio" if name == "video" else "video"]
         if own is None:
@@ -202,7 +202,7 @@ class Transformer(Module):
         x = self.nn.asarray(x) if isinstance(x, np.ndarray) else x
         return self.nn.cast(x, dtype or x.dtype, getattr(like, "device", None))
 
-    def _leave(self, stream: Stream | None, state: tuple[Stream, Levels] | None, prefix: str) -> Array | None:
+    def _postprocess(self, stream: Stream | None, state: tuple[Stream, Levels] | None, prefix: str) -> Array | None:
         """Turn a stream's tokens into velocities."""
         if stream is None or state is None:
             return None

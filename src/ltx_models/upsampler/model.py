@@ -64,14 +64,14 @@ class LatentUpsampler(Module):
         ValueError
             If the shape or dtype does not fit.
         """
-        x = self.initial_conv(self.enter(latent))
+        x = self.initial_conv(self.preprocess(latent))
         x = self.nn.silu_(self.initial_norm(x))
         for block in self.res_blocks:
             x = block(x)
         x = self.resize(x)
         for block in self.post_upsample_res_blocks:
             x = block(x)
-        return self.leave(self.final_conv(x))
+        return self.postprocess(self.final_conv(x))
 
     def tiled(
         self,
@@ -106,7 +106,7 @@ class LatentUpsampler(Module):
             As for the whole, or if a tile is smaller than what the network sees.
         """
         queue = TaskQueue(self.tasks(), axes=(1, 2, 3), names=AXES, channel_axis=-1)
-        return self.leave(queue.run(self.enter(latent), tile=(frames, height, width), offload=offload))
+        return self.postprocess(queue.run(self.preprocess(latent), tile=(frames, height, width), offload=offload))
 
     def stream(
         self, latent: Array, *, frames_per_chunk: int = 8, offload: Offload | None = "host"
@@ -178,11 +178,11 @@ class LatentUpsampler(Module):
         x = self.nn.xp.permute_dims(x, (0, 1, 5, 2, 3, 4)).reshape(batch, 2 * frames, rows, columns, channels // 2)
         return x[:, 1:]  # the first latent stands for one frame, not for a group: nothing comes before it
 
-    def enter(self, latent: Array) -> Array:
+    def preprocess(self, latent: Array) -> Array:
         """Check the latents and turn them: (B, f, h, w, 128)."""
         check_array(self.nn, "latent", latent, self.config.channels)
         return self.nn.xp.permute_dims(self.nn.cast(latent, self.initial_conv.weight.dtype), (0, 2, 3, 4, 1))
 
-    def leave(self, x: Array) -> Array:
+    def postprocess(self, x: Array) -> Array:
         """Turn (B, f, h, w, 128) back."""
         return self.nn.xp.permute_dims(x, (0, 4, 1, 2, 3))

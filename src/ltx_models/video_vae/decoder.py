@@ -103,7 +103,7 @@ class VideoDecoder(Module):
         ValueError
             If the shape, dtype or number of draws does not fit.
         """
-        x, draws = self.enter(latent, noise)
+        x, draws = self.preprocess(latent, noise)
         context = Context(self.causal(causal), draws)
         for unit in self.units(context.causal, self.conditions(timestep, x)):
             x = unit.run(x, Flow(self.nn, context=context))
@@ -178,14 +178,14 @@ class VideoDecoder(Module):
                 runs += [partial(_conditioned, one, condition) for one in block.res_blocks]
             else:
                 runs.append(block)
-        runs.append(partial(self.leave, condition=conditions[-1]))
+        runs.append(partial(self.postprocess, condition=conditions[-1]))
         late = 0 if causal else 1
         return [
             Unit(run, late * len(step.convolutions), cap=step.cap(self.time, frames), scale=step.space // base)
             for run, step in zip(runs, self.steps, strict=True)
         ]
 
-    def leave(self, x: Array, flow: Flow, condition: Array | None) -> Array:
+    def postprocess(self, x: Array, flow: Flow, condition: Array | None) -> Array:
         """Map the last stage to patches."""
         rows: list[Array | None] = [None, None]
         if condition is not None:
@@ -209,19 +209,19 @@ class VideoDecoder(Module):
         embedders = [*(getattr(block, "time_embedder", None) for block in self.up_blocks), self.last_time_embedder]
         return [None if embedder is None else embedder(timestep) for embedder in embedders]
 
-    def enter(self, latent: Array, noise: Sequence[Array] | None) -> tuple[Array, Iterator[Array] | None]:
+    def preprocess(self, latent: Array, noise: Sequence[Array] | None) -> tuple[Array, Iterator[Array] | None]:
         """Check the latents, mix in the first draw, denormalise; return them as (B, F, H, W, C) with the draws left."""
         nn = self.nn
-        self.check(latent)
-        draws = None if noise is None else iter(self._draws(noise, latent))
+        self.check(latent, noise)
+        draws = None if noise is None else iter(noise)
         latent = nn.cast(latent, self.conv_in.conv.weight.dtype)
         if self.conditioned:
             draw = nn.randn(latent.shape, latent) if draws is None else nn.cast(next(draws), latent.dtype)
             latent = DECODE_NOISE_SCALE * draw + (1 - DECODE_NOISE_SCALE) * latent
         return self.per_channel_statistics(nn.xp.permute_dims(latent, (0, 2, 3, 4, 1)), normalize=False), draws
 
-    def check(self, latent: Array) -> None:
-        """Refuse what are no latents, and frames that are too small to be mirrored."""
+    def check(self, latent: Array, noise: Sequence[Array] | None = None) -> None:
+        """Refuse what are no latents, frames that are too small to be mirrored, and draws that do not fit."""
         check_array(self.nn, "latent", latent, self.config.latent_channels)
         frame = tuple(latent.shape[3:])
         if self.config.decoder_padding == "reflect" and min(frame) < 2:
@@ -230,8 +230,10 @@ class VideoDecoder(Module):
                 "each; decode a larger frame"
             )
             raise ValueError(msg)
+        if noise is not None:
+            self._check_noise(noise, latent)
 
-    def _draws(self, noise: Sequence[Array], latent: Array) -> Sequence[Array]:
+    def _check_noise(self, noise: Sequence[Array], latent: Array) -> None:
         sites = 2 * sum(block.num_layers for block in self.config.decoder_blocks if block.inject_noise)
         expected = sites + self.conditioned
         if len(noise) != expected:
@@ -240,7 +242,6 @@ class VideoDecoder(Module):
         if self.conditioned and tuple(noise[0].shape) != tuple(latent.shape):
             msg = f"noise: the first draw has shape {tuple(noise[0].shape)}, the latents have {tuple(latent.shape)}"
             raise ValueError(msg)
-        return noise
 
 
 def _conditioned(block: Any, condition: Array | None, x: Array, flow: Flow) -> Array:

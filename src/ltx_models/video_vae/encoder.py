@@ -71,7 +71,7 @@ class VideoEncoder(Module):
             If the shape or dtype does not fit, or the frames are not 1 + 8 k.
         """
         check_video(self, video)
-        x = self.enter(video)
+        x = self.preprocess(video)
         context = Context(causal=True)
         for unit in self.units():
             x = unit.run(x, Flow(self.nn, context=context))
@@ -119,13 +119,13 @@ class VideoEncoder(Module):
         runs: list[Any] = [self.conv_in]
         for block in self.down_blocks:
             runs += list(block.res_blocks) if isinstance(block, ResBlocks) else [block]
-        runs.append(self.leave)
+        runs.append(self.postprocess)
         return [
             Unit(run, stride=step.stride[0], cap=step.cap(self.time, frames))
             for run, step in zip(runs, self.steps, strict=True)
         ]
 
-    def enter(self, video: Array) -> Array:
+    def preprocess(self, video: Array) -> Array:
         """Check the pixels and make patches (B, F, H, W, C) of them."""
         nn, config = self.nn, self.config
         check_array(nn, "video", video, config.in_channels)
@@ -137,7 +137,7 @@ class VideoEncoder(Module):
             raise ValueError(msg)
         return patchify(nn.xp, nn.cast(video, self.conv_in.conv.weight.dtype), config.patch_size)
 
-    def leave(self, x: Array, flow: Flow) -> Array:
+    def postprocess(self, x: Array, flow: Flow) -> Array:
         """Map the last stage to normalised means."""
         x = self.conv_out(activate(self.nn, x), flow)
         return self.per_channel_statistics(x[..., : self.config.latent_channels], normalize=True)

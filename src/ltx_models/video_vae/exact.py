@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ltx_models.nn import Array
 from ltx_models.nn.space import TiledPipeline
-from ltx_models.nn.stream import Pipeline, chunks_of, run
+from ltx_models.nn.stream import Pipeline, chunks_of
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_exact
-from ltx_models.video_vae.layers import Context, Window, unpatchify
-from ltx_models.video_vae.stream import Source
+from ltx_models.video_vae.layers import Context, Window
+from ltx_models.video_vae.stream import decode_chunks, encode_chunks
 
 __all__ = ["ExactPlan", "decode_exact", "encode_exact", "stream_decode", "stream_encode"]
 
@@ -144,48 +145,34 @@ def stream_decode(
     frames : array, shape (B, 3, n, 32 h, 32 w)
         Finished frames, in order, each once.
     """
-    config = decoder.config
-    decoder.check(latent)
+    decoder.check(latent, noise)
+    config, causal = decoder.config, decoder.causal(None)
     plan = plan or plan_exact(config, latent.shape, itemsize=_itemsize(decoder), memory_bytes=memory_bytes)
     if plan.frames is None:
         return iter([(0, decoder(latent, timestep=timestep, noise=noise))])
-    return _decoded(decoder, latent, plan, timestep, noise)
+    stages = partial(_decoder_stages, decoder, plan, causal)
+    frames_per_chunk = max(1, plan.frames // config.decoder_scale[0])
+    return decode_chunks(decoder, latent, frames_per_chunk, stages, timestep=timestep, noise=noise, causal=causal)
 
 
-def _decoded(
-    decoder: VideoDecoder, latent: Array, plan: ExactPlan, timestep: Array | None, noise: Sequence[Array] | None
-) -> Iterator[tuple[int, Array]]:
-    nn, config = decoder.nn, decoder.config
-    causal = decoder.causal(None)
-    chunk = max(1, (plan.frames or 0) // config.decoder_scale[0])
-    chunks = chunks_of(nn, "latent", latent, chunk)
-    source = Source(decoder, noise)
-    first = source.enter(next(chunks))
-    context = Context(causal, source.draws)
-    workspace: dict[str, Array] = {}
-    whole = decoder.units(causal, decoder.conditions(timestep, first), plan.frames)
-    if plan.tiled:
-        costs = Costs(config, plan.shape, decode=True, itemsize=4, causal=causal)
-        grid, base = costs.grid(plan.tiled, *plan.tiles), costs.base(plan.tiled)
-        frame = plan.shape[3] * base, plan.shape[4] * base
+def _decoder_stages(
+    decoder: VideoDecoder, plan: ExactPlan, causal: bool, conditions: Sequence[Array | None], context: Context
+) -> list[Any]:
+    """Make the stages of a plan: whole frames, then spatial tiles, which are the last steps."""
+    nn, workspace = decoder.nn, dict[str, Array]()
+    whole = decoder.units(causal, conditions, plan.frames)
+    if not plan.tiled:
+        return [Pipeline(nn, whole, context, None, workspace)]
+    costs = Costs(decoder.config, plan.shape, decode=True, itemsize=4, causal=causal)
+    base = costs.base(plan.tiled)
+    frame = plan.shape[3] * base, plan.shape[4] * base
 
-        def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
-            units = decoder.units(causal, decoder.conditions(timestep, first), plan.frames, base)[-plan.tiled :]
-            return Pipeline(nn, units, context, Window(tuple(corners), frame), workspace)
+    def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
+        units = decoder.units(causal, conditions, plan.frames, base)[-plan.tiled :]
+        return Pipeline(nn, units, context, Window(tuple(corners), frame), workspace)
 
-        stages: list[Any] = [
-            Pipeline(nn, whole[: -plan.tiled], context, None, workspace),
-            TiledPipeline(nn, grid, tile),
-        ]
-    else:
-        stages = [Pipeline(nn, whole, context, None, workspace)]
-    start = 0
-    for patches in run(stages, source.follow(first, chunks)):
-        frames = unpatchify(nn.xp, patches, config.patch_size)
-        nn.settle(frames)
-        begin, start, done = start, start + frames.shape[2], [frames]
-        del frames, patches
-        yield begin, done.pop()
+    tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
+    return [Pipeline(nn, whole[: -plan.tiled], context, None, workspace), tiles]
 
 
 def stream_encode(
@@ -212,30 +199,23 @@ def stream_encode(
     plan = plan or plan_exact(config, shape, decode=False, itemsize=_itemsize(encoder), memory_bytes=memory_bytes)
     if plan.frames is None:
         return iter([(0, encoder(video))])
-    return _encoded(encoder, video, plan)
+    pieces = chunks_of(encoder.nn, "video", video, plan.frames)
+    return encode_chunks(encoder, pieces, _encoder_stages(encoder, plan))
 
 
-def _encoded(encoder: VideoEncoder, video: Array, plan: ExactPlan) -> Iterator[tuple[int, Array]]:
-    nn, context = encoder.nn, Context(causal=True)
-    workspace: dict[str, Array] = {}
+def _encoder_stages(encoder: VideoEncoder, plan: ExactPlan) -> list[Any]:
+    """Make the stages of a plan: spatial tiles, which are the first steps, then whole frames."""
+    nn, context, workspace = encoder.nn, Context(causal=True), dict[str, Array]()
     units = encoder.units(plan.frames)
-    stages: list[Any] = [Pipeline(nn, units, context, None, workspace)]
-    if plan.tiled:
-        costs = Costs(encoder.config, plan.shape, decode=False, itemsize=4, causal=True)
+    if not plan.tiled:
+        return [Pipeline(nn, units, context, None, workspace)]
+    costs = Costs(encoder.config, plan.shape, decode=False, itemsize=4, causal=True)
 
-        def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
-            return Pipeline(nn, encoder.units(plan.frames)[: plan.tiled], context, None, workspace)
+    def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
+        return Pipeline(nn, encoder.units(plan.frames)[: plan.tiled], context, None, workspace)
 
-        tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
-        stages = [tiles, Pipeline(nn, units[plan.tiled :], context, None, workspace)]
-    pieces = (encoder.enter(piece) for piece in chunks_of(nn, "video", video, plan.frames))
-    start = 0
-    for latents in run(stages, pieces):
-        latents = nn.xp.permute_dims(latents, (0, 4, 1, 2, 3))
-        nn.settle(latents)
-        begin, start, done = start, start + latents.shape[2], [latents]
-        del latents
-        yield begin, done.pop()
+    tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
+    return [tiles, Pipeline(nn, units[plan.tiled :], context, None, workspace)]
 
 
 def _itemsize(module: Any) -> int:

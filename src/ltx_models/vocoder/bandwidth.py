@@ -146,7 +146,7 @@ class BandwidthVocoder(Module):
             If the shape or dtype does not fit, or a value is not finite.
         """
         nn = self.nn
-        low = whole(nn, self.vocoder.units(), self.enter(mel))
+        low = whole(nn, self.vocoder.units(), self.preprocess(mel))
         samples = low.shape[1] * self.config.ratio
         low = nn.pad(low, ((0, 0), (0, -low.shape[1] % self.config.hop), (0, 0)))
         wide = whole(nn, [Unit(self.mel_stft), *self.bwe_generator.units()], low)
@@ -182,12 +182,12 @@ class BandwidthVocoder(Module):
         head = next(chunks)
         dtype, extension = head.dtype, Extension(self, chunk)
         stages = [Pipeline(self.nn, self.vocoder.units(chunk)), extension]
-        mels = map(self.enter, chain([head], chunks))
+        mels = map(self.preprocess, chain([head], chunks))
         del head
         for block in run(stages, mels):
             yield self.nn.cast(self.nn.xp.permute_dims(block, (0, 2, 1)), dtype)
 
-    def enter(self, mel: Array) -> Array:
+    def preprocess(self, mel: Array) -> Array:
         """Check the spectrogram and lay its channels side by side: (B, T, 128)."""
         return side_by_side(self.nn, mel, self.config.vocoder, self.vocoder.conv_pre.weight.dtype)
 

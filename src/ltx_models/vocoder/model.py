@@ -46,7 +46,7 @@ class Vocoder(Generator):
         ValueError
             If the shape or dtype does not fit, or a value is not finite.
         """
-        return self.nn.xp.permute_dims(whole(self.nn, self.units(), self.enter(mel)), (0, 2, 1))
+        return self.nn.xp.permute_dims(whole(self.nn, self.units(), self.preprocess(mel)), (0, 2, 1))
 
     def stream(self, mel: Array | Iterable[Array], *, frames_per_chunk: int = 50) -> Iterator[tuple[int, Array]]:
         """
@@ -72,9 +72,9 @@ class Vocoder(Generator):
             As for the whole, or if `frames_per_chunk` is not at least 1.
         """
         chunks = chunks_of(self.nn, "mel", mel, frames_per_chunk)
-        blocks = run([Pipeline(self.nn, self.units(frames_per_chunk))], map(self.enter, chunks))
-        return placed(self.nn, (self.nn.xp.permute_dims(block, (0, 2, 1)) for block in blocks))
+        blocks = run([Pipeline(self.nn, self.units(frames_per_chunk))], map(self.preprocess, chunks))
+        return placed(self.nn, blocks, lambda block: self.nn.xp.permute_dims(block, (0, 2, 1)))
 
-    def enter(self, mel: Array) -> Array:
+    def preprocess(self, mel: Array) -> Array:
         """Check the spectrogram and lay its channels side by side: (B, T, 128)."""
         return side_by_side(self.nn, mel, self.config, self.conv_pre.weight.dtype)
