@@ -1,0 +1,88 @@
+"""A convolution with the array API alone: one matrix product for each tap of the kernel."""
+
+import math
+from itertools import product
+from typing import Any, Protocol
+
+from tilekit._exact.boxes import Shape
+from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.ops import Conv
+from tilekit.backends import Array
+
+__all__ = ["convolve", "paddings"]
+
+
+def paddings(job: Job[Conv]) -> tuple[tuple[int, int], ...]:
+    """Give the zeros before and after what is read along each axis of the kernel, in cells of the stretched input."""
+    op, shape = job.op, job.shapes[0]
+    windows = (op.window(d, job.box[axis], shape[axis]) for d, axis in enumerate(op.axes))
+    return tuple((before, after) for _, before, after in windows)
+
+
+class Library(Protocol):
+    """What a convolution asks of the library, beyond matrix products."""
+
+    xp: Any
+
+    def full(self, shape: Shape, value: Any, dtype: str) -> Array:
+        """Give an array of one number."""
+
+    def put(self, out: Array, region: tuple[slice, ...], part: Array) -> Array:
+        """Write a part, and give the array back."""
+
+    def dtype_name(self, x: Array) -> str:
+        """Give the name of an array's dtype."""
+
+
+def convolve(library: Library, job: Job[Conv], x: Array, weight: Array) -> Array:
+    """
+    Convolve what is given; the bias is not added.
+
+    The weight is (channels of the output, channels of a group, kernel...), that of a transposed convolution (channels
+    of the input, channels of a group of the output, kernel...).
+    """
+    op, xp = job.op, library.xp
+    lead = tuple(axis for axis in range(x.ndim) if axis not in op.axes and axis != op.channel_axis)
+    order = (*lead, op.channel_axis, *op.axes)
+    x = _stretch(library, xp.permute_dims(x, order), job)
+    out_cells = tuple(job.extent[axis] for axis in op.axes)
+    batch = tuple(x.shape[: len(lead)])
+    total = None
+    for tap in product(*(range(k) for k in op.kernel)):
+        window = x[(..., *_taken(op, tap, out_cells))]
+        window = xp.reshape(window, (*batch, op.groups, x.shape[len(lead)] // op.groups, math.prod(out_cells)))
+        part = xp.matmul(_tap_weight(xp, op, weight, tap), window)
+        total = part if total is None else total + part
+    channels = job.extent[op.channel_axis]
+    inverse = tuple(order.index(axis) for axis in range(len(order)))
+    return xp.permute_dims(xp.reshape(total, (*batch, channels, *out_cells)), inverse)
+
+
+def _taken(op: Conv, tap: Shape, out_cells: Shape) -> tuple[slice, ...]:
+    starts = (t * d for t, d in zip(tap, op.dilation, strict=True))
+    rows = zip(starts, out_cells, op.stride, strict=True)
+    return tuple(slice(start, start + (n - 1) * stride + 1, stride) for start, n, stride in rows)
+
+
+def _tap_weight(xp: Any, op: Conv, weight: Array, tap: Shape) -> Array:
+    """Give (groups, channels of the output, channels of the input) of a group at one tap."""
+    if not op.transposed:
+        w = weight[(..., *tap)]
+        return xp.reshape(w, (op.groups, w.shape[0] // op.groups, w.shape[1]))
+    w = weight[(..., *(k - 1 - t for t, k in zip(tap, op.kernel, strict=True)))]
+    w = xp.reshape(w, (op.groups, w.shape[0] // op.groups, w.shape[1]))
+    return xp.permute_dims(w, (0, 2, 1))
+
+
+def _stretch(library: Library, x: Array, job: Job[Conv]) -> Array:
+    """Put the cells `input_dilation` apart and the zeros around."""
+    apart, pads = job.op.input_dilation, paddings(job)
+    if all(n == 1 for n in apart) and not any(before or after for before, after in pads):
+        return x
+    lead = x.ndim - len(apart)
+    sizes = [(n - 1) * step + 1 for n, step in zip(x.shape[lead:], apart, strict=True)]
+    whole = tuple(n + before + after for n, (before, after) in zip(sizes, pads, strict=True))
+    out = library.full((*x.shape[:lead], *whole), 0.0, library.dtype_name(x))
+    rows = zip(sizes, pads, apart, strict=True)
+    region = tuple(slice(before, before + n, step) for n, (before, _), step in rows)
+    return library.put(out, (*(slice(None),) * lead, *region), x)

@@ -1,0 +1,33 @@
+"""What a kernel is told: one operation, the box that it makes, and the boxes that it is given."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from tilekit._exact.boxes import Box, Shape, extent
+from tilekit._exact.ops import Op
+
+__all__ = ["Job"]
+
+Kind_co = TypeVar("Kind_co", bound=Op, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Kind_co]):
+    """One box of one operation."""
+
+    op: Kind_co
+    shape: Shape
+    """Of the whole output."""
+    shapes: tuple[Shape, ...]
+    """Of the whole inputs."""
+    box: Box
+    """What is made; it has grown."""
+    boxes: tuple[Box | None, ...]
+    """What is given of each input; None where it is not read."""
+    dtype: str
+    """Of the output: float32, bfloat16, int64, bool."""
+
+    @property
+    def extent(self) -> Shape:
+        """The shape of what is made."""
+        return extent(self.box)
