@@ -11,7 +11,8 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 # The documents use everything: torch, video files, pictures. Sessions that leave some of it out do not read them.
 NEEDED = ("torch", "av", "PIL", "matplotlib", "skvideo")
-collect_ignore_glob = [] if all(find_spec(name) for name in NEEDED) else ["README.md", "docs/*"]
+# The scripts that build and check the documentation have no examples, and need what the tests do not.
+collect_ignore_glob = ["docs/*.py"] if all(find_spec(name) for name in NEEDED) else ["README.md", "docs/*"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Every task of the project: ``python -m nox -l`` lists them, ``python -m nox -s tests`` runs one.
+"""Every task of the project: ``python3 run.py`` lists them, ``python3 run.py tests`` (or ``nox -s tests``) runs one.
 
 Sessions that need everything share one environment, ``.nox/dev``, so that only the first of them waits for downloads.
 All versions come from ``constraints.txt``.

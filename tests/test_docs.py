@@ -25,7 +25,7 @@ def test_commands_of_the_documents_exist(path: Path, capsys: pytest.CaptureFixtu
     """Every nox session and every verb that a document names."""
     text = path.read_text()
     sessions = set(re.findall(r"def (\w+)\(session", (ROOT / "noxfile.py").read_text()))
-    for line in re.findall(r"nox -s ([a-z -]+?)(?: --|`|$)", text, re.MULTILINE):
+    for line in re.findall(r"(?:nox -s|run\.py) ([a-z -]+?)(?: --|`|$)", text, re.MULTILINE):
         assert {name.replace("-", "_") for name in line.split()} <= sessions, line
     with pytest.raises(SystemExit):
         main(["--help"])
