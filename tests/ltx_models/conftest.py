@@ -1,9 +1,6 @@
-"""Fixtures of the model tests: the backends, and the reference cases of the official code."""
+"""Fixtures of the model tests: the backends, comparisons, and what the tests of video streams share."""
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +9,7 @@ import pytest
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
 
-ORACLE = Path(os.environ.get("LTX_ORACLE", Path(__file__).parents[3] / "shared" / "oracle"))
 NEEDS = {"torch": "torch", "mlx": "mlx.core"}
-
-
-class Case:
-    """One reference case: arrays of the host, call arguments and the file, which is a checkpoint too."""
-
-    def __init__(self, path: Path) -> None:
-        from safetensors import safe_open
-
-        self.path = path
-        self.name = path.stem
-        with safe_open(path, "numpy") as file:
-            self.args: dict[str, Any] = json.loads(file.metadata()["oracle"])["args"]
-            keys = [key for key in file.keys() if key.split(".")[0] in {"input", "output", "debug"}]  # noqa: SIM118
-            self.arrays = {key: file.get_tensor(key) for key in keys}
-
-    def get(self, key: str) -> Any:
-        return self.arrays.get(key)
 
 
 @pytest.fixture(params=sorted(NEEDS))
@@ -38,26 +17,6 @@ def nn(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn."""
     pytest.importorskip(NEEDS[request.param])
     return get_backend(request.param)
-
-
-@pytest.fixture(scope="session")
-def oracle() -> Callable[[str], list[Case]]:
-    """Give the reference cases whose names fit a pattern."""
-    if not ORACLE.is_dir():
-        pytest.skip(f"no reference cases in {ORACLE}; set LTX_ORACLE")
-
-    def find(pattern: str) -> list[Case]:
-        found = [Case(path) for path in sorted(ORACLE.glob(f"{pattern}.safetensors"))]
-        assert found, f"no case fits {pattern}"
-        return found
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def oracle_table(oracle: object) -> Callable[[str], Any]:
-    """Give a table of the reference cases."""
-    return lambda name: json.loads((ORACLE / f"{name}.json").read_text())
 
 
 @pytest.fixture(scope="session")

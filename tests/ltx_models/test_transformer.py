@@ -46,23 +46,23 @@ def run_case(nn: Backend, case: Any, rule: Any = "own") -> None:
             assert np.sqrt((error**2).mean()) < RMS, (case.name, name)
 
 
-def test_outputs_equal_the_reference(nn: Backend, oracle: Any) -> None:
-    cases = [c for c in oracle("dit_*") if not (c.name.endswith("core100") and c.name != "dit_av20_split")]
-    assert len(cases) == 30
+def test_outputs_equal_the_reference(nn: Backend, oracle: Any, complete: bool) -> None:
+    cases = [c for c in oracle("dit_*") if not c.name.endswith("core100")]
+    assert len(cases) == (30 if complete else 6)
     for case in cases:
         run_case(nn, case)
 
 
-def test_outputs_by_the_first_release_equal_it(nn: Backend, oracle: Any) -> None:
+def test_outputs_by_the_first_release_equal_it(nn: Backend, oracle: Any, complete: bool) -> None:
     cases = oracle("dit_*_core100")
-    assert len(cases) == 3
+    assert len(cases) == (3 if complete else 1)
     for case in cases:
         run_case(nn, case, rule="other")
         with pytest.raises(AssertionError):  # the rules do differ there
             run_case(nn, case)
 
 
-def test_rotary_tables_equal_the_reference(oracle: Any) -> None:
+def test_rotary_tables_equal_the_reference(oracle: Any, complete: bool) -> None:
     compared = 0
     for case in oracle("dit_*"):
         want = case.get("debug.video.rope_cos")
@@ -78,7 +78,7 @@ def test_rotary_tables_equal_the_reference(oracle: Any) -> None:
                 np.broadcast_to(got, want.shape), want, atol=2e-3 if "f32" in case.name else 1e-6
             )
         compared += 1
-    assert compared > 10
+    assert compared >= (11 if complete else 4)
 
 
 # ---- laws ----------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_refuses_configurations_that_are_not_known(given_config: dict[str, Any],
 def test_refuses_other_latents_and_files(nn: Backend, oracle: Any) -> None:
     with pytest.raises(ValueError, match=r"got shape \(1, 3, 2, 2, 2\), expected \(batch, 4"):
         network(nn.name, "twice")(nn.asarray(latent(1, 3, 2, 2, 2)))
-    (case,) = oracle("vocoder_20_two_frames")
+    (case,) = oracle("vocoder_20_batch2")
     with pytest.raises(CheckpointError, match="upsamplers bring none"):
         load_statistics(case.path, backend=nn.name)
     (case,) = oracle("upsampler_temporal")

@@ -38,7 +38,7 @@ def test_bandwidth_extension_computes_in_float32(nn: Backend, oracle: Any, close
 
 
 def test_the_first_vocoder_takes_the_dtype_asked_for(nn: Backend, oracle: Any, close: Any) -> None:
-    (case,) = oracle("vocoder_20_two_frames")
+    (case,) = oracle("vocoder_20_batch2")
     vocoder = load_vocoder(case.path, backend=nn.name, dtype="bfloat16")
     got = vocoder(nn.asarray(case.get("input.mel")))
     assert got.dtype == nn.dtype("bfloat16")
@@ -46,7 +46,7 @@ def test_the_first_vocoder_takes_the_dtype_asked_for(nn: Backend, oracle: Any, c
 
 
 def test_silence_is_finite_and_quiet_mel_of_any_length_has_its_samples(nn: Backend, oracle: Any) -> None:
-    (case,) = oracle("vocoder_20_two_frames")
+    (case,) = oracle("vocoder_20_batch2")
     vocoder = load_vocoder(case.path, backend=nn.name, dtype="float32")
     for frames in (1, 2, 5):
         wave = nn.host(vocoder(nn.xp.full((1, 2, frames, 64), float(np.log(1e-5)), dtype=nn.float32)))
@@ -63,7 +63,7 @@ def test_silence_is_finite_and_quiet_mel_of_any_length_has_its_samples(nn: Backe
         ((1, 2, 0, 64), "none of them 0"),
     ],
 )
-@pytest.mark.parametrize("name", ["vocoder_20_two_frames", "vocoder_23_hop_remainder"])
+@pytest.mark.parametrize("name", ["vocoder_20_batch2", "vocoder_23_hop_remainder"])
 def test_refuses_other_spectrograms(nn: Backend, oracle: Any, name: str, shape: tuple[int, ...], text: str) -> None:
     (case,) = oracle(name)
     vocoder = load_vocoder(case.path, backend=nn.name, dtype="float32")

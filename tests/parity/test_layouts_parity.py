@@ -43,14 +43,14 @@ def take(checkpoint: Checkpoint, key: str) -> Entry:
 
 
 @pytest.mark.parametrize("names", CASES, ids="+".join)
-def test_diffusers_loads_what_conversion_writes(names: tuple[str, ...], oracle_folder: Path, tmp_path: Path) -> None:
+def test_diffusers_loads_what_conversion_writes(names: tuple[str, ...], oracle: Any, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("diffusers")
     load_file = importlib.import_module("safetensors.torch").load_file
     entries: dict[str, Entry] = {}
     config: dict[str, Any] = {}
     for name in names:
-        with open_checkpoint(oracle_folder / f"{name}.safetensors", "numpy") as checkpoint:
+        with open_checkpoint(oracle(name)[0].path, "numpy") as checkpoint:
             foreign = ("input.", "output.", "debug.", *(("vae.",) if name.startswith("upsampler") else ()))
             entries |= {key: take(checkpoint, key) for key in checkpoint.keys if not key.startswith(foreign)}
             config |= checkpoint.config
@@ -65,13 +65,3 @@ def test_diffusers_loads_what_conversion_writes(names: tuple[str, ...], oracle_f
     model.load_state_dict(tensors, strict=True)
     for key, value in model.state_dict().items():
         assert np.array_equal(value.float().numpy(), tensors[key].to(torch.float32).numpy()), key
-
-
-@pytest.fixture
-def oracle_folder() -> Path:
-    import os
-
-    folder = Path(os.environ.get("LTX_ORACLE", Path(__file__).parents[3] / "shared" / "oracle"))
-    if not folder.is_dir():
-        pytest.skip(f"no reference cases in {folder}; set LTX_ORACLE")
-    return folder

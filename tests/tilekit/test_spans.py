@@ -1,7 +1,6 @@
 """Splits and masks: the official tables, and the laws that every split obeys."""
 
 import json
-import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,18 @@ from hypothesis.strategies import booleans, integers
 from tilekit import Causal, Linear, PlanError, Span, split, split_by_count, trapezoid_mask
 from tilekit._plan.spans import split_uniform, uniform_count
 
-ORACLE = Path(os.environ.get("LTX_ORACLE", Path(__file__).parents[3] / "shared" / "oracle"))
-TABLES = [ORACLE / f"tiling_tables_{version}.json" for version in ("core100", "core120")]
 
-
-def read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        pytest.skip(f"the reference cases are not there: {path}")
-    found: dict[str, Any] = json.loads(path.read_text())
+@pytest.fixture(params=["core100", "core120"])
+def table(request: pytest.FixtureRequest, reference: Path) -> dict[str, Any]:
+    """The official tables of one version."""
+    found: dict[str, Any] = json.loads((reference / f"tiling_tables_{request.param}.json").read_text())
     return found
+
+
+@pytest.fixture
+def rows(table: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of decoding."""
+    return [row for row in table["rows"] if not row["kind"].endswith("encode")]
 
 
 def ours(row: dict[str, Any]) -> tuple[Span, ...]:
@@ -32,9 +34,7 @@ def ours(row: dict[str, Any]) -> tuple[Span, ...]:
     return split(row["dim"], row["size"], row["overlap"], causal=causal, min_size=least)
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
-def test_splits_equal_the_official_tables(path: Path) -> None:
-    rows = [row for row in read(path)["rows"] if not row["kind"].endswith("encode")]
+def test_splits_equal_the_official_tables(rows: list[dict[str, Any]]) -> None:
     assert len(rows) > 60
     for row in rows:
         if "official_error" in row:
@@ -44,10 +44,9 @@ def test_splits_equal_the_official_tables(path: Path) -> None:
         assert [[*s] for s in map(as_list, ours(row))] == [[*v.values()] for v in row["intervals"]], row["kind"]
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
-def test_spans_map_to_the_official_output_cells_and_masks(path: Path) -> None:
-    for row in read(path)["rows"]:
-        if "official_error" in row or row["kind"].endswith("encode"):
+def test_spans_map_to_the_official_output_cells_and_masks(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        if "official_error" in row:
             continue
         causal = row["kind"].startswith("temporal")
         law = Causal(row["scale"]) if causal else Linear(row["scale"])
@@ -58,11 +57,10 @@ def test_spans_map_to_the_official_output_cells_and_masks(path: Path) -> None:
             assert made == pytest.approx(mask, abs=1e-6)
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
-def test_masks_equal_the_official_ones(path: Path) -> None:
-    rows = read(path)["trapezoidal"]
-    assert any(row["left"] > row["length"] for row in rows)  # ramps longer than the mask are part of the table
-    for row in rows:
+def test_masks_equal_the_official_ones(table: dict[str, Any]) -> None:
+    masks = table["trapezoidal"]
+    assert any(row["left"] > row["length"] for row in masks)  # ramps longer than the mask are part of the table
+    for row in masks:
         made = trapezoid_mask(row["length"], row["left"], row["right"], left_starts_from_0=row["left_starts_from_0"])
         assert made == pytest.approx(row["mask"], abs=1e-6), row
 

@@ -173,10 +173,10 @@ def refuse_unwritable(path: str | os.PathLike[str], n_bytes: int = 0) -> None:
 
     Examples
     --------
-    >>> refuse_unwritable("/nowhere/a.mp4")
+    >>> refuse_unwritable("no-such-folder/a.mp4")
     Traceback (most recent call last):
     ...
-    ltx_models.media._files.MediaError: cannot write /nowhere/a.mp4: No such file or directory; choose ...
+    ltx_models.media._files.MediaError: cannot write no-such-folder/a.mp4: No such file or directory; choose ...
     """
     _refuse_folder(path)
     with unfinished(path) as part:
