@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import time
+import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -343,7 +344,7 @@ def test_float_wav_keeps_what_lies_above_full_level_and_integers_refuse_it(tmp_p
         (np.zeros((1, 2, 9), np.float32), 0, "a.wav", "rate must be at least 1 Hz, got 0"),
         (np.full((1, 2, 9), np.inf, np.float32), 48000, "a.wav", "not finite"),
         (np.zeros((1, 2, 9), np.float32), 48000, "a.mp3", r"cannot write .* allowed: \.wav float32"),
-        (np.zeros((1, 7, 9), np.float32), 48000, "a.wav", "cannot store 7 channels"),
+        (np.zeros((1, 9, 9), np.float32), 48000, "a.wav", "cannot store 9 channels"),
     ],
 )
 def test_sound_that_does_not_fit_is_refused(tmp_path: Path, samples: Any, rate: int, name: str, said: str) -> None:
@@ -412,6 +413,102 @@ def test_rates_that_aac_has_not_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="AAC has no rate of 47999 Hz"):
         media.write_video(tmp_path / "a.mp4", moving(3), fps=25, audio=(tone(100), 47999))
     assert leftovers(tmp_path) == []
+
+
+# ---- sound whose file does not say where its channels stand ------------------------------------------------
+
+
+def plain_wav(path: Path, channels: int, n: int = 6000, rate: int = 48000) -> Path:
+    """PCM without a mask of channels, as Python's own library writes it: a level for each channel."""
+    levels = np.linspace(2000, 20000, channels).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.tile(levels, (n, 1)).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_sound_without_a_mask_of_channels_becomes_a_track(tmp_path: Path, channels: int) -> None:
+    """Eight channels ended the process; all others ended in "Invalid argument" after the decode had begun."""
+    source = plain_wav(tmp_path / "plain.wav", channels)
+    read, _ = media.read_audio(source)
+    np.testing.assert_allclose(read[0, :, 0] * 2**15, np.linspace(2000, 20000, channels).astype("<i2"))
+    media.write_video(tmp_path / "a.mp4", moving(3), fps=25, audio=OriginalAudio(source))
+    back, rate = media.read_audio(tmp_path / "a.mp4")
+    assert (back.shape, rate) == (read.shape, 48000)
+    # AAC keeps hardly anything of a constant level; where the channels stand is told by the layout
+    assert (media.probe_video(tmp_path / "a.mp4").audio or "").startswith("aac 48000 Hz")
+    media.write_video(tmp_path / "b.mp4", moving(3), fps=25, audio=(read, rate))
+    assert media.read_audio(tmp_path / "b.mp4")[0].shape == read.shape
+
+
+def test_every_channel_stays_in_its_place(tmp_path: Path) -> None:
+    """Eight channels, seven of them silent in turn: the loud one is heard where it was."""
+    for loud in (0, 1, 2, 4, 5, 6, 7):
+        samples = np.zeros((1, 8, 24000), np.float32)
+        samples[:, loud] = tone(24000, 1)[0, 0]
+        media.write_audio(tmp_path / "a.wav", samples, 48000)
+        media.write_video(tmp_path / "a.mp4", moving(3), fps=25, audio=OriginalAudio(tmp_path / "a.wav"))
+        heard = np.sqrt((media.read_audio(tmp_path / "a.mp4")[0][0, :, 4096:-4096] ** 2).mean(axis=1))
+        assert int(heard.argmax()) == loud
+        assert np.sort(heard)[-2] < 0.01
+
+
+@pytest.mark.parametrize("channels", [9, 12, 16])
+def test_more_channels_than_have_a_layout_are_refused_before_any_frame(tmp_path: Path, channels: int) -> None:
+    source = plain_wav(tmp_path / "plain.wav", channels)
+    assert media.read_audio(source)[0].shape == (1, channels, 6000)
+    with (
+        pytest.raises(MediaError, match=rf"cannot store {channels} channels"),
+        media.VideoWriter(tmp_path / "a.mp4", fps=25, audio=OriginalAudio(source)),
+    ):
+        pytest.fail("the writer takes frames")
+    assert leftovers(tmp_path) == ["plain.wav"]
+
+
+def test_layouts_that_aac_has_not_are_refused_before_any_frame(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "cube.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=48000, layout="cube")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8 * 1000), np.int16), format="s16", layout="cube")
+        frame.rate = 48000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    with (
+        pytest.raises(MediaError, match="AAC cannot hold its sound, of the layout 'cube'; convert it"),
+        media.VideoWriter(tmp_path / "a.mp4", fps=25, audio=OriginalAudio(tmp_path / "cube.wav")),
+    ):
+        pytest.fail("the writer takes frames")
+
+
+def test_damaged_sound_is_refused_before_any_frame(tmp_path: Path) -> None:
+    media.write_audio(tmp_path / "a.flac", tone(48000), 48000)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 9000] = bytes(9000)
+    (tmp_path / "a.flac").write_bytes(data)
+    with (
+        pytest.raises(MediaError, match=r"a\.flac: its sound is damaged or cut off: it says 48000"),
+        media.VideoWriter(tmp_path / "a.mp4", fps=25, audio=OriginalAudio(tmp_path / "a.flac")),
+    ):
+        pytest.fail("the writer takes frames")
+
+
+def test_avi_with_plain_sound_gives_its_sound(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        for k in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 30 * k, np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        heard = np.ascontiguousarray((tone(9600)[0].T * 2**15).astype(np.int16)).reshape(1, -1)
+        block = av.AudioFrame.from_ndarray(heard, format="s16", layout="stereo")
+        block.rate = 48000
+        container.mux([*video.encode(None), *sound.encode(block), *sound.encode(None)])
+    media.write_video(tmp_path / "a.mp4", moving(5), fps=25, audio=OriginalAudio(tmp_path / "a.avi"))
+    back = media.read_audio(tmp_path / "a.mp4")[0]
+    assert back.shape == (1, 2, 9600)
+    assert float(np.abs(back - tone(9600))[..., 2048:-2048].max()) < 0.1
 
 
 # ---- latents and pictures ----------------------------------------------------------------------------------

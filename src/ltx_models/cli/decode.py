@@ -13,7 +13,7 @@ from ltx_models.cli.meter import Meter, bar
 from ltx_models.cli.network import array_for, checkpoint, load_decoder
 from ltx_models.cli.options import backend_name
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents
-from ltx_models.media.audio import AudioSource
+from ltx_models.media.tracks import AudioSource
 from tilekit import stream_tiled
 
 Sink = Callable[[Any, int], object]

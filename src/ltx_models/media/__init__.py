@@ -6,10 +6,11 @@ a file that bears its name is whole.
 """
 
 from ltx_models.media._files import DiskError, MediaError, as_float32, refuse_unwritable, replacing
-from ltx_models.media.audio import OriginalAudio, read_audio, write_audio
+from ltx_models.media.audio import read_audio, write_audio
 from ltx_models.media.latents import SavedLatents, read_latents, write_latents
 from ltx_models.media.pictures import contact_sheet, write_picture
 from ltx_models.media.reader import Clip, VideoInfo, iter_frames, probe_video, read_video, sample_clip
+from ltx_models.media.tracks import OriginalAudio
 from ltx_models.media.writer import VideoWriter, write_video
 
 __all__ = [

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media._files import MediaError, as_float32, av, replacing
-from ltx_models.media.audio import AudioSource, audio_track
+from ltx_models.media.tracks import AudioSource, audio_track
 
 # BT.709, limited range: rows give Y', Cb, Cr in code values from R'G'B' in [0, 1].
 _KR, _KB = 0.2126, 0.0722
