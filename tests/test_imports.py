@@ -95,3 +95,36 @@ def test_importing_a_package_imports_no_framework(package: str) -> None:
     code = f"import sys, {package}; print(*sorted({{'torch', 'mlx', 'jax', 'matplotlib', 'av'}} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+POSIX = ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog")
+
+
+def test_no_module_needs_posix() -> None:
+    """Windows has none of these; every module is imported without them, and the command line works."""
+    code = f"""
+import sys
+for name in {POSIX}:
+    sys.modules[name] = None
+import importlib, pkgutil, tilekit, ltx_models
+for package in (tilekit, ltx_models):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if found.name.endswith("__main__"):
+            continue
+        try:
+            importlib.import_module(found.name)
+        except ModuleNotFoundError as error:
+            assert error.name not in {POSIX}, (found.name, error)
+from ltx_models.cli import main
+assert main(["plan", "--size", "64x64", "--frames", "9"]) == 0
+from ltx_models.cli import meter, progress, report
+meter.Path = lambda name: __import__("pathlib").Path("/nowhere")
+with meter.Meter() as taken:
+    pass
+assert taken.peak_bytes is None
+assert report.size_of(taken.peak_bytes) == "memory unknown"
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    named = {path: imported(path, everywhere=True) & set(POSIX) for path in SOURCES.rglob("*.py")}
+    assert not {str(path): names for path, names in named.items() if names}

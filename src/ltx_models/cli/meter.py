@@ -1,10 +1,10 @@
 """What a piece of work took, and how far it is."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +14,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.peak_bytes = 0
+        self.peak_bytes: int | None = None  # where the system tells it
 
     def __enter__(self) -> Self:
         """Start the clock; where the system allows, forget earlier peaks."""
@@ -26,7 +26,7 @@ class Meter:
     def __exit__(self, *error: object) -> None:
         """Stop the clock."""
         self.seconds = time.perf_counter() - self._start
-        self.peak_bytes = _peak_resident()
+        self.peak_bytes = peak_resident()
 
 
 @contextmanager
@@ -57,11 +57,16 @@ def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], objec
         yield advance
 
 
-def _peak_resident() -> int:
-    """Peak resident bytes of this process."""
+def peak_resident() -> int | None:
+    """Give the peak of this process's resident bytes; None on systems that do not tell, such as Windows."""
     try:
         status = Path("/proc/self/status").read_text()
         return next(int(row.split()[1]) * 1024 for row in status.splitlines() if row.startswith("VmHWM:"))
     except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        pass
+    try:
+        resource = import_module("resource")  # POSIX alone has it
+    except ModuleNotFoundError:
+        return None
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

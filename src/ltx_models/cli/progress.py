@@ -1,13 +1,12 @@
 """How far a run is, told in lines of JSON or by a bar."""
 
 import json
-import math
-import resource
 import sys
 import time
 from typing import Any
 
 from ltx_models.cli import report
+from ltx_models.cli.meter import peak_resident
 
 
 class Progress:
@@ -63,10 +62,9 @@ class Progress:
             self._bar = None
 
 
-def _peak() -> int:
+def _peak() -> int | None:
     """Give the most memory so far: of the accelerator where there is one, else of the process."""
     from ltx_models.pipelines.memory import device_peak
 
-    found = max(device_peak("torch"), device_peak("mlx"))
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(found, most if sys.platform == "darwin" else math.floor(most * 1024))
+    told = [device_peak("torch"), device_peak("mlx"), peak_resident()]
+    return max((peak for peak in told if peak), default=None)

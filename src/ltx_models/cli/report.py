@@ -40,25 +40,27 @@ def pairs(facts: Mapping[str, str]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in facts.items())
 
 
-def size_of(n_bytes: float) -> str:
+def size_of(n_bytes: float | None) -> str:
     """
     Write a number of bytes as people read it.
 
     Parameters
     ----------
-    n_bytes : float
-        Bytes.
+    n_bytes : float or None
+        Bytes; None where nobody told.
 
     Returns
     -------
     str
-        In KiB, MiB or GiB.
+        In KiB, MiB or GiB, or that it is unknown.
 
     Examples
     --------
     >>> size_of(3 * 2**30)
     '3.0 GiB'
     """
+    if n_bytes is None:
+        return "memory unknown"
     for unit in ("B", "KiB", "MiB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
