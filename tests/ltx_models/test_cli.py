@@ -266,6 +266,39 @@ def test_mistakes_are_one_line_and_exit_code_2_and_leave_nothing(
     assert not [n for n in names(tmp_path) if n != "p"]
 
 
+def test_nothing_that_is_read_is_written_over(capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path) -> None:
+    """Output equal to input lost hours of work; two outputs of one name lost one of them."""
+    saved, copy = tmp_path / "l.safetensors", tmp_path / "clip.mp4"
+    copy.write_bytes(clip.read_bytes())
+    media.write_latents(saved, np.zeros((1, 128, 1, 1, 1), np.float32), fps=25, source=str(copy))
+    (tmp_path / "round.mp4").symlink_to("l.safetensors")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments in (
+        ("decode", saved, "-o", tmp_path / "round.mp4"),
+        ("decode", saved, "-o", copy),
+        ("decode", saved, "-o", saved),
+        ("decode", saved, "-o", tmp_path / "x.png"),
+        ("encode", copy, "-o", tmp_path / "x.mp4"),
+        ("encode", saved, "-o", saved),
+        ("reconstruct", copy, "-o", copy),
+        ("reconstruct", copy, "-o", tmp_path / "new.mp4", "--latents", tmp_path / "new.mp4"),
+        ("upscale-latents", saved, "--upsampler", saved, "-o", saved),
+        ("vocode", saved, "-o", tmp_path / "x.flac"),
+        ("audio-roundtrip", saved, "-o", tmp_path / "round.mp4"),
+        ("convert", saved, saved, "--overwrite"),
+        ("convert", saved, tmp_path, "--overwrite", "--layout", "mlx"),
+        ("plan", "--png", tmp_path / "x.mp4"),
+        ("generate", "-p", "a red circle", "-o", tmp_path / "x.png"),
+        ("generate", "-p", "a red circle", "-o", tmp_path / "x.mp4", "--save-latents", tmp_path / "x.mp4"),
+        ("generate", "-p", "a red circle", "-o", copy, "--audio-path", copy),
+    ):
+        code, _, err = run(capsys, *arguments)
+        assert code == 2, arguments
+        assert re.search(r"cannot write .*: (the same file is|its name must end in) .*; choose another name", err)
+        assert "Traceback" not in err
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_debug_shows_where_an_error_came_from(clip: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a \.safetensors file"):
         main(["info", str(clip), "--debug"])

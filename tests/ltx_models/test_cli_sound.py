@@ -191,7 +191,7 @@ def test_errors_are_one_line(
         (("vocode", tmp_path / "bins.safetensors", *network), "expected (batch, 2, time, 64)"),
         (("vocode", tmp_path / "other.safetensors", *network), "holds no tensor 'mel'"),
         (("vocode", tmp_path / "bins.safetensors"), "the package ships no networks of sound"),
-        (("vocode", tmp_path / "bins.safetensors", *network[:2], "-o", tmp_path / "a.mp3"), "is a .wav file"),
+        (("vocode", tmp_path / "bins.safetensors", *network[:2], "-o", tmp_path / "a.mp3"), "must end in .wav"),
     ):
         code, _, error = run(capsys, *arguments)
         assert code == 2

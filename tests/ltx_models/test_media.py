@@ -1,6 +1,8 @@
 """Files: what is written is read back, what is unfinished has no name, what is broken is said."""
 
+import os
 import resource
+import stat
 import subprocess
 import sys
 import time
@@ -249,6 +251,73 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert leftovers(tmp_path) == []
+
+
+# ---- places that hold something else -----------------------------------------------------------------------
+
+
+def test_devices_pipes_and_folders_are_refused_and_stay(tmp_path: Path) -> None:
+    """A device was replaced by a file; a pipe and a link, too."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to("pipe.mp4")
+    (tmp_path / "round.mp4").symlink_to("round.mp4")
+    (tmp_path / "device.mp4").symlink_to("/dev/null")
+    said = {"pipe.mp4": "named pipe", "link.mp4": "named pipe", "round.mp4": "leads nowhere", "device.mp4": "a device"}
+    for name, text in said.items():
+        with pytest.raises(MediaError, match=rf"cannot write .*{name}: .*{text}"):
+            media.write_video(tmp_path / name, moving(2), fps=25)
+        with pytest.raises(MediaError, match=text):
+            media.refuse_unwritable(tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe.mp4").stat().st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    assert leftovers(tmp_path) == sorted(said)
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "real.mp4").write_bytes(b"before")
+    (tmp_path / "a.mp4").symlink_to("disk/real.mp4")
+    (tmp_path / "new.mp4").symlink_to("disk/new.mp4")
+    for name, real in (("a.mp4", "real.mp4"), ("new.mp4", "new.mp4")):
+        media.write_video(tmp_path / name, moving(2), fps=25)
+        assert (tmp_path / name).is_symlink()
+        assert not (tmp_path / "disk" / real).is_symlink()
+        assert media.probe_video(tmp_path / "disk" / real).frames == 2
+    assert leftovers(tmp_path / "disk") == ["new.mp4", "real.mp4"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mov", "a", "a.safetensors"])
+def test_a_name_says_what_the_file_holds(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MediaError, match=rf"cannot write .*{name}: its name must end in \.mp4"):
+        media.VideoWriter(tmp_path / name, fps=25)
+    for suffix, write in {
+        ".png": lambda: media.write_picture(tmp_path / name, np.zeros((3, 8, 8), np.float32)),
+        ".safetensors": lambda: media.write_latents(tmp_path / name, np.zeros((1, 128, 1, 1, 1)), fps=25),
+    }.items():
+        if not name.endswith(suffix):
+            with pytest.raises(MediaError, match=rf"must end in \{suffix}"):
+                write()
+    assert leftovers(tmp_path) == []
+
+
+def test_the_same_file_is_known_by_every_name(tmp_path: Path) -> None:
+    one = tmp_path / "a.safetensors"
+    one.write_bytes(b"hours of work")
+    (tmp_path / "link.safetensors").symlink_to("a.safetensors")
+    os.link(one, tmp_path / "hard.safetensors")
+    (tmp_path / "folder").mkdir()
+    for other in (
+        one,
+        f"{tmp_path}/folder/../a.safetensors",
+        tmp_path / "link.safetensors",
+        tmp_path / "hard.safetensors",
+    ):
+        with pytest.raises(MediaError, match="the same file is read"):
+            media.refuse_same(one, [None, other])
+    with pytest.raises(MediaError, match="the same file is read"):
+        media.refuse_same(tmp_path / "folder", [tmp_path / "folder" / "inner.safetensors"])
+    media.refuse_same(one, [tmp_path / "b.safetensors", None])
+    media.refuse_same(None, [one])
 
 
 # ---- broken input ------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.cli.meter import Meter, bar
 from ltx_models.cli.network import array_for, checkpoint, load_decoder
 from ltx_models.cli.options import backend_name
-from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents
+from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
+from ltx_models.media._places import VIDEO
 from ltx_models.media.tracks import AudioSource
 from tilekit import stream_tiled
 
@@ -38,7 +39,10 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Decode latents into an mp4, frame by frame."""
+    refuse_unwritable(args.output, suffixes=VIDEO)
+    refuse_same(args.output, [args.latents, args.audio, args.checkpoint])
     saved = read_latents(args.latents)
+    refuse_same(args.output, [saved.source or None])
     h, w = saved.latents.shape[3:]
     writer = VideoWriter(args.output, fps=saved.fps, height=h * SPACE, width=w * SPACE, audio=_audio(args, saved))
     with writer:

@@ -10,7 +10,8 @@ from ltx_models.cli import options, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.meter import Meter, bar
 from ltx_models.cli.network import array_for, load_encoder
-from ltx_models.media import refuse_unwritable, write_latents
+from ltx_models.media import refuse_same, refuse_unwritable, write_latents
+from ltx_models.media._places import LATENTS
 from tilekit import encode_tiled
 
 
@@ -35,7 +36,8 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Encode a clip and save its latents."""
-    refuse_unwritable(args.output)
+    refuse_unwritable(args.output, suffixes=LATENTS)
+    refuse_same(args.output, [args.clip, args.checkpoint])
     clip = read_fitted(args)
     latents, meter = encode(args, clip)
     write_latents(args.output, latents, fps=clip.fps, source=str(clip.path.resolve()))

@@ -11,6 +11,7 @@ from ltx_models.cli.meter import Meter
 from ltx_models.cli.options import backend_name
 from ltx_models.cli.progress import Progress
 from ltx_models.media import refuse_unwritable
+from ltx_models.media._places import LATENTS, SOUND, VIDEO
 
 ABOUT = """\
 Make a video with sound of a prompt. Without --checkpoint-path this shows the
@@ -50,9 +51,11 @@ def run(args: argparse.Namespace) -> None:
     from ltx_models.pipelines.keeping import kept_on_failure
 
     if args.frames_png is None:
-        refuse_unwritable(args.output_path)
+        refuse_unwritable(args.output_path, suffixes=SOUND if args.only_audio else VIDEO)
     else:
         refuse_filled(args.frames_png)
+    if args.save_latents is not None:
+        refuse_unwritable(args.save_latents, suffixes=LATENTS)
     if args.prompt is None and args.embeds is None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)

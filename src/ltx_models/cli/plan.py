@@ -9,6 +9,7 @@ from typing import Any
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.media import MediaError, replacing
+from ltx_models.media._places import PICTURE, check_suffix
 from tilekit import LTX2_VIDEO, Plan
 from tilekit import plan as make_plan
 
@@ -67,6 +68,7 @@ def plan_for(pixels: tuple[int, int, int], tiling: str | None, *, encode: bool =
 
 def draw(made: Plan, path: Path) -> None:
     """Draw a plan as PNG."""
+    check_suffix(path, PICTURE)
     with replacing(path) as part:
         made.plot().savefig(part, format="png", dpi=120)
 

@@ -16,7 +16,16 @@ from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.frames import Difference, FrameFile
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, load_decoder
-from ltx_models.media import OriginalAudio, VideoWriter, as_float32, contact_sheet, refuse_unwritable, write_latents
+from ltx_models.media import (
+    OriginalAudio,
+    VideoWriter,
+    as_float32,
+    contact_sheet,
+    refuse_same,
+    refuse_unwritable,
+    write_latents,
+)
+from ltx_models.media._places import LATENTS, VIDEO
 
 
 def add(verbs: Any) -> None:
@@ -69,8 +78,10 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(msg)
         args.pictures.mkdir(parents=True, exist_ok=True)
     latents_path = args.latents or args.output.parent / f"{args.output.stem}.safetensors"
-    for path in (args.output, latents_path):
-        refuse_unwritable(path)
+    for path, suffixes in ((args.output, VIDEO), (latents_path, LATENTS)):
+        refuse_unwritable(path, suffixes=suffixes)
+        refuse_same(path, [args.clip, args.checkpoint])
+    refuse_same(args.output, [latents_path], "written besides")
     clip = read_fitted(args)
     with tempfile.TemporaryDirectory() as scratch:
         outcome = _reconstruct(args, clip, latents_path, Path(scratch))

@@ -12,7 +12,8 @@ import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint
-from ltx_models.media import MediaError, read_audio, read_latents, refuse_unwritable, write_latents
+from ltx_models.media import MediaError, read_audio, read_latents, refuse_same, refuse_unwritable, write_latents
+from ltx_models.media._places import LATENTS
 
 SECONDS = 1 << 16  # samples of a waveform at once
 
@@ -80,7 +81,8 @@ def vocode(args: argparse.Namespace) -> None:
     """Make the sound of a spectrogram."""
     from ltx_models.sound_files import read_mel
 
-    refuse_unwritable(args.output)
+    refuse_unwritable(args.output, suffixes=(".wav",))
+    refuse_same(args.output, [args.mel, args.checkpoint])
     vocoder = _load(args, "vocoder")
     mels = (array_for(vocoder, mel, args) for mel in read_mel(args.mel, args.frames_per_chunk))
     _write(args, vocoder, mels, [])
@@ -90,7 +92,8 @@ def roundtrip(args: argparse.Namespace) -> None:
     """Pass sound through everything that the transformer's sound passes through."""
     from ltx_models.audio_vae import mel_stream
 
-    refuse_unwritable(args.output)
+    refuse_unwritable(args.output, suffixes=(".wav",))
+    refuse_same(args.output, [args.file, args.checkpoint])
     samples, rate = read_audio(args.file)
     samples, notes = stereo(args.file, samples, args.channels)
     encoder, decoder, vocoder = (_load(args, name) for name in ("audio_encoder", "audio_decoder", "vocoder"))
@@ -126,7 +129,8 @@ def stereo(path: Path, samples: Any, chosen: list[int] | None) -> tuple[Any, lis
 
 def upscale(args: argparse.Namespace) -> None:
     """Enlarge latents and save them."""
-    refuse_unwritable(args.output)
+    refuse_unwritable(args.output, suffixes=LATENTS)
+    refuse_same(args.output, [args.latents, args.upsampler, args.checkpoint])
     saved = read_latents(args.latents)
     backend = options.backend_name(args.backend)
     upsampler = ltx_models.load_upsampler(args.upsampler, backend=backend, dtype=args.dtype, device=args.device)

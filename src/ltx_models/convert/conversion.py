@@ -13,7 +13,8 @@ from ltx_models.checkpoints import DTYPES, BackendName, Checkpoint, CheckpointEr
 from ltx_models.convert.forms import LAYOUTS, QUANTIZATION, Folder
 from ltx_models.convert.tensors import SCALES, entries_of, layer_of
 from ltx_models.convert.write import index_of, shard_names, shards_of, write_file
-from ltx_models.media._files import DiskError, size_text, unfinished
+from ltx_models.media._files import DiskError, real_target, size_text, unfinished
+from ltx_models.media._places import refuse_same
 from ltx_models.quantization import GROUP_SIZE, Scheme, large
 
 Layout = Literal["official", "split", "diffusers", "mlx"]
@@ -108,6 +109,9 @@ def convert(
     """
     target = Path(target)
     _check(target, layout, dtype, shard_bytes)
+    refuse_same(target, [source])
+    if not target.is_dir():
+        target = real_target(target)
     with open_checkpoint(source, "numpy") as checkpoint:
         _check_source(checkpoint, dtype, quantize)
         metadata = _metadata(checkpoint, layout, dtype, quantize)

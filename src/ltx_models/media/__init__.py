@@ -5,7 +5,8 @@ Whatever is written goes to a temporary name in the target's folder and is renam
 a file that bears its name is whole.
 """
 
-from ltx_models.media._files import DiskError, MediaError, as_float32, refuse_unwritable, replacing
+from ltx_models.media._files import DiskError, MediaError, as_float32, replacing
+from ltx_models.media._places import refuse_same, refuse_unwritable
 from ltx_models.media.audio import read_audio, write_audio
 from ltx_models.media.latents import SavedLatents, read_latents, write_latents
 from ltx_models.media.pictures import contact_sheet, write_picture
@@ -28,6 +29,7 @@ __all__ = [
     "read_audio",
     "read_latents",
     "read_video",
+    "refuse_same",
     "refuse_unwritable",
     "replacing",
     "sample_clip",

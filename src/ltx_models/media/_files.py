@@ -6,6 +6,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -28,6 +29,12 @@ class DiskError(MediaError, OSError):
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_KINDS = {
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+}
 
 
 def av() -> ModuleType:
@@ -61,7 +68,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : str or path-like
-        The file to be made or replaced. Its folder must exist.
+        The file to be made or replaced. Its folder must exist. Where a link stands, the file that it leads to is meant.
 
     Yields
     ------
@@ -71,7 +78,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     MediaError
-        If the folder does not exist or cannot be written, or if ``path`` is a folder.
+        If the folder does not exist or cannot be written, or if ``path`` is a folder, a device or anything else
+        that is no regular file.
     DiskError
         If the disk is full.
 
@@ -85,11 +93,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    _refuse_folder(path)
-    with unfinished(path) as part:
-        _create(part, path)
+    target = real_target(path)
+    with unfinished(target) as part:
+        create(part, path)
         yield part
-        part.replace(path)
+        part.replace(target)
 
 
 @contextmanager
@@ -151,43 +159,6 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
             # what stood there before an unlucky replacement is kept as long as nothing stands there
             if found and not _alive(int(found[1])) and (found[2] == "part" or target.exists()):
                 _remove(left)
-
-
-def refuse_unwritable(path: str | os.PathLike[str], n_bytes: int = 0) -> None:
-    """
-    Try a place that will be written later, so that hours of work do not end there.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file to be written; what stands there stays as it is.
-    n_bytes : int
-        How large it will be at least.
-
-    Raises
-    ------
-    MediaError
-        If the folder does not exist or cannot be written, or if ``path`` is a folder.
-    DiskError
-        If there is less room than that.
-
-    Examples
-    --------
-    >>> refuse_unwritable("no-such-folder/a.mp4")
-    Traceback (most recent call last):
-    ...
-    ltx_models.media._files.MediaError: cannot write no-such-folder/a.mp4: No such file or directory; choose ...
-    """
-    _refuse_folder(path)
-    with unfinished(path) as part:
-        _create(part, path)
-        free = shutil.disk_usage(part.parent).free
-    if n_bytes > free:
-        msg = (
-            f"cannot write {path}: {size_text(n_bytes)} are needed, {size_text(free)} are free on that disk; free some "
-            "space, or choose another disk"
-        )
-        raise DiskError(msg)
 
 
 def size_text(count: float) -> str:
@@ -268,13 +239,27 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _refuse_folder(target: str | os.PathLike[str]) -> None:
-    if os.path.isdir(target):  # which takes a place that may not be looked at for none
-        msg = f"{target} is a folder; give the name of a file"
+def real_target(path: str | os.PathLike[str]) -> Path:
+    """Give the file that will be written, links followed; refuse devices and whatever else is no regular file."""
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except OSError:  # nothing there, or nothing that may be looked at
+        mode = stat.S_IFREG
+    if os.path.islink(target):  # which realpath leaves where links lead in a circle
+        msg = f"cannot write {path}: the link leads nowhere; give the name of a file"
         raise MediaError(msg)
+    if stat.S_ISDIR(mode):
+        msg = f"{path} is a folder; give the name of a file"
+        raise MediaError(msg)
+    if not stat.S_ISREG(mode):
+        kind = next((word for test, word in _KINDS.items() if test(mode)), "no file")
+        msg = f"cannot write {path}: it is {kind}, and only regular files are written; give the name of a file"
+        raise MediaError(msg)
+    return target
 
 
-def _create(part: Path, target: str | os.PathLike[str]) -> None:
+def create(part: Path, target: str | os.PathLike[str]) -> None:
     """Make an empty file, or say why it cannot be made."""
     try:
         part.open("xb").close()

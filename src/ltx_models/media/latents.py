@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ltx_models.media._files import MediaError, as_float32, replacing
+from ltx_models.media._places import LATENTS, check_suffix
 
 _NAME = "latents"
 _AUDIO = "audio_latents"
@@ -50,7 +51,7 @@ def write_latents(
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file, ``.safetensors``.
     latents : array, shape (1, 128, f, h, w)
         Normalised latents of any array library and dtype.
     fps : fractions.Fraction or int or str
@@ -74,6 +75,7 @@ def write_latents(
     ...     read_latents(f"{folder}/a.safetensors").fps
     Fraction(30000, 1001)
     """
+    check_suffix(path, LATENTS)
     values = as_float32(latents)
     if values.ndim != 5 or values.shape[0] != 1:
         msg = f"{path}: latents must have shape (1, channels, f, h, w), got {values.shape}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media._files import MediaError, as_float32, replacing
+from ltx_models.media._places import PICTURE, check_suffix
 
 _MARGIN = 8
 _TEXT = 20
@@ -38,6 +39,7 @@ def write_picture(path: str | os.PathLike[str], image: Any) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_picture(f"{folder}/grey.png", np.zeros((3, 16, 16), np.float32))
     """
+    check_suffix(path, PICTURE)
     with replacing(path) as part:
         _pillow("Image").fromarray(_rgb8(image, str(path))).save(part, format="PNG")
 
@@ -72,6 +74,7 @@ def contact_sheet(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     contact_sheet(f"{folder}/sheet.png", {"original": clip, "decoded": clip}, width=400)
     """
+    check_suffix(path, PICTURE)
     shapes = {label: tuple(clip.shape) for label, clip in rows.items()}
     if len(set(shapes.values())) != 1:
         msg = f"{path}: a sheet needs clips of one shape, got {shapes}"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media._files import MediaError, as_float32, av, replacing
+from ltx_models.media._places import VIDEO, check_suffix
 from ltx_models.media.tracks import AudioSource, audio_track
 
 # BT.709, limited range: rows give Y', Cb, Cr in code values from R'G'B' in [0, 1].
@@ -40,7 +41,7 @@ class VideoWriter:
     Parameters
     ----------
     path : str or path-like
-        The mp4 to be made or replaced.
+        The file to be made or replaced, ``.mp4``.
     fps : fractions.Fraction or int or str
         Frame rate, exact: ``Fraction(30000, 1001)``, not 29.97.
     height, width : int or None
@@ -81,6 +82,7 @@ class VideoWriter:
         audio: AudioSource | None = None,
         crf: int = 18,
     ) -> None:
+        check_suffix(path, VIDEO)
         self.path = Path(path)
         self.fps = _rate(fps)
         self.frames = 0

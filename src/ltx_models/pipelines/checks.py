@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ltx_models.media import MediaError, probe_video
+from ltx_models.media import MediaError, probe_video, refuse_same, refuse_unwritable
 from ltx_models.media._files import av
+from ltx_models.media._places import LATENTS, SOUND, VIDEO
 from ltx_models.nn import Backend
 from ltx_models.pipelines.grid import Size, fitted
 from ltx_models.pipelines.pictures import Image
 from ltx_models.pipelines.request import Embeds, Retake
 from ltx_models.pipelines.settings import Recipe
-
-SOUND_FILES = (".wav", ".flac")
 
 
 def find_streams(streams: Sequence[str] | None, config: Any, retake: Retake | None) -> tuple[str, ...]:
@@ -102,12 +102,21 @@ def check_output(output: Path | None, streams: Sequence[str], output_type: str, 
         raise ValueError(msg)
     if output is None:
         return
-    allowed = (".mp4",) if "video" in streams else SOUND_FILES
+    allowed = VIDEO if "video" in streams else SOUND
     if output.suffix.lower() not in allowed:
         what = "a video is written" if "video" in streams else "sound alone is written"
         msg = f"output: got {output}, {what} as {' or '.join(allowed)}; give a name that ends so"
         raise MediaError(msg)
     av()  # which is needed at the end
+
+
+def check_places(output: str | Path | None, save_latents: str | Path | None, size: Size, given: Sequence[Any]) -> None:
+    """Refuse places that cannot take the results, or that hold what the run is given."""
+    for place, suffixes in ((output, ()), (save_latents, LATENTS)):
+        if place is not None:
+            refuse_unwritable(place, 4 * 128 * math.prod(size.latent), suffixes=suffixes)
+            refuse_same(place, [one for one in given if isinstance(one, (str, os.PathLike))])
+    refuse_same(output, [save_latents], "written besides")
 
 
 def check_device(nn: Backend, device: Any) -> None:

@@ -38,6 +38,13 @@ class Files:
     distilled_lora: Path | None = None
     loras: tuple[Lora, ...] = ()
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files and folders that are read."""
+        own = (self.transformer, self.text_encoder, self.connectors, self.video_vae, self.audio_vae, self.upsampler)
+        named = (*own, self.distilled_lora, *(file for file, _ in self.loras))
+        return tuple(path for path in named if path is not None)
+
     def of(self, name: str) -> Path:
         """Give the file that holds a network."""
         own = {

@@ -17,7 +17,6 @@ from ltx_models.media import (
     OriginalAudio,
     VideoWriter,
     as_float32,
-    refuse_unwritable,
     write_audio,
 )
 from ltx_models.media._files import size_text
@@ -27,6 +26,7 @@ from ltx_models.pipelines.checks import (
     check_audio_start,
     check_device,
     check_output,
+    check_places,
     check_prompt,
     check_seed,
     clip_size,
@@ -364,9 +364,8 @@ class LTX2Pipeline:
                 standard.fps if frame_rate is None else frame_rate,
             )
             size, notes = fitted(asked, two_stages=self.recipe.two_stages, snap=snap)
-        for place in (output, save_latents):
-            if place is not None:
-                refuse_unwritable(place, 4 * 128 * int(np.prod(size.latent)))
+        given = [audio, image, *(one.picture for one in images), *(one.path for one in references)]
+        check_places(output, save_latents, size, [*given, retake and retake.path, *self.parts.files.paths])
         check_prompt(prompt, prompt_embeds, enhance_prompt)
         if not self.recipe.guided:
             unused = {"negative_prompt": negative_prompt, "guidance": guidance, "guidance_scale": guidance_scale}
