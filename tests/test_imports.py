@@ -126,5 +126,5 @@ assert report.size_of(taken.peak_bytes) == "memory unknown"
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    named = {path: imported(path, everywhere=True) & set(POSIX) for path in SOURCES.rglob("*.py")}
+    named = {path: set(imported(path)) & set(POSIX) for path in SOURCES.rglob("*.py")}
     assert not {str(path): names for path, names in named.items() if names}

@@ -290,13 +290,12 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path: Path) -> N
 def test_a_name_says_what_the_file_holds(tmp_path: Path, name: str) -> None:
     with pytest.raises(MediaError, match=rf"cannot write .*{name}: its name must end in \.mp4"):
         media.VideoWriter(tmp_path / name, fps=25)
-    for suffix, write in {
-        ".png": lambda: media.write_picture(tmp_path / name, np.zeros((3, 8, 8), np.float32)),
-        ".safetensors": lambda: media.write_latents(tmp_path / name, np.zeros((1, 128, 1, 1, 1)), fps=25),
-    }.items():
-        if not name.endswith(suffix):
-            with pytest.raises(MediaError, match=rf"must end in \{suffix}"):
-                write()
+    if not name.endswith(".png"):
+        with pytest.raises(MediaError, match=r"must end in \.png"):
+            media.write_picture(tmp_path / name, np.zeros((3, 8, 8), np.float32))
+    if not name.endswith(".safetensors"):
+        with pytest.raises(MediaError, match=r"must end in \.safetensors"):
+            media.write_latents(tmp_path / name, np.zeros((1, 128, 1, 1, 1)), fps=25)
     assert leftovers(tmp_path) == []
 
 
