@@ -9,28 +9,8 @@ from typing import Any
 from ltx_models.audio_vae.config import AudioVAEConfig
 from ltx_models.audio_vae.decoder import AudioDecoder
 from ltx_models.audio_vae.encoder import AudioEncoder
-from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component, prefixed
+from ltx_models.checkpoints import BackendName, Checkpoint, DType, keys_of_half, load_component, section_of
 from ltx_models.nn import Backend
-from ltx_models.nn.statistics import STATISTICS
-
-NORM_EPS = 1e-6
-
-
-def _names(component: str) -> Any:
-    prefixes = prefixed((f"audio_vae.{component}.", ""), (f"{component}.", ""))
-
-    def rename(key: str) -> str | None:
-        if key.startswith(("audio_vae.per_channel_statistics.", "per_channel_statistics.")):
-            name = key.rpartition(".")[2]
-            return f"per_channel_statistics.{name}" if name in STATISTICS else None
-        return prefixes(key)
-
-    return rename
-
-
-def _read_config(checkpoint: Checkpoint, config: Mapping[str, Any] | None) -> AudioVAEConfig:
-    found = checkpoint.config if config is None else config
-    return AudioVAEConfig.read(found.get("audio_vae", found))
 
 
 def load_audio_decoder(
@@ -46,28 +26,15 @@ def load_audio_decoder(
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    path, backend, dtype, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``audio_vae``.
 
     Returns
     -------
     AudioDecoder
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference.
 
     Examples
     --------
@@ -75,9 +42,9 @@ def load_audio_decoder(
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> AudioDecoder:
-        return AudioDecoder(nn, _read_config(checkpoint, config))
+        return AudioDecoder(nn, AudioVAEConfig.read(section_of(checkpoint, config, "audio_vae")))
 
-    return load_component(path, make, _names("decoder"), backend_name=backend, dtype=dtype, device=device)
+    return load_component(path, make, keys_of_half("audio_vae", "decoder"), backend=backend, dtype=dtype, device=device)
 
 
 def load_audio_encoder(
@@ -93,28 +60,15 @@ def load_audio_encoder(
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    path, backend, dtype, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``audio_vae``.
 
     Returns
     -------
     AudioEncoder
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference.
 
     Examples
     --------
@@ -122,6 +76,6 @@ def load_audio_encoder(
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> AudioEncoder:
-        return AudioEncoder(nn, _read_config(checkpoint, config))
+        return AudioEncoder(nn, AudioVAEConfig.read(section_of(checkpoint, config, "audio_vae")))
 
-    return load_component(path, make, _names("encoder"), backend_name=backend, dtype=dtype, device=device)
+    return load_component(path, make, keys_of_half("audio_vae", "encoder"), backend=backend, dtype=dtype, device=device)

@@ -16,7 +16,6 @@ from ltx_models.autoencoder_kl.layers import (
     block_widths,
 )
 from ltx_models.checkpoints import (
-    DTYPES,
     BackendName,
     Checkpoint,
     CheckpointError,
@@ -27,6 +26,7 @@ from ltx_models.checkpoints import (
 )
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.nn import backend as get_backend
+from ltx_models.nn.checks import check_dtype
 
 ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0", "proj_out": "to_out.0"}
 KNOWN = {"act_fn": "silu", "down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
@@ -270,19 +270,15 @@ def load_autoencoder_kl(
     path : path
         The folder ``vae`` of a pipeline, or a safetensors file in it. Both spellings of the attention are read: linear
         ``to_q`` and the older ``query``, also where they are 1x1 convolutions.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    backend, dtype, device
+        As every loader takes them: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the ``config.json`` beside the weights.
 
     Returns
     -------
     AutoencoderKL
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
+        A native module, ready for inference.
 
     Raises
     ------
@@ -291,9 +287,7 @@ def load_autoencoder_kl(
     ValueError
         If the configuration, backend or dtype is not known.
     """
-    if dtype not in DTYPES:
-        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
-        raise ValueError(msg)
+    check_dtype(dtype)
     nn = get_backend(backend)
     structure = AutoencoderKLConfig.read(config if config is not None else _config_beside(path))
     with open_checkpoint(path, backend) as opened:

@@ -11,9 +11,11 @@ from ltx_models.checkpoints.loading import (
     BackendName,
     DType,
     check_keys,
+    keys_of_half,
     load_component,
     open_checkpoint,
     prefixed,
+    section_of,
 )
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "Stored",
     "check_keys",
     "checkpoint_files",
+    "keys_of_half",
     "load_component",
     "open_checkpoint",
     "prefixed",
     "read_header",
+    "section_of",
 ]

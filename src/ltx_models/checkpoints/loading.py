@@ -9,11 +9,22 @@ from typing import Any
 
 from ltx_models.checkpoints.files import Checkpoint, CheckpointError
 from ltx_models.checkpoints.layouts import read_view
-from ltx_models.nn import Array, Backend, BackendName, DType, backend
+from ltx_models.nn import DTYPES, Array, Backend, BackendName, DType
+from ltx_models.nn import backend as get_backend
+from ltx_models.nn.checks import check_dtype
+from ltx_models.nn.statistics import STATISTICS
 
-__all__ = ["DTYPES", "BackendName", "DType", "check_keys", "load_component", "open_checkpoint", "prefixed"]
-
-DTYPES = ("bfloat16", "float16", "float32")
+__all__ = [
+    "DTYPES",
+    "BackendName",
+    "DType",
+    "check_keys",
+    "keys_of_half",
+    "load_component",
+    "open_checkpoint",
+    "prefixed",
+    "section_of",
+]
 
 
 @contextmanager
@@ -48,45 +59,45 @@ def load_component(
     make: Callable[[Backend, Checkpoint], Any],
     names: Callable[[str], str | None],
     *,
-    backend_name: BackendName,
+    backend: BackendName,
     dtype: DType,
     device: Any = None,
 ) -> Any:
     """
-    Build one network and give it its weights, strictly.
+    Build one network and give it its weights, strictly; every ``load_…`` function takes these parameters.
 
     Parameters
     ----------
     path : path
-        A safetensors file or a folder of shards.
+        A safetensors file (a whole checkpoint or one component), a folder of shards, or a folder of components, in any
+        layout of `ltx_models.checkpoints.layouts`.
     make : callable
         Makes the module from the backend and the open checkpoint.
     names : callable
         Maps a checkpoint key to the module's key, or to None where the key belongs to another component.
-    backend_name : {"torch", "mlx"}
+    backend : {"torch", "mlx"}
         The framework.
     dtype : {"bfloat16", "float16", "float32"}
-        The dtype of all floating-point weights.
+        The dtype of all floating-point weights, and so of the result.
     device : optional
-        A torch device.
+        A torch device; MLX arrays belong to none.
 
     Returns
     -------
     module
-        A native module, ready for inference.
+        A native module (a `torch.nn.Module` or an `mlx.nn.Module`), ready for inference.
 
     Raises
     ------
     CheckpointError
-        If keys are missing, unexpected or of another shape; the text lists them.
+        If a file is no whole safetensors file, or tensors are missing, unexpected or of another shape than the
+        configuration says; the text lists them.
     ValueError
-        If the backend or dtype is unknown.
+        If the configuration, backend, dtype or device is not known.
     """
-    if dtype not in DTYPES:
-        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
-        raise ValueError(msg)
-    nn = backend(backend_name)
-    with open_checkpoint(path, backend_name) as checkpoint:
+    check_dtype(dtype)
+    nn = get_backend(backend)
+    with open_checkpoint(path, backend) as checkpoint:
         module = nn.build(lambda: make(nn, checkpoint))
         found = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
         check_keys(checkpoint, found, nn.shapes(module))
@@ -152,3 +163,58 @@ def prefixed(*prefixes: tuple[str, str]) -> Callable[[str], str | None]:
         return next((new + key[len(old) :] for old, new in prefixes if key.startswith(old)), None)
 
     return rename
+
+
+def keys_of_half(section: str, half: str) -> Callable[[str], str | None]:
+    """
+    Make the key map of an encoder or decoder, which has the statistics of the latents beside it.
+
+    Parameters
+    ----------
+    section : str
+        The autoencoder: ``"vae"`` or ``"audio_vae"``; files with one component lack this prefix.
+    half : str
+        ``"encoder"`` or ``"decoder"``.
+
+    Returns
+    -------
+    callable
+        From a checkpoint key to a module key, or None.
+
+    Examples
+    --------
+    >>> names = keys_of_half("vae", "decoder")
+    >>> names("vae.decoder.conv_in.conv.bias"), names("per_channel_statistics.std-of-means"), names("encoder.x")
+    ('conv_in.conv.bias', 'per_channel_statistics.std-of-means', None)
+    """
+    statistics = "per_channel_statistics."
+    both = [f"{statistics}{name}" for name in STATISTICS]
+    return prefixed(
+        (f"{section}.{half}.", ""),
+        (f"{half}.", ""),
+        *((f"{section}.{key}", key) for key in both),
+        *((key, key) for key in both),
+    )
+
+
+def section_of(checkpoint: Checkpoint, config: Mapping[str, Any] | None, section: str) -> Mapping[str, Any]:
+    """
+    Find a section of the configuration.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The open checkpoint, with its embedded configuration.
+    config : mapping or None
+        Takes the place of that: all of it, or the section alone.
+    section : str
+        Its name.
+
+    Returns
+    -------
+    mapping
+        The section.
+    """
+    whole = checkpoint.config if config is None else config
+    found: Mapping[str, Any] = whole.get(section, whole)
+    return found

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ltx_models.checkpoints import DTYPES, BackendName, Checkpoint, CheckpointError, DType, open_checkpoint
+from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, open_checkpoint
 from ltx_models.convert.forms import LAYOUTS, QUANTIZATION, Folder
 from ltx_models.convert.tensors import SCALES, entries_of, layer_of
 from ltx_models.convert.write import index_of, shard_names, shards_of, write_file
 from ltx_models.media._files import DiskError, real_target, size_text, unfinished
 from ltx_models.media._places import refuse_same
+from ltx_models.nn.checks import check_dtype
 from ltx_models.quantization import GROUP_SIZE, Scheme, large
 
 Layout = Literal["official", "split", "diffusers", "mlx"]
@@ -131,9 +132,8 @@ def _check(target: Path, layout: str, dtype: str | None, shard_bytes: int | None
     if layout not in get_args(Layout):
         msg = f"layout: got {layout!r}, allowed are {', '.join(map(repr, get_args(Layout)))}"
         raise ValueError(msg)
-    if dtype is not None and dtype not in DTYPES:
-        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
-        raise ValueError(msg)
+    if dtype is not None:
+        check_dtype(dtype)
     if shard_bytes is not None and shard_bytes < 1:
         msg = f"shard_bytes: got {shard_bytes}, expected at least 1"
         raise ValueError(msg)

@@ -26,9 +26,9 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ltx_models.nn._types import Array, Backend, BackendName, DType
+from ltx_models.nn._types import DTYPES, Array, Backend, BackendName, DType
 
-__all__ = ["Array", "Backend", "BackendName", "DType", "Module", "backend", "backend_of", "native_class"]
+__all__ = ["DTYPES", "Array", "Backend", "BackendName", "DType", "Module", "backend", "backend_of", "native_class"]
 
 BACKENDS = {"torch": "ltx_models.nn._torch", "mlx": "ltx_models.nn._mlx"}
 

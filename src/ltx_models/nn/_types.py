@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 Array = Any  # torch.Tensor or mlx.core.array: they share no base class, and each operator below keeps its kind
 
 BackendName = Literal["torch", "mlx"]
 DType = Literal["bfloat16", "float16", "float32"]
+DTYPES: tuple[DType, ...] = get_args(DType)
 
 
 class Backend(Protocol):

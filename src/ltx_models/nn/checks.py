@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ltx_models.nn import Array, Backend
+from ltx_models.nn._types import DTYPES, Array, Backend
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse what is no dtype of weights."""
+    if dtype not in DTYPES:
+        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
+        raise ValueError(msg)
 
 
 def check_array(nn: Backend, name: str, x: Array, channels: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, load_component, prefixed
+from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, load_component, prefixed, section_of
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.transformer.attention import Attention, FeedForward
 from ltx_models.transformer.rope import Pairing, Rotary, Tables
@@ -415,28 +415,15 @@ def load_connectors(
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    path, backend, dtype, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``transformer``.
 
     Returns
     -------
     TextConnectors
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference.
 
     Examples
     --------
@@ -444,8 +431,7 @@ def load_connectors(
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> TextConnectors:
-        found = checkpoint.config if config is None else config
-        section = found.get("transformer", found)
+        section = section_of(checkpoint, config, "transformer")
         second = is_second_extractor(section)
         key = f"text_embedding_projection.{'video_aggregate_embed' if second else 'aggregate_embed'}.weight"
         if key not in checkpoint.files:
@@ -457,4 +443,4 @@ def load_connectors(
         return TextConnectors(nn, ConnectorConfig.read(section), audio, inputs, 0 if second else outputs)
 
     names = prefixed(*PREFIXES, ("text_embedding_projection.", "text_embedding_projection."))
-    return load_component(path, make, names, backend_name=backend, dtype=dtype, device=device)
+    return load_component(path, make, names, backend=backend, dtype=dtype, device=device)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints import DTYPES, BackendName, DType
+from ltx_models.checkpoints import BackendName, DType
 from ltx_models.nn import Array, Backend
-from ltx_models.nn import backend as backend_named
+from ltx_models.nn import backend as get_backend
+from ltx_models.nn.checks import check_dtype
 from ltx_models.quantization import Scheme
 from ltx_models.text.folder import check_folder, tokenizer_folder
 from ltx_models.text.gemma import LanguageModel, mlx_gemma, needed, torch_gemma
@@ -292,10 +293,8 @@ def load_text_encoder(
     >>> contexts = encoder.encode(["a cat at sea", ""], connectors)  # doctest: +SKIP
     """
     path = Path(path)
-    if dtype not in DTYPES:
-        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
-        raise ValueError(msg)
-    nn = backend_named(backend)
+    check_dtype(dtype)
+    nn = get_backend(backend)
     config = check_folder(path)
     transformers = needed("transformers", "the tokenizer")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder(path)), local_files_only=True)

@@ -23,6 +23,7 @@ from ltx_models.checkpoints import (
 )
 from ltx_models.nn import Array, Backend
 from ltx_models.nn import backend as get_backend
+from ltx_models.nn.checks import check_dtype
 from ltx_models.offload import Offload
 from ltx_models.quantization import Scheme, by_rows, check_scheme, hollow_out, large, quantized
 from ltx_models.transformer.config import CrossTimesteps, TransformerConfig
@@ -85,9 +86,7 @@ def load_transformer(
     ValueError
         If an argument is not allowed.
     """
-    if dtype not in DTYPES:
-        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
-        raise ValueError(msg)
+    check_dtype(dtype)
     nn = get_backend(backend)
     if nn.name == "mlx" and device is not None:
         msg = f"device: MLX arrays belong to no device, got {device!r}; leave it out"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, load_component, open_checkpoint
 from ltx_models.nn import Array, Backend
-from ltx_models.nn import backend as backend_named
+from ltx_models.nn import backend as get_backend
 from ltx_models.nn.statistics import STATISTICS
 from ltx_models.upsampler.config import UpsamplerConfig
 from ltx_models.upsampler.model import LatentUpsampler
@@ -62,7 +62,7 @@ def load_statistics(path: str | Path, *, backend: BackendName = "torch", device:
     >>> load_statistics(default_checkpoint(), backend="torch").mean.shape
     torch.Size([128])
     """
-    nn = backend_named(backend)
+    nn = get_backend(backend)
     with open_checkpoint(path, backend) as checkpoint:
         found = []
         for name in STATISTICS:
@@ -134,28 +134,15 @@ def load_upsampler(
 
     Parameters
     ----------
-    path : path
-        Its safetensors file, or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    path, backend, dtype, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration.
 
     Returns
     -------
     LatentUpsampler
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference.
 
     Examples
     --------
@@ -168,4 +155,4 @@ def load_upsampler(
     def names(key: str) -> str | None:
         return None if key.startswith(NOT_OURS) else key
 
-    return load_component(path, make, names, backend_name=backend, dtype=dtype, device=device)
+    return load_component(path, make, names, backend=backend, dtype=dtype, device=device)

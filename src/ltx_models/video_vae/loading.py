@@ -6,34 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component, prefixed
+from ltx_models.checkpoints import BackendName, Checkpoint, DType, keys_of_half, load_component, section_of
 from ltx_models.nn import Backend
-from ltx_models.nn.statistics import STATISTICS
 from ltx_models.video_vae.config import VideoVAEConfig
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder
-
-
-def _statistics_keys(key: str) -> str | None:
-    """Keep the two statistics that are used; files carry others."""
-    name = key.rpartition("per_channel_statistics.")[2]
-    return f"per_channel_statistics.{name}" if name in STATISTICS else None
-
-
-def _names(component: str) -> Any:
-    prefixes = prefixed((f"vae.{component}.", ""), (f"{component}.", ""))
-
-    def rename(key: str) -> str | None:
-        if key.startswith(("vae.per_channel_statistics.", "per_channel_statistics.")):
-            return _statistics_keys(key)
-        return prefixes(key)
-
-    return rename
-
-
-def _read_config(checkpoint: Checkpoint, config: Mapping[str, Any] | None) -> VideoVAEConfig:
-    whole = checkpoint.config if config is None else config
-    return VideoVAEConfig.read(whole.get("vae", whole))
 
 
 def load_video_decoder(
@@ -49,28 +26,15 @@ def load_video_decoder(
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    path, backend, dtype, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``vae``.
 
     Returns
     -------
     VideoDecoder
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference.
 
     Examples
     --------
@@ -83,10 +47,10 @@ def load_video_decoder(
 
     def make(nn: Backend, checkpoint: Checkpoint) -> VideoDecoder:
         timestep = any(key.endswith("timestep_scale_multiplier") for key in map(names, checkpoint.keys) if key)
-        return VideoDecoder(nn, _read_config(checkpoint, config), timestep=timestep)
+        return VideoDecoder(nn, VideoVAEConfig.read(section_of(checkpoint, config, "vae")), timestep=timestep)
 
-    names = _names("decoder")
-    return load_component(path, make, names, backend_name=backend, dtype=dtype, device=device)
+    names = keys_of_half("vae", "decoder")
+    return load_component(path, make, names, backend=backend, dtype=dtype, device=device)
 
 
 def load_video_encoder(
@@ -102,28 +66,15 @@ def load_video_encoder(
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
-    dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights, and so of the result.
-    device : optional
-        A torch device.
+    path, backend, dtype, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``vae``.
 
     Returns
     -------
     VideoEncoder
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference.
 
     Examples
     --------
@@ -135,6 +86,6 @@ def load_video_encoder(
     """
 
     def make(nn: Backend, checkpoint: Checkpoint) -> VideoEncoder:
-        return VideoEncoder(nn, _read_config(checkpoint, config))
+        return VideoEncoder(nn, VideoVAEConfig.read(section_of(checkpoint, config, "vae")))
 
-    return load_component(path, make, _names("encoder"), backend_name=backend, dtype=dtype, device=device)
+    return load_component(path, make, keys_of_half("vae", "encoder"), backend=backend, dtype=dtype, device=device)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints import DTYPES, BackendName, Checkpoint, DType, load_component, open_checkpoint, prefixed
+from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component, open_checkpoint, prefixed
 from ltx_models.nn import Backend
+from ltx_models.nn.checks import check_dtype
 from ltx_models.vocoder.bandwidth import BandwidthVocoder
 from ltx_models.vocoder.config import BandwidthConfig, read_config
 from ltx_models.vocoder.model import Vocoder
@@ -26,29 +27,18 @@ def load_vocoder(
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards.
-    backend : {"torch", "mlx"}
-        The framework.
+    path, backend, device
+        As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     dtype : {"bfloat16", "float16", "float32"}
         The dtype of the weights. A vocoder with bandwidth extension (2.3) holds and computes in float32 all the same,
         as half precision is audible there.
-    device : optional
-        A torch device.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``vocoder``.
 
     Returns
     -------
     Vocoder or BandwidthVocoder
-        A `torch.nn.Module` or an `mlx.nn.Module`, ready for inference; the configuration decides which.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no whole safetensors file, or its tensors do not fit the configuration.
-    ValueError
-        If the configuration, backend or dtype is not known.
+        A native module, ready for inference; the configuration decides which.
 
     Examples
     --------
@@ -61,11 +51,9 @@ def load_vocoder(
     def make(nn: Backend, checkpoint: Checkpoint) -> Any:
         return BandwidthVocoder(nn, found) if isinstance(found, BandwidthConfig) else Vocoder(nn, found)
 
-    if dtype not in DTYPES:
-        msg = f"dtype: got {dtype!r}, allowed are {', '.join(map(repr, DTYPES))}"
-        raise ValueError(msg)
+    check_dtype(dtype)
     kept: DType = "float32" if wide else dtype
-    return load_component(path, make, prefixed(("vocoder.", "")), backend_name=backend, dtype=kept, device=device)
+    return load_component(path, make, prefixed(("vocoder.", "")), backend=backend, dtype=kept, device=device)
 
 
 def _section(config: Mapping[str, Any]) -> Mapping[str, Any]:
