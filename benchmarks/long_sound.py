@@ -55,7 +55,7 @@ def work(seconds: int, narrow: int, tile: int, *, sound: bool) -> None:
     import torch
 
     from tilekit.adapters import autoencoder_kl, hifigan
-    from tilekit.norms._arrays import give_back
+    from tilekit.norms._arrays import trim_memory
 
     torch.set_num_threads(1)
     case = Case(f"sound-{seconds}", narrow)
@@ -77,7 +77,7 @@ def work(seconds: int, narrow: int, tile: int, *, sound: bool) -> None:
     row += [f"{tiles - size - latents:.0f}", "", ""]
     text = f"CPU seconds: latent part {middle - begun:.0f}, tiles {end - middle:.0f}"
     if speak:
-        give_back()  # or the vocoder would live in what the tiles have left
+        trim_memory()  # or the vocoder would live in what the tiles have left
         begun, held = time.process_time(), memory("VmRSS") - size
         peak_since(held)
         wave = speak(mel[0, 0])

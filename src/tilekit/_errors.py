@@ -2,11 +2,11 @@
 The errors of tilekit; each is a built-in error as well.
 
     TilekitError
-    ├── PlanError       (ValueError)  a tiling that cannot be planned for this shape
-    ├── InputError      (ValueError)  an array that must not be decoded, such as one with NaN
-    ├── TileShapeError  (ValueError)  a tile that came back in another shape than the plan says
-    ├── BackendError    (TypeError)   something that is no array, or an array of the wrong library or kind
-    └── HaloError       (ValueError)  a function that has no finite reach, or a probe that could not see it
+    ├── PlanError       (ValueError)  a tiling that does not fit the shape
+    ├── InputError      (ValueError)  an array that must not be processed, such as one with NaN
+    ├── TileShapeError  (ValueError)  a function returned another shape than the plan says
+    ├── BackendError    (TypeError)   not an array, or one of the wrong library or kind
+    └── HaloError       (ValueError)  a function without a finite reach, or one whose reach cannot be measured
 """
 
 __all__ = ["BackendError", "HaloError", "InputError", "PlanError", "TileShapeError", "TilekitError"]
@@ -25,11 +25,11 @@ class InputError(TilekitError, ValueError):
 
 
 class TileShapeError(TilekitError, ValueError):
-    """A tile came back in a shape that the plan does not allow."""
+    """A function returned another shape for a tile than the plan says."""
 
 
 class BackendError(TilekitError, TypeError):
-    """A value is no array, or an array of another library or kind than expected."""
+    """A value is not an array, or an array of another library or kind than expected."""
 
 
 class HaloError(TilekitError, ValueError):

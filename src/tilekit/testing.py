@@ -1,5 +1,5 @@
 """
-Helpers for tests: the libraries at hand, small decoders whose results are known, and a check for a new backend.
+Helpers for tests: the array libraries, small decoders whose results are known, and a check for a new backend.
 
 Everything here is public. The decoders are written in NumPy and wrapped for other libraries with `Library.wrap`.
 """
@@ -30,9 +30,9 @@ class Library:
     Parameters
     ----------
     name : str
-        As the registry names it.
+        The name in the registry.
     read_only : bool
-        Make arrays that cannot be written, to see that no input is.
+        Make arrays that cannot be written, to show that no input is written to.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Library:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot be used here, or None."""
+        """Why it cannot be used, or None."""
         return None if find_spec(self.name) else f"{self.name} is not installed"
 
     def array(self, values: Any, dtype: str | None = None) -> Array:
@@ -76,7 +76,7 @@ class Library:
 
     def numpy(self, x: Array) -> np.ndarray[Any, Any]:
         """
-        Give the numbers of an array.
+        Convert an array to NumPy.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Library:
         self, function: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], dtype: str | None = None
     ) -> ArrayFunction:
         """
-        Let a NumPy function work on arrays of this library.
+        Wrap a NumPy function for arrays of this library.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ def libraries() -> Iterator[Library]:
 
 def enlarge(z: np.ndarray[Any, Any], geometry: Geometry) -> np.ndarray[Any, Any]:
     """
-    Repeat every latent over the cells it stands for: a decoder without reach, which tiling must not change.
+    Repeat every latent over its cells: a decoder that sees one latent only, which tiling must not change.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def enlarge(z: np.ndarray[Any, Any], geometry: Geometry) -> np.ndarray[Any, Any]
 
 def reduce(x: np.ndarray[Any, Any], geometry: Geometry) -> np.ndarray[Any, Any]:
     """
-    Average the cells of every latent: an encoder without reach, but for the context that a causal axis reads.
+    Average the cells of every latent: an encoder whose latents see their own cells only.
 
     Parameters
     ----------
@@ -226,10 +226,8 @@ def local_encoder(geometry: Geometry, reach: Sequence[tuple[int, int]]) -> Calla
 
     Parameters
     ----------
-    geometry : Geometry
-        Its axes.
-    reach : sequence of (before, after)
-        Latents, one pair for each axis.
+    geometry, reach
+        As for `local_decoder`.
 
     Returns
     -------
@@ -254,7 +252,7 @@ def _spread(z: np.ndarray[Any, Any], geometry: Geometry, reach: Sequence[tuple[i
 
 def check_backend(backend: Backend, example: Array) -> None:
     """
-    Check that a backend does what a run needs of it.
+    Check that a backend has what a run needs.
 
     Parameters
     ----------
@@ -266,7 +264,7 @@ def check_backend(backend: Backend, example: Array) -> None:
     Raises
     ------
     AssertionError
-        If an operation gives something else than it must.
+        If an operation gives a wrong result.
 
     Examples
     --------

@@ -238,11 +238,11 @@ def test_layers_of_another_dtype_or_device_are_named() -> None:
         autoencoder_kl(case.vae(6), tile=24).decode(z.to("meta"))
 
 
-def test_modules_that_are_not_understood_are_named(case: Case) -> None:
+def test_modules_that_are_not_supported_are_named(case: Case) -> None:
     class Strange:
         pass
 
-    with pytest.raises(BackendError, match=r"autoencoder: .*Strange is not understood: expected an AutoencoderKL"):
+    with pytest.raises(BackendError, match=r"autoencoder: .*Strange is not supported: expected an AutoencoderKL"):
         autoencoder_kl(Strange(), tile=24)
     spoil: dict[str, Callable[[Any], Any]] = {
         r"decoder.mid_block.resnets.1: .*Linear .*expected a ResnetBlock2D": lambda vae: vae.decoder.mid_block.resnets,

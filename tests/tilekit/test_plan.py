@@ -154,9 +154,9 @@ def broken(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "this is no plan"),
-        ("[1]", "this is no plan"),
-        ("{}", "this is no plan: 'tilekit_plan'"),
+        ("", "not a plan of tilekit"),
+        ("[1]", "not a plan of tilekit"),
+        ("{}", "not a plan of tilekit: 'tilekit_plan'"),
         (broken(tilekit_plan=2), "version 2"),
         (broken(direction="sideways"), "sideways"),
         (broken(shape=[1, 4, 8]), "expected 4 axes"),
@@ -168,8 +168,8 @@ def broken(**changes: Any) -> str:
         (broken(spans=[[[0, 8, 0, 0]], []]), "do not cover"),
         (broken(halo=[[1, 1]]), "for 2 axes"),
         (broken(halo=[[1, -1], [0, 0]]), "at least 0 latents"),
-        (broken(geometry={"name": "x"}), "this is no geometry"),
-        (broken(geometry={"name": "x", "axes": [["w"]], "batch": 0, "channel": 1}), "this is no axis"),
+        (broken(geometry={"name": "x"}), "not a geometry"),
+        (broken(geometry={"name": "x", "axes": [["w"]], "batch": 0, "channel": 1}), "not an axis"),
     ],
 )
 def test_text_that_is_no_plan_is_refused(text: str, message: str) -> None:

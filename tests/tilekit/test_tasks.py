@@ -33,7 +33,7 @@ from tilekit.norms import (
     TaskQueue,
     _run,
 )
-from tilekit.norms._estimate import shrink
+from tilekit.norms._estimate import subsample
 from tilekit.norms._intervals import lengths_along, tiles_along
 from tilekit.norms._plan import channels_through
 from tilekit.norms._shelf import Shelf
@@ -363,9 +363,9 @@ def test_the_colour_fix_lets_only_norms_before_the_first_downsampling_be_estimat
 
 
 @given(size=st.tuples(st.integers(4, 40), st.integers(4, 40)), keep=st.integers(2, 12))
-def test_a_likeness_keeps_range_mean_and_variance(size: tuple[int, int], keep: int) -> None:
+def test_a_subsampled_copy_keeps_range_mean_and_variance(size: tuple[int, int], keep: int) -> None:
     x = picture((2, 3, *size), keep)
-    small = shrink(x, (2, 3), 1, (keep, keep))
+    small = subsample(x, (2, 3), 1, (keep, keep))
     assert small.shape == (2, 3, min(size[0], keep), min(size[1], keep))
     assert small.min() >= x.min()
     assert small.max() <= x.max()

@@ -1,4 +1,4 @@
-"""The configuration classes of pixels and frames that LTX users know; one way to make a `Tiling`."""
+"""The tiling configuration of LTX-2, in pixels and frames; one way to make a `Tiling`."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -29,7 +29,7 @@ def _check(name: str, size: int, overlap: int, least: int, factor: int) -> None:
 @dataclass(frozen=True, slots=True)
 class SpatialTilingConfig:
     """
-    Square tiles of a picture.
+    Square tiles of a frame or image.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ class TilingConfig:
         cls, height: int, width: int, num_frames: int, spatial_threshold: int = 512, temporal_threshold: int = 65
     ) -> Self | None:
         """
-        Tile, with the default numbers, what exceeds its threshold.
+        Tile the axes that exceed their threshold, with the default numbers.
 
         Parameters
         ----------
         height, width : int
-            Sides of the picture in pixels.
+            Height and width in pixels.
         num_frames : int
             Frames of the clip.
         spatial_threshold, temporal_threshold : int
@@ -145,7 +145,7 @@ class TilingConfig:
         Returns
         -------
         TilingConfig or None
-            None when nothing need be tiled.
+            None if nothing needs tiles.
 
         Examples
         --------

@@ -59,7 +59,7 @@ def cut(  # noqa: PLR0913
     requests : sequence of AxisTiling
         For the axes to cut; the others stay whole.
     direction : {"decode", "encode"}
-        Which way.
+        From latents to pixels, or back.
     uniform : bool
         As for `Tiling`.
     cropped : bool

@@ -23,7 +23,7 @@ class Axis:
     name : str
         The name that tilings use, such as ``"height"``.
     position : int
-        Where it stands in the arrays, counted from 0.
+        Position in the arrays, counted from 0.
     law : Law
         `Linear` or `Causal`, or an object of your own with the same methods.
     """
@@ -46,14 +46,14 @@ class Axis:
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """
-    The axes of one autoencoder; the same for its latents and for its images, clips or waveforms.
+    The axes of one autoencoder, for its latents and for its images, clips or waveforms alike.
 
     The first axis is the one that is streamed: frames of a clip, rows of an image, time of a sound.
 
     Parameters
     ----------
     name : str
-        For printing.
+        Used in tables and error messages.
     axes : tuple of Axis
         The axes that may be tiled, the slowest first.
     batch : int or None
@@ -127,7 +127,7 @@ class Geometry:
                 "channel": int() | None as place,
             }:
                 return cls(name, tuple(_axis_from_json(row) for row in rows), batch, place)
-        msg = f"this is no geometry: {value!r}"
+        msg = f"not a geometry: {value!r}"
         raise PlanError(msg)
 
 
@@ -135,5 +135,5 @@ def _axis_from_json(row: object) -> Axis:
     match row:
         case [str(name), int(position), law]:
             return Axis(name, position, law_from_json(law))
-    msg = f"this is no axis of a geometry: {row!r}"
+    msg = f"not an axis of a geometry: {row!r}"
     raise PlanError(msg)

@@ -1,5 +1,5 @@
 """
-The law of an axis: how cells of the latent side map to cells of the pixel side, and back.
+The law of an axis: how latents map to pixels, frames or samples, and back.
 
 A law is declared, never measured from a result: 5 latents that give 33 frames are not a factor of 6.6.
 """
@@ -15,10 +15,11 @@ __all__ = ["Causal", "Law", "Linear", "law_from_json"]
 
 class Law(Protocol):
     """
-    What an axis needs to say about itself; write your own class for an axis that is neither linear nor causal.
+    How the cells of an axis map between the two sides; write your own class if neither `Linear` nor `Causal` fits.
 
     ``factor`` is the number of pixel-side cells of one latent, ``causal`` whether spans read one latent of context and
-    their rise starts from zero. ``map`` takes a span of latents to the pixel side, ``unmap`` takes it back.
+    their rise starts from zero. Planning calls ``map``, ``length`` and ``cells``. It never calls ``unmap``, the
+    inverse of ``map``, which is there for callers who start from spans in pixels.
     """
 
     @property

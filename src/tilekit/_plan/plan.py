@@ -77,7 +77,7 @@ class Plan(Layout):
         self, *, channels: int = 3, itemsize: int = 4, tile_batch_size: int = 1, streaming: bool = False
     ) -> int:
         """
-        Forecast the bytes that the engine holds at once, the results of one call included.
+        Forecast the peak memory of the engine, the results of one call included.
 
         Parameters
         ----------
@@ -88,13 +88,13 @@ class Plan(Layout):
         tile_batch_size : int
             Most tiles of one call.
         streaming : bool
-            Whether finished blocks are handed on and dropped.
+            Whether finished blocks are handed out and dropped, as in `stream_tiled`.
 
         Returns
         -------
         int
-            Bytes: output or block, strips that wait for a neighbour, and the tiles of one call. What the decoder needs
-            inside comes on top.
+            Bytes of the output (or block), of strips that wait for a neighbour, and of the results of one call. Memory
+            that the decoder uses inside is not counted.
         """
         return Costs(channels, itemsize, tile_batch_size, streaming).engine_bytes(self)
 
@@ -128,7 +128,7 @@ class Plan(Layout):
         Raises
         ------
         PlanError
-            If the text is no such plan, or its numbers contradict one another.
+            If the text is not such a plan, or its numbers contradict one another.
 
         Examples
         --------
@@ -153,7 +153,7 @@ class Plan(Layout):
                 else tuple((checked_integer(before), checked_integer(after)) for before, after in halo),
             )
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"this is no plan: {error}"
+            msg = f"not a plan of tilekit: {error}"
             raise PlanError(msg) from error
 
     def __str__(self) -> str:
@@ -196,7 +196,7 @@ def plan(
     geometry : Geometry
         The axes of the autoencoder.
     direction : {"decode", "encode"}
-        Which way.
+        From latents to pixels, or back.
     halo : mapping of str to (before, after) or None, optional
         For each axis of the geometry the latents that a cell depends on before and after its own, as `measure_halo`
         gives them; None for an axis that must stay whole. Tiles of the given size are then read with that much more on
@@ -210,7 +210,7 @@ def plan(
     Raises
     ------
     PlanError
-        If the numbers do not fit together.
+        If the shape, the tiling, the geometry and the halo do not fit together.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a tiling asks for: a tile size and an overlap for each named axis."""
+"""A request: a tile size and an overlap for each named axis."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -31,8 +31,8 @@ class Tiling:
     Raises
     ------
     PlanError
-        If a number is no integer or out of range. Whether the sizes lie on the grid, and the names exist, is seen when
-        a plan is made.
+        If a number is not an integer or out of range. Whether sizes lie on the grid, and names exist, is checked when a
+        plan is made.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Tiling:
         Raises
         ------
         PlanError
-            If a number is no integer or out of range.
+            If a number is not an integer or out of range.
         """
         rows = []
         for name, numbers in axes.items():
@@ -87,7 +87,7 @@ class Tiling:
 
     @classmethod
     def from_axes(cls, axes: tuple[AxisTiling, ...], *, uniform: bool = False) -> Self:
-        """Make a tiling of rows that were checked before."""
+        """Make a tiling of checked requests."""
         self = cls.__new__(cls)
         _set(self, axes, uniform)
         return self
@@ -107,7 +107,7 @@ class Tiling:
         streaming: bool = False,
     ) -> Self:
         """
-        Choose the cheapest tiling for decoding whose forecast peak fits a budget.
+        Choose the tiling with the least work whose expected peak memory fits a budget, for decoding.
 
         Parameters
         ----------
@@ -116,11 +116,11 @@ class Tiling:
         geometry : Geometry
             Their axes.
         memory_bytes : int
-            What the engine and one call of the decoder may hold together.
+            Budget for the engine and one call of the decoder together.
         channels, itemsize, tile_batch_size, streaming
             As for `Plan.peak_bytes`.
         decoder_bytes_per_cell : int
-            Working memory of the decoder for each output cell of a call (pixel-frame, pixel, sample), measured or from
+            Working memory of the decoder for each output cell of a call (pixel or sample), measured or estimated from
             the model; 0 leaves it out.
         overlap_cells : int
             Overlap of neighbours in latents, on every axis that is cut.
@@ -128,8 +128,8 @@ class Tiling:
         Returns
         -------
         Tiling
-            With the least redundant work, and then the fewest tiles, of those that fit; without axes when all fits at
-            once.
+            Of those that fit, the one with the least redundant work, then the fewest tiles; without axes if the whole
+            array fits.
 
         Raises
         ------
@@ -163,7 +163,7 @@ def _set(tiling: Tiling, axes: tuple[AxisTiling, ...], uniform: bool) -> None:
 
 
 def _checked(name: str, numbers: object, first: str) -> tuple[int, int, int | None]:
-    """Check one axis' numbers; `first` says what the first of them is."""
+    """Check the numbers of one axis; `first` names the first of them."""
     if not isinstance(numbers, tuple | list) or len(numbers) not in (2, 3):
         msg = f"{name}: give ({first}, overlap) or ({first}, overlap, min_size), got {numbers!r}"
         raise PlanError(msg)

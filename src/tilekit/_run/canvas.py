@@ -1,4 +1,4 @@
-"""Put the results of tiles together: cores are written, strips are added. The only place that adds arrays."""
+"""Put the results of tiles together: cores are written, strips are added. The only module that adds arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +16,8 @@ class Canvas:
     """
     The output of one run, or the block of it that is being finished.
 
-    A core is copied. A strip that several tiles share is added up in the output itself where the output is there and
-    wide enough, else in a float32 strip of its own that is dropped when its last tile comes.
+    A core is copied. A strip that several tiles share is summed in the output where that is allocated and of the dtype
+    of the sums, else in an array of its own, which is dropped when the last of its tiles arrives.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Canvas:
         return self._out is not None
 
     def close(self) -> Array:
-        """Give the block away and keep only the strips that wait for a later one."""
+        """Return the block and keep only the strips that wait for a later one."""
         out, self._out = self._out, None
         return out
 
@@ -84,7 +84,7 @@ class Canvas:
         self._strips[box.key] = blend(strip, everything, part, source, weight, base)
 
     def _strip(self, box: Box, like: Array, dtype: Any) -> Array:
-        """Give memory for a strip: that of one which is done, as fresh memory costs more than the blending."""
+        """Allocate a strip, if possible in the memory of a finished one: new memory costs more than the blending."""
         shape = self._shape(box.dst, like)
         spare = self._spare.get(tuple(shape))
         return spare.pop() if spare else self._backend.empty(shape, dtype, like)

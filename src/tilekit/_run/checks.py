@@ -1,4 +1,4 @@
-"""What is refused: arrays before any call, and results of calls."""
+"""Checks of the input before any call, and of the result of every call."""
 
 from math import prod
 
@@ -17,7 +17,7 @@ def check_input(plan: Plan, backend: Backend, array: Array) -> None:
     Raises
     ------
     InputError
-        If there is one.
+        If the input has NaN.
     """
     if not backend.is_floating(array):
         return
@@ -76,7 +76,7 @@ class ResultCheck:
         self._batch = 1 if batch is None else plan.shape[batch]
 
     def __call__(self, tiles: tuple[Tile, ...], result: Array) -> None:
-        """Refuse a result that is no array of this library and kind, or of another shape, dtype or device."""
+        """Refuse a result of another library, shape, dtype or device than expected."""
         where = f"tile {tiles[0].index}" + (f" and {len(tiles) - 1} more" if len(tiles) > 1 else "")
         prefix = f"{where}: {self._plan.direction} returned"
         self._check_kind(prefix, result)
@@ -95,7 +95,7 @@ class ResultCheck:
         try:
             backend = backend_of(result)
         except BackendError as error:
-            msg = f"{prefix} something that is no array: {error}"
+            msg = f"{prefix} something that is not an array: {error}"
             raise BackendError(msg) from None
         if backend is not self._backend:
             msg = f"{prefix} an array of {backend.name}, the input is one of {self._backend.name}; convert one of them"

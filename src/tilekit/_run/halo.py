@@ -1,9 +1,9 @@
 """
-How far a function sees, measured: change one latent, and look where the result changes.
+Measure how far a function sees: change one latent, and find where the result changes.
 
-Two kinds of change are made. A finite one, small and large, shows what matters in the arithmetic at hand; NaN shows
-every cell that enters a result, however small its weight. Results are compared for equality, not with a tolerance: what
-does not depend on a cell is computed from the same numbers in the same order.
+Two kinds of change are made. A finite one, small and large, shows what matters in the precision at hand; NaN shows
+every cell that enters a result, however small its weight. Results are compared for equality, without a tolerance: a
+value that does not depend on the changed cell is computed from the same numbers in the same order.
 """
 
 import math
@@ -42,24 +42,23 @@ def measure_halo(
     Parameters
     ----------
     fn : callable
-        The decoder or encoder; which of the two is seen from the sizes of its result. It must give the same result
-        for the same input.
+        The decoder or encoder; the sizes of its result tell which. It must give the same result for the same input.
     shape : sequence of int
-        Shape of the input to try it with: each axis longer than the reach to one side. An axis that turns out too
-        short is tried once more at twice its length.
+        Shape of the input to try, each axis longer than the reach to one side. An axis that turns out too short is
+        tried once more at twice its length.
     geometry : Geometry
         The axes.
     like : array, optional
-        An array of the library, dtype and device that `fn` takes. If left out, the libraries that are imported are
-        tried with float32 arrays.
+        An array of the library, dtype and device that `fn` takes. If left out, float32 arrays of the imported
+        libraries are tried.
     seed : int
-        Of the random numbers that are changed.
+        Of the random input.
 
     Returns
     -------
     dict of str to (before, after) or None
         For each axis how many **latents** before and after its own a cell of the result depends on; None for an axis
-        along which it depends on all of them. What `decode_tiled` with ``blend="crop"`` takes as ``halo``.
+        along which it depends on all of them. The ``halo`` argument of `decode_tiled` with ``blend="crop"``.
 
     Raises
     ------
@@ -69,7 +68,7 @@ def measure_halo(
     TileShapeError
         If the sizes of its result are neither those of decoding nor of encoding with this geometry.
     BackendError
-        If it accepts arrays of no imported library.
+        If the function accepts arrays of no imported library.
 
     Examples
     --------
@@ -115,7 +114,7 @@ def _probe(fn: ArrayFunction, shape: tuple[int, ...], geometry: Geometry, like: 
             failures.append(f"{backend_of(example).name}: {error}")
         except Exception as error:  # whatever a function raises when it gets a foreign array
             failures.append(f"{backend_of(example).name}: {type(error).__name__}: {error}")
-    msg = f"the function took arrays of no imported library; give an array as like=. {'; '.join(failures)}"
+    msg = f"the function accepts arrays of no imported library; give an array as like=. {'; '.join(failures)}"
     raise BackendError(msg)
 
 
@@ -189,12 +188,12 @@ class _Probe:
         return extents if structure == whole else [*extents, structure]
 
     def _of_nan(self, where: tuple[slice, ...]) -> list[Interval | None]:
-        """Where NaN shows up; nowhere if the function will not have it."""
+        """Where NaN appears; nowhere if the function refuses it."""
         x = self._bases[0].x.copy()
         x[where] = math.nan
         try:
             return self._extents(np.isnan(self._run(x)))
-        except Exception:  # it ran on numbers before: what it raises is its way of refusing NaN
+        except Exception:  # it accepted numbers before: this error is how it refuses NaN
             return [None] * len(self.cells)
 
     def _where(self, cell: list[int]) -> tuple[slice, ...]:

@@ -1,4 +1,4 @@
-"""Run a plan: slice, call, check, blend, hand on."""
+"""Run a plan: slice the input, call the function, check and blend the results, hand out finished blocks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -42,8 +42,8 @@ def decode_tiled(  # noqa: PLR0913
     Parameters
     ----------
     decode : callable
-        Maps a tile (b, C, f, h, w) to (b, C', F, H, W), or whatever axes the geometry names. It is called with the
-        batch of the input times the number of tiles of the call.
+        Maps a tile (b, C, f, h, w) to (b, C', F, H, W), or the axes that the geometry names. Its batch is that of the
+        input times the number of tiles of the call.
     latents : array, shape (B, C, f, h, w)
         Never written to.
     tiling : Tiling, TilingConfig or None
@@ -59,26 +59,26 @@ def decode_tiled(  # noqa: PLR0913
         With ``blend="crop"`` the reach of the function in latents, from `measure_halo`; tile sizes are then those of
         the cores, and overlaps are not used.
     on_frames_ready : callable, optional
-        Called with (frames, start): every piece of the first axis once, in order, as soon as no later tile can touch
-        it. Tiles then wait only for others of their slab.
+        Called with (frames, start) as soon as no later tile can change these frames: every piece of the first axis
+        once, in order. Tiles are then batched only within their slab.
     progress : bool or callable, optional
-        True shows a bar (tqdm); a callable gets (done, total) in tiles.
+        True shows a bar (tqdm); a callable gets (done, total), the numbers of tiles.
 
     Returns
     -------
     array, shape (B, C', F, H, W)
-        Of the library, device and dtype of what `decode` returns; blended in float32.
+        With the library, device and dtype of the results of `decode`; blended in float32.
 
     Raises
     ------
     PlanError
-        If the numbers do not fit together.
+        If the shape, the tiling, the geometry and the halo do not fit together.
     InputError
-        If the latents have NaN; before `decode` is called.
+        If the latents have NaN; raised before `decode` is called.
     TileShapeError
-        If a tile comes back in another shape than the geometry says.
+        If `decode` returns another shape than the geometry says.
     BackendError
-        If a tile comes back as something else than a floating-point array of the library of the latents.
+        If `decode` returns anything but a floating-point array of the library of the latents.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def encode_tiled(  # noqa: PLR0913
     Returns
     -------
     array, shape (B, C, f, h, w)
-        Of the library, device and dtype of what `encode` returns; blended in float32.
+        With the library, device and dtype of the results of `encode`; blended in float32.
 
     Raises
     ------
@@ -154,22 +154,23 @@ def stream_tiled(  # noqa: PLR0913
     """
     Decode in tiles and hand out each block of finished output once, in order.
 
-    At most one slab (the tiles of one span of the first axis) and its overlap with the next is held. Arguments are
-    checked when the function is called, tiles are decoded as the iterator advances; dropping it stops the decode.
+    At most one slab (the tiles of one span of the first axis) and its overlap with the next are held. Arguments are
+    checked when the function is called; tiles are decoded as the iterator advances. Dropping the iterator stops the
+    decode.
 
     Parameters
     ----------
     decode, latents, tiling, geometry, blend, halo, progress
         As for `decode_tiled`.
     tile_batch_size : int
-        Most tiles of one call. Tiles wait only for others of their slab.
+        Most tiles of one call. Tiles are batched only within their slab.
 
     Yields
     ------
     start : int
         First output cell (frame, row, sample) of the block.
     block : array, shape (B, C', n, H, W)
-        It is yours.
+        Not used by tilekit afterwards: change it as you like.
 
     Raises
     ------
@@ -199,7 +200,7 @@ def _planned(  # noqa: PLR0913, PLR0917
     blend: Blend,
     halo: Mapping[str, Interval | None] | None,
 ) -> Plan:
-    """Plan one call of the public functions."""
+    """Check the arguments of a public function, and make its plan."""
     if blend not in ("linear", "crop"):
         msg = f'blend must be "linear" or "crop", got {blend!r}'
         raise PlanError(msg)
@@ -211,7 +212,7 @@ def _planned(  # noqa: PLR0913, PLR0917
 
 
 class _Run:
-    """One call of the public functions: everything it needs, nothing that outlives it."""
+    """The state of one call of a public function."""
 
     def __init__(
         self,
@@ -234,7 +235,7 @@ class _Run:
         self._check = ResultCheck(self._plan, array, self._backend)
 
     def whole(self, callback: Callback | None) -> Array:
-        """Run all tiles into one array, and tell the callback what is final."""
+        """Run all tiles into one array, and call back with what is final."""
         if len(self._plan.tiles) == 1:
             return self._single(callback)
         canvas, emitted, total = Canvas(self._plan, self._backend), 0, self._plan.out_sizes[0]
@@ -251,7 +252,7 @@ class _Run:
         return canvas.close()
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
-        """Run slab by slab and give each finished block away."""
+        """Run slab by slab and yield each finished block."""
         if len(self._plan.tiles) == 1:
             yield 0, self._single(None)
             return

@@ -1,5 +1,5 @@
 """
-Ready adapters for models that people have.
+Exact tiles for the autoencoders of diffusers and the vocoder of AudioLDM.
 
 `autoencoder_kl` runs an AutoencoderKL (Stable Diffusion, SDXL, Flux, AudioLDM, AudioLDM2; diffusers on torch, or
 `ltx_models.autoencoder_kl` on torch and MLX) in tiles that equal the whole, `hifigan` the vocoder of AudioLDM.

@@ -26,16 +26,16 @@ def autoencoder_kl(
     Parameters
     ----------
     vae : AutoencoderKL
-        That of diffusers (Stable Diffusion, SDXL, Flux, AudioLDM, AudioLDM2, ...), or `ltx_models.AutoencoderKL` on
-        torch or MLX. It is used as it is: its layers are called, and nothing in it is changed.
+        That of diffusers (Stable Diffusion, SDXL, Flux, AudioLDM, AudioLDM2, ...), or
+        `ltx_models.autoencoder_kl.AutoencoderKL` on torch or MLX. Its layers are called; nothing in it is changed.
     tile : int, (height, width), or None
-        The most pixels of a tile along an axis (mel frames and mel bins for sound), the same for both ways; None for
-        an axis that is not tiled. Long sound: ``(1024, None)``.
+        Largest tile in pixels (mel frames and mel bins for sound), for encode and decode alike; None for an axis that
+        is not tiled. For long sound: ``(1024, None)``.
     norm : {"exact", "fast", "tile"}
-        Whose statistics a group normalisation takes: those of the whole (equal to the untiled network, but for
-        rounding); an estimate from a small likeness; or the tile's own.
+        Which statistics a group normalisation uses: those of the whole array (equal to the untiled network up to
+        rounding); an estimate from a subsampled copy; or those of the tile.
     offload : {"host", "disk"} or None
-        Where tiles wait between two norms.
+        Where tiles are kept between two norms: in host memory, on disk, or on the device (None).
 
     Returns
     -------
@@ -45,7 +45,7 @@ def autoencoder_kl(
     Raises
     ------
     BackendError
-        If a module of `vae` is not understood; the text names it.
+        If a module of `vae` is not supported; the text names it.
 
     Notes
     -----
@@ -99,7 +99,7 @@ class TiledAutoencoder:
         z : array, shape (B, C, h, w)
             What ``vae.decode`` takes: latents divided by the scaling factor, where the model has one.
         progress : bool, callable or None
-            True for a bar, or ``progress(done, total)``; raise in it to cancel.
+            True shows a bar; a callable gets (done, total). Raise an error in it to cancel.
 
         Returns
         -------
@@ -109,11 +109,11 @@ class TiledAutoencoder:
         Raises
         ------
         PlanError
-            If the tiles are smaller than the reach of the network; the text says how large they must be.
+            If the tiles are smaller than the reach of the network; the text gives the least size.
         InputError
-            If NaN or infinity is in `z` or comes up on the way; the text names the tile and the layer.
+            If `z` has NaN or infinity, or a layer gives one; the text names the tile and the layer.
         BackendError
-            If `z` is of another library, device or dtype than the network.
+            If `z` is on another device, or of another library or dtype, than the network.
         """
         return self._run("decode", z, progress)
 
@@ -126,7 +126,7 @@ class TiledAutoencoder:
         x : array, shape (B, C, H, W)
             The image, or the mel spectrogram (time, mel).
         progress : bool, callable or None
-            True for a bar, or ``progress(done, total)``; raise in it to cancel.
+            As for `decode`.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class TiledAutoencoder:
 
     def plan(self, shape: Sequence[int], direction: Direction = "decode", *, itemsize: int = 4) -> QueuePlan:
         """
-        Say how an array of this shape will be processed, and how much memory that takes.
+        Plan the tiles of an array of this shape, with the expected peak memory.
 
         Parameters
         ----------
@@ -166,14 +166,14 @@ class TiledAutoencoder:
         self, shape: Sequence[int], memory_bytes: int, direction: Direction = "decode", *, itemsize: int = 4
     ) -> int | None:
         """
-        Find the largest square tile whose forecast fits a budget.
+        Find the largest square tile whose expected peak memory fits a budget.
 
         Parameters
         ----------
         shape : sequence of int
             (B, C, h, w) to decode, (B, C, H, W) to encode.
         memory_bytes : int
-            For arrays; weights and the scratch memory of convolutions come on top.
+            Budget for arrays; weights and the scratch memory of convolutions are not counted.
         direction : {"decode", "encode"}
             Which way.
         itemsize : int
@@ -182,12 +182,12 @@ class TiledAutoencoder:
         Returns
         -------
         int or None
-            In pixels; None where it fits untiled.
+            Side in pixels; None if the array fits untiled.
 
         Raises
         ------
         PlanError
-            If none fits; the text says what the least takes.
+            If none fits; the text gives the smallest budget that does.
         """
         return self._queues[direction].fit(
             self._inner(shape), memory_bytes=memory_bytes, norm=self.norm, offload=self.offload, itemsize=itemsize
@@ -260,7 +260,7 @@ def _head(half: Any, path: str) -> Iterator[Task]:
 
 
 def no_gradients(x: Array) -> AbstractContextManager[object]:
-    """Give the context in which a library records nothing for differentiation: that would keep every tile alive."""
+    """Give a context in which nothing is recorded for differentiation, which would keep every tile alive."""
     if backend_of(x).name != "torch":
         return nullcontext()
     import torch

@@ -1,4 +1,4 @@
-"""The layers of a 2-D autoencoder as tasks. Modules are known by the names of their classes and what these hold."""
+"""The layers of a 2-D autoencoder as tasks. Modules are recognised by the names of their classes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def kinds(module: Module) -> set[str]:
 
 
 def refuse(module: Module, path: str, why: str) -> NoReturn:
-    """Raise for a module that is not understood."""
-    msg = f"{path}: {type(module).__module__}.{type(module).__qualname__} is not understood: {why}"
+    """Raise for a module that is not supported."""
+    msg = f"{path}: {type(module).__module__}.{type(module).__qualname__} is not supported: {why}"
     raise BackendError(msg)
 
 
@@ -34,12 +34,12 @@ def expect(module: Module, path: str, name: str) -> None:
 
 def convolution(module: Module, path: str) -> Apply:
     """Make a task of a 2-D convolution."""
-    kernel, stride, before, after = window(module, path)
+    kernel, stride, before, after = window_of(module, path)
     reach = tuple(Convolution(*cells) for cells in zip(kernel, stride, before, after, strict=True))
     return Apply(path, module, reach, out_channels(module))
 
 
-def window(module: Module, path: str) -> tuple[tuple[int, ...], ...]:
+def window_of(module: Module, path: str) -> tuple[tuple[int, ...], ...]:
     """Read kernel (with dilation), stride and padding before and after, each (height, width), of a 2-D convolution."""
     expect(module, path, "Conv2d")
     mode = getattr(module, "padding_mode", "zeros")
@@ -54,7 +54,7 @@ def window(module: Module, path: str) -> tuple[tuple[int, ...], ...]:
 
 
 def out_channels(module: Module) -> int:
-    """Read how many channels a convolution gives."""
+    """Read the number of output channels of a convolution."""
     return int(getattr(module, "out_channels", None) or module.weight.shape[0])
 
 
@@ -101,7 +101,7 @@ def resnet(block: Module, path: str) -> Iterator[Task]:
     yield convolution(block.conv1, f"{path}.conv1")
     shortcut = getattr(block, "conv_shortcut", None)
     if shortcut is not None:
-        kernel, stride, before, _ = window(shortcut, f"{path}.conv_shortcut")
+        kernel, stride, before, _ = window_of(shortcut, f"{path}.conv_shortcut")
         if (*kernel, *stride, *before) != (1, 1, 1, 1, 0, 0):
             refuse(shortcut, f"{path}.conv_shortcut", "expected a kernel of 1 cell, stride 1 and no padding")
         yield Shortcut(f"{path}.conv_shortcut", shortcut, out_channels(shortcut))
@@ -122,7 +122,7 @@ def upsampler(module: Module, path: str) -> Apply:
     conv = getattr(module, "Conv2d_0", None) if conv is None else conv
     if conv is None:
         return Apply(path, module, Convolution(upsample=2))
-    cells = zip(*window(conv, f"{path}.conv"), strict=True)
+    cells = zip(*window_of(conv, f"{path}.conv"), strict=True)
     return Apply(path, module, tuple(Convolution(k, s, b, a, 2) for k, s, b, a in cells), out_channels(conv))
 
 
@@ -133,7 +133,7 @@ def downsampler(module: Module, path: str) -> Apply:
         refuse(module, path, "it has a norm")
     if "AvgPool2d" in kinds(module.conv):
         return Apply(path, module, Convolution(kernel=2, stride=2))
-    kernel, stride, before, after = window(module.conv, f"{path}.conv")
+    kernel, stride, before, after = window_of(module.conv, f"{path}.conv")
     if module.padding == 0:
         after = tuple(cells + 1 for cells in after)
     cells = zip(kernel, stride, before, after, strict=True)

@@ -1,4 +1,4 @@
-"""One line that makes an existing pipeline decode through exact tiles."""
+"""Switch an existing diffusers pipeline to exact tiles."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def enable_exact_tiling(
     """
     Make a diffusers pipeline, or its AutoencoderKL, encode and decode in tiles that equal the whole.
 
-    It stays the same object: ``pipe(prompt)``, ``pipe.vae.decode`` and ``pipe.vae.encode`` work as before. Its own
-    ``enable_tiling`` is not needed and has no effect while this is on. A vocoder (AudioLDM, AudioLDM2) gets tiles too.
+    The pipeline stays the same object: ``pipe(prompt)``, ``pipe.vae.decode`` and ``pipe.vae.encode`` work as before.
+    Its own ``enable_tiling`` is not needed and has no effect while this is on. A vocoder (AudioLDM, AudioLDM2) gets
+    tiles too.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def enable_exact_tiling(
     Raises
     ------
     BackendError
-        If there is no AutoencoderKL, or a module is not understood.
+        If there is no AutoencoderKL, or a module is not supported.
 
     Examples
     --------
@@ -45,9 +46,9 @@ def enable_exact_tiling(
     >>> enable_exact_tiling(AutoencoderKL(backend("torch"), AutoencoderKLConfig()))
     Traceback (most recent call last):
         ...
-    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl.AutoencoderKL is not of diffusers; use ...
+    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl...AutoencoderKL is not of diffusers; use ...
     """
-    vae, vocoder = _parts(pipe)
+    vae, vocoder = _networks(pipe)
     if not any(kind.__module__.startswith("diffusers.") for kind in type(vae).__mro__):
         msg = f"pipeline: {type(vae).__module__}.{type(vae).__qualname__} is not of diffusers; use autoencoder_kl"
         raise BackendError(msg)
@@ -75,13 +76,13 @@ def disable_exact_tiling(pipe: Any) -> None:
     pipe : diffusers pipeline or AutoencoderKL
         What was given to `enable_exact_tiling`.
     """
-    vae, vocoder = _parts(pipe)
+    vae, vocoder = _networks(pipe)
     for owner, names in ((vae, ("_encode", "_decode")), (vocoder, ("forward",))):
         for name in names:
             getattr(owner, "__dict__", {}).pop(name, None)
 
 
-def _parts(pipe: Any) -> tuple[Any, Any]:
+def _networks(pipe: Any) -> tuple[Any, Any]:
     vae = pipe if hasattr(pipe, "decoder") else getattr(pipe, "vae", None)
     if vae is None:
         msg = f"pipeline: got {type(pipe).__qualname__}, expected one with an AutoencoderKL as its .vae, or that itself"

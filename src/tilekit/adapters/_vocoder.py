@@ -18,29 +18,29 @@ from tilekit.norms._arrays import check_same_kind
 
 def hifigan(vocoder: Any, *, tile: int) -> TiledVocoder:
     """
-    Make sound of long mel spectrograms, in tiles of time.
+    Turn long mel spectrograms into sound, in tiles of time.
 
-    The vocoder has no norm and a finite reach, so each tile needs only its halo, runs from end to end on its own, and
-    the result equals that of the whole.
+    The vocoder has no norm and a finite reach, so each tile runs from end to end with its halo, and the result equals
+    that of the untiled vocoder.
 
     Parameters
     ----------
     vocoder : SpeechT5HifiGan
-        That of transformers, which AudioLDM and AudioLDM2 use.
+        The class of transformers, which AudioLDM and AudioLDM2 use.
     tile : int
-        The most mel frames of a tile.
+        Largest tile in mel frames.
 
     Returns
     -------
     TiledVocoder
-        Call it as the vocoder.
+        Called as the vocoder is.
 
     Raises
     ------
     BackendError
-        If a module is not understood; the text names it.
+        If a module is not supported; the text names it.
     PlanError
-        If `tile` is no positive number.
+        If `tile` is not a positive integer.
     """
     layers.expect(vocoder, "vocoder", "SpeechT5HifiGan")
     if type(tile) is not int or tile < 1:
@@ -58,7 +58,7 @@ class TiledVocoder:
     vocoder : SpeechT5HifiGan
         The network.
     tile : int
-        The most mel frames of a tile.
+        Largest tile in mel frames.
     """
 
     def __init__(self, vocoder: Any, tile: int) -> None:
@@ -68,7 +68,7 @@ class TiledVocoder:
 
     def plan(self, frames: int, *, itemsize: int = 4) -> QueuePlan:
         """
-        Say how a spectrogram will be processed, and how much memory that takes.
+        Plan the tiles of a spectrogram, with the expected peak memory.
 
         Parameters
         ----------
@@ -87,14 +87,14 @@ class TiledVocoder:
 
     def __call__(self, spectrogram: Array, *, progress: Progress = None) -> Array:
         """
-        Make sound.
+        Turn a spectrogram into sound.
 
         Parameters
         ----------
         spectrogram : array, shape (B, T, mel) or (T, mel)
             Logarithmic mel spectrogram.
         progress : bool, callable or None
-            True for a bar, or ``progress(done, total)``; raise in it to cancel.
+            True shows a bar; a callable gets (done, total). Raise an error in it to cancel.
 
         Returns
         -------
@@ -104,9 +104,9 @@ class TiledVocoder:
         Raises
         ------
         PlanError
-            If the shape is another, or the tiles are smaller than the reach of the network.
+            If the shape does not fit, or the tiles are smaller than the reach of the network.
         InputError
-            If NaN or infinity comes up; the text names the tile and the layer.
+            If NaN or infinity occurs; the text names the tile and the layer.
         """
         bins = self.vocoder.conv_pre.in_channels
         if spectrogram.ndim not in {2, 3} or spectrogram.shape[-1] != bins:

@@ -1,4 +1,4 @@
-"""Which backend belongs to an array."""
+"""Find the backend of an array."""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -26,7 +26,7 @@ ENTRY_POINTS = "tilekit.backends"
 
 def registered() -> MappingProxyType[str, str]:
     """
-    Name the libraries that have a backend, and where it stands.
+    List the libraries that have a backend, and its location.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def register(library: str, backend: Any) -> None:
     Raises
     ------
     BackendError
-        If the object is no `Backend`.
+        If the object is not a `Backend`.
     """
     if not isinstance(backend, Backend):
         msg = f"a backend must be an instance of tilekit.backends.Backend, got {backend!r}"
@@ -85,7 +85,7 @@ def backend_of(x: Any) -> Backend:
     Raises
     ------
     BackendError
-        If `x` is no array of a known library.
+        If `x` is not an array of a known library.
 
     Examples
     --------

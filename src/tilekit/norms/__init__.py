@@ -1,9 +1,9 @@
 """
-Group normalisation over tiles, done exactly.
+Exact group normalisation over tiles.
 
 `GroupStats` and `group_norm` merge and apply statistics; `TaskQueue` runs a network of `Apply`, `Norm`, `Store`,
-`Shortcut`, `Add` and `Attention` tasks over tiles that meet at every norm. `Convolution` and `Transposed` say which
-cells a layer needs. For ready models see `tilekit.adapters`.
+`Shortcut`, `Add` and `Attention` tasks over tiles that merge their statistics at every norm. `Convolution` and
+`Transposed` say which input cells a layer needs. For published models see `tilekit.adapters`.
 """
 
 from tilekit.norms._plan import NormMode, Offload, QueuePlan

@@ -1,4 +1,4 @@
-"""What norms need of an array library beyond `tilekit.backends`: the way to the host and back, and kinds compared."""
+"""What norms need of an array library beyond `tilekit.backends`: dtypes, moves between host and device, checks."""
 
 from __future__ import annotations
 
@@ -19,64 +19,64 @@ __all__ = [
     "constants",
     "device_of",
     "from_numpy",
-    "give_back",
     "is_finite",
     "to_device",
     "to_host",
     "to_numpy",
+    "trim_memory",
     "widen",
 ]
 
 
 def device_of(x: Array) -> Any:
-    """Say where an array lies; None where its library does not tell (MLX: all memory is shared)."""
+    """Give the device of an array; None where its library names none (MLX: all memory is shared)."""
     return getattr(x, "device", None)
 
 
 def widen(x: Array) -> Array:
-    """Convert half precisions to float32; what is as wide or wider stays as it is."""
+    """Convert half precision to float32; wider dtypes stay as they are."""
     dtype = backend_of(x).blend_dtype(x)
     return x if x.dtype == dtype else _astype(x, dtype)
 
 
 def cast_like(x: Array, like: Array) -> Array:
-    """Convert `x` to the dtype of `like`; no copy where it has it."""
+    """Convert `x` to the dtype of `like`, without a copy if it has that dtype."""
     return x if x.dtype == like.dtype else _astype(x, like.dtype)
 
 
 def to_numpy(x: Array) -> npt.NDArray[Any]:
-    """Give a NumPy array, in float32 at least: it holds every value of the half precisions too, bfloat16 among them."""
+    """Convert to NumPy, in float32 at least, which holds every value of float16 and bfloat16."""
     return np.asarray(to_host(widen(x)))
 
 
 def from_numpy(values: npt.NDArray[Any], like: Array) -> Array:
     """Make an array of the library and on the device of `like`."""
-    xp, where = backend_of(like).namespace(like), device_of(like)
-    return xp.asarray(values) if where is None else xp.asarray(values, device=where)
+    xp, device = backend_of(like).namespace(like), device_of(like)
+    return xp.asarray(values) if device is None else xp.asarray(values, device=device)
 
 
 def constants(values: npt.NDArray[np.float64], like: Array) -> Array:
-    """Make an array beside `like` in the dtype that `widen` gives it."""
+    """Make an array on the device of `like`, in the dtype of ``widen(like)``."""
     return from_numpy(values.astype(np.float64 if backend_of(like).itemsize(like) > 4 else np.float32), like)
 
 
 def to_host(x: Array) -> Array:
-    """Move an array to the memory of the host, in its own library; itself where it is there."""
+    """Move an array to host memory, within its library; `x` itself if it is there."""
     x = x.detach() if hasattr(x, "detach") else x
     return x.cpu() if hasattr(x, "cpu") else x
 
 
-def to_device(x: Array, where: Any) -> Array:
-    """Move an array back; itself where it is there."""
-    return x if device_of(x) == where else x.to(where)
+def to_device(x: Array, device: Any) -> Array:
+    """Move an array to a device; `x` itself if it is there."""
+    return x if device_of(x) == device else x.to(device)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """
-    Give freed memory back to the system.
+    Return freed memory to the operating system.
 
-    The C library of Linux keeps freed blocks below 32 MiB, which tiles are, for itself: without this the tiles of one
-    stage stay resident while those of the next, which are larger, take fresh memory.
+    The C library of Linux keeps freed blocks below 32 MiB, such as tiles: without this the tiles of one stage stay
+    resident while those of the next, which are larger, take new memory.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -89,7 +89,7 @@ def _malloc_trim() -> Any:
 
 
 def is_finite(x: Array) -> bool:
-    """Whether no NaN and no infinity is in an array."""
+    """Whether an array holds neither NaN nor infinity."""
     xp = backend_of(x).namespace(x)
     return bool(xp.all(xp.isfinite(x)))
 

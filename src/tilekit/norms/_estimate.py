@@ -1,4 +1,4 @@
-"""A small likeness of an array, with the distribution of the whole, from which statistics can be estimated."""
+"""A subsampled copy of an array with the distribution of the whole, from which statistics can be estimated."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tilekit.norms._arrays import cast_like, constants, from_numpy
 from tilekit.norms._stats import GroupStats, group_norm
 
 
-def shrink(x: Array, axes: Sequence[int], channel_axis: int, sizes: Sequence[int]) -> Array:
+def subsample(x: Array, axes: Sequence[int], channel_axis: int, sizes: Sequence[int]) -> Array:
     """
-    Pick evenly spread cells, and give them the mean and the variance of the whole, channel by channel.
+    Take evenly spread cells, and give them the mean and the variance of the whole, channel by channel.
 
     Parameters
     ----------

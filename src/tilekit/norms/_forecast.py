@@ -1,4 +1,4 @@
-"""How much memory a plan will take, by following every array from its making to its end. Integers only."""
+"""Expected peak memory of a plan, by following every array from its creation to its release. Integers only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Segments = Callable[[Phase], Sequence[tuple[int, int]]]
 
 
 @dataclass(slots=True)
-class _Tile:
+class _TileBytes:
     """Arrays of one tile: sizes in bytes by name; one array may be value and residual at once."""
 
     value: int
@@ -22,8 +22,8 @@ class _Tile:
     bytes_of: dict[int, int]
     residuals: list[tuple[int, int]] = field(default_factory=list)  # (array, channels)
 
-    def copy(self) -> _Tile:
-        return _Tile(self.value, self.channels, dict(self.bytes_of), list(self.residuals))
+    def copy(self) -> _TileBytes:
+        return _TileBytes(self.value, self.channels, dict(self.bytes_of), list(self.residuals))
 
     def total(self) -> int:
         return sum(self.bytes_of.values())
@@ -55,7 +55,7 @@ class Forecast:
     itemsize: int
 
     def peak(self, phases: Sequence[Phase], segments: Segments, offload: Offload | None) -> int:
-        """Give the most bytes that live at once."""
+        """Give the most bytes held at once."""
         channels = channels_through(self.tasks, self.shape[self.channel_axis])
         most = 0
         for phase in phases:
@@ -73,18 +73,18 @@ class Forecast:
         result: int,
         offload: Offload | None,
     ) -> Iterator[int]:
-        waiting: dict[TileIndex, _Tile] = {}
-        known: dict[object, tuple[int, _Tile]] = {}
+        waiting: dict[TileIndex, _TileBytes] = {}
+        known: dict[object, tuple[int, _TileBytes]] = {}
         for first, last in segments:
             base = source if first == phase.first else 0
             base += result if last == phase.last else 0
             resting = 0 if offload else sum(tile.total() for tile in waiting.values())
             for index in phase.tiles:
-                start = waiting.get(index) or _Tile(0, channels[first], {0: 0})
-                lens = tuple(tuple(b - a for a, b in phase.span(index, k)) for k in range(first, last + 1))
-                key = (first, lens, start.total())
+                start = waiting.get(index) or _TileBytes(0, channels[first], {0: 0})
+                sizes = tuple(tuple(b - a for a, b in phase.span(index, k)) for k in range(first, last + 1))
+                key = (first, sizes, start.total())
                 if key not in known:
-                    known[key] = self._walk(start, lens, first, last)
+                    known[key] = self._walk(start, sizes, first, last)
                 most, end = known[key]
                 # A first slice is a view of the source, or lies within what the walk counts.
                 yield base + resting - (0 if offload else start.total()) + most
@@ -93,11 +93,13 @@ class Forecast:
         if not segments:
             yield source
 
-    def _walk(self, start: _Tile, lens: Sequence[tuple[int, ...]], first: int, last: int) -> tuple[int, _Tile]:
+    def _walk(
+        self, start: _TileBytes, sizes: Sequence[tuple[int, ...]], first: int, last: int
+    ) -> tuple[int, _TileBytes]:
         """Run one tile through the tasks [first, last) in bytes; give the most at once and the state at the end."""
         tile, held, most = start.copy(), set(start.bytes_of), start.total()
         for k in range(first, last):
-            most = max(most, self._step(tile, self.tasks[k], lens[k - first], lens[k + 1 - first]))
+            most = max(most, self._step(tile, self.tasks[k], sizes[k - first], sizes[k + 1 - first]))
             alive = held | {tile.value} | {array for array, _ in tile.residuals}
             tile.bytes_of = {array: n for array, n in tile.bytes_of.items() if array in alive}
         # At the end the tile is reduced, or checked, in float32 and in bands.
@@ -107,7 +109,7 @@ class Forecast:
         tile.bytes_of = {array: n for array, n in tile.bytes_of.items() if array in alive}
         return most, tile
 
-    def _step(self, tile: _Tile, task: Task, before: tuple[int, ...], after: tuple[int, ...]) -> int:
+    def _step(self, tile: _TileBytes, task: Task, before: tuple[int, ...], after: tuple[int, ...]) -> int:
         scratch = 0
         if isinstance(task, Store):
             tile.residuals.append((tile.value, tile.channels))
@@ -127,7 +129,7 @@ class Forecast:
                 tile.residuals.pop()
         return tile.total() + scratch
 
-    def _new(self, tile: _Tile, channels: int, lengths: tuple[int, ...]) -> int:
+    def _new(self, tile: _TileBytes, channels: int, lengths: tuple[int, ...]) -> int:
         name = max(tile.bytes_of) + 1
         tile.bytes_of[name] = self._size(channels, lengths)
         return name

@@ -21,7 +21,7 @@ class AxisTiles:
     Attributes
     ----------
     name : str
-        Of the axis, for messages.
+        Of the axis, for error messages.
     lengths : tuple of int
         Cells of the whole axis, at each level.
     spans : tuple of tuple of (start, stop)
@@ -37,7 +37,7 @@ class AxisTiles:
 
     @property
     def count(self) -> int:
-        """How many tiles."""
+        """Number of tiles."""
         return len(self.cores[0])
 
     @property
@@ -92,30 +92,30 @@ def tiles_along(tasks: Sequence[Task], axis: int, cells: int, count: int, name: 
         raise PlanError(msg)
     # Cut where the axis is coarsest, so that tiles of a fine axis begin on whole cells of the coarse one.
     cuts = [(i * coarse // count) * lengths[-1] // coarse for i in range(count)] + [lengths[-1]]
-    wants = list(pairwise(cuts))
-    spans, cores = [tuple(wants)], [tuple(wants)]
+    wanted = list(pairwise(cuts))
+    spans, cores = [tuple(wanted)], [tuple(wanted)]
     stored: list[tuple[list[Interval], int]] = []
     for k in range(len(tasks) - 1, -1, -1):
         task = tasks[k]
         if isinstance(task, Apply):
-            wants = [task.along(axis).need(want, lengths[k]) for want in wants]
+            wanted = [task.along(axis).need(cells, lengths[k]) for cells in wanted]
         elif isinstance(task, Add):
-            stored.append((wants, lengths[k]))
+            stored.append((wanted, lengths[k]))
         elif isinstance(task, Store):
             kept, length = stored.pop()
             if length != lengths[k]:
                 msg = f"task {task.name!r}: {name} has {lengths[k]} cells here and {length} where the residual is added"
                 raise PlanError(msg)
-            wants = [_hull(want, keep) for want, keep in zip(wants, kept, strict=True)]
-        core = _cores(wants, lengths[k])
-        wants = [_hull(want, own) for want, own in zip(wants, core, strict=True)]
-        spans.append(tuple(wants))
+            wanted = [_hull(cells, needed) for cells, needed in zip(wanted, kept, strict=True)]
+        core = _cores(wanted, lengths[k])
+        wanted = [_hull(cells, counted) for cells, counted in zip(wanted, core, strict=True)]
+        spans.append(tuple(wanted))
         cores.append(tuple(core))
     return AxisTiles(name, tuple(lengths), tuple(reversed(spans)), tuple(reversed(cores)))
 
 
 def _cores(spans: Sequence[Interval], length: int) -> list[Interval]:
-    """Part an axis among tiles that overlap: each border in the middle of what two of them share."""
+    """Divide an axis among overlapping tiles: each border lies in the middle of what two of them share."""
     middles = [(left[1] + right[0]) // 2 for left, right in pairwise(spans)]
     return list(zip([0, *middles], [*middles, length], strict=True))
 

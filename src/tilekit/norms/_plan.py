@@ -1,4 +1,4 @@
-"""The plan of a network in tiles: which tasks run whole and which in tiles, and where the tiles lie."""
+"""The plan of a task queue: which tasks run whole and which in tiles, and where the tiles lie."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Phase:
         return self.last
 
     def work_factor(self) -> float:
-        """Cells that go through the tasks, over those of the untiled network, weighed alike at every task."""
+        """Cells computed, over those of the untiled network: the mean of that ratio over all tasks."""
         levels = range(len(self.axes[0].lengths) - 1)
         factors = [math.prod(axis.work_factor(k) for axis in self.axes) for k in levels]
         return sum(factors) / max(1, len(factors))
@@ -70,7 +70,7 @@ class Phase:
 @dataclass(frozen=True, slots=True)
 class QueuePlan:
     """
-    What a run will do, known before it.
+    What `TaskQueue.run` will do, and the memory it will take.
 
     Attributes
     ----------
@@ -79,14 +79,14 @@ class QueuePlan:
     out_shape : tuple of int
         Of the result.
     norm : {"exact", "fast", "tile"}
-        Whose statistics a norm takes.
+        Which statistics a norm uses.
     offload : {"host", "disk"} or None
-        Where tiles wait.
+        Where tiles are kept between two norms; None keeps them on the device.
     phases : tuple of Phase
         In order.
     peak_bytes : int
-        Forecast of the most memory that arrays take at once on the device: tiles, residuals, the tile at work, the
-        result; without weights and without the scratch memory of the framework's convolutions.
+        Expected peak memory of the arrays on the device: waiting tiles, residuals, the current tile and the result;
+        without weights and without the scratch memory of the framework's convolutions.
     """
 
     shape: tuple[int, ...]
@@ -98,7 +98,7 @@ class QueuePlan:
 
     @property
     def tiles(self) -> int:
-        """How many tiles, in the phase that has most."""
+        """Number of tiles in the phase that has most."""
         return max(len(phase.tiles) for phase in self.phases)
 
     def __str__(self) -> str:
@@ -111,12 +111,12 @@ class QueuePlan:
 
 
 def channels_through(tasks: Sequence[Task], channels: int) -> list[int]:
-    """Follow the channels of the value through the tasks."""
-    found = [channels]
+    """Give the number of channels before each task and after the last."""
+    counts = [channels]
     for task in tasks:
-        given = task.channels if isinstance(task, Apply) else None
-        found.append(given or found[-1])
-    return found
+        changed = task.channels if isinstance(task, Apply) else None
+        counts.append(changed or counts[-1])
+    return counts
 
 
 def tile_counts(lengths: Sequence[Sequence[int]], tile: Sequence[int | None]) -> list[int]:
@@ -156,24 +156,24 @@ def tiled_phase(  # noqa: PLR0913, PLR0917  # what a phase is made of
 
 def tiled_ranges(tasks: Sequence[Task], lengths: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """
-    List the ranges of tasks that can run in tiles while the others run whole, the shortest first.
+    List the ranges of tasks that can run in tiles while all others run whole, the shortest first.
 
     A range reaches to one end of the network, holds no attention, cuts no residual connection, and begins before an
     upsampling (or behind an attention) or ends after a downsampling, so that what stays whole is coarse.
     """
     n, depth = len(tasks), depths(tasks)
     sizes = [math.prod(axis[k] for axis in lengths) for k in range(n + 1)]
-    begins = [
+    starts = [
         k
         for k in range(n)
         if not depth[k] and (k == 0 or sizes[k + 1] > sizes[k] or isinstance(tasks[k - 1], Attention))
     ]
     ends = [k for k in range(1, n + 1) if not depth[k] and (k == n or sizes[k] < sizes[k - 1])]
-    ranges = [(a, b) for a in begins for b in ends if a < b and (a == 0 or b == n)]
-    free = [(a, b) for a, b in ranges if not any(isinstance(task, Attention) for task in tasks[a:b])]
+    ranges = [(a, b) for a in starts for b in ends if a < b and (a == 0 or b == n)]
+    without_attention = [(a, b) for a, b in ranges if not any(isinstance(task, Attention) for task in tasks[a:b])]
     # The finest part must be among those that are tiled.
     finest = max(range(n + 1), key=lambda k: sizes[k])
-    return sorted((r for r in free if r[0] <= finest <= r[1]), key=lambda r: r[1] - r[0])
+    return sorted((r for r in without_attention if r[0] <= finest <= r[1]), key=lambda r: r[1] - r[0])
 
 
 def phases_of(

@@ -1,4 +1,4 @@
-"""A network as a sequence of tasks, run over tiles that meet at every norm."""
+"""A network as a sequence of tasks, run over tiles that merge their statistics at every norm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tilekit._errors import InputError, PlanError
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import to_host
-from tilekit.norms._estimate import shrink
+from tilekit.norms._estimate import subsample
 from tilekit.norms._forecast import Forecast
 from tilekit.norms._intervals import lengths_along
 from tilekit.norms._plan import (
@@ -35,11 +35,11 @@ class TaskQueue:
     """
     A network as a sequence of tasks, run over tiles in lockstep from norm to norm.
 
-    The coarse part of the network runs whole, attention with it. The fine part runs in tiles. Each tile carries a halo,
-    just wide enough that the cells it is to give are exact, which shrinks as the layers consume it. At every norm the
-    tiles meet: the statistics of their cores, where each cell counts once, are merged, and all go on with those of the
-    whole. So the result equals that of the untiled network but for rounding, and the memory is one array of the finest
-    stage or two instead of four.
+    The coarse part of the network runs whole, and attention with it. The fine part runs in tiles. Each tile carries a
+    halo, just wide enough that the cells it contributes are exact; the halo shrinks as the layers consume it. At every
+    norm all tiles wait: the statistics of their cores, where each cell counts once, are merged, and every tile is
+    normalised with those of the whole array. So the result equals that of the untiled network up to rounding, and one
+    or two arrays of the finest stage are held instead of four.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class TaskQueue:
     axes : tuple of int
         Positions of the axes that may be tiled.
     names : tuple of str
-        Their names, for messages.
+        Their names, used in error messages.
     channel_axis : int
         Position of the channels.
 
@@ -97,15 +97,15 @@ class TaskQueue:
         colour_fix: bool = True,
     ) -> QueuePlan:
         """
-        Say what `run` will do with an array of this shape, without doing it.
+        Plan `run` for an array of this shape, without computing anything.
 
         Parameters
         ----------
         shape : sequence of int
-            Of the input, the layout being that of the tasks.
+            Shape of the input, in the layout of the tasks.
         tile : int, sequence of int or None, or None
-            The most cells of a tile along each axis, where the network is finest (pixels of an image); None for an
-            axis that is not tiled.
+            Largest tile along each axis, in cells where the network is finest (pixels of an image); None for an axis
+            that is not tiled.
         norm : {"exact", "fast", "tile"}
             See `run`.
         offload : {"host", "disk"} or None
@@ -118,13 +118,13 @@ class TaskQueue:
         Returns
         -------
         QueuePlan
-            The part that runs in tiles is chosen such that the forecast is least, and where that makes no difference
-            (5 %) as short as possible.
+            Printable. The part that runs in tiles is the one with the lowest expected peak memory; among those within
+            5 % of it, the shortest.
 
         Raises
         ------
         PlanError
-            If the tiles are smaller than the reach of the network, more than its coarsest cells, or not positive.
+            If the tiles are smaller than the reach of the network, outnumber its coarsest cells, or are not positive.
         """
         shape = tuple(int(n) for n in shape)
         sizes = self._sizes(tile)
@@ -136,7 +136,7 @@ class TaskQueue:
         forecast = Forecast(self.tasks, shape, self.axes, self.channel_axis, itemsize)
         ranges = tiled_ranges(self.tasks, lengths)
         if not ranges:
-            msg = "an attention stands where the network is finest, so there is no part that could run in tiles"
+            msg = "an attention stands where the network is finest, so no part of the network can run in tiles"
             raise PlanError(msg)
         plans, refusals = [], []
         for tiled in ranges:
@@ -164,28 +164,28 @@ class TaskQueue:
         step: int = 64,
     ) -> int | None:
         """
-        Find the largest square tile whose forecast fits a budget: the larger, the less is computed twice.
+        Find the largest square tile whose expected peak memory fits a budget; larger tiles repeat less work.
 
         Parameters
         ----------
         shape : sequence of int
-            Of the input.
+            Shape of the input.
         memory_bytes : int
-            The budget for arrays; see `QueuePlan.peak_bytes` for what it leaves out.
+            Budget for arrays; see `QueuePlan.peak_bytes` for what it leaves out.
         norm, offload, itemsize
             As in `plan`.
         step : int
-            Sizes tried are multiples of it.
+            The sizes tried are multiples of it.
 
         Returns
         -------
         int or None
-            The size; None where it fits untiled.
+            Side of the tile in cells; None if the array fits untiled.
 
         Raises
         ------
         PlanError
-            If no size fits; the text says what the least takes.
+            If no size fits; the text gives the smallest budget that does.
         """
         cells = [int(shape[a]) for a in self.axes]
         finest = max(max(lengths_along(self.tasks, axis, n)) for axis, n in enumerate(cells))
@@ -226,32 +226,33 @@ class TaskQueue:
         tile : int, sequence of int or None, or None
             The most cells of a tile along each axis where the network is finest; None for an axis that is not tiled.
         norm : {"exact", "fast", "tile"}
-            Whose statistics a norm takes: those of the whole; an estimate of them, from the input of the tiled part
-            brought down to the size of a tile with its distribution kept; or the tile's own. With the last two each
-            tile runs from end to end on its own.
+            Which statistics a norm uses: those of the whole array; an estimate of them, from a copy of the input that
+            is subsampled to the size of a tile and keeps its distribution; or those of the tile itself. With the last
+            two every tile runs from end to end on its own.
         offload : {"host", "disk"} or None
-            Where tiles wait between norms: on the device, in the memory of the host, or in temporary files.
+            Where tiles are kept between norms: on the device (None), in host memory, or in temporary files.
         progress : bool, callable or None
-            True for a bar, or ``progress(done, total)`` in tiles times rounds. Raise in it to cancel: nothing is left.
+            True shows a bar; a callable gets (done, total), where each tile counts once between two norms. Raise an
+            error in it to cancel.
         colour_fix : bool
-            With ``norm="fast"``: let the norms behind the first downsampling be exact. An encoder shifts colours
-            without.
+            With ``norm="fast"``: keep the norms behind the first downsampling exact. Without it an encoder shifts
+            colours.
 
         Returns
         -------
         array
-            Same library, device and dtype.
+            The result, of the library, device and dtype of `x`.
 
         Raises
         ------
         PlanError
             See `plan`; also if groups do not divide channels.
         InputError
-            If NaN or infinity comes up; the text names the tile and the task.
+            If NaN or infinity occurs; the text names the tile and the task.
         BackendError
             If a task changes dtype, device or library.
         TileShapeError
-            If a task gives another shape than its reach says.
+            If a task returns another shape than its reach says.
         """
         itemsize = backend_of(x).itemsize(x)
         plan = self.plan(x.shape, tile=tile, norm=norm, offload=offload, itemsize=itemsize, colour_fix=colour_fix)
@@ -260,12 +261,12 @@ class TaskQueue:
         total = sum(len(phase.tiles) * len(segments) for phase, segments in zip(plan.phases, rounds, strict=True))
         held, done = [x], count(1)
         del x
-        with progress_of(progress, total, "norms") as tell:
+        with progress_of(progress, total, "norms") as report:
             for phase, segments in zip(plan.phases, rounds, strict=True):
                 fast = norm == "fast" and len(phase.tiles) > 1
-                given = self._estimate(held[0], phase, colour_fix=colour_fix) if fast else {}
-                run = PhaseRun(self.tasks, self.axes, self.channel_axis, phase, given)
-                held.append(run(held, segments, offload, lambda: tell(next(done))))
+                estimates = self._estimate(held[0], phase, colour_fix=colour_fix) if fast else {}
+                run = PhaseRun(self.tasks, self.axes, self.channel_axis, phase, estimates)
+                held.append(run(held, segments, offload, lambda: report(next(done))))
         return held[0]
 
     def _sizes(self, tile: TileSizes | None) -> tuple[int | None, ...]:
@@ -280,7 +281,7 @@ class TaskQueue:
         return sizes
 
     def _segments(self, phase: Phase, norm: NormMode, *, colour_fix: bool) -> list[tuple[int, int]]:
-        """Part the tasks of a phase at the norms where tiles must wait for one another."""
+        """Split the tasks of a phase at the norms where tiles must wait for one another."""
         if len(phase.tiles) == 1 or norm == "tile":
             return [(phase.first, phase.last)]
         norms = [k for k in range(phase.first, phase.last) if isinstance(self.tasks[k], Norm)]
@@ -290,12 +291,12 @@ class TaskQueue:
         return list(pairwise(borders))
 
     def _estimate(self, x: Array, phase: Phase, *, colour_fix: bool) -> dict[int, GroupStats]:
-        """Run the tasks up to the last estimated norm on a small likeness of the input."""
+        """Run the tasks up to the last estimated norm on a subsampled copy of the input."""
         until = phase.estimated_until(colour_fix=colour_fix)
         norms = [k for k in range(phase.first, until) if isinstance(self.tasks[k], Norm)]
         if not norms:
             return {}
-        small = shrink(x, self.axes, self.channel_axis, [axis.longest for axis in phase.axes])
+        small = subsample(x, self.axes, self.channel_axis, [axis.longest for axis in phase.axes])
         cells = [int(small.shape[a]) for a in self.axes]
         depth = depths(self.tasks)
         end = next(k for k in range(until, len(depth)) if depth[k] == 0)
@@ -305,15 +306,15 @@ class TaskQueue:
         return run.own
 
     def _check(self, x: Array) -> None:
-        """Refuse what no tile could make right, before any work is done."""
+        """Refuse input that cannot be normalised, before any work is done."""
         channels = channels_through(self.tasks, int(x.shape[self.channel_axis]))
         for task, width in zip(self.tasks, channels[:-1], strict=True):
             if isinstance(task, Norm):
                 check_groups(width, task.groups, f"task {task.name!r}: ")
         xp = backend_of(x).namespace(x)
-        bad = np.asarray(to_host(~xp.isfinite(x)))
-        if bad.any():
-            cell = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        invalid = np.asarray(to_host(~xp.isfinite(x)))
+        if invalid.any():
+            cell = tuple(int(i) for i in np.unravel_index(int(invalid.argmax()), invalid.shape))
             where = ", ".join(f"{name} {cell[axis]}" for axis, name in zip(self.axes, self.names, strict=True))
             msg = f"input: NaN or infinity at {where} (index {cell}); no part of it can be normalised"
             raise InputError(msg)
@@ -326,9 +327,9 @@ class TaskQueue:
         return tuple(out)
 
 
-def _check_choice(name: str, got: object, allowed: Sequence[object]) -> None:
-    if got not in allowed:
-        msg = f"{name}: got {got!r}, allowed are {', '.join(map(repr, allowed))}"
+def _check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        msg = f"{name}: got {value!r}, allowed are {', '.join(map(repr, allowed))}"
         raise PlanError(msg)
 
 

@@ -16,16 +16,16 @@ Interval = tuple[int, int]
 
 
 class Reach(Protocol):
-    """How the cells of an axis before a layer belong to those behind it."""
+    """Which input cells of a layer its output cells depend on, along one axis."""
 
     def length(self, cells: int, /) -> int:
-        """Give the cells of the whole axis behind the layer."""
+        """Give the length of the output for an axis of `cells`."""
 
-    def need(self, want: Interval, cells: int, /) -> Interval:
-        """Give the cells that make the cells `want`, of an axis of `cells`; a tile that begins there is in step."""
+    def need(self, wanted: Interval, cells: int, /) -> Interval:
+        """Give the input cells, of `cells`, that the output cells `wanted` depend on, aligned with the stride."""
 
     def first(self, start: int, /) -> int:
-        """Give the position of the first cell that the layer makes of a tile beginning at `start`."""
+        """Give the position of the first output cell for a tile that begins at `start`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Convolution:
     stride : int
         Cells from one window to the next.
     before, after : int
-        Cells of zeros that the layer itself puts at either end.
+        Zeros that the layer itself pads at either end.
     upsample : int
         How often each cell is repeated first.
 
@@ -59,19 +59,19 @@ class Convolution:
     upsample: int = 1
 
     def length(self, cells: int) -> int:
-        """Give the cells of the whole axis behind the layer."""
+        """Give the length of the output for an axis of `cells`."""
         return (cells * self.upsample + self.before + self.after - self.kernel) // self.stride + 1
 
-    def need(self, want: Interval, cells: int) -> Interval:
-        """Give the cells that make `want`."""
-        low = max(0, want[0] * self.stride - self.before) // self.upsample
-        high = -(-((want[1] - 1) * self.stride - self.before + self.kernel) // self.upsample)
+    def need(self, wanted: Interval, cells: int) -> Interval:
+        """Give the input cells that the output cells `wanted` depend on."""
+        low = max(0, wanted[0] * self.stride - self.before) // self.upsample
+        high = -(-((wanted[1] - 1) * self.stride - self.before + self.kernel) // self.upsample)
         while low * self.upsample % self.stride:
             low -= 1
         return low, min(cells, high)
 
     def first(self, start: int) -> int:
-        """Give the position of the first cell made of a tile beginning at `start`."""
+        """Give the position of the first output cell for a tile that begins at `start`."""
         return start * self.upsample // self.stride
 
 
@@ -83,13 +83,13 @@ class Transposed:
     Parameters
     ----------
     kernel : int
-        Cells that one cell spreads over.
+        Output cells that one input cell contributes to.
     stride : int
-        Cells from where one cell begins to where the next does.
+        Output cells from the start of one contribution to that of the next.
     padding : int
-        Cells cut off at either end.
+        Output cells cut off at either end.
     output_padding : int
-        Cells put back at the end.
+        Output cells added at the end.
 
     Examples
     --------
@@ -103,23 +103,23 @@ class Transposed:
     output_padding: int = 0
 
     def length(self, cells: int) -> int:
-        """Give the cells of the whole axis behind the layer."""
+        """Give the length of the output for an axis of `cells`."""
         return (cells - 1) * self.stride - 2 * self.padding + self.kernel + self.output_padding
 
-    def need(self, want: Interval, cells: int) -> Interval:
-        """Give the cells that make `want`."""
-        low = -(-(want[0] + self.padding - self.kernel + 1) // self.stride)
-        high = (want[1] - 1 + self.padding) // self.stride + 1
+    def need(self, wanted: Interval, cells: int) -> Interval:
+        """Give the input cells that the output cells `wanted` depend on."""
+        low = -(-(wanted[0] + self.padding - self.kernel + 1) // self.stride)
+        high = (wanted[1] - 1 + self.padding) // self.stride + 1
         low, high = max(0, min(low, cells - 1)), min(cells, high)
-        # What the layer cuts off a tile, or leaves empty between two cells, may be wanted too: then take a cell more.
-        while low > 0 and self.first(low) > want[0]:
+        # What the layer cuts off a tile, or leaves empty between two cells, may be wanted too: then take one more cell.
+        while low > 0 and self.first(low) > wanted[0]:
             low -= 1
-        while high < cells and self.first(low) + self.length(high - low) < want[1]:
+        while high < cells and self.first(low) + self.length(high - low) < wanted[1]:
             high += 1
         return low, high
 
     def first(self, start: int) -> int:
-        """Give the position of the first cell made of a tile beginning at `start`."""
+        """Give the position of the first output cell for a tile that begins at `start`."""
         return start * self.stride
 
 

@@ -1,4 +1,4 @@
-"""One phase of a run: tiles through tasks, from one meeting to the next."""
+"""One phase of a run: all tiles through a segment of the tasks, then the next segment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tilekit._errors import InputError, TileShapeError
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import check_same_kind, give_back, is_finite
+from tilekit.norms._arrays import check_same_kind, is_finite, trim_memory
 from tilekit.norms._plan import Offload, Phase, TileIndex
 from tilekit.norms._reach import Interval
 from tilekit.norms._shelf import Shelf, TileState
@@ -29,9 +29,9 @@ class PhaseRun:
         Position of the channels.
     phase : Phase
         Which tasks, and where the tiles lie.
-    given : mapping of int to GroupStats
+    known : mapping of int to GroupStats
         Statistics that are known beforehand, by the position of their norm. A norm whose statistics are neither known
-        nor agreed on at a meeting takes those of the tile's own core.
+        nor merged from all tiles uses those of the core of its tile.
 
     Attributes
     ----------
@@ -45,10 +45,10 @@ class PhaseRun:
         axes: Sequence[int],
         channel_axis: int,
         phase: Phase,
-        given: Mapping[int, GroupStats] | None = None,
+        known: Mapping[int, GroupStats] | None = None,
     ) -> None:
         self._tasks, self._axes, self._channel_axis, self._phase = tasks, axes, channel_axis, phase
-        self._agreed = dict(given or {})
+        self._merged = dict(known or {})
         self.own: dict[int, GroupStats] = {}
 
     def __call__(
@@ -56,33 +56,33 @@ class PhaseRun:
         source: list[Array],
         segments: Sequence[tuple[int, int]],
         offload: Offload | None,
-        tick: Callable[[], object],
+        report: Callable[[], object],
     ) -> Array:
         """
         Run every segment, over all tiles before the next one begins.
 
-        `source` holds the input and nothing else. It is emptied once all tiles have their part, so that the input
-        does not stay alive.
+        `source` holds the input alone. It is emptied once every tile is cut from it, so that the input does not stay
+        alive.
         """
         phase, order, out = self._phase, list(self._phase.tiles), None
         with Shelf(offload, source[0]) as shelf:
             for first, last in segments:
-                parts: dict[TileIndex, GroupStats] = {}
+                stats: dict[TileIndex, GroupStats] = {}
                 for tile in order:
                     start = self._cut_out(source[0], tile) if source else shelf.take(tile)
                     state = self._advance(start.copy(), tile, first, last)
                     if last == phase.last:
                         out = self._write(out, tile, state.value, start, first)
                     else:
-                        parts[tile] = self._stats(state.value, tile, last, start, first)
+                        stats[tile] = self._stats(state.value, tile, last, start, first)
                         shelf.put(tile, state, stay=tile == order[-1])
                     del start, state
-                    give_back()
-                    tick()
+                    trim_memory()
+                    report()
                 source.clear()
-                if parts:
+                if stats:
                     # In the order of the tiles, so that the result does not depend on the order of work.
-                    self._agreed[last] = GroupStats.merged(parts[tile] for tile in phase.tiles)
+                    self._merged[last] = GroupStats.merged(stats[tile] for tile in phase.tiles)
                 order.reverse()  # the last tile in is the first out: it need not move
         return out
 
@@ -92,7 +92,7 @@ class PhaseRun:
         return TileState(self._crop(source, whole, phase.span(tile, phase.first)), [])
 
     def _advance(self, state: TileState, tile: TileIndex, first: int, last: int, *, watch: bool = False) -> TileState:
-        """Run the tasks [first, last); with `watch` stop at the first that gives NaN or infinity."""
+        """Run the tasks [first, last); with `watch` raise at the first that gives NaN or infinity."""
         for k in range(first, last):
             self._step(state, tile, k)
             if watch and not is_finite(state.residuals[-1][0] if self._is_shortcut(k) else state.value):
@@ -109,8 +109,8 @@ class PhaseRun:
         task = self._tasks[k]
         cells = self._phase.span(tile, k)
         if isinstance(task, Norm):
-            stats = self._agreed.get(k) or self._own_stats(state, tile, k)
-            with _noting(f"tile {tile}: task {task.name!r}"):
+            stats = self._merged.get(k) or self._own_stats(state, tile, k)
+            with _noted(f"tile {tile}: task {task.name!r}"):
                 state.value = group_norm(
                     state.value, stats, task.weight, task.bias, task.eps, channel_axis=self._channel_axis
                 )
@@ -123,7 +123,7 @@ class PhaseRun:
         else:
             stored, at = state.residuals.pop()
             if isinstance(task, Shortcut):
-                # A cell-to-cell layer; only the cells that will be added are worth its while.
+                # A cell-to-cell layer; only the cells that will be added are computed.
                 end = self._end_of(k)
                 stored, at = self._crop(stored, at, self._phase.span(tile, end)), self._phase.span(tile, end)
                 sizes = tuple(b - a for a, b in at)
@@ -149,18 +149,18 @@ class PhaseRun:
         return total if task.divisor == 1.0 else total / task.divisor
 
     def _apply(self, task: Apply, value: Array, tile: TileIndex, k: int) -> Array:
-        have, want = self._phase.span(tile, k), self._phase.span(tile, k + 1)
-        reaches = [task.along(i) for i in range(len(have))]
-        firsts = [reach.first(start) for reach, (start, _) in zip(reaches, have, strict=True)]
-        sizes = tuple(reach.length(stop - start) for reach, (start, stop) in zip(reaches, have, strict=True))
+        held, wanted = self._phase.span(tile, k), self._phase.span(tile, k + 1)
+        reaches = [task.along(i) for i in range(len(held))]
+        firsts = [reach.first(start) for reach, (start, _) in zip(reaches, held, strict=True)]
+        sizes = tuple(reach.length(stop - start) for reach, (start, stop) in zip(reaches, held, strict=True))
         value = self._call(task, value, tile, sizes)
-        gives = tuple((start, start + n) for start, n in zip(firsts, sizes, strict=True))
-        return self._crop(value, gives, want)
+        made = tuple((start, start + n) for start, n in zip(firsts, sizes, strict=True))
+        return self._crop(value, made, wanted)
 
     def _call(self, task: Apply | Attention | Shortcut, value: Array, tile: TileIndex, sizes: tuple[int, ...]) -> Array:
         """Call a layer and check what it gives."""
         where = f"tile {tile}: task {task.name!r}"
-        with _noting(where):
+        with _noted(where):
             result = task.fn(value)
         check_same_kind(result, value, where, dtype=True)
         expected = list(value.shape)
@@ -173,11 +173,11 @@ class PhaseRun:
             raise TileShapeError(msg)
         return result
 
-    def _crop(self, x: Array, have: Sequence[Interval], want: Sequence[Interval]) -> Array:
-        if tuple(have) == tuple(want):
+    def _crop(self, x: Array, held: Sequence[Interval], wanted: Sequence[Interval]) -> Array:
+        if tuple(held) == tuple(wanted):
             return x
         region = [slice(None)] * x.ndim
-        for axis, (start, _), (low, high) in zip(self._axes, have, want, strict=True):
+        for axis, (start, _), (low, high) in zip(self._axes, held, wanted, strict=True):
             region[axis] = slice(low - start, high - start)
         return x[tuple(region)]
 
@@ -223,13 +223,13 @@ class PhaseRun:
         self._advance(start.copy(), tile, first, last, watch=True)
 
     def _refuse(self, tile: TileIndex, what: str) -> None:
-        msg = f"tile {tile}: {what}; stopped, for every tile would be spoilt by its statistics"
+        msg = f"tile {tile}: {what}; stopped, as its statistics would reach every tile"
         raise InputError(msg)
 
 
 @contextmanager
-def _noting(where: str) -> Iterator[None]:
-    """Let an error say where it arose."""
+def _noted(where: str) -> Iterator[None]:
+    """Add to an error where it was raised."""
     try:
         yield
     except Exception as error:

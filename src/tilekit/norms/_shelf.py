@@ -1,4 +1,4 @@
-"""Where the tiles wait between two norms: on the device, in the memory of the host, or on disk."""
+"""Where tiles are kept between two norms: on the device, in host memory, or on disk."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class TileState:
 
 class Shelf:
     """
-    Keep the arrays of each tile until its turn comes again.
+    Keep the arrays of each tile until it is processed again.
 
     Parameters
     ----------
     offload : {"host", "disk"} or None
-        Where. The arrays come back as they were: same library, device, dtype and values.
+        Where they are kept. The arrays come back as they were: same library, device, dtype and values.
     like : array
         Says where the device is, and what dtype the arrays have.
     """
@@ -67,7 +67,7 @@ class Shelf:
             self._folder.cleanup()
 
     def put(self, tile: TileIndex, state: TileState, *, stay: bool = False) -> None:
-        """Take the arrays of a tile; with `stay` they are wanted next, and are not moved."""
+        """Keep the arrays of a tile; with `stay` they are needed next and are not moved."""
         arrays = [state.value, *(array for array, _ in state.residuals)]
         # Where a block begins, the residual is the same array as the value: it is kept once.
         names = [id(x) for x in arrays]
@@ -77,7 +77,7 @@ class Shelf:
         self._kept[tile] = names, distinct, [cells for _, cells in state.residuals]
 
     def take(self, tile: TileIndex) -> TileState:
-        """Give the arrays of a tile back."""
+        """Return the arrays of a tile and forget them."""
         names, distinct, cells = self._kept.pop(tile)
         back = {name: self._back(x) for name, x in distinct.items()}
         value, *residuals = (back[name] for name in names)

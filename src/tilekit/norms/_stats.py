@@ -64,14 +64,14 @@ class GroupStats:
         x : array, shape (B, C, ...) or, with ``channel_axis=-1``, (B, ..., C)
             The values; the first axis counts samples. Not empty.
         groups : int
-            How many groups of neighbouring channels.
+            Number of groups of neighbouring channels.
         channel_axis : int
-            Where the channels stand.
+            Position of the channels.
 
         Returns
         -------
         GroupStats
-            Not finite where the array is not, or where its squares leave the range of float32.
+            Not finite if the array is not, or where its squares leave the range of float32.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class GroupStats:
 
     @property
     def is_finite(self) -> bool:
-        """Whether no NaN and no infinity was met."""
+        """Whether neither NaN nor infinity occurred."""
         return bool(np.isfinite(self.mean).all() and np.isfinite(self.m2).all())
 
 
@@ -158,7 +158,7 @@ def group_norm(  # noqa: PLR0913  # as many as the formula has
     eps : float
         Added to the variance.
     channel_axis : int
-        Where the channels stand.
+        Position of the channels.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The tasks that a network is a sequence of."""
+"""The tasks that make up a network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Apply:
     Parameters
     ----------
     name : str
-        For messages, such as ``"up_blocks.0.resnets.1.conv1"``.
+        Used in error messages, such as ``"up_blocks.0.resnets.1.conv1"``.
     fn : callable
-        Maps an array to an array of the same layout, dtype and device. It pads as the untiled network does.
+        Maps an array to an array of the same layout, dtype and device. It pads as in the untiled network.
     reach : Reach or tuple of Reach
-        Which cells the layer needs: for all tiled axes alike, or one for each.
+        Which input cells the layer needs: one for all tiled axes, or one for each.
     channels : int or None
-        Channels that it gives; None for as many as it takes.
+        Channels of the result; None if they do not change.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Apply:
 @dataclass(frozen=True, slots=True)
 class Attention:
     """
-    Run a layer that sees everything at once; the tiles are put together before it.
+    Run a layer that sees the whole array, such as self-attention; tiles are put together before it.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Used in error messages.
     fn : callable
         Maps an array to an array of the same shape.
     """
@@ -64,9 +64,9 @@ class Norm:
     Parameters
     ----------
     name : str
-        For messages.
+        Used in error messages.
     groups : int
-        How many groups of neighbouring channels.
+        Number of groups of neighbouring channels.
     weight, bias : array, shape (C,), or None
         The affine map that follows.
     eps : float
@@ -83,12 +83,12 @@ class Norm:
 @dataclass(frozen=True, slots=True)
 class Store:
     """
-    Remember the tile for the residual connection that a later `Add` ends.
+    Begin a residual connection: keep the tile until the `Add` that ends it.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Used in error messages.
     """
 
     name: str
@@ -97,16 +97,16 @@ class Store:
 @dataclass(frozen=True, slots=True)
 class Shortcut:
     """
-    Run a layer on what the last `Store` remembered: the 1x1 convolution of a residual block.
+    Run a layer on what the last `Store` kept: the 1x1 convolution of a residual block.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Used in error messages.
     fn : callable
         Maps cell to cell.
     channels : int or None
-        Channels that it gives; None for as many as it takes.
+        Channels of the result; None if they do not change.
     """
 
     name: str
@@ -117,12 +117,12 @@ class Shortcut:
 @dataclass(frozen=True, slots=True)
 class Add:
     """
-    Add what the last `Store` remembered, and forget it.
+    End a residual connection: add what the last `Store` kept.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Used in error messages.
     divisor : float
         What the sum is divided by.
     """
