@@ -136,8 +136,8 @@ def other_library(z: Any) -> Any:
     ("function", "error", "text"),
     [
         (lambda z: None, tk.BackendError, r"tile \(0, 0, 0\): decode returned None"),
-        (lambda z: [1.0], tk.BackendError, "decode returned something that is no array"),
-        (foreign, tk.BackendError, "decode returned something that is no array"),
+        (lambda z: [1.0], tk.BackendError, "decode returned something that is not an array"),
+        (foreign, tk.BackendError, "decode returned something that is not an array"),
         (other_library, tk.BackendError, "an array of array-api, the input is one of numpy; convert"),
         (lambda z: decode(z).astype(np.int32), tk.BackendError, "dtype int32, expected floating-point"),
         (lambda z: decode(z) > 0, tk.BackendError, "dtype bool, expected floating-point"),
