@@ -67,6 +67,11 @@ class Graph:
             live.append(isinstance(node.op, Input) or any(live[index] for index in node.inputs))
         return tuple(live)
 
+    @cached_property
+    def input_shapes(self) -> tuple[tuple[Shape, ...], ...]:
+        """For each node, the shapes of what it reads."""
+        return tuple(self.shapes(node) for node in self.nodes)
+
     def shapes(self, node: Node) -> tuple[Shape, ...]:
         """Give the shapes of what a node reads."""
         return tuple(self.nodes[index].shape for index in node.inputs)

@@ -323,6 +323,13 @@ class Kernels:
         """Give the same cells in memory of their own, and no more than they take."""
         return self.xp.asarray(x, copy=True)
 
+    def owns(self, x: Array) -> bool:
+        """Whether an array keeps no more memory alive than its cells take."""
+        base = getattr(x, "base", None)
+        return base is None or (
+            hasattr(base, "nbytes") and base.nbytes <= x.nbytes and getattr(base, "base", 0) is None
+        )
+
     def put(self, out: Array, region: tuple[slice, ...], part: Array) -> Array:
         """Write a part, and give the array back."""
         return self.backend.put(out, region, part, (slice(None),) * part.ndim)
@@ -364,6 +371,11 @@ class Kernels:
     def nbytes(self, x: Array) -> int:
         """Count the bytes that the cells of an array take."""
         return int(x.nbytes)
+
+    def scratch(self, job: Job[Any]) -> int:
+        """Count the bytes that a kernel takes for itself, beside what it makes and what it is given."""
+        del job
+        return 0
 
     def synchronize(self, x: Array) -> None:
         """Finish what is pending, so that memory can be given back."""

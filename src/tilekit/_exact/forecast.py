@@ -1,0 +1,162 @@
+"""Dry run of a program: the bytes that live arrays take at the peak, counted step by step. Integers alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tilekit._exact.boxes import Box, Shape, extent, full
+from tilekit._exact.ghosts import Ghost, Ledger
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.ops import Concat, Expand, Moments, Op, Pad, Permute, Reduce, Reshape, Scatter, Slice
+from tilekit._exact.program import Program
+from tilekit._exact.replay import Replay, statistic_box
+from tilekit._exact.steps import Place
+
+__all__ = ["Forecast", "Scratch", "forecast", "no_scratch"]
+
+Scratch = Callable[[Job[Op]], int]
+"""Bytes that a kernel takes for itself while it makes a box, beside the box and what it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a program will take."""
+
+    peak_bytes: int
+    """Of live arrays, the result included; without the input and the weights."""
+    stage_peaks: tuple[int, ...]
+    """The same for each stage; constants that are folded count with the first."""
+
+
+def no_scratch(job: Job[Op]) -> int:
+    """Take nothing."""
+    del job
+    return 0
+
+
+def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = False) -> Forecast:
+    """
+    Count the bytes of a run without running.
+
+    Parameters
+    ----------
+    program : Program
+        What would be run.
+    scratch : callable
+        What the kernels take for themselves.
+    stream : bool
+        The output is handed out block by block, and not counted.
+
+    Returns
+    -------
+    Forecast
+        Counted bytes.
+    """
+    ledger = Ledger()
+    replay = Replay(program, _Ghosts(program.graph, ledger, scratch, stream=stream))
+    steps = iter(replay)
+    peaks, top = [], 0
+    for stage in program.stages:
+        for _ in stage.steps:
+            next(steps)
+        peaks.append(ledger.peak)
+        top = max(top, ledger.peak)
+        ledger.peak = ledger.live
+    for _ in steps:
+        pass  # what ends a stage
+    return Forecast(max(top, ledger.peak), tuple(peaks))
+
+
+class _Ghosts:
+    """The hands of a dry run."""
+
+    def __init__(self, graph: Graph, ledger: Ledger, scratch: Scratch, *, stream: bool) -> None:
+        self._graph = graph
+        self._ledger = ledger
+        self._scratch = scratch
+        self._stream = stream
+        self._result: Ghost | None = None
+        source = graph.nodes[graph.input]
+        self._source = ledger.uncounted(source.shape, source.itemsize)
+
+    def source(self) -> Ghost:
+        return self._source
+
+    def constant(self, node: Node) -> Ghost:
+        return self._ledger.uncounted(node.shape, node.itemsize)
+
+    def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]) -> Ghost:
+        view = _view(node.op, box, values)
+        if view is not None:
+            return view
+        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype)
+        made = self._ledger.ghost(extent(box), node.itemsize)
+        self._ledger.touch(self._scratch(job))
+        return made
+
+    def cut(self, value: Ghost, region: tuple[slice, ...]) -> Ghost:
+        return value.cut(region)
+
+    def own(self, value: Ghost) -> Ghost:
+        return value if value.owns else self._ledger.ghost(value.shape, value.itemsize)
+
+    def join(self, values: list[Ghost], axis: int) -> Ghost:
+        shape = list(values[0].shape)
+        shape[axis] = sum(value.shape[axis] for value in values)
+        return self._ledger.ghost(tuple(shape), values[0].itemsize)
+
+    def assemble(self, node: Node, box: Box, pieces: list[tuple[Box, Ghost]]) -> Ghost:
+        return self._ledger.ghost(extent(box), node.itemsize)
+
+    def part(self, op: Moments | Reduce, value: Ghost) -> Ghost:
+        node = Node(-1, op, (), (0,) * 8, "float32")
+        box = statistic_box(op, node, full(value.shape))
+        shape = (*extent(box)[: len(op.batch_axes)], op.groups, 2) if isinstance(op, Moments) else extent(box)
+        return self._ledger.ghost(shape, 4)
+
+    def merge(self, op: Moments | Reduce, a: Ghost, b: Ghost) -> Ghost:
+        return self._ledger.ghost(a.shape, a.itemsize)
+
+    def finish(self, node: Node, part: Ghost) -> Ghost:
+        return self._ledger.ghost(part.shape, node.itemsize)
+
+    def away(self, value: Ghost, place: Place) -> Ghost:
+        return value if place == "device" else self._ledger.uncounted(value.shape, value.itemsize)
+
+    def back(self, value: Ghost, place: Place) -> Ghost:
+        return value if place == "device" else self._ledger.ghost(value.shape, value.itemsize)
+
+    def emit(self, box: Box, value: Ghost) -> None:
+        if self._result is None and not self._stream:
+            node = self._graph.nodes[self._graph.output]
+            if box != full(node.shape):
+                self._result = self._ledger.ghost(node.shape, node.itemsize)
+            else:
+                self._result = value
+
+
+def _view(op: Op, box: Box, values: list[Ghost | None]) -> Ghost | None:
+    """Give the view that an operation makes of an input; None where it fills memory of its own."""
+    given = [value for value in values if value is not None]
+    if isinstance(op, Concat | Scatter):
+        return given[0] if len(given) == 1 else None
+    if isinstance(op, Pad):
+        return given[0] if len(given) == 1 and op.mode == "constant" and given[0].shape == extent(box) else None
+    look = _LOOKS.get(type(op))
+    return look(op, given[0], extent(box)) if look and given else None
+
+
+def _repeated(op: Expand, value: Ghost, shape: Shape) -> Ghost:
+    del op
+    lead = len(shape) - len(value.shape)
+    strides = tuple(0 if m != n else s for m, n, s in zip(value.shape, shape[lead:], value.strides, strict=True))
+    return value.view(shape, (*(0,) * lead, *strides))
+
+
+_LOOKS: dict[type[Op], Callable[[Any, Ghost, Shape], Ghost | None]] = {
+    Reshape: lambda op, value, shape: value.reshape(shape),
+    Permute: lambda op, value, shape: value.view(shape, tuple(value.strides[axis] for axis in op.axes)),
+    Slice: lambda op, value, shape: value.cut(tuple(slice(None, None, abs(step)) for step in op.steps)),
+    Expand: _repeated,
+}

@@ -1,0 +1,120 @@
+"""
+Arrays of which only shape, strides and memory are known: they come and go as the real ones do, and are counted.
+
+A buffer is counted as long as something refers to it, which CPython knows at once: the forecast lets go of its ghosts
+where the run lets go of its arrays.
+"""
+
+import math
+from dataclasses import dataclass
+
+from tilekit._exact.boxes import Shape
+
+__all__ = ["Ghost", "Ledger"]
+
+
+class Ledger:
+    """The bytes that are there, and the most that there were."""
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.peak = 0
+
+    def ghost(self, shape: Shape, itemsize: int) -> "Ghost":
+        """Give an array in memory of its own."""
+        return Ghost(shape, contiguous(shape), itemsize, _Buffer(self, math.prod(shape) * itemsize))
+
+    def uncounted(self, shape: Shape, itemsize: int) -> "Ghost":
+        """Give an array that is the caller's: the input, a weight."""
+        return Ghost(shape, contiguous(shape), itemsize, _Buffer(Ledger(), math.prod(shape) * itemsize))
+
+    def add(self, nbytes: int) -> None:
+        """Count memory."""
+        self.live += nbytes
+        self.peak = max(self.peak, self.live)
+
+    def touch(self, nbytes: int) -> None:
+        """Count memory that goes at once."""
+        self.peak = max(self.peak, self.live + nbytes)
+
+
+class _Buffer:
+    """Memory that is counted while anything refers to it."""
+
+    __slots__ = ("_ledger", "nbytes")
+
+    def __init__(self, ledger: Ledger, nbytes: int) -> None:
+        self._ledger = ledger
+        self.nbytes = nbytes
+        ledger.add(nbytes)
+
+    def __del__(self) -> None:
+        self._ledger.live -= self.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ghost:
+    """A view of a buffer; strides are in cells."""
+
+    shape: Shape
+    strides: Shape
+    itemsize: int
+    buffer: _Buffer
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its cells."""
+        return math.prod(self.shape) * self.itemsize
+
+    @property
+    def owns(self) -> bool:
+        """Whether nothing else is kept alive by it."""
+        return self.buffer.nbytes <= self.nbytes
+
+    def view(self, shape: Shape, strides: Shape) -> "Ghost":
+        """Give another view of the same memory."""
+        return Ghost(shape, strides, self.itemsize, self.buffer)
+
+    def cut(self, region: tuple[slice, ...]) -> "Ghost":
+        """Give the view of a region."""
+        shape = tuple(len(range(*part.indices(n))) for part, n in zip(region, self.shape, strict=True))
+        strides = tuple((part.step or 1) * s for part, s in zip(region, self.strides, strict=True))
+        return self.view(shape, strides)
+
+    def reshape(self, shape: Shape) -> "Ghost | None":
+        """Give the view under another shape; None where the cells must be copied."""
+        old = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
+        strides: list[int] = []
+        at = 0
+        rest = [n for n in shape if n != 1]
+        i = 0
+        while i < len(rest):
+            size, j, total = old[at][0], i + 1, rest[i]
+            stop = at + 1
+            while size != total:
+                if size < total:
+                    size *= old[stop][0]
+                    stop += 1
+                else:
+                    total *= rest[j]
+                    j += 1
+            if any(old[k][1] != old[k + 1][0] * old[k + 1][1] for k in range(at, stop - 1)):
+                return None
+            step = old[stop - 1][1]
+            run = []
+            for n in reversed(rest[i:j]):
+                run.append(step)
+                step *= n
+            strides += reversed(run)
+            at, i = stop, j
+        placed = iter(strides)
+        return self.view(shape, tuple(1 if n == 1 else next(placed) for n in shape))
+
+
+def contiguous(shape: Shape) -> Shape:
+    """Give the strides of an array that lies in order."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))

@@ -1,0 +1,156 @@
+"""
+All stages scheduled, with what outlives a stage: constants that are folded, and stored nodes whose rows go.
+
+Integers alone. `replay` carries a program out, with arrays or with byte counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilekit._exact.boxes import cells, full
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.ops import Constant, Input
+from tilekit._exact.schedule import StepSchedule, schedule
+from tilekit._exact.steps import Kept, Stage
+
+__all__ = ["Program", "StagePlan", "foldable", "program_of"]
+
+SMALL = 1 << 16
+"""Cells up to which a node that depends on constants alone is always made once."""
+
+Released = tuple[int, int | None]
+"""A stored node, and the row below which nothing is read any more; None: it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A stage, its steps, and what goes after each of them."""
+
+    stage: Stage
+    steps: tuple[StepSchedule, ...]
+    releases: tuple[tuple[Released, ...], ...]
+    """For each step."""
+    ends: tuple[int, ...]
+    """The numbers of the steps that are the last of their track."""
+    statistics: tuple[tuple[int, int], ...]
+    """Pairs of a node that is emitted and a statistic that is put together from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A graph and the stages that make its output."""
+
+    graph: Graph
+    folded: tuple[int, ...]
+    """Nodes made once a call from constants, in order."""
+    passing: frozenset[int]
+    """Those of them that only other folded nodes read: they go when folding ends."""
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def output(self) -> Node:
+        """The node that is handed out."""
+        return self.graph.nodes[self.graph.output]
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(len(stage.steps) for stage in self.stages)
+
+    @property
+    def made(self) -> dict[int, int]:
+        """Cells made of each node."""
+        total: dict[int, int] = {}
+        for stage in self.stages:
+            for step in stage.steps:
+                for make in step.makes:
+                    total[make.node] = total.get(make.node, 0) + cells(make.box)
+        return total
+
+    @property
+    def work(self) -> float:
+        """Multiply-adds over those of a plain call."""
+        graph, made = self.graph, self.made
+        costs = {n.index: n.op.work(n.shape, graph.input_shapes[n.index]) for n in graph.nodes}
+        plain = sum(costs[n.index] * cells(full(n.shape)) for n in graph.nodes if graph.live[n.index])
+        done = sum(costs[index] * count for index, count in made.items() if graph.live[index])
+        return done / plain if plain else 1.0
+
+
+def foldable(graph: Graph) -> tuple[int, ...]:
+    """
+    Name the nodes that are made once a call: they depend on constants alone, and are not much larger than those.
+
+    A mask of zeros as large as an activation is not folded; it is made box by box where it is used.
+    """
+    folded: list[int] = []
+    there = {node.index for node in graph.constants}
+    for node in graph.nodes:
+        if graph.live[node.index] or isinstance(node.op, Constant | Input) or not there.issuperset(node.inputs):
+            continue
+        sources = sum(cells(full(shape)) for shape in graph.input_shapes[node.index])
+        if cells(full(node.shape)) <= max(SMALL, 4 * sources):
+            folded.append(node.index)
+            there.add(node.index)
+    return tuple(folded)
+
+
+def program_of(graph: Graph, stages: Sequence[Stage]) -> Program:
+    """
+    Schedule all stages.
+
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    stages : sequence of Stage
+        In order; what one keeps, later ones may read.
+
+    Returns
+    -------
+    Program
+        What `replay` carries out.
+    """
+    folded = foldable(graph)
+    there = {graph.input, *(node.index for node in graph.constants), *folded}
+    scheduled = [schedule(graph, stage, there | stage.stored) for stage in stages]
+    kept = {keep.node: keep for stage in stages for keep in stage.keep}
+    kept |= {node: Kept(node, 0) for stage in stages for node in stage.statistics}
+    last_stage = {
+        node: number
+        for number, steps in enumerate(scheduled)
+        for step in steps
+        for node, _ in step.reads
+        if node in kept
+    }
+    plans = []
+    for number, (stage, steps) in enumerate(zip(stages, scheduled, strict=True)):
+        dying = {node: kept[node] for node, last in last_stage.items() if last == number}
+        releases = _releases(steps, dying)
+        plans.append(StagePlan(stage, steps, releases, _last_steps(steps), _statistics(graph, stage)))
+    inner = {node for node in folded if graph.users[node] and all(user in folded for user in graph.users[node])}
+    return Program(graph, folded, frozenset(inner - {graph.output}), tuple(plans))
+
+
+def _statistics(graph: Graph, stage: Stage) -> tuple[tuple[int, int], ...]:
+    return tuple((graph.nodes[node].inputs[0], node) for node in stage.statistics)
+
+
+def _last_steps(steps: Sequence[StepSchedule]) -> tuple[int, ...]:
+    """Give the numbers of the steps that are the last of their track."""
+    return tuple(sorted({step.track: number for number, step in enumerate(steps)}.values()))
+
+
+def _releases(steps: Sequence[StepSchedule], dying: dict[int, Kept]) -> tuple[tuple[Released, ...], ...]:
+    """Say for each step which rows of stored nodes nothing reads after it."""
+    later: dict[int, int] = {}
+    out: list[tuple[Released, ...]] = []
+    for step in reversed(steps):
+        rows = []
+        for node, box in step.reads:
+            if node in dying:
+                rows.append((node, later.get(node)))
+                first = box[dying[node].axis][0] if box else 0
+                later[node] = min(later.get(node, first), first)
+        out.append(tuple(rows))
+    return tuple(reversed(out))

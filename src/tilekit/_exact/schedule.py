@@ -1,0 +1,228 @@
+"""
+The schedule of one stage: what each step makes, what stays for later steps, and when an array goes. Integers alone.
+
+Three passes over the steps of a track: one that pulls boxes from the targets back and finds what is missing; one
+backwards, which knows what later steps want; one forwards again, which knows what is there.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from tilekit._exact.boxes import Box, contains, hull, meet
+from tilekit._exact.graph import Graph
+from tilekit._exact.steps import Stage, Step
+
+__all__ = ["Make", "StepSchedule", "schedule"]
+
+Settled = tuple[int, Box | None]
+"""A node, and what of it stays; None: it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """One box of one node."""
+
+    node: int
+    box: Box
+    needs: tuple[Box | None, ...]
+    window: Box
+    """What is there afterwards: the box itself, or as much of it and of what was there as is wanted."""
+    axis: int | None
+    """Along which the box is put to what was there; None where it takes its place."""
+    emit: Box | None
+    """What of it is a target of the stage."""
+    settled: tuple[Settled, ...]
+    """The nodes that no later operation of this step reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSchedule:
+    """One step."""
+
+    track: int
+    emits: tuple[tuple[int, Box], ...]
+    """Targets that are there before anything is made: the input, stored nodes, and what earlier steps made."""
+    settled: tuple[Settled, ...]
+    """The nodes that are there, and that nothing in this step reads."""
+    makes: tuple[Make, ...]
+    reads: tuple[tuple[int, Box], ...]
+    """The boxes that are read of nodes that are made outside of the stage."""
+
+
+@dataclass(slots=True)
+class _Visit:
+    """A node that a step wants a box of."""
+
+    node: int
+    want: Box
+    new: Box | None
+    axis: int | None
+    needs: tuple[Box | None, ...] = ()
+    stay: Box | None = None
+
+
+def schedule(graph: Graph, stage: Stage, outside: Collection[int]) -> tuple[StepSchedule, ...]:
+    """
+    Plan the steps of a stage.
+
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    stage : Stage
+        What is to be made.
+    outside : collection of int
+        Nodes that are there: the input, constants, what is folded from them, and what earlier stages kept.
+
+    Returns
+    -------
+    tuple of StepSchedule
+        One for each step of the stage, in order.
+    """
+    pulls = _Pulls(graph, outside)
+    tracks: dict[int, list[list[_Visit]]] = {}
+    pulled = []
+    for step in stage.steps:
+        visits, reads = pulls.step(step)
+        tracks.setdefault(step.track, []).append(visits)
+        pulled.append((visits, reads))
+    for steps in tracks.values():
+        _look_ahead(steps)
+    windows: dict[int, dict[int, Box]] = {track: {} for track in tracks}
+    rows = zip(stage.steps, pulled, strict=True)
+    return tuple(_arrange(graph, step, *row, windows[step.track]) for step, row in rows)
+
+
+class _Pulls:
+    """The first pass: what each step wants of each node, and what of that is not there."""
+
+    def __init__(self, graph: Graph, outside: Collection[int]) -> None:
+        self._nodes = graph.nodes
+        self._shapes = graph.input_shapes
+        self._outside = outside
+        self._have: dict[int, dict[int, Box]] = {}
+
+    def step(self, step: Step) -> tuple[list[_Visit], dict[int, Box]]:
+        """Give the visits, users before what they read, and the boxes read of nodes outside."""
+        have = self._have.setdefault(step.track, {})
+        want: dict[int, Box] = {}
+        for index, box in step.targets:
+            want[index] = hull(want.get(index), box)
+        heap = [-index for index in want]
+        heapify(heap)
+        visits: list[_Visit] = []
+        reads: dict[int, Box] = {}
+        while heap:
+            index = -heappop(heap)
+            if index in self._outside:
+                reads[index] = want[index]
+                continue
+            visit = self._visit(index, want[index], have)
+            visits.append(visit)
+            for source, box in zip(self._nodes[index].inputs, visit.needs, strict=False):
+                if box is None:
+                    continue
+                if source in want:
+                    want[source] = hull(want[source], box)
+                else:
+                    want[source] = box
+                    heappush(heap, -source)
+        return visits, reads
+
+    def _visit(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:
+        node, shapes = self._nodes[index], self._shapes[index]
+        grown = node.op.grow(want, node.shape, shapes)
+        held = have.get(index)
+        if held is not None and contains(held, grown):
+            return _Visit(index, grown, None, None)
+        new, axis = _missing(grown, held, lambda box: node.op.grow(box, node.shape, shapes))
+        have[index] = new if axis is None else hull(held, new)
+        return _Visit(index, grown, new, axis, node.op.need(new, node.shape, shapes))
+
+
+def _missing(want: Box, held: Box | None, grow: Callable[[Box], Box]) -> tuple[Box, int | None]:
+    """Give the box to make so that it and `held` cover `want`, and the axis along which they meet (None: all anew)."""
+    if held is None:
+        return want, None
+    axes = [d for d, (w, h) in enumerate(zip(want, held, strict=True)) if not (h[0] <= w[0] and w[1] <= h[1])]
+    if len(axes) > 1:
+        return want, None
+    axis = axes[0]
+    (low, high), (first, last) = want[axis], held[axis]
+    if first <= low <= last:
+        part = (last, high)
+    elif first <= high <= last:
+        part = (low, first)
+    else:
+        return want, None
+    new = grow((*held[:axis], part, *held[axis + 1 :]))
+    joins = all(new[d] == held[d] for d in range(len(held)) if d != axis)
+    return (new, axis) if joins else (want, None)
+
+
+def _look_ahead(steps: list[list[_Visit]]) -> None:
+    """Second pass: write down what later steps of the track want of what a step leaves."""
+    later: dict[int, Box] = {}
+    for visits in reversed(steps):
+        for visit in visits:
+            visit.stay = later.get(visit.node)
+            if visit.new is not None and visit.axis is None:
+                later.pop(visit.node, None)
+            else:
+                later[visit.node] = hull(later.get(visit.node), visit.want)
+
+
+def _arrange(
+    graph: Graph, step: Step, visits: list[_Visit], reads: dict[int, Box], windows: dict[int, Box]
+) -> StepSchedule:
+    """Third pass: what is there after each operation, and which operation is the last to read a node."""
+    made = [(visit, visit.new) for visit in reversed(visits) if visit.new is not None]  # in the order of the graph
+    settled = _last_readers(graph, visits)
+    stays = {visit.node: visit.stay for visit in visits}
+    targets = dict(step.targets)
+
+    def settle(nodes: list[int]) -> tuple[Settled, ...]:
+        return tuple((node, _settle(windows, node, stays[node])) for node in nodes)
+
+    first = settle(settled.get(None, []))
+    makes = []
+    for visit, new in made:
+        window, axis = _joined(visit, new, windows.get(visit.node))
+        windows[visit.node] = window
+        emit = targets.pop(visit.node, None)
+        makes.append(Make(visit.node, new, visit.needs, window, axis, emit, settle(settled.get(visit.node, []))))
+    return StepSchedule(step.track, tuple(targets.items()), first, tuple(makes), tuple(reads.items()))
+
+
+def _last_readers(graph: Graph, visits: list[_Visit]) -> dict[int | None, list[int]]:
+    """For each node that is made, the nodes that nothing after it reads; under None those that nothing reads at all."""
+    last: dict[int, int | None] = {visit.node: None if visit.new is None else visit.node for visit in reversed(visits)}
+    for visit in reversed(visits):
+        for source, box in zip(graph.nodes[visit.node].inputs, visit.needs, strict=False):  # none if it is not made
+            if box is not None and source in last:
+                last[source] = visit.node
+    settled: dict[int | None, list[int]] = {}
+    for node, reader in last.items():
+        settled.setdefault(reader, []).append(node)
+    return settled
+
+
+def _joined(visit: _Visit, new: Box, held: Box | None) -> tuple[Box, int | None]:
+    """Give what is there after a box was made, and the axis along which it is put to what was there."""
+    if visit.axis is None or held is None:
+        return new, None
+    bound = visit.want if visit.stay is None else hull(visit.want, visit.stay)
+    window = meet(bound, hull(held, new))
+    if window is None or contains(new, window):
+        return new, None
+    return window, visit.axis
+
+
+def _settle(windows: dict[int, Box], node: int, stay: Box | None) -> Box | None:
+    """Cut what is there of a node to what later steps want."""
+    held = windows.pop(node)
+    left = None if stay is None else meet(held, stay)
+    if left is not None:
+        windows[node] = left
+    return left
