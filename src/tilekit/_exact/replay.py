@@ -51,9 +51,9 @@ class Replay(Generic[V]):
     def _fold(self) -> None:
         for index in self._program.folded:
             node = self._graph.nodes[index]
-            boxes = tuple(full(shape) for shape in self._graph.input_shapes[index])
-            values: list[V | None] = [self._fetch(i, box, {}) for i, box in zip(node.inputs, boxes, strict=True)]
-            self._folded[index] = self._hands.make(node, full(node.shape), boxes, values)
+            whole = full(node.shape)
+            needs = node.op.need(whole, node.shape, self._graph.input_shapes[index])
+            self._folded[index] = self._hands.make(node, whole, needs, self._gather(node, needs, {}))
         for index in self._program.passing:
             del self._folded[index]
 
@@ -88,12 +88,7 @@ class Replay(Generic[V]):
 
     def _make(self, plan: StagePlan, make: Make, windows: dict[int, tuple[Box, V]]) -> None:
         node = self._graph.nodes[make.node]
-        values = [
-            None if box is None else self._fetch(source, box, windows)
-            for source, box in zip(node.inputs, make.needs, strict=True)
-        ]
-        value = self._hands.make(node, make.box, make.needs, values)
-        del values
+        value = self._hands.make(node, make.box, make.needs, self._gather(node, make.needs, windows))
         windows[make.node] = (make.window, self._window(make, value, windows.pop(make.node, None)))
         if make.emit is not None:
             self._emit(plan, make.node, make.emit, self._fetch(make.node, make.emit, windows))
@@ -142,6 +137,11 @@ class Replay(Generic[V]):
         pieces = [(box, self._hands.finish(node, part)) for box, part in sorted(parts.items())]
         whole = pieces[0][1] if len(pieces) == 1 else self._hands.assemble(node, full(node.shape), pieces)
         self._stores[node.index] = Store(node, 0, "device", self._hands, [(full(node.shape), whole)])
+
+    def _gather(self, node: Node, needs: tuple[Box | None, ...], windows: dict[int, tuple[Box, V]]) -> list[V | None]:
+        """Give what a node reads."""
+        rows = zip(node.inputs, needs, strict=True)
+        return [None if box is None else self._fetch(source, box, windows) for source, box in rows]
 
     def _fetch(self, index: int, box: Box, windows: dict[int, tuple[Box, V]]) -> V:
         node = self._graph.nodes[index]

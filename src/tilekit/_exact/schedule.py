@@ -120,14 +120,12 @@ class _Pulls:
                 continue
             visit = self._visit(index, want[index], have)
             visits.append(visit)
-            for source, box in zip(self._nodes[index].inputs, visit.needs, strict=False):
-                if box is None:
+            for source, need in zip(self._nodes[index].inputs, visit.needs, strict=False):  # none if it is not made
+                if need is None:
                     continue
-                if source in want:
-                    want[source] = hull(want[source], box)
-                else:
-                    want[source] = box
+                if source not in want:
                     heappush(heap, -source)
+                want[source] = hull(want.get(source), need)
         return visits, reads
 
     def _visit(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:
@@ -197,7 +195,7 @@ def _arrange(
 
 def _last_readers(graph: Graph, visits: list[_Visit]) -> dict[int | None, list[int]]:
     """For each node that is made, the nodes that nothing after it reads; under None those that nothing reads at all."""
-    last: dict[int, int | None] = {visit.node: None if visit.new is None else visit.node for visit in reversed(visits)}
+    last = {visit.node: None if visit.new is None else visit.node for visit in reversed(visits)}
     for visit in reversed(visits):
         for source, box in zip(graph.nodes[visit.node].inputs, visit.needs, strict=False):  # none if it is not made
             if box is not None and source in last:

