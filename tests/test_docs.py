@@ -39,6 +39,19 @@ def test_files_that_the_documents_link_to_exist(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_the_tree_of_the_architecture_page_is_that_of_the_sources() -> None:
+    """Every folder and module of tilekit, and every module of the two folders that the line divides."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    tree = re.search(r"^src/tilekit/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert tree is not None
+    listed = re.findall(r"^( +)([\w./]+?)/? ", tree[1], re.MULTILINE)
+    top = {name for indent, name in listed if len(indent) == 2}
+    inner = {name for indent, name in listed if len(indent) == 4}
+    source = ROOT / "src" / "tilekit"
+    assert top == {p.name for p in source.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert inner == {p.name for d in ("_plan", "_run") for p in (source / d).glob("*.py")} - {"__init__.py"}
+
+
 def test_every_dependency_is_pinned_at_or_above_its_lower_bound() -> None:
     rows = [row.split("==") for row in (ROOT / "constraints.txt").read_text().splitlines() if "==" in row]
     pinned = {requirement_name(name): version for name, version in rows}
