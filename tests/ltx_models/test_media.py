@@ -1,6 +1,7 @@
 """Files: what is written is read back, what is unfinished has no name, what is broken is said."""
 
 import os
+import re
 import resource
 import stat
 import subprocess
@@ -481,6 +482,177 @@ def test_rates_that_aac_has_not_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="AAC has no rate of 47999 Hz"):
         media.write_video(tmp_path / "a.mp4", moving(3), fps=25, audio=(tone(100), 47999))
     assert leftovers(tmp_path) == []
+
+
+# ---- clips that are shorter or other than they look -------------------------------------------------------
+
+CONTAINERS = {
+    "a.mkv": ("matroska", "libx264", {}),
+    "a.webm": ("webm", "libvpx-vp9", {}),
+    "a.ts": ("mpegts", "libx264", {}),
+    "a.gif": ("gif", "gif", {}),
+    "fragments.mp4": ("mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
+    "dash.mp4": ("mp4", "libx264", {"movflags": "dash+frag_keyframe+global_sidx"}),
+    "a.avi": ("avi", "mpeg4", {}),
+    "a.mov": ("mov", "libx264", {}),
+    "a.flv": ("flv", "libx264", {}),
+}
+
+
+def foreign(path: Path, kind: str, codec: str, options: dict[str, str], *, gap: int = 0, **marks: Any) -> Path:
+    """A clip of 24 frames at 25 a second in another format; `gap` frames are missing after the tenth."""
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8" if codec == "gif" else "yuv420p"
+        stream.codec_context.options = {} if codec == "gif" else {"g": "8"}
+        for name, value in marks.items():
+            setattr(stream.codec_context, name, value)
+        levels = np.clip((moving(24) + 1) * 127.5, 0, 255).astype(np.uint8)
+        for k in range(24):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(levels[0, :, k].transpose(1, 2, 0)), format="rgb24")
+            frame = frame.reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = k + gap * (k >= 10), Fraction(1, 25)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_whole_files_of_every_container_are_read(tmp_path: Path, name: str) -> None:
+    path = foreign(tmp_path / name, *CONTAINERS[name])
+    assert media.read_video(path).video.shape == (1, 3, 24, 48, 64)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_files_that_end_early_are_refused(tmp_path: Path, name: str) -> None:
+    """They were read as shorter clips. Whatever is read all the same is read whole."""
+    data = foreign(tmp_path / name, *CONTAINERS[name]).read_bytes()
+    cut = tmp_path / f"cut-{name}"
+    read, tried, said = 0, 0, set()
+    for size in range(len(data) // 10, len(data) - 1, len(data) // 25):
+        size -= name == "a.ts" and size % 188 == 0  # where nobody can tell
+        cut.write_bytes(data[:size])
+        tried += 1
+        try:
+            frames = len(list(media.iter_frames(cut)))
+        except MediaError as error:
+            said.add(str(error).replace(str(cut), ""))
+        else:
+            read += 1
+            assert frames == 24
+    known = re.compile(r"cut off|cannot be decoded|cannot read|damaged|no video track|no frame rate")
+    assert all(known.search(text) for text in said), said
+    # A DASH file may end between two fragments; FLV tells by its last tag, and by its length.
+    assert read <= {"dash.mp4": 2, "a.flv": 2}.get(name, 0), f"{read} of {tried}"
+
+
+def test_intact_avi_with_empty_packets_is_read(tmp_path: Path) -> None:
+    """FFmpeg writes them where frames are shown longer; such files were called cut off."""
+    path = foreign(tmp_path / "a.avi", "avi", "mpeg4", {}, gap=5)
+    with pytest.warns(media.MediaWarning, match="not follow one another evenly"):
+        assert media.read_video(path).video.shape[2] == 24
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mov", "a.ts"])
+def test_frames_that_do_not_follow_evenly_are_said(tmp_path: Path, name: str) -> None:
+    path = foreign(tmp_path / name, *CONTAINERS[name], gap=5)
+    with pytest.warns(media.MediaWarning, match=r"not follow one another evenly \(frame 10 comes 0\.24 s after"):
+        assert media.read_video(path).video.shape[2] == 24
+
+
+def test_hdr_is_said(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.mp4", "mp4", "libx264", {}, color_trc=16, color_primaries=9, colorspace=9)
+    with pytest.warns(media.MediaWarning, match=r"a\.mp4: is HDR \(PQ\), read without tone mapping"):
+        media.read_video(path)
+
+
+def with_matrix(path: Path, *values: float) -> Path:
+    """Put another display matrix (a, b, c, d) into an mp4."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    a, b, c, d = (round(v * 65536) for v in values)
+    data[at : at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in (a, b, 0, c, d, 0, 0, 0, 1 << 30))
+    path.write_bytes(data)
+    return path
+
+
+def test_odd_rotations_and_mirrors_are_said(tmp_path: Path) -> None:
+    media.write_video(tmp_path / "a.mp4", moving(2), fps=25)
+    with_matrix(tmp_path / "a.mp4", 0.7071, 0.7071, -0.7071, 0.7071)
+    with pytest.warns(media.MediaWarning, match=r"turned by -?45 degrees"):
+        media.read_video(tmp_path / "a.mp4")
+    media.write_video(tmp_path / "b.mp4", moving(2), fps=25)
+    with_matrix(tmp_path / "b.mp4", -1, 0, 0, 1)
+    with pytest.warns(media.MediaWarning, match="asks to be shown mirrored"):
+        media.read_video(tmp_path / "b.mp4")
+
+
+def test_a_size_that_changes_midway_is_refused(tmp_path: Path) -> None:
+    """Two H.264 streams of different size, one behind the other."""
+    for name, (height, width) in {"a": (48, 64), "b": (64, 96)}.items():
+        with av.open(str(tmp_path / f"{name}.h264"), "w", format="h264") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for level in (30, 60, 90):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), level, np.uint8), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    both = (tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes()
+    (tmp_path / "both.h264").write_bytes(both)
+    with pytest.raises(MediaError, match=r"changes from 64x48 yuv420p to 96x64 yuv420p at frame 3; cut it there"):
+        media.read_video(tmp_path / "both.h264")
+
+
+def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.mp4", "mp4", "libx264", {}, sample_aspect_ratio=Fraction(16, 11))
+    assert media.probe_video(path).pixel_aspect == Fraction(16, 11)
+    media.write_video(tmp_path / "plain.mp4", moving(2), fps=25)
+    assert media.probe_video(tmp_path / "plain.mp4").pixel_aspect == 1
+    with media.VideoWriter(tmp_path / "b.mp4", fps=25, pixel_aspect=Fraction(16, 11)) as writer:
+        writer.write(moving(2))
+    assert media.probe_video(tmp_path / "b.mp4").pixel_aspect == Fraction(16, 11)
+    latents = np.zeros((1, 128, 1, 1, 1), np.float32)
+    media.write_latents(tmp_path / "a.safetensors", latents, fps=25, pixel_aspect=Fraction(16, 11))
+    assert media.read_latents(tmp_path / "a.safetensors").pixel_aspect == Fraction(16, 11)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_grey_pictures_of_16_bits_keep_their_levels(tmp_path: Path, name: str) -> None:
+    """They came out white."""
+    from ltx_models.pipelines.pictures import read_picture
+
+    levels = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(levels).save(tmp_path / name)
+    read = read_picture(tmp_path / name)
+    assert read.shape == (64, 64, 3)
+    np.testing.assert_array_equal(read, np.rint(levels / 257)[..., None].repeat(3, 2))
+
+
+def test_pictures_whose_range_nobody_says_are_refused(tmp_path: Path) -> None:
+    """32-bit and float TIFF came out black or white."""
+    from ltx_models.pipelines.pictures import read_picture
+
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "float.tif")
+    Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)).save(tmp_path / "whole.tif")
+    for name in ("float.tif", "whole.tif"):
+        with pytest.raises(MediaError, match=rf"{name}: holds (float|int)32 levels, .* write it with 8 or 16 bits"):
+            read_picture(tmp_path / name)
+
+
+def test_pictures_that_are_too_large_or_damaged_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ltx_models.pipelines.pictures import read_picture
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    for at in range(8, len(data) - 100, len(data) // 40):
+        (tmp_path / "b.png").write_bytes(data[:at])
+        with pytest.raises(MediaError, match=r"b\.png: cannot be read as a picture"):
+            read_picture(tmp_path / "b.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(MediaError, match=r"a\.png: cannot be read as a picture: .* decompression bomb"):
+        read_picture(tmp_path / "a.png")
 
 
 # ---- sound whose file does not say where its channels stand ------------------------------------------------

@@ -32,6 +32,8 @@ class FittedClip:
         Whether the file has more frames.
     notes : tuple of str
         What was done to make it fit, for the user.
+    pixel_aspect : fractions.Fraction
+        Width of a pixel over its height, as the clip is shown.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class FittedClip:
     fps: Fraction
     cut: bool
     notes: tuple[str, ...]
+    pixel_aspect: Fraction = Fraction(1)
 
 
 def add_clip(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +91,8 @@ def read_fitted(args: argparse.Namespace) -> FittedClip:
     elif info.frames is not None and kept < info.frames:
         notes.append(f"the first {kept} of {info.frames} frames (--frames all takes all)")
     video = np.stack(frames[:kept], axis=1)[None].astype(np.float32) / np.float32(127.5) - np.float32(1)
-    return FittedClip(path, video, info.fps, info.frames is None or kept < info.frames, tuple(notes))
+    cut = info.frames is None or kept < info.frames
+    return FittedClip(path, video, info.fps, cut, tuple(notes), info.pixel_aspect)
 
 
 def _frames(text: str) -> int:

@@ -44,7 +44,14 @@ def run(args: argparse.Namespace) -> None:
     saved = read_latents(args.latents)
     refuse_same(args.output, [saved.source or None])
     h, w = saved.latents.shape[3:]
-    writer = VideoWriter(args.output, fps=saved.fps, height=h * SPACE, width=w * SPACE, audio=_audio(args, saved))
+    writer = VideoWriter(
+        args.output,
+        fps=saved.fps,
+        height=h * SPACE,
+        width=w * SPACE,
+        audio=_audio(args, saved),
+        pixel_aspect=saved.pixel_aspect,
+    )
     with writer:
         decoder = load_decoder(args)
         latents = array_for(decoder, saved.latents, args)

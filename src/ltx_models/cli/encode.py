@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     refuse_same(args.output, [args.clip, args.checkpoint])
     clip = read_fitted(args)
     latents, meter = encode(args, clip)
-    write_latents(args.output, latents, fps=clip.fps, source=str(clip.path.resolve()))
+    write_latents(args.output, latents, fps=clip.fps, source=str(clip.path.resolve()), pixel_aspect=clip.pixel_aspect)
     facts = {"output": str(args.output), "shape": list(latents.shape), "fps": str(clip.fps)}
     if args.json:
         measured = {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "notes": clip.notes}

@@ -93,14 +93,17 @@ def run(args: argparse.Namespace) -> None:
 def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path, scratch: Path) -> _Outcome:
     """Encode, save, decode into the mp4; decode whole; compare the results frame by frame."""
     latents, encoding = encode.encode(args, clip)
-    write_latents(latents_path, latents, fps=clip.fps, source=str(clip.path.resolve()))
+    write_latents(latents_path, latents, fps=clip.fps, source=str(clip.path.resolve()), pixel_aspect=clip.pixel_aspect)
     decoder = load_decoder(args)
     chosen = decode.exact_plan(args, decoder, latents) if options.exact(args) else None
     latents = array_for(decoder, as_float32(latents), args)
     height, width = clip.video.shape[3:]
     decoded, fidelity = FrameFile(scratch / "decoded", height, width), Difference()
     audio = OriginalAudio(clip.path, trim=clip.cut)
-    with VideoWriter(args.output, fps=clip.fps, height=height, width=width, audio=audio) as writer:
+    place = VideoWriter(
+        args.output, fps=clip.fps, height=height, width=width, audio=audio, pixel_aspect=clip.pixel_aspect
+    )
+    with place as writer:
 
         def sink(block: Any, start: int) -> None:
             values = as_float32(block)

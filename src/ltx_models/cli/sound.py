@@ -142,7 +142,7 @@ def upscale(args: argparse.Namespace) -> None:
         large = ltx_models.upsample_latent(upsampler, latents, statistics, **tiles)
         upsampler.nn.settle(large)
     fps = saved.fps * 2 if upsampler.config.kind == "temporal" else saved.fps
-    write_latents(args.output, large, fps=fps, source=saved.source)
+    write_latents(args.output, large, fps=fps, source=saved.source, pixel_aspect=saved.pixel_aspect)
     facts = {"output": str(args.output), "shape": list(large.shape), "fps": str(fps)}
     _tell(args, facts, meter, [], f"{tuple(saved.latents.shape)} became {tuple(large.shape)} at {fps} fps")
 

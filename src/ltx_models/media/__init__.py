@@ -6,6 +6,7 @@ a file that bears its name is whole.
 """
 
 from ltx_models.media._files import DiskError, MediaError, as_float32, replacing
+from ltx_models.media._frames import MediaWarning
 from ltx_models.media._places import refuse_same, refuse_unwritable
 from ltx_models.media.audio import read_audio, write_audio
 from ltx_models.media.latents import SavedLatents, read_latents, write_latents
@@ -18,6 +19,7 @@ __all__ = [
     "Clip",
     "DiskError",
     "MediaError",
+    "MediaWarning",
     "OriginalAudio",
     "SavedLatents",
     "VideoInfo",

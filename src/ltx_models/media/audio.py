@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media._files import MediaError, as_float32, av, open_media, replacing
+from ltx_models.media._whole import refuse_cut
 
 SampleFormat = Literal["float32", "int24", "int16"]
 
@@ -58,6 +59,7 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], i
     ((1, 6, 254976), 48000)
     """
     with open_media(path) as container:
+        refuse_cut(path, container.format.name)
         track = audio_stream(container, path)
         if track is None:
             msg = f"{path}: has no sound track"

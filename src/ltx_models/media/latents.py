@@ -34,16 +34,25 @@ class SavedLatents:
         The clip they come from, empty where there is none; its sound belongs to them.
     audio : ndarray, shape (1, 8, T, 16), or None
         Normalised latents of the sound, where it was generated with them.
+    pixel_aspect : fractions.Fraction
+        Width of a pixel over its height, as the video is shown.
     """
 
     latents: npt.NDArray[np.float32]
     fps: Fraction
     source: str = ""
     audio: npt.NDArray[np.float32] | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 def write_latents(
-    path: str | os.PathLike[str], latents: Any, *, fps: Fraction | int | str, source: str = "", audio: Any = None
+    path: str | os.PathLike[str],
+    latents: Any,
+    *,
+    fps: Fraction | int | str,
+    source: str = "",
+    audio: Any = None,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> None:
     """
     Save video latents as safetensors, in float32, with their rate, size and statistics as metadata.
@@ -60,6 +69,8 @@ def write_latents(
         The clip they come from.
     audio : array, shape (1, 8, T, 16), optional
         Normalised latents of the sound that was generated with them.
+    pixel_aspect : fractions.Fraction
+        Width of a pixel over its height, as the video is shown.
 
     Raises
     ------
@@ -85,6 +96,7 @@ def write_latents(
         raise MediaError(msg)
     statistics = {"mean": float(values.mean()), "std": float(values.std()), "absmax": float(np.abs(values).max())}
     described = {"fps": str(Fraction(fps)), "source": source, "shape": list(values.shape), **statistics}
+    described["pixel_aspect"] = str(pixel_aspect)
     arrays = {_NAME: np.ascontiguousarray(values)}
     if audio is not None:
         arrays[_AUDIO] = np.ascontiguousarray(as_float32(audio))
@@ -122,7 +134,8 @@ def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
                 raise MediaError(msg)
             described = json.loads(metadata["latents"])
             audio = file.get_tensor(_AUDIO) if _AUDIO in file.keys() else None  # noqa: SIM118  (not a mapping)
-            return SavedLatents(file.get_tensor(_NAME), Fraction(described["fps"]), described["source"], audio)
+            aspect = Fraction(described.get("pixel_aspect", 1))
+            return SavedLatents(file.get_tensor(_NAME), Fraction(described["fps"]), described["source"], audio, aspect)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as e:
         msg = f"cannot read latents from {path}: {e}"
         raise MediaError(msg) from e

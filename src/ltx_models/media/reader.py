@@ -1,21 +1,23 @@
 """Read video: one pass, frame by frame, with damage noticed."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media._files import MediaError, av, open_media
+from ltx_models.media._frames import FrameReader, pixel_aspect
+from ltx_models.media._whole import refuse_cut
 
-# Files that do not say which matrix they use: broadcast practice is BT.709 for HD and BT.601 below.
-_HD_LINES = 720
-_UNSPECIFIED = 2
+# Containers whose header gives a length that their last packets reach, where it was known.
+_TIMED = {"matroska", "webm", "flv"}
+_LATE = 0.25  # seconds that sound may lack at their end
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class VideoInfo:
         Name of the video codec.
     audio : str or None
         The first sound track in words, None without one.
+    pixel_aspect : fractions.Fraction
+        Width of a pixel over its height, as shown: other than 1 in anamorphic video, whose frames are read as stored.
     """
 
     width: int
@@ -43,6 +47,7 @@ class VideoInfo:
     fps: Fraction
     codec: str
     audio: str | None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +134,16 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     height, width = next(iter_frames(path, n_frames=1)).shape[:2]
     with open_media(path) as container:
         stream = video_stream(container, path)
-        audio = next(iter(container.streams.audio), None)
+        audio = next((track for track in container.streams.audio if track.codec_context is not None), None)
         described = f"{audio.codec_context.name} {audio.rate} Hz {audio.layout.name}" if audio else None
         return VideoInfo(
-            width, height, stream.frames or None, frame_rate(stream, path), stream.codec_context.name, described
+            width,
+            height,
+            stream.frames or None,
+            frame_rate(stream, path),
+            stream.codec_context.name,
+            described,
+            pixel_aspect(stream, turned=(height, width) != (stream.height, stream.width)),
         )
 
 
@@ -155,7 +166,17 @@ def iter_frames(path: str | os.PathLike[str], *, n_frames: int | None = None) ->
     Raises
     ------
     MediaError
-        If the file is missing, not a video, damaged or cut off, or has fewer than ``n_frames`` frames.
+        If the file is missing, not a video, damaged or cut off, or has fewer than ``n_frames`` frames; or if its size
+        changes midway.
+
+    Warns
+    -----
+    MediaWarning
+        If frames do not follow one another evenly, or the file is HDR, mirrored or turned by an odd angle.
+
+    Notes
+    -----
+    Formats that do not say how long they are (transport streams, live recordings) may end anywhere.
 
     Examples
     --------
@@ -165,32 +186,54 @@ def iter_frames(path: str | os.PathLike[str], *, n_frames: int | None = None) ->
     if n_frames is not None and n_frames < 1:
         msg = f"{path}: number of frames must be at least 1, got {n_frames}"
         raise MediaError(msg)
-    done = 0
     with open_media(path) as container:
         stream = video_stream(container, path)
+        if n_frames is None:
+            refuse_cut(path, container.format.name)
         stream.thread_type = "AUTO"
-        converted = _converter(stream)
-        packets = 0
-        try:
-            for packet in container.demux(stream):
-                packets += packet.size > 0
-                for frame in packet.decode():
-                    if frame.is_corrupt:
-                        msg = f"{path}: frame {done} is damaged"
-                        raise MediaError(msg)
-                    yield converted(frame)
-                    done += 1
-                    if done == n_frames:
-                        return
-        except av().error.FFmpegError as e:
-            msg = f"{path}: cannot be decoded after frame {done}: {e.strerror}"
-            raise MediaError(msg) from e
-        if packets < stream.frames:
-            msg = f"{path}: is cut off: it says {stream.frames} frames and holds {packets}"
-            raise MediaError(msg)
-    if n_frames is not None or not done:
-        msg = f"{path}: has {done} frames, {n_frames or 1} are wanted"
+        read = FrameReader(stream, path)
+        for frame in _decoded(container, stream, path, read):
+            yield read(frame)
+            if read.done == n_frames:
+                break
+        read.tell_gaps()
+    if read.done < (n_frames or 1):
+        msg = f"{path}: has {read.done} frames, {n_frames or 1} are wanted"
         raise MediaError(msg)
+
+
+def _decoded(container: Any, stream: Any, path: str | os.PathLike[str], read: FrameReader) -> Iterator[Any]:
+    """Decode a track; refuse it where packets are damaged or too few."""
+    packets, last, end = 0, None, 0.0
+    try:
+        for packet in container.demux():
+            if packet.size:
+                last = packet
+                start = packet.dts if packet.pts is None else packet.pts
+                end = max(end, 0.0 if start is None else float((start + (packet.duration or 0)) * packet.time_base))
+            if packet.stream is stream:
+                packets += packet.size > 0
+                yield from packet.decode()
+                if packet.is_corrupt:
+                    _cut(path, f"the data of frame {read.done} are damaged or end early")
+    except av().error.FFmpegError as e:
+        msg = f"{path}: cannot be decoded after frame {read.done}: {e.strerror}"
+        raise MediaError(msg) from e
+    name = container.format.name
+    if last is not None and last.is_corrupt:
+        _cut(path, "its last packet ends early")
+    # An AVI shows a frame again by an empty packet, which FFmpeg passes over: its end tells how many there were.
+    seen = round(end * frame_rate(stream, path)) if name == "avi" else packets
+    if seen < stream.frames:
+        _cut(path, f"it says {stream.frames} frames and holds {seen}")
+    said = (container.duration or 0) / 1_000_000
+    if not _TIMED.isdisjoint(name.split(",")) and end < said - _LATE:
+        _cut(path, f"it says {said:.2f} s and ends after {end:.2f} s")
+
+
+def _cut(path: str | os.PathLike[str], why: str) -> NoReturn:
+    msg = f"{path}: is cut off or damaged: {why}"
+    raise MediaError(msg)
 
 
 def read_video(path: str | os.PathLike[str], *, n_frames: int | None = None) -> Clip:
@@ -241,27 +284,3 @@ def frame_rate(stream: Any, path: str | os.PathLike[str]) -> Fraction:
         msg = f"{path}: says no frame rate"
         raise MediaError(msg)
     return Fraction(rate)
-
-
-def _converter(stream: Any) -> Callable[[Any], npt.NDArray[np.uint8]]:
-    """Return the conversion of a track's frames to RGB (H, W, 3), with the matrix it is tagged with, upright."""
-    graph = av().filter.Graph()
-    source = graph.add_buffer(template=stream)
-    untagged = stream.codec_context.colorspace == _UNSPECIFIED
-    guess = "bt709" if stream.height >= _HD_LINES else "bt601"
-    # Without accurate_rnd the conversion truncates, and every frame comes out one level too dark.
-    flags = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-    scale = graph.add("scale", f"in_color_matrix={guess if untagged else 'auto'}:flags={flags}")
-    rgb, sink = graph.add("format", "rgb24"), graph.add("buffersink")
-    source.link_to(scale)
-    scale.link_to(rgb)
-    rgb.link_to(sink)
-    graph.configure()
-
-    def converted(frame: Any) -> npt.NDArray[np.uint8]:
-        turns = round(frame.rotation / 90) % 4
-        graph.push(frame)
-        upright: npt.NDArray[np.uint8] = np.rot90(graph.pull().to_ndarray(), turns)
-        return np.ascontiguousarray(upright)
-
-    return converted

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media._files import MediaError, av, open_media
+from ltx_models.media._whole import refuse_cut
 from ltx_models.media.audio import (
     BLOCK,
     audio_stream,
@@ -147,6 +148,7 @@ class _EncodedTrack:
         layout = layout_of_track(track, source.path)
         _refuse_layout(layout, source.path)
         # All of it is decoded once before, so that damaged sound is refused before any frame is made.
+        refuse_cut(source.path, container.format.name)
         with open_media(source.path) as whole:
             for _ in sample_blocks(whole, source.path):
                 pass

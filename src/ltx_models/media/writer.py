@@ -50,6 +50,8 @@ class VideoWriter:
         The sound track of another file, or samples of shape (1, channels, N) with their rate in Hz.
     crf : int
         Quality of x264: 0 lossless in code values, 18 hardly visible, 28 small.
+    pixel_aspect : fractions.Fraction
+        Width of a pixel over its height, as players are to show it; other than 1 in anamorphic video.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class VideoWriter:
         width: int | None = None,
         audio: AudioSource | None = None,
         crf: int = 18,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         check_suffix(path, VIDEO)
         self.path = Path(path)
@@ -89,6 +92,7 @@ class VideoWriter:
         self._size = (height, width)
         self._audio = audio
         self._crf = crf
+        self._pixel_aspect = pixel_aspect
         self._stream: Any = None
         if height is not None and width is not None:
             self._check_size(height, width)
@@ -161,6 +165,7 @@ class VideoWriter:
         context.options = {"crf": str(self._crf), "preset": "veryfast", "x264-params": "mbtree=0"}
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
+        context.sample_aspect_ratio = self._stream.sample_aspect_ratio = self._pixel_aspect
         if self._sound is not None:
             self._sound.attach(self._container)
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ltx_models.media import MediaError, probe_video, refuse_same, refuse_unwritable
+from ltx_models.media import MediaError, OriginalAudio, probe_video, refuse_same, refuse_unwritable
 from ltx_models.media._files import av
 from ltx_models.media._places import LATENTS, SOUND, VIDEO
+from ltx_models.media.tracks import audio_track
 from ltx_models.nn import Backend
 from ltx_models.pipelines.grid import Size, fitted
-from ltx_models.pipelines.pictures import Image
+from ltx_models.pipelines.pictures import Image, read_picture
 from ltx_models.pipelines.request import Embeds, Retake
 from ltx_models.pipelines.settings import Recipe
 
@@ -38,6 +39,8 @@ def clip_size(retake: Retake, given: tuple[float | None, ...], recipe: Recipe) -
     if recipe.two_stages:
         msg = f"retake: runs at full size, not with the pipeline {recipe.name!r}; take 'distilled-one-stage' or 'dev'"
         raise ValueError(msg)
+    if not retake.audio and (track := audio_track(OriginalAudio(retake.path))) is not None:
+        track.close()  # it can be kept
     info = probe_video(retake.path)
     if info.frames is None:
         msg = f"{retake.path}: does not say how many frames it has; write it anew as mp4"
@@ -72,6 +75,8 @@ def find_images(image: Any, images: Sequence[Image], frames: int, streams: Seque
         if not 0 <= one.strength <= 1:
             msg = f"image: strength is {one.strength}, allowed is 0 to 1"
             raise ValueError(msg)
+        if isinstance(one.picture, (str, os.PathLike)):
+            read_picture(one.picture)  # which refuses a file that is none
     if found and "video" not in streams:
         msg = "image: there is no video in this run to show it"
         raise ValueError(msg)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +22,8 @@ from ltx_models.media._files import av
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Fit = Literal["refuse", "crop"]
+# What Pillow raises of damaged files, depending on the format.
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 LOST = 1 / 16  # of a side: what scaling to whole cells may cost without being asked
 
 
@@ -73,8 +77,10 @@ def read_picture(picture: Any) -> Pixels:
             raise MediaError(msg) from error
         try:
             with pillow.open(picture) as opened:
-                return np.asarray(_in_srgb(turned(opened)))
-        except (OSError, ValueError, SyntaxError) as error:
+                return np.asarray(_in_srgb(_in_8_bits(turned(opened), opened.format, picture)))
+        except MediaError:
+            raise
+        except (*UNREADABLE, pillow.DecompressionBombError) as error:
             reason = getattr(error, "strerror", None) or error
             msg = f"{picture}: cannot be read as a picture: {reason}"
             raise MediaError(msg) from error
@@ -83,6 +89,20 @@ def read_picture(picture: Any) -> Pixels:
         msg = f"image: got {found.dtype} of shape {found.shape}, expected uint8 of shape (height, width, 3), or a path"
         raise MediaError(msg)
     return found
+
+
+def _in_8_bits(picture: Any, form: str | None, path: Any) -> Any:
+    """Scale grey levels of 16 bits, which Pillow would clip to white; refuse those whose range nobody says."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    levels = np.asarray(picture)
+    # PNG has no other grey levels of more than 8 bits, and older releases of Pillow call them 32-bit ones.
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and form == "PNG"):
+        grey = import_module("PIL.Image").fromarray(np.rint(levels / 257).astype(np.uint8))
+        grey.info = {name: value for name, value in picture.info.items() if name == "icc_profile"}
+        return grey
+    msg = f"{path}: holds {levels.dtype} levels, whose black and white it does not say; write it with 8 or 16 bits"
+    raise MediaError(msg)
 
 
 def _in_srgb(picture: Any) -> Any:
