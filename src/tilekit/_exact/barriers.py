@@ -1,0 +1,294 @@
+"""
+Barriers: what must be complete before anything after it can be made, and what to keep from one to the next.
+
+Along an axis that slides, a statistic over it (`Moments`, a sum) or an array that is read whole (keys and values, an
+operation that is not understood) ends a stage: a goal. Between two stages only a frontier is kept: the cheapest cut
+between what is known and what is yet to come. A node in the cut costs its bytes, a node behind it is made again by a
+later stage and costs a rate times its multiply-adds, and the input costs nothing.
+"""
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from tilekit._exact.boxes import Box, Interval, full
+from tilekit._exact.flow import ENDLESS, Network
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.labels import Labels, carried
+from tilekit._exact.ops import Concat, Input, Moments, Permute, Pointwise, Reduce
+
+__all__ = ["Barriers", "Frontier", "Goal", "goals", "parts", "work"]
+
+Frontier = frozenset[int]
+SMALL = 1 << 16
+"""Bytes under which a node that does not slide may be kept whole."""
+
+
+def work(graph: Graph, node: Node) -> int:
+    """Count the multiply-adds of a whole node."""
+    return node.op.work(node.shape, graph.shapes(node)) * (node.nbytes // node.itemsize)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What one stage completes: nodes, and the statistics that are taken of them, or a box of the output."""
+
+    nodes: tuple[int, ...]
+    statistics: tuple[int, ...] = ()
+    part: Box | None = None
+    """The box of the output that this stage writes."""
+    readers: tuple[int, ...] = ()
+    """What reads the nodes whole, where no statistic does."""
+
+
+def parts(graph: Graph, axis: int) -> tuple[tuple[tuple[int, Interval], ...], Frontier]:
+    """
+    Take the output apart where it is a concatenation along an axis.
+
+    Gives the nodes that are joined, each with its interval of the output, and what stands between them and the output.
+    """
+    held: list[tuple[int, Interval]] = []
+    tail: set[int] = set()
+    stack = [(graph.output, axis, 0)]
+    while stack:
+        index, along, at = stack.pop()
+        node = graph.nodes[index]
+        inner = list(_joined(graph, node, along, at))
+        if not inner:
+            held.append((index, (at, at + node.shape[along])))
+            continue
+        tail.add(index)
+        stack += reversed(inner)
+    if len(held) == 1:
+        return ((graph.output, held[0][1]),), frozenset()
+    return tuple(held), frozenset(tail)
+
+
+def _joined(graph: Graph, node: Node, axis: int, at: int) -> Iterator[tuple[int, int, int]]:
+    """Give what a node is put together from along an axis: node, its axis, its place."""
+    if isinstance(node.op, Concat) and node.op.axis == axis:
+        for index in node.inputs:
+            yield index, axis, at
+            at += graph.nodes[index].shape[axis]
+    elif isinstance(node.op, Pointwise | Permute) and _leads(graph, node):
+        moved = carried(graph, node, axis)
+        index, along = next((i, a) for i, a in zip(node.inputs, moved, strict=True) if graph.live[i])
+        if along is not None:
+            yield index, along, at
+
+
+def _leads(graph: Graph, node: Node) -> bool:
+    """Whether a concatenation is reached from here through operations cell by cell of one array."""
+    while isinstance(node.op, Pointwise | Permute):
+        live = [index for index in node.inputs if graph.live[index]]
+        if len(live) != 1:
+            return False
+        node = graph.nodes[live[0]]
+    return isinstance(node.op, Concat)
+
+
+def goals(graph: Graph, labels: Labels, along: int | None = None) -> tuple[tuple[Goal, ...], Frontier]:
+    """
+    List what must be complete, one after the other, where nodes slide along their labels.
+
+    `along` is the axis of the output that is written part by part, where the output is a concatenation. The second
+    value holds the nodes that only put such parts together.
+    """
+    held = [*_taken(graph, labels), *_gathered(graph, labels)]
+    held.sort(key=lambda goal: max(goal.nodes))
+    shape = graph.nodes[graph.output].shape
+    if along is None:
+        return (*held, Goal((graph.output,), part=full(shape))), frozenset()
+    pieces, tail = parts(graph, along)
+    ends = [
+        Goal((index,), part=tuple(interval if k == along else (0, n) for k, n in enumerate(shape)))
+        for index, interval in pieces
+    ]
+    return tuple(sorted((*held, *ends), key=lambda goal: max(goal.nodes))), tail
+
+
+def _taken(graph: Graph, labels: Labels) -> list[Goal]:
+    """List the statistics over an axis that slides, by what they are taken of."""
+    held: dict[int, list[int]] = {}
+    for node in graph.nodes:
+        if graph.live[node.index] and node.inputs and _over(node, graph, labels):
+            held.setdefault(node.inputs[0], []).append(node.index)
+    return [Goal((index,), tuple(taken)) for index, taken in held.items()]
+
+
+def _over(node: Node, graph: Graph, labels: Labels) -> bool:
+    """Whether a node is a statistic over the label of its input, that can be put together from parts."""
+    axis = labels[node.inputs[0]]
+    if axis is None or graph.nodes[node.inputs[0]].shape[axis] < 2:
+        return False
+    if isinstance(node.op, Moments):
+        return axis not in (*node.op.batch_axes, node.op.channel_axis)
+    return isinstance(node.op, Reduce) and node.op.how is not None and axis in node.op.axes
+
+
+def _gathered(graph: Graph, labels: Labels) -> list[Goal]:
+    """List what slides and is read whole by something that is no statistic, by what reads it."""
+    held: dict[tuple[int, ...], list[int]] = {}
+    for node in graph.nodes:
+        if graph.live[node.index] and node.inputs and not _over(node, graph, labels):
+            read = tuple(dict.fromkeys(_read_whole(graph, node, labels)))
+            if read:
+                held.setdefault(read, []).append(node.index)
+    return [Goal(nodes, readers=tuple(readers)) for nodes, readers in held.items()]
+
+
+def _read_whole(graph: Graph, node: Node, labels: Labels) -> Iterator[int]:
+    axis = labels[node.index]
+    shapes = graph.shapes(node)
+    sliding = [index for index in node.inputs if graph.live[index] and labels[index] is not None]
+    if not sliding:
+        return
+    moved = carried(graph, node, axis) if axis is not None else (None,) * len(node.inputs)
+    needs = node.op.need(full(node.shape), node.shape, shapes)
+    for index, along, box in zip(node.inputs, moved, needs, strict=True):
+        label = labels[index]
+        if label is None or label == along or box is None or not graph.live[index]:
+            continue
+        n = graph.nodes[index].shape[label]
+        if n > 1 and box[label] == (0, n):
+            yield index
+
+
+class Barriers:
+    """The goals of a graph and the frontiers that may be kept between them."""
+
+    def __init__(self, graph: Graph, labels: Labels, along: int | None = None) -> None:
+        self.graph, self.labels = graph, labels
+        self.goals, self.tail = goals(graph, labels, along)
+        self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
+        self._work = [work(graph, node) for node in graph.nodes]
+
+    @cached_property
+    def first(self) -> tuple[int, ...]:
+        """For each node, the first goal that needs it; the number of goals where none does."""
+        first: dict[int, int] = {}
+        for j, goal in enumerate(self.goals):
+            for index in tuple(self._behind(goal.nodes, first)):
+                first.setdefault(index, j)
+            first.update(dict.fromkeys(goal.statistics, j))
+        return tuple(first.get(index, len(self.goals)) for index in range(len(self.graph.nodes)))
+
+    def _behind(self, ends: Iterable[int], known: Container[int]) -> Iterator[int]:
+        """Walk back from some nodes to what is known, which is given and not passed; statistics are always known."""
+        stack = list(dict.fromkeys(ends))
+        seen = set(stack)
+        while stack:
+            index = stack.pop()
+            yield index
+            if index in known:
+                continue
+            for source in self.graph.nodes[index].inputs:
+                if source not in seen and self.graph.live[source] and source not in self._statistics:
+                    seen.add(source)
+                    stack.append(source)
+
+    def made(self, j: int, front: Frontier, after: Frontier = frozenset()) -> Frontier:
+        """Give what stage `j` makes from a frontier, to its goal and to what is kept after it."""
+        ends = (*self.goals[j].nodes, *after)
+        return frozenset(index for index in self._behind(ends, front) if index not in front)
+
+    def spent(self, made: Frontier) -> int:
+        """Count the multiply-adds of some nodes."""
+        return sum(self._work[index] for index in made)
+
+    def held(self, front: Frontier) -> int:
+        """Count the bytes of a frontier."""
+        return sum(self.graph.nodes[index].nbytes for index in front)
+
+    @cached_property
+    def ready(self) -> tuple[int, ...]:
+        """For each node, the last goal that must be complete before it can be made; -1 where none must."""
+        readers = {index: j for j, goal in enumerate(self.goals) for index in (*goal.statistics, *goal.readers)}
+        ready: list[int] = []
+        for node in self.graph.nodes:
+            ready.append(max([readers.get(node.index, -1), *(ready[index] for index in node.inputs)]))
+        return tuple(ready)
+
+    @cached_property
+    def early(self) -> tuple[Frontier, ...]:
+        """For each goal, what only the next one needs and could be made already: a shortcut of fewer channels."""
+        ends = {index for goal in self.goals for index in goal.nodes} | self.tail
+        rows: list[set[int]] = [set() for _ in range(len(self.goals) + 1)]
+        for node in self.graph.nodes:
+            j = self.first[node.index] - 1
+            if j >= 0 and self.graph.live[node.index] and self.ready[node.index] < j and node.index not in ends:
+                rows[j].add(node.index)
+        return tuple(frozenset(row) for row in rows)
+
+    @cached_property
+    def _crossing(self) -> tuple[tuple[int, ...], ...]:
+        """For each goal, the nodes made by then, or early, that something later reads."""
+        rows: list[dict[int, None]] = [{} for _ in self.goals]
+        for node in self.graph.nodes:
+            if self.graph.live[node.index] and node.index not in self._statistics:
+                for user in self.graph.users[node.index]:
+                    if user not in self.tail:
+                        for j in range(self._since(node.index), min(self._since(user), len(rows))):
+                            rows[j][node.index] = None
+        for i, goal in enumerate(self.goals):
+            for index in goal.nodes:
+                for j in range(self.first[index], i):
+                    rows[j][index] = None
+        return tuple(tuple(row) for row in rows)
+
+    def _since(self, index: int) -> int:
+        """Give the first goal after which a node may be kept."""
+        first = self.first[index]
+        return first - 1 if first > 0 and index in self.early[first - 1] else first
+
+    def crossing(self, j: int, front: Frontier) -> Frontier:
+        """Give what later stages need of all that was ever made, back to the frontier."""
+        return frozenset(self._behind(self._crossing[j], front))
+
+    def keep(self, j: int, front: Frontier, made: Frontier, rate: float) -> Frontier | None:
+        """
+        Choose the frontier to keep after stage `j`: the cheapest cut.
+
+        `rate` is what a multiply-add made again costs, in bytes; None where no cut exists.
+        """
+        needed = sorted(self.crossing(j, front))
+        place = {index: 2 * k for k, index in enumerate(needed)}
+        source, sink = 2 * len(needed), 2 * len(needed) + 1
+        net = Network(sink + 1)
+        ends = set(self._crossing[j])
+        for index in needed:
+            here = place[index]
+            net.add(here, here + 1, self._price(index, front))
+            if index in front or isinstance(self.graph.nodes[index].op, Input):
+                net.add(source, here, ENDLESS)
+            elif index in made:
+                net.add(source, here, self._again(index, rate))
+            elif index not in self.early[j]:
+                net.add(here, sink, ENDLESS)  # let go by an earlier stage
+            if index in ends:
+                net.add(here + 1, sink, ENDLESS)
+            for user in self.graph.users[index]:
+                if user in place:
+                    net.add(here + 1, place[user], ENDLESS)
+                    net.add(place[user], here, ENDLESS)
+        side = net.cut(source, sink)
+        if side is None:
+            return None
+        cut = (index for index in needed if side[place[index]] and not side[place[index] + 1])
+        return frozenset(index for index in cut if not isinstance(self.graph.nodes[index].op, Input))
+
+    def _price(self, index: int, front: Frontier) -> int:
+        """Give what keeping a node costs."""
+        node = self.graph.nodes[index]
+        if isinstance(node.op, Input):
+            return 0
+        if index not in front and self.labels[index] is None and node.nbytes > SMALL:
+            return ENDLESS  # made whole in one step
+        return node.nbytes * 16 + 1
+
+    def _again(self, index: int, rate: float) -> int:
+        """Give what it costs to leave a node behind, that this stage has made."""
+        spent = self._work[index]
+        if rate >= ENDLESS:
+            return ENDLESS if spent else 1
+        return min(ENDLESS, int(rate * spent * 16) + self.graph.nodes[index].nbytes // 64)

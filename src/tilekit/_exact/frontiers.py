@@ -1,0 +1,101 @@
+"""
+Which frontiers to keep, over all stages at once: the least work within an allowance of bytes.
+
+A stage by stage choice cannot know that a frontier which is cheap now makes a later stage dear. Here a layer of states
+(frontiers) goes from goal to goal; each is followed by the cheapest cuts at several rates.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from tilekit._exact.barriers import Barriers, Frontier
+
+__all__ = ["Frontiers", "Path"]
+
+INFINITE = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The frontiers after each goal, the multiply-adds of all stages, and the most bytes kept between two."""
+
+    fronts: tuple[Frontier, ...]
+    work: int
+    held: int
+
+
+class Frontiers:
+    """Paths of frontiers through the goals of a graph."""
+
+    WIDTH = 8
+    """States that are followed from one goal to the next."""
+    FACTORS = (INFINITE, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.0)
+    """Rates, in bytes to a multiply-add, over the average of the graph."""
+
+    def __init__(self, barriers: Barriers) -> None:
+        self.barriers = barriers
+        self._next: dict[tuple[int, Frontier, tuple[float, ...]], tuple[tuple[Frontier, int], ...]] = {}
+        graph = barriers.graph
+        made = frozenset(node.index for node in graph.nodes if graph.live[node.index])
+        self._rate = barriers.held(made) / max(1, barriers.spent(made))
+
+    @cached_property
+    def lasting(self) -> Path:
+        """The path that makes nothing again."""
+        front: Frontier = frozenset()
+        fronts, spent, held = [], 0, 0
+        for j in range(len(self.barriers.goals)):
+            (front, more) = self._step(j, front, (INFINITE,))[0]
+            fronts.append(front)
+            spent, held = spent + more, max(held, self.barriers.held(front))
+        return Path(tuple(fronts), spent, held)
+
+    def within(self, allowance: int) -> Path | None:
+        """Give the path of least work that keeps at most so many bytes between two stages; None where none does."""
+        layer: dict[Frontier, Path] = {frozenset(): Path((), 0, 0)}
+        for j in range(len(self.barriers.goals)):
+            after: dict[Frontier, Path] = {}
+            for front, path in layer.items():
+                for following, more in self._step(j, front, self.FACTORS):
+                    held = self.barriers.held(following)
+                    if held > allowance:
+                        continue
+                    longer = Path((*path.fronts, following), path.work + more, max(path.held, held))
+                    if following not in after or longer.work < after[following].work:
+                        after[following] = longer
+            layer = self._best(j, after)
+            if not layer:
+                return None
+        return min(layer.values(), key=lambda path: path.work)
+
+    def _best(self, j: int, layer: dict[Frontier, Path]) -> dict[Frontier, Path]:
+        """Keep those of least work, that of the next stage included, and the smallest."""
+        if len(layer) <= self.WIDTH:
+            return layer
+        rows = sorted(layer.items(), key=lambda row: (row[1].work + self._debt(j + 1, row[0]), row[1].held))
+        smallest = min(layer.items(), key=lambda row: (self.barriers.held(row[0]), row[1].work))
+        return dict([*rows[: self.WIDTH - 1], smallest])
+
+    def _debt(self, j: int, front: Frontier) -> int:
+        """Count what stage `j` makes at least."""
+        return self.barriers.spent(self.barriers.made(j, front)) if j < len(self.barriers.goals) else 0
+
+    def _step(self, j: int, front: Frontier, factors: tuple[float, ...]) -> tuple[tuple[Frontier, int], ...]:
+        """Give the frontiers that may be kept after stage `j`, each with the multiply-adds of the stage."""
+        key = (j, front, factors)
+        if key not in self._next:
+            barriers = self.barriers
+            last = j + 1 == len(barriers.goals)
+            fronts = {frozenset[int](): None} if last else dict.fromkeys(self._cuts(j, front, factors))
+            self._next[key] = tuple((after, barriers.spent(barriers.made(j, front, after))) for after in fronts)
+        return self._next[key]
+
+    def _cuts(self, j: int, front: Frontier, factors: tuple[float, ...]) -> Iterator[Frontier]:
+        made = self.barriers.made(j, front)
+        for factor in factors:
+            kept = self.barriers.keep(j, front, made, factor * self._rate)
+            if kept is not None:
+                yield kept
+            if not kept:
+                return

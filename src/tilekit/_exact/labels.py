@@ -1,0 +1,146 @@
+"""
+The sliding axis: which axis of each node goes along with an axis of the output.
+
+An axis has another place in each node: frames may come last, views split and merge axes, frames become a batch. So it
+is a label on each node, followed one operation at a time with the operation's own box rule.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from tilekit._exact.boxes import Box, Interval, Shape
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.ops import Along, Concat, Conv, Pool, Scatter
+
+__all__ = ["Labels", "across", "candidates", "carried", "cut_at", "labels"]
+
+Labels = tuple[int | None, ...]
+"""For each node the axis that slides; None where no axis does."""
+
+
+def cut_at(shape: Shape, axis: int, interval: Interval) -> Box:
+    """Give the box that is whole but for one axis."""
+    return tuple(interval if k == axis else (0, n) for k, n in enumerate(shape))
+
+
+def across(graph: Graph, node: Node, axis: int, interval: Interval) -> tuple[Box | None, ...]:
+    """Give what a strip of a node needs of its inputs."""
+    shapes = graph.shapes(node)
+    return node.op.need(node.op.grow(cut_at(node.shape, axis, interval), node.shape, shapes), node.shape, shapes)
+
+
+def carried(graph: Graph, node: Node, axis: int) -> tuple[int | None, ...]:
+    """
+    Give for each input of a node the axis that goes along with an axis of the node.
+
+    None where the input is needed whole, or has but one cell there.
+    """
+    if isinstance(node.op, Concat | Scatter):
+        return tuple(axis for _ in node.inputs)
+    if isinstance(node.op, Conv | Pool) and axis in node.op.axes:
+        # the windows of a short axis hold all of it, from every place
+        return (axis, *(None for _ in node.inputs[1:]))
+    n = node.shape[axis]
+    if n < 2:
+        return tuple(None for _ in node.inputs)
+    first, second = across(graph, node, axis, (0, n // 2)), across(graph, node, axis, (n // 2, n))
+    return tuple(_moved(p, q) for p, q in zip(first, second, strict=True))
+
+
+def _moved(first: Box | None, second: Box | None) -> int | None:
+    """Give the axis along which two boxes differ most."""
+    if first is None or second is None:
+        return None
+    far = [abs(p[0] - q[0]) + abs(p[1] - q[1]) for p, q in zip(first, second, strict=True)]
+    return max(range(len(far)), key=far.__getitem__) if any(far) else None
+
+
+def labels(graph: Graph, axis: int) -> Labels:
+    """
+    Follow an axis of the output through the graph.
+
+    From the output back, by the votes of what reads a node, each as heavy as its array; then forward, for what only a
+    statistic reads; and so on, until nothing new is found. What no path of axes joins to the output (a network before
+    an operation that is not understood) slides along the same one of its convolutions' axes.
+    """
+    found = _joined(graph, axis)
+    while _seed(graph, found):
+        _spread(graph, found)
+    return tuple(found)
+
+
+def _joined(graph: Graph, axis: int) -> list[int | None]:
+    """Label what a path of axes joins to the output's."""
+    found: list[int | None] = [None] * len(graph.nodes)
+    found[graph.output] = axis
+    _spread(graph, found)
+    return found
+
+
+def _spread(graph: Graph, found: list[int | None]) -> None:
+    _backward(graph, found)
+    while _forward(graph, found):
+        _backward(graph, found)
+
+
+def _backward(graph: Graph, found: list[int | None]) -> None:
+    votes: list[dict[int, int]] = [{} for _ in graph.nodes]
+    for node in reversed(graph.nodes):
+        if found[node.index] is None and votes[node.index]:
+            best = votes[node.index]
+            found[node.index] = max(best, key=best.__getitem__)
+        axis = found[node.index]
+        if axis is None or not graph.live[node.index]:
+            continue
+        for index, along in zip(node.inputs, carried(graph, node, axis), strict=True):
+            if along is not None and graph.live[index]:
+                votes[index][along] = votes[index].get(along, 0) + node.nbytes
+
+
+def _forward(graph: Graph, found: list[int | None]) -> bool:
+    """Carry labels to nodes that have none; tell whether there were such."""
+    before = sum(axis is None for axis in found)
+    for node in graph.nodes:
+        if found[node.index] is None and graph.live[node.index]:
+            found[node.index] = next(_onward(graph, node, found), None)
+    return sum(axis is None for axis in found) < before
+
+
+def _onward(graph: Graph, node: Node, found: Sequence[int | None]) -> Iterator[int]:
+    """Give the axes of a node that go along with a label of an input."""
+    wanted = [found[index] for index in node.inputs]
+    if all(axis is None for axis in wanted):
+        return
+    for axis, n in enumerate(node.shape):
+        if n < 2 or (isinstance(node.op, Along) and axis in node.op.axes):
+            continue
+        moved = carried(graph, node, axis)
+        if any(a is not None and a == b for a, b in zip(wanted, moved, strict=True)):
+            yield axis
+
+
+def _seed(graph: Graph, found: list[int | None]) -> bool:
+    """Label the last convolution that has none; tell whether there was one."""
+    convs = [node for node in graph.nodes if isinstance(node.op, Conv) and graph.live[node.index]]
+    places = [
+        (len(node.op.axes), node.op.axes.index(axis))
+        for node in convs
+        if isinstance(node.op, Conv) and (axis := found[node.index]) in node.op.axes
+    ]
+    for node in reversed(convs):
+        if found[node.index] is None and isinstance(node.op, Conv):
+            of, place = places[0] if places else (1, 0)
+            # the same one counted from the last axis, which is the width everywhere
+            found[node.index] = node.op.axes[max(0, len(node.op.axes) - of + place)]
+            return True
+    return False
+
+
+def candidates(graph: Graph) -> tuple[int, ...]:
+    """Give the axes of the output that may slide: those that some convolution slides along, longest first."""
+    shape = graph.nodes[graph.output].shape
+    held = [axis for axis, n in enumerate(shape) if n > 1 and _slides(graph, _joined(graph, axis))]
+    return tuple(sorted(held, key=lambda axis: -shape[axis]))
+
+
+def _slides(graph: Graph, found: Sequence[int | None]) -> bool:
+    return any(isinstance(node.op, Conv | Pool) and found[node.index] in node.op.axes for node in graph.nodes)

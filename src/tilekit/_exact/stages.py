@@ -1,0 +1,206 @@
+"""
+From a choice (which axis slides, what is kept at each barrier, how large a strip is) to the list of stages.
+
+A stage makes one goal, strip by strip along the label of each node, and writes the next frontier as it goes.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise, product
+
+from tilekit._exact.barriers import Barriers, Frontier, Goal, work
+from tilekit._exact.boxes import Box, Interval, cells, full, hull
+from tilekit._exact.flow import ENDLESS, Network
+from tilekit._exact.graph import Graph
+from tilekit._exact.labels import Labels, cut_at
+from tilekit._exact.ops import Conv, Input
+from tilekit._exact.steps import Kept, Stage, Step
+
+__all__ = ["coarse", "grids", "plain", "points", "pull", "slide", "tiles"]
+
+
+def plain(graph: Graph) -> tuple[Stage, ...]:
+    """Make the output in one step, as a plain call does."""
+    step = Step(((graph.output, full(graph.nodes[graph.output].shape)),))
+    return (Stage((step,), name="whole"),)
+
+
+def points(n: int, coarse: int, steps: int) -> tuple[int, ...]:
+    """
+    Cut an axis of `n` cells in `steps` parts, between the cells of the coarsest array of `coarse` cells.
+
+    Where an axis begins with a single cell (``1 + 8 (f - 1)`` frames of a causal decoder), so does the cut.
+    """
+    steps = min(steps, n)
+    if steps > coarse or coarse < 2:
+        return tuple(k * n // steps for k in range(steps + 1))
+    ends = (k * coarse // steps for k in range(steps + 1))
+    if n % coarse and (n - 1) % (coarse - 1) == 0:
+        apart = (n - 1) // (coarse - 1)
+        return tuple(0 if end == 0 else 1 + (end - 1) * apart for end in ends)
+    return tuple(end * n // coarse for end in ends)
+
+
+class _Strips:
+    """How the nodes of one stage are cut: as many strips as the largest array asks, alike for all."""
+
+    def __init__(self, graph: Graph, labels: Labels, busy: Iterable[int], strip_bytes: int) -> None:
+        self.graph, self.labels = graph, labels
+        nodes = [graph.nodes[index] for index in busy if labels[index] is not None]
+        lengths = [node.shape[labels[node.index] or 0] for node in nodes]
+        lengths = [n for n, node in zip(lengths, nodes, strict=True) if isinstance(node.op, Conv)] or lengths or [1]
+        self.coarse = min((n for n in lengths if n > 1), default=1)
+        largest = max((node.nbytes for node in nodes), default=0)
+        self.steps = max(1, min(max(lengths), -(-largest // max(1, strip_bytes))))
+
+    def cut(self, index: int, box: Box) -> tuple[Box | None, ...]:
+        """Give the box of each step; a node that does not slide is made in the first."""
+        axis = self.labels[index]
+        if axis is None:
+            return (box, *(None,) * (self.steps - 1))
+        start, stop = box[axis]
+        ends = points(stop - start, self.coarse, self.steps)
+        rows = [(start + a, start + b) for a, b in pairwise(ends)]
+        boxes = [(*box[:axis], row, *box[axis + 1 :]) for row in rows]
+        # shorter arrays have fewer strips: spread over the steps
+        held: list[Box | None] = [None] * self.steps
+        for k, made in enumerate(boxes):
+            held[k * self.steps // len(boxes)] = made
+        return tuple(held)
+
+
+def slide(barriers: Barriers, fronts: Sequence[Frontier], strip_bytes: int) -> tuple[Stage, ...]:
+    """
+    Give one stage for each goal; `fronts` has what is kept after each.
+
+    `strip_bytes` bounds the strip of the largest array of a stage, down to one row.
+    """
+    held: list[Stage] = []
+    front: Frontier = frozenset()
+    known: set[int] = set()
+    for j, goal in enumerate(barriers.goals):
+        stage = _stage(barriers, j, front, fronts[j], known, strip_bytes)
+        if stage is not None:
+            held.append(stage)
+        known |= set(goal.statistics)
+        front = fronts[j]
+    return tuple(held)
+
+
+def _stage(  # noqa: PLR0913, PLR0917
+    barriers: Barriers, j: int, front: Frontier, after: Frontier, known: set[int], strip_bytes: int
+) -> Stage | None:
+    graph, goal = barriers.graph, barriers.goals[j]
+    fresh = after - front
+    wanted: dict[int, Box] = {index: full(graph.nodes[index].shape) for index in sorted(fresh)}
+    if goal.part is not None:
+        wanted[graph.output] = goal.part
+    elif goal.statistics:
+        wanted.update({index: full(graph.nodes[index].shape) for index in goal.nodes})
+    if not wanted:
+        return None
+    made = barriers.made(j, front, after)
+    strips = _Strips(graph, barriers.labels, made | set(wanted), strip_bytes)
+    statistics = {s for index in made | set(wanted) for s in graph.nodes[index].inputs if s in known}
+    keep = tuple(Kept(index, barriers.labels[index] or 0) for index in sorted(fresh))
+    return Stage(_steps(strips, wanted), front | statistics, goal.statistics, keep, _title(barriers, goal))
+
+
+def _steps(strips: _Strips, wanted: Mapping[int, Box], track: int = 0) -> tuple[Step, ...]:
+    rows = {index: strips.cut(index, box) for index, box in wanted.items()}
+    steps = []
+    for k in range(strips.steps):
+        targets = tuple((index, box) for index, row in rows.items() if (box := row[k]) is not None)
+        if targets:
+            steps.append(Step(targets, track))
+    return tuple(steps)
+
+
+def _title(barriers: Barriers, goal: Goal) -> str:
+    node = barriers.graph.nodes[goal.nodes[-1]]
+    if goal.part is not None:
+        return "output"
+    kind = "statistics" if goal.statistics else "whole"
+    return f"{kind} of {node.name or type(node.op).__name__.lower()}"
+
+
+def pull(graph: Graph, targets: Mapping[int, Box], stop: Frontier = frozenset()) -> dict[int, Box]:
+    """Give the box of each node that some boxes need, back to what is known."""
+    want = dict(targets)
+    for node in reversed(graph.nodes[: max(want) + 1]):
+        box = want.get(node.index)
+        if box is None or not graph.live[node.index] or (node.index in stop and node.index not in targets):
+            continue
+        shapes = graph.shapes(node)
+        want[node.index] = box = node.op.grow(box, node.shape, shapes)
+        for index, needed in zip(node.inputs, node.op.need(box, node.shape, shapes), strict=True):
+            if needed is not None and graph.live[index]:
+                want[index] = hull(want.get(index), needed)
+    return want
+
+
+def grids(graph: Graph, axis: int, count: int) -> tuple[Interval, ...]:
+    """Cut an axis of the output in `count` parts that fall between cells of the input, where these divide it."""
+    n = graph.nodes[graph.output].shape[axis]
+    coarse = next((m for m in sorted(graph.nodes[graph.input].shape) if 1 < m <= n and n % m == 0), n)
+    return tuple(pairwise(points(n, max(coarse, count), count)))
+
+
+def coarse(graph: Graph, grid: Mapping[int, int], rate: float) -> Frontier:
+    """
+    Choose what is made on whole frames before the tiles: the cheapest cut.
+
+    A node in it costs its bytes; a node behind it costs, for each multiply-add that tiles make more than once, `rate`.
+    """
+    often = _often(graph, grid)
+    needed = sorted(often)
+    place = {index: 2 * k for k, index in enumerate(needed)}
+    source, sink = 2 * len(needed), 2 * len(needed) + 1
+    net = Network(sink + 1)
+    for index in needed:
+        node, here = graph.nodes[index], place[index]
+        given = isinstance(node.op, Input)
+        net.add(here, here + 1, 0 if given else node.nbytes * 16 + 1)
+        again = max(0.0, often[index] - 1) * (work(graph, node) * rate * 16 + node.nbytes // 4)
+        net.add(source, here, ENDLESS if given else min(ENDLESS, int(again)))
+        for user in graph.users[index]:
+            if user in place:
+                net.add(here + 1, place[user], ENDLESS)
+                net.add(place[user], here, ENDLESS)
+    net.add(place[graph.output], sink, ENDLESS)
+    side = net.cut(source, sink)
+    if side is None:
+        return frozenset()
+    cut = (index for index in needed if side[place[index]] and not side[place[index] + 1])
+    return frozenset(index for index in cut if not isinstance(graph.nodes[index].op, Input))
+
+
+def _often(graph: Graph, grid: Mapping[int, int]) -> dict[int, float]:
+    """Tell how often tiles make each cell of each node, taken as a product over the axes of the grid."""
+    shape = graph.nodes[graph.output].shape
+    often: dict[int, float] = {}
+    for axis, count in grid.items():
+        shares: dict[int, float] = {}
+        for interval in grids(graph, axis, count):
+            for index, box in pull(graph, {graph.output: cut_at(shape, axis, interval)}).items():
+                shares[index] = shares.get(index, 0.0) + cells(box) / max(1, math.prod(graph.nodes[index].shape))
+        often = {index: often.get(index, 1.0) * share for index, share in shares.items()}
+    return often
+
+
+def tiles(  # noqa: PLR0913
+    graph: Graph, labels: Labels, grid: Mapping[int, int], *, front: Frontier, known: Frontier, strip_bytes: int
+) -> Stage:
+    """Give the stage that makes the output from a frontier, tile after tile, and each along the axis that slides."""
+    shape = graph.nodes[graph.output].shape
+    cuts = [grids(graph, axis, count) for axis, count in grid.items()]
+    steps: list[Step] = []
+    for track, tile in enumerate(product(*cuts)):
+        box = full(shape)
+        for axis, interval in zip(grid, tile, strict=True):
+            box = (*box[:axis], interval, *box[axis + 1 :])
+        made = pull(graph, {graph.output: box}, front)
+        share = cells(box) / math.prod(shape)
+        strips = _Strips(graph, labels, made, int(strip_bytes / share))
+        steps += _steps(strips, {graph.output: box}, track)
+    return Stage(tuple(steps), front | known, name="tiles")

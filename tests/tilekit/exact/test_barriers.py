@@ -1,0 +1,127 @@
+"""Goals and the frontiers between them."""
+
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tilekit.exact._nets import Net, cached_decoder, image_decoder, image_encoder, nets, video_decoder
+
+from tilekit._exact.barriers import Barriers, parts
+from tilekit._exact.frontiers import Frontiers
+from tilekit._exact.graph import Graph
+from tilekit._exact.labels import candidates, labels
+from tilekit._exact.ops import Attention, Input, Moments, Whole
+
+
+def barriers(graph: Graph, axis: int = 2, along: int | None = None) -> Barriers:
+    return Barriers(graph, labels(graph, axis), along)
+
+
+def test_a_statistic_is_a_barrier_where_its_axis_is_cut() -> None:
+    graph = image_decoder()
+    held = barriers(graph)
+    taken = {index for goal in held.goals for index in goal.statistics}
+    assert taken == {n.index for n in graph.nodes if isinstance(n.op, Moments)}
+
+
+def test_statistics_of_each_frame_are_no_barrier_in_time_but_in_space() -> None:
+    net = Net((1, 4, 4, 8, 8))
+    x = net.causal(net.input, 8)
+    graph = net.graph(net.causal(net.norm(x, 4, (0, 2)), 3))
+    assert len(barriers(graph, 2).goals) == 1
+    assert len(barriers(graph, 3).goals) == 2
+
+
+def test_a_sum_over_the_axis_is_a_barrier_and_over_another_is_none() -> None:
+    net = Net((1, 4, 8, 8))
+    x = net.conv(net.input, 4)
+    y = net.plus(x, net.total(x, (1,)))
+    graph = net.graph(net.plus(y, net.total(y, (2, 3))))
+    assert [goal.statistics for goal in barriers(graph).goals] == [(net.nodes[-2].index,), ()]
+
+
+def test_keys_and_values_are_complete_before_a_row_of_attention() -> None:
+    graph = image_decoder()
+    attention = next(n for n in graph.nodes if isinstance(n.op, Attention))
+    assert attention.inputs[1:] in {goal.nodes for goal in barriers(graph).goals}
+
+
+def test_what_is_not_understood_is_a_barrier() -> None:
+    net = Net((1, 4, 16))
+    x = net.conv(net.input, 4)
+    y = net.add(Whole("lstm", lambda *_: None), (x,), net.shape(x))
+    assert barriers(net.graph(net.conv(y, 4))).goals[0].nodes == (x,)
+
+
+def test_the_output_is_taken_apart_where_it_is_a_concatenation() -> None:
+    graph = cached_decoder(4)
+    pieces, tail = parts(graph, 2)
+    assert [interval for _, interval in pieces] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert tail == {graph.output}
+    assert parts(graph, 3)[0] == ((graph.output, (0, 12)),)
+
+
+def test_what_is_handed_on_from_part_to_part_is_kept() -> None:
+    held = barriers(cached_decoder(3), 3, 2)
+    assert [goal.part[2] for goal in held.goals if goal.part] == [(0, 1), (1, 2), (2, 3)]
+    assert Frontiers(held).lasting.work == held.spent(frozenset(range(len(held.graph.nodes))))
+
+
+@given(nets(), st.data())
+def test_a_frontier_separates_what_is_known_from_what_comes(graph: Graph, data: st.DataObject) -> None:
+    """Every stage finds all that it reads: made in it, kept before it, or the input."""
+    axis = data.draw(st.sampled_from(candidates(graph)))
+    held = barriers(graph, axis)
+    search = Frontiers(held)
+    share = data.draw(st.sampled_from([1.0, 0.6, 0.3, 0.1]))
+    path = search.within(int(share * search.lasting.held)) or search.lasting
+    front: frozenset[int] = frozenset()
+    for j, after in enumerate(path.fronts):
+        made = held.made(j, front, after)
+        assert after <= made | front
+        assert set(held.goals[j].nodes) <= made | front
+        for index in made:
+            assert held.ready[index] < j or (held.goals[j].part is not None and index == graph.output)
+            for source in graph.nodes[index].inputs:
+                statistic = source in {s for goal in held.goals[:j] for s in goal.statistics}
+                given_ = not graph.live[source] or isinstance(graph.nodes[source].op, Input)
+                assert source in made or source in front or statistic or given_
+        front = after
+
+
+@given(nets(), st.data())
+def test_paths_keep_their_allowance_and_more_of_it_never_costs_work(graph: Graph, data: st.DataObject) -> None:
+    axis = data.draw(st.sampled_from(candidates(graph)))
+    search = Frontiers(barriers(graph, axis))
+    lasting = search.lasting
+    for share in (1.0, 0.7, 0.4, 0.2):
+        path = search.within(int(share * lasting.held))
+        if path is not None:
+            assert path.held <= share * lasting.held
+            assert path.work >= lasting.work
+    everything = search.within(lasting.held)
+    assert everything is not None
+    assert everything.work == lasting.work
+
+
+@pytest.mark.parametrize(
+    ("make", "lasting", "again", "work"),
+    [
+        (partial(image_decoder, 64, 64, (128, 256, 512, 512)), 1 / 3, 1 / 6, 1.38),
+        (partial(image_encoder, 512, 512, (128, 256, 512, 512)), 2 / 3, 1 / 3, 1.15),
+    ],
+)
+def test_real_widths_keep_little(make: partial[Graph], lasting: float, again: float, work: float) -> None:
+    """Shares of three of the largest arrays, which a plain call holds at once, that are kept between stages."""
+    graph = make()
+    plain = 3 * max(node.nbytes for node in graph.nodes)
+    search = Frontiers(barriers(graph))
+    assert search.lasting.held <= lasting * plain
+    path = search.within(int(again * plain))
+    assert path is not None
+    assert path.work <= work * search.lasting.work
+
+
+def test_without_a_barrier_nothing_is_kept() -> None:
+    assert Frontiers(barriers(video_decoder(), 2)).lasting.fronts == (frozenset(),)
