@@ -26,8 +26,9 @@ from typing import Any
 
 import tilekit
 from ltx_models import decode_exact, default_checkpoint, load_video_decoder, plan_exact, stream_decode
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.video_vae import LTX2, LTX2_3, VideoVAEConfig
-from ltx_models.video_vae.exact_plan import Costs, macs, size
+from ltx_models.video_vae.exact_plan import Costs, macs
 
 LATENTS = 128
 
@@ -50,13 +51,14 @@ def counts() -> None:
             costs = Costs(config, shape, decode=True, itemsize=2, causal=False)
             total = macs(config.decoder_steps(), *shape[2:])
             print(f"\n{name} decoder, {label}, 121 frames, bfloat16: {total / 1e12:.0f} T multiply-adds untiled")
-            print(f"  {'untiled':34s} work 1.000  peak {size(costs.peak(None))}")
+            print(f"  {'untiled':34s} work 1.000  peak {format_bytes(costs.peak(None))}")
             for frames in (8, 3):
-                print(f"  {f'exact stream, {frames} frames at once':34s} work 1.000  peak {size(costs.peak(frames))}")
+                name = f"exact stream, {frames} frames at once"
+                print(f"  {name:34s} work 1.000  peak {format_bytes(costs.peak(frames))}")
             tiled = costs.boundaries()[0]
             grid = costs.grid(tiled, 2, 2)
             work, peak = costs.tiled_work(grid, tiled), costs.peak(3, tiled, grid)
-            print(f"  {'the same, last stage in 2 x 2 tiles':34s} work {work:.3f}  peak {size(peak)}")
+            print(f"  {'the same, last stage in 2 x 2 tiles':34s} work {work:.3f}  peak {format_bytes(peak)}")
             print(f"  {'blended, 512/64 px, 64/24 frames':34s} work {blended_work(config, shape, DEFAULT):.3f}")
             print(f"  {'blended, 768/64 px, 80/24 frames':34s} work {blended_work(config, shape, official):.3f}")
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ltx_models.byte_sizes import format_bytes
+
 GEMMA = "google/gemma-3-12b-it-qat-q4_0-unquantized"
 _TEXT = ("*.json", "model*.safetensors", "tokenizer.model")
 
@@ -417,7 +419,7 @@ def _check_space(missing: Sequence[Item], local: str | Path | None) -> None:
     needed = sum(item.n_bytes or 0 for item in missing)
     free = shutil.disk_usage(place).free
     if needed > free:
-        msg = f"{place}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; set HF_HOME to a larger disk"
+        msg = f"{place}: {format_bytes(needed)} are needed, {format_bytes(free)} are free; set HF_HOME to a larger disk"
         raise DownloadError(msg)
 
 

@@ -227,4 +227,4 @@ def test_command_line_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "tensors" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main([*command[:2], str(tmp_path / "t"), "--shard-size", "lots"])
-    assert "expected a size such as 5GB or 800MB, got 'lots'" in capsys.readouterr().err
+    assert "expected a size such as 16GB or 500MiB" in capsys.readouterr().err

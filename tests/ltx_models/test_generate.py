@@ -58,7 +58,7 @@ def test_a_video_with_sound_and_decode_again(
 def test_frames_previews_and_no_sound(base: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames, previews = tmp_path / "frames", tmp_path / "previews"
     more = ["--frames-png", str(frames), "--no-audio", "--preview-every", "4", "--preview-dir", str(previews)]
-    assert main([*base, *SMALL, "--pipeline", "distilled-one-stage", "--memory", "4GB", *more]) == 0
+    assert main([*base, *SMALL, "--pipeline", "distilled-one-stage", "--memory", "4GiB", *more]) == 0
     assert len(list(frames.glob("*.png"))) == 9
     assert sorted(p.name for p in previews.iterdir()) == ["denoise_004.png", "denoise_008.png"]
     assert "memory 4.0 GiB: transformer as it is, whole in memory" in capsys.readouterr().err

@@ -367,7 +367,7 @@ def test_memory_presets_choose_the_first_that_fits(files: dict[str, Path]) -> No
     assert least.offload
     with pytest.raises(ValueError, match="is too little"):
         plan_memory(files["path"], 1000)
-    with pytest.raises(ValueError, match="expected an amount such as 16GB"):
+    with pytest.raises(ValueError, match="expected a size such as 16GB or 500MiB"):
         read_memory("lots")
 
 

@@ -2,16 +2,13 @@
 
 import argparse
 import json
-import re
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 from ltx_models.checkpoints import DTYPES
 from ltx_models.cli import options, report
 from ltx_models.convert import Layout, convert
-
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+from ltx_models.progress import ProgressBar
 
 
 def add(verbs: Any) -> None:
@@ -30,48 +27,15 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--quantize", choices=("fp8", "int8", "int4"), help="the transformer's large layers; integers need MLX"
     )
-    parser.add_argument("--shard-size", type=size, metavar="SIZE", help="most bytes of a file, such as 5GB")
+    parser.add_argument("--shard-size", type=options.n_bytes, metavar="SIZE", help="most bytes of a file, such as 5GB")
     parser.add_argument("--overwrite", action="store_true", help="replace what stands at TARGET")
     options.add_debug(parser)
     parser.set_defaults(run=run)
 
 
-def size(text: str) -> int:
-    """
-    Read a number of bytes.
-
-    Parameters
-    ----------
-    text : str
-        A number, with KB, MB or GB (powers of 1000) behind it.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Examples
-    --------
-    >>> size("1.5GB")
-    1500000000
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]B)?", text.strip().upper())
-    if not found or not float(found[1]):
-        msg = f"expected a size such as 5GB or 800MB, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(float(found[1]) * UNITS[found[2] or ""])
-
-
 def run(args: argparse.Namespace) -> None:
     """Convert, and say what was written."""
-    from tqdm import tqdm
-
-    with tqdm(unit="B", unit_scale=True, disable=args.json or not sys.stderr.isatty(), leave=False) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with ProgressBar("convert", unit="B", shown=False if args.json else None) as bar:
         done = convert(
             args.source,
             args.target,
@@ -80,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
             quantize=args.quantize,
             shard_bytes=args.shard_size,
             overwrite=args.overwrite,
-            progress=advance,
+            progress=bar,
         )
     if args.json:
         facts = {"target": str(done.target), "files": [str(f) for f in done.files], "tensors": done.tensors}

@@ -21,7 +21,7 @@ EXAMPLES = """\
 examples:
   ltx-models generate -p "a red circle moving right, a high tone"
   ltx-models generate -p "A fox in snow." --checkpoint-path Lightricks/LTX-2.3 \\
-      --memory 32GB --save-latents fox.safetensors -o fox.mp4
+      --memory 32GiB --save-latents fox.safetensors -o fox.mp4
   ltx-models generate -p "A fox in snow." --checkpoint-path ltx-folder \\
       --image first.png 0 1.0 -n 121 -o fox.mp4"""
 TOY = (
@@ -47,7 +47,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Generate, and say what was done."""
-    from ltx_models.pipelines import LTX2Pipeline, read_memory
+    from ltx_models.pipelines import LTX2Pipeline
     from ltx_models.pipelines.keeping import kept_on_failure
 
     if args.frames_png is None:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         offload=args.offload,
         quantize_text=args.gemma_quantization,
         offload_text=args.gemma_offload,
-        memory_bytes=None if args.memory is None else read_memory(args.memory),
+        memory_bytes=args.memory,
         text_encoder=args.gemma_root if args.gemma_root is not None or args.embeds is None else False,
         upsampler=args.spatial_upsampler_path,
         distilled_lora=args.distilled_lora,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ltx_models.cli import options
 from ltx_models.cli.options import add_debug, positive
 
 PIPELINES = ("distilled", "distilled-one-stage", "dev", "dev-two-stage", "dev-two-stage-hq", "keyframes")
@@ -128,7 +129,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _add_memory(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
-    group.add_argument("--memory", metavar="SIZE", help="such as 16GB: chooses quantisation, offload and decode budget")
+    group.add_argument(
+        "--memory",
+        type=options.n_bytes,
+        metavar="SIZE",
+        help="such as 16GiB: chooses quantisation, offload and decode budget",
+    )
     group.add_argument("--quantization", choices=("fp8", "int8", "int4"), help="of the transformer")
     group.add_argument("--offload", action="store_true", help="read the transformer block by block")
     group.add_argument("--gemma-quantization", choices=("int8", "int4"), help="of the language model, on MLX")

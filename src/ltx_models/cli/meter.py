@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Self
@@ -27,34 +26,6 @@ class Meter:
         """Stop the clock."""
         self.seconds = time.perf_counter() - self._start
         self.peak_bytes = peak_resident()
-
-
-@contextmanager
-def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], object]]:
-    """
-    Show progress on standard error, where that is a terminal.
-
-    Parameters
-    ----------
-    what : str
-        Its label.
-    shown : bool
-        Whether to show anything.
-
-    Yields
-    ------
-    callable
-        Takes (done, total).
-    """
-    from tqdm import tqdm
-
-    with tqdm(desc=what, disable=None if shown else True, leave=False, ncols=78) as line:
-
-        def advance(done: int, total: int) -> None:
-            line.total = total
-            line.update(done - line.n)
-
-        yield advance
 
 
 def peak_resident() -> int | None:

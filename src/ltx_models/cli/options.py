@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ltx_models.byte_sizes import parse_bytes
 from ltx_models.nn import BackendName
 from tilekit import Tiling, TilingConfig
 
@@ -55,7 +56,7 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
         help="work without seams and do nothing twice; the default unless --tiling is given",
     )
     parser.add_argument(
-        "--memory", type=memory, metavar="SIZE", help="budget of exact work, such as 2GiB or 500MB; default: small"
+        "--memory", type=n_bytes, metavar="SIZE", help="budget of exact work, such as 2GiB or 500MB; default: small"
     )
 
 
@@ -76,31 +77,19 @@ def positive(text: str) -> int:
     return value
 
 
-def memory(text: str) -> int:
+def n_bytes(text: str) -> int:
     """
-    Read a number of bytes.
-
-    Parameters
-    ----------
-    text : str
-        A number and a unit: B, kB, MB, GB, KiB, MiB or GiB.
-
-    Returns
-    -------
-    int
-        Bytes.
+    Read a number of bytes, as `ltx_models.byte_sizes.parse_bytes` does.
 
     Examples
     --------
-    >>> memory("1.5GiB")
+    >>> n_bytes("1.5GiB")
     1610612736
     """
-    units = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(k|m|g|ki|mi|gi|)b", text.lower())
-    if not found or not float(found[1]):
-        msg = f"expected a size such as 2GiB or 500MB, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return round(float(found[1]) * units[found[2]])
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def size(text: str) -> tuple[int, int]:

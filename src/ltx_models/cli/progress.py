@@ -7,6 +7,7 @@ from typing import Any
 
 from ltx_models.cli import report
 from ltx_models.cli.meter import peak_resident
+from ltx_models.progress import ProgressBar
 
 
 class Progress:
@@ -21,7 +22,7 @@ class Progress:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._bar: Any = None
+        self._bar: ProgressBar | None = None
         self._phase = ""
         self._begun = time.monotonic()
 
@@ -36,12 +37,8 @@ class Progress:
             self.event("progress", phase=phase, done=done, total=total, seconds_left=left, peak_bytes=_peak())
             return
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, desc=phase, disable=None, leave=False, ncols=78)
-        self._bar.total = total
-        self._bar.set_postfix_str(report.size_of(_peak()), refresh=False)
-        self._bar.update(done - self._bar.n)
+            self._bar = ProgressBar(phase)
+        self._bar(done, total, report.size_of(_peak()))
 
     def note(self, text: str) -> None:
         """Say something in words."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from ltx_models.byte_sizes import format_bytes
+
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
     """
@@ -52,17 +54,11 @@ def size_of(n_bytes: float | None) -> str:
     Returns
     -------
     str
-        In KiB, MiB or GiB, or that it is unknown.
+        As `format_bytes` writes it, or that it is unknown.
 
     Examples
     --------
     >>> size_of(3 * 2**30)
     '3.0 GiB'
     """
-    if n_bytes is None:
-        return "memory unknown"
-    for unit in ("B", "KiB", "MiB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.1f} GiB"
+    return "memory unknown" if n_bytes is None else format_bytes(n_bytes)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, open_checkpoint
 from ltx_models.convert.forms import LAYOUTS, QUANTIZATION, Folder
 from ltx_models.convert.tensors import SCALES, entries_of, layer_of
 from ltx_models.convert.write import index_of, shard_names, shards_of, write_file
-from ltx_models.media._files import DiskError, real_target, size_text, unfinished
+from ltx_models.media._files import DiskError, real_target, unfinished
 from ltx_models.media._places import refuse_same
 from ltx_models.nn.checks import check_dtype
 from ltx_models.quantization import GROUP_SIZE, Scheme, large
@@ -240,8 +241,8 @@ def _check_place(target: Path, total: int, overwrite: bool) -> None:
     free = shutil.disk_usage(target.parent).free
     if total > free:
         msg = (
-            f"{target}: {size_text(total)} are needed, {size_text(free)} are free there; free some, or choose another "
-            "disk"
+            f"{target}: {format_bytes(total)} are needed, {format_bytes(free)} are free there; free some, or choose "
+            "another disk"
         )
         raise DiskError(msg)
 

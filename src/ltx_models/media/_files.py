@@ -19,6 +19,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from ltx_models.byte_sizes import format_bytes
+
 
 class MediaError(ValueError):
     """A file that cannot be read or written, or content that its format cannot hold."""
@@ -161,32 +163,6 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
                 _remove(left)
 
 
-def size_text(count: float) -> str:
-    """
-    Write a number of bytes for people.
-
-    Parameters
-    ----------
-    count : float
-        Bytes.
-
-    Returns
-    -------
-    str
-        With a unit in powers of 1024.
-
-    Examples
-    --------
-    >>> size_text(1536), size_text(3 * 2**30)
-    ('1.5 KiB', '3.0 GiB')
-    """
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
 def _full_disk(error: BaseException, target: Path, written: int) -> DiskError | None:
     """Make an error that says what is known of a full disk; None where it is not that."""
     cause: BaseException | None = error
@@ -196,12 +172,12 @@ def _full_disk(error: BaseException, target: Path, written: int) -> DiskError | 
         return None
     reason = os.strerror(cause.errno)  # type: ignore[attr-defined]  # it has one: see above
     try:
-        free = size_text(shutil.disk_usage(target.parent).free)
+        free = format_bytes(shutil.disk_usage(target.parent).free)
     except OSError:
         free = "an unknown amount"
     msg = (
-        f"cannot write {target}: {reason} ({size_text(written)} were written, {free} are free on that disk); free some "
-        "space, or choose another disk"
+        f"cannot write {target}: {reason} ({format_bytes(written)} were written, {free} are free on that disk); free "
+        "some space, or choose another disk"
     )
     return DiskError(msg)
 

@@ -4,7 +4,8 @@ import os
 import shutil
 from collections.abc import Iterable
 
-from ltx_models.media._files import DiskError, MediaError, create, real_target, size_text, unfinished
+from ltx_models.byte_sizes import format_bytes
+from ltx_models.media._files import DiskError, MediaError, create, real_target, unfinished
 
 VIDEO = (".mp4",)
 LATENTS = (".safetensors",)
@@ -48,8 +49,8 @@ def refuse_unwritable(path: Place, n_bytes: int = 0, *, suffixes: tuple[str, ...
         free = shutil.disk_usage(part.parent).free
     if n_bytes > free:
         msg = (
-            f"cannot write {path}: {size_text(n_bytes)} are needed, {size_text(free)} are free on that disk; free some "
-            "space, or choose another disk"
+            f"cannot write {path}: {format_bytes(n_bytes)} are needed, {format_bytes(free)} are free on that disk; "
+            "free some space, or choose another disk"
         )
         raise DiskError(msg)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.download import (
     GEMMA,
     DownloadError,
@@ -256,7 +257,7 @@ def _of_name(wish: Wish, stem: str) -> Recipe:
 def _size(n_bytes: int | None) -> str:
     if n_bytes is None:
         return "of unknown size"
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
+    return format_bytes(n_bytes)
 
 
 def to_standard_error(line: str) -> None:

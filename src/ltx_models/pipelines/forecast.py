@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import open_checkpoint
 from ltx_models.checkpoints.layouts._names import component_of
-from ltx_models.media._files import size_text
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.memory import BITS, _Weights
 from ltx_models.text.memory import size_of
@@ -117,4 +117,4 @@ def told(found: Mapping[str, int], text: str = "forecast of the peaks") -> str:
     >>> told({"denoise": 3 * 2**30, "decode": 2**30})
     'forecast of the peaks: denoise 3.0 GiB, decode 1.0 GiB'
     """
-    return f"{text}: " + ", ".join(f"{name} {size_text(n_bytes)}" for name, n_bytes in found.items())
+    return f"{text}: " + ", ".join(f"{name} {format_bytes(n_bytes)}" for name, n_bytes in found.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ltx_models.byte_sizes import format_bytes, parse_bytes
 from ltx_models.checkpoints import open_checkpoint
-from ltx_models.media._files import size_text
 from ltx_models.quantization import Scheme, large
 from ltx_models.text.memory import size_of
 from ltx_models.transformer.loading import key_prefix
@@ -66,7 +65,7 @@ class MemoryPlan:
         if self.text_bytes:
             said += "; " + _how("language model", self.text_quantize, self.text_offload, self.text_bytes, "layers")
         return (
-            f"memory {size_text(self.memory_bytes)}: {said}; exact decode within {size_text(self.decode_bytes)}; "
+            f"memory {format_bytes(self.memory_bytes)}: {said}; exact decode within {format_bytes(self.decode_bytes)}; "
             f"{self.reason}"
         )
 
@@ -74,7 +73,7 @@ class MemoryPlan:
 def _how(what: str, quantize: Scheme | None, offload: bool, n_bytes: int, parts: str) -> str:
     form = f"quantised to {quantize}" if quantize else "as it is"
     place = f"its {parts} read from the file in turn" if offload else "whole in memory"
-    return f"{what} {form}, {place} ({size_text(n_bytes)})"
+    return f"{what} {form}, {place} ({format_bytes(n_bytes)})"
 
 
 def read_memory(text: str) -> int:
@@ -84,7 +83,7 @@ def read_memory(text: str) -> int:
     Parameters
     ----------
     text : str
-        A number with GB, GiB, MB or MiB; GB and GiB alike mean 2**30 bytes, as memory is sold.
+        A number with a unit: MB or GB, powers of 1000, or MiB or GiB, powers of 1024, in which memory is sold.
 
     Returns
     -------
@@ -98,14 +97,10 @@ def read_memory(text: str) -> int:
 
     Examples
     --------
-    >>> read_memory("16GB") == 16 * 2**30
-    True
+    >>> read_memory("16GiB") == 16 * 2**30, read_memory("16GB") == 16 * 10**9
+    (True, True)
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([GM])i?B?\s*", text, re.IGNORECASE)
-    if not found or float(found[1]) == 0:
-        msg = f"memory: got {text!r}, expected an amount such as 16GB or 900MB"
-        raise ValueError(msg)
-    return int(float(found[1]) * (GIB if found[2].upper() == "G" else 2**20))
+    return parse_bytes(text, "memory")
 
 
 def plan_memory(
@@ -169,7 +164,8 @@ def plan_memory(
         taken = weights.in_turn(scheme, itemsize)
         if taken <= room:
             return MemoryPlan(memory_bytes, scheme, True, room, taken, "even quantised it is larger than memory", *text)
-    msg = f"memory: {size_text(memory_bytes)} is too little; this checkpoint needs at least " + size_text(taken / share)
+    least = format_bytes(taken / share, up=True)
+    msg = f"memory: {format_bytes(memory_bytes)} is too little; this checkpoint needs at least {least}"
     raise ValueError(msg)
 
 
@@ -186,7 +182,7 @@ def _plan_text(
             return scheme, False, whole
     taken = size_of(Path(folder), itemsize)[1]
     if taken > room:
-        needed, given = size_text(taken / share), size_text(room / share)
+        needed, given = format_bytes(taken / share, up=True), format_bytes(room / share)
         msg = f"memory: {given} is too little; the language model needs at least {needed}"
         raise ValueError(msg)
     return None, True, taken

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
 from ltx_models.defaults import default_pipeline
 from ltx_models.lora import check_lora
@@ -19,7 +20,6 @@ from ltx_models.media import (
     as_float32,
     write_audio,
 )
-from ltx_models.media._files import size_text
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import recipes, steps
 from ltx_models.pipelines.checks import (
@@ -417,7 +417,7 @@ class LTX2Pipeline:
         self.say(told(found))
         step = max(found, key=lambda name: found[name])
         if found[step] > self.memory.memory_bytes:
-            most = size_text(self.memory.memory_bytes)
+            most = format_bytes(self.memory.memory_bytes)
             self.say(f"{step} may need more than the {most} given; a smaller picture or fewer frames need less")
 
     def _finish(

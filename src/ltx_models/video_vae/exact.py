@@ -9,6 +9,7 @@ from typing import Any
 from ltx_models.nn import Array
 from ltx_models.nn.space import TiledPipeline
 from ltx_models.nn.stream import Pipeline, chunks_of
+from ltx_models.progress import Progress, reported
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_exact
@@ -27,7 +28,7 @@ def decode_exact(
     timestep: Array | None = None,
     noise: Sequence[Array] | None = None,
     on_frames_ready: Callable[[Array, int], object] | None = None,
-    progress: bool | Callable[[int, int], object] | None = None,
+    progress: Progress = None,
 ) -> Array | None:
     """
     Decode without seams and without doing anything twice, within a memory budget.
@@ -80,7 +81,7 @@ def encode_exact(
     *,
     memory_bytes: int | None = None,
     plan: ExactPlan | None = None,
-    progress: bool | Callable[[int, int], object] | None = None,
+    progress: Progress = None,
 ) -> Array:
     """
     Encode without seams and without doing anything twice, within a memory budget.
@@ -227,12 +228,12 @@ def _collect(
     blocks: Iterator[tuple[int, Array]],
     total: int,
     on_frames_ready: Callable[[Array, int], object] | None,
-    progress: bool | Callable[[int, int], object] | None,
+    progress: Progress,
     verb: str,
 ) -> Array | None:
     """Hand out or assemble the blocks of a stream, reporting how far it is."""
     result: Array = None
-    with _Reporter(progress, total, verb) as report:
+    with reported(progress, verb, "frame") as report:
         for start, block in blocks:
             stop = start + block.shape[2]
             nn.settle(block)  # what is pending is not done, and its progress must not be told
@@ -250,29 +251,3 @@ def _collect(
             del block
             report(stop, total)
     return result
-
-
-class _Reporter:
-    """Show progress on the terminal, through a callable, or not at all."""
-
-    def __init__(self, progress: bool | Callable[[int, int], object] | None, total: int, verb: str) -> None:
-        self.call = progress if callable(progress) else None
-        self.bar: Any = None
-        if progress is True:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=total, desc=verb, unit="frame")
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self.report
-
-    def report(self, done: int, total: int) -> None:
-        """Tell how many of how many frames are done."""
-        if self.call is not None:
-            self.call(done, total)
-        if self.bar is not None:
-            self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()

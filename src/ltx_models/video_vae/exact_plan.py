@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.nn.space import Grid, cuts
 from ltx_models.video_vae.config import Step, VideoVAEConfig
 
@@ -49,8 +50,8 @@ class ExactPlan:
     >>> from ltx_models.video_vae.config import LTX2
     >>> print(plan_exact(LTX2, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=2 * 2**30))
     exact decode of latents 1x128x16x34x60: stream of 4 frames at a time
-      work 1.000 of untiled, peak 1.75 GiB without weights
-      because the whole clip needs 11.4 GiB and the budget is 2.00 GiB
+      work 1.000 of untiled, peak 1.8 GiB without weights
+      because the whole clip needs 11.4 GiB and the budget is 2.0 GiB
     """
 
     decode: bool
@@ -70,18 +71,9 @@ class ExactPlan:
             how += f", {self.tiled} steps of highest resolution in {self.tiles[0]} x {self.tiles[1]} tiles"
         return (
             f"exact {kind} of latents {'x'.join(map(str, self.shape))}: {how}\n"
-            f"  work {self.work:.3f} of untiled, peak {size(self.peak_bytes)} without weights\n"
+            f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
-
-
-def size(count: float) -> str:
-    """Write a number of bytes."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB" if count < 10 else f"{count:.1f} GiB"
 
 
 def macs(steps: Sequence[Step], frames: int, height: int, width: int) -> int:
@@ -323,10 +315,10 @@ def plan_exact(
             return ExactPlan(decode, shape, None, 0, (1, 1), whole, 1.0, "the clip is no longer than one piece")
         reason = f"no budget was given, and pieces of {chunk} frames run at full speed"
         return ExactPlan(decode, shape, chunk, 0, (1, 1), costs.peak(chunk), 1.0, reason)
-    budget = f"the budget is {size(memory_bytes)}"
+    budget = f"the budget is {format_bytes(memory_bytes)}"
     if whole <= memory_bytes:
         return ExactPlan(decode, shape, None, 0, (1, 1), whole, 1.0, f"the whole clip fits, {budget}")
-    needs = f"the whole clip needs {size(whole)} and {budget}"
+    needs = f"the whole clip needs {format_bytes(whole)} and {budget}"
     for piece in (*range(clip // time * time, 0, -time), time // 2, FRAMES_LEAST):
         if (peak := costs.peak(piece)) <= memory_bytes:
             return ExactPlan(decode, shape, piece, 0, (1, 1), peak, 1.0, needs)
@@ -334,13 +326,14 @@ def plan_exact(
     fitting = [plan for plan in candidates if plan.peak_bytes <= memory_bytes]
     if not fitting:
         least = min([plan.peak_bytes for plan in candidates] + [costs.peak(FRAMES_LEAST)])
+        verb = "decode" if decode else "encode"
         msg = (
-            f"memory_bytes: got {size(memory_bytes)}, the least that an exact {'decode' if decode else 'encode'} of "
-            f"latents {tuple(shape)} needs is {size(least)}; give more memory, or tile with tilekit.decode_tiled"
+            f"memory_bytes: got {format_bytes(memory_bytes)}, the least that an exact {verb} of latents {tuple(shape)} "
+            f"needs is {format_bytes(least, up=True)}; give more memory, or tile with tilekit.decode_tiled"
         )
         raise ValueError(msg)
     best = min(fitting, key=lambda plan: (plan.work, plan.peak_bytes))
-    reason = f"a stream of whole frames needs {size(costs.peak(FRAMES_LEAST))} and {budget}"
+    reason = f"a stream of whole frames needs {format_bytes(costs.peak(FRAMES_LEAST))} and {budget}"
     return replace(best, reason=reason)
 
 
