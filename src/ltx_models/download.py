@@ -67,11 +67,11 @@ MODELS: dict[str, dict[str, Wanted]] = {
 
 PIPELINES = {
     "distilled": ("distilled", "spatial-upsampler", "text-encoder"),
+    "distilled-one-stage": ("distilled", "text-encoder"),
     "dev": ("dev", "text-encoder"),
     "dev-two-stage": ("dev", "lora", "spatial-upsampler", "text-encoder"),
     "dev-two-stage-hq": ("dev", "lora", "spatial-upsampler", "text-encoder"),
     "keyframes": ("dev", "lora", "spatial-upsampler", "text-encoder"),
-    "distilled-one-stage": ("distilled", "text-encoder"),
 }
 """The parts that each pipeline needs."""
 
@@ -108,8 +108,8 @@ def wanted_by(
 
     Parameters
     ----------
-    pipeline : {"distilled", "dev", "dev-two-stage", "dev-two-stage-hq", "keyframes", "distilled-one-stage"}
-        Its name.
+    pipeline : str
+        Its name, a key of `PIPELINES`.
     version : {"2.0", "2.3"}
         Of the model.
     fp8 : bool

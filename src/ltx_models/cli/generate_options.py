@@ -6,8 +6,7 @@ from typing import Any
 
 from ltx_models.cli import options
 from ltx_models.cli.options import add_debug, positive
-
-PIPELINES = ("distilled", "distilled-one-stage", "dev", "dev-two-stage", "dev-two-stage-hq", "keyframes")
+from ltx_models.download import PIPELINES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +29,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--embeds", type=Path, metavar="FILE", help="contexts made before, instead of a prompt: safetensors"
     )
     parser.add_argument(
-        "--pipeline", choices=PIPELINES, metavar="NAME", help=f"{', '.join(PIPELINES)}; default: by the files given"
+        "--pipeline",
+        choices=tuple(PIPELINES),
+        metavar="NAME",
+        help=f"{', '.join(PIPELINES)}; default: by the files given",
     )
     parser.add_argument("-s", "--seed", type=int, default=10, metavar="N", help="default: 10")
     parser.add_argument("--num-inference-steps", "--steps", type=positive, metavar="N", help="of a guided first stage")

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ltx_models.cli import report
-from ltx_models.cli.meter import peak_resident
+from ltx_models.peak_memory import peak_bytes
 from ltx_models.progress import ProgressBar
 
 
@@ -34,11 +34,11 @@ class Progress:
         if self._json:
             spent = time.monotonic() - self._begun
             left = spent / done * (total - done) if done else None
-            self.event("progress", phase=phase, done=done, total=total, seconds_left=left, peak_bytes=_peak())
+            self.event("progress", phase=phase, done=done, total=total, seconds_left=left, peak_bytes=peak_bytes())
             return
         if self._bar is None:
             self._bar = ProgressBar(phase)
-        self._bar(done, total, report.size_of(_peak()))
+        self._bar(done, total, report.size_of(peak_bytes()))
 
     def note(self, text: str) -> None:
         """Say something in words."""
@@ -57,11 +57,3 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _peak() -> int | None:
-    """Give the most memory so far: of the accelerator where there is one, else of the process."""
-    from ltx_models.pipelines.memory import device_peak
-
-    told = [device_peak("torch"), device_peak("mlx"), peak_resident()]
-    return max((peak for peak in told if peak), default=None)

@@ -1,9 +1,8 @@
-"""Memory: giving it back, measuring it, and presets that make a pipeline fit into it."""
+"""Memory: giving it back, and presets that make a pipeline fit into it."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -271,25 +270,3 @@ def give_back(name: str) -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
-
-
-def device_peak(name: str) -> int:
-    """
-    Give the most memory that a framework held on its accelerator so far.
-
-    Parameters
-    ----------
-    name : {"torch", "mlx"}
-        The framework.
-
-    Returns
-    -------
-    int
-        Bytes; 0 where there is no accelerator or the framework does not count.
-    """
-    module: Any = sys.modules.get("mlx.core" if name == "mlx" else "torch")
-    if module is None:
-        return 0
-    if name == "mlx":
-        return int(module.get_peak_memory())
-    return int(module.cuda.max_memory_allocated()) if module.cuda.is_available() else 0
