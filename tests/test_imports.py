@@ -117,12 +117,13 @@ for package in (tilekit, ltx_models):
             assert error.name not in {POSIX}, (found.name, error)
 from ltx_models.cli import main
 assert main(["plan", "--size", "64x64", "--frames", "9"]) == 0
+from ltx_models import peak_memory
 from ltx_models.cli import meter, progress, report
-meter.Path = lambda name: __import__("pathlib").Path("/nowhere")
+peak_memory.Path = lambda name: __import__("pathlib").Path("/nowhere")
 with meter.Meter() as taken:
     pass
-assert taken.peak_bytes is None
-assert report.size_of(taken.peak_bytes) == "memory unknown"
+assert peak_memory.resident_peak() is None
+assert report.size_of(None) == "memory unknown"
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
