@@ -10,23 +10,7 @@ Progress = bool | Callable[[int, int], object] | None
 
 @contextmanager
 def progress_of(progress: Progress, total: int, label: str) -> Iterator[Callable[[int], object]]:
-    """
-    Give a function that takes the number of finished tiles.
-
-    Parameters
-    ----------
-    progress : bool, callable or None
-        True for a bar, a callable for (done, total), else nothing.
-    total : int
-        Number of tiles.
-    label : str
-        Of the bar.
-
-    Yields
-    ------
-    callable
-        Takes the number of finished tiles.
-    """
+    """Give a function that takes the number of finished tiles, for a bar (True), for a callable, or for nobody."""
     if callable(progress):
         callback = progress
         yield lambda done: callback(done, total)

@@ -1,4 +1,4 @@
-"""Plans: counts, JSON both ways, the table, the forecast; tilings and configurations that make them."""
+"""Plans: counts, JSON both ways, the table, the picture, the forecast, and tilings for a budget."""
 
 import json
 from typing import Any
@@ -114,6 +114,18 @@ def test_every_tile_is_run_once_and_results_become_final_in_order(plan: tk.Plan,
 
 
 @given(plan=plans())
+def test_blocks_of_a_stream_end_where_the_schedule_has_finished(plan: tk.Plan) -> None:
+    """A stream opens a block to its end and closes it when a call has finished that many cells: the two must agree."""
+    start = 0
+    for call in schedule(plan, 1, by_slab=True):
+        if call.final > start:
+            assert call.final == plan.block_end(start)
+            start = call.final
+    assert start == plan.out_sizes[0]
+    assert len(plan.slab_starts) == plan.slabs
+
+
+@given(plan=plans())
 def test_tiles_read_and_write_inside_the_arrays_and_cover_the_output(plan: tk.Plan) -> None:
     for number, axis in enumerate(plan.geometry.axes):
         size = plan.shape[axis.position]
@@ -175,86 +187,6 @@ def broken(**changes: Any) -> str:
 def test_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
     with pytest.raises(tk.PlanError, match=message):
         tk.Plan.from_json(text)
-
-
-def test_geometries_with_contradictions_are_refused() -> None:
-    with pytest.raises(tk.PlanError, match=r"positions must be 0 to 2, once each, got \[2, 0, 0\]"):
-        tk.Geometry("x", (tk.Axis("a", 2, tk.Linear(1)),), batch=0, channel=0)
-    with pytest.raises(tk.PlanError, match="names must differ"):
-        tk.Geometry("x", (tk.Axis("a", 2, tk.Linear(1)), tk.Axis("a", 3, tk.Linear(1))))
-    with pytest.raises(tk.PlanError, match="once each, got"):
-        tk.Geometry("x", (), batch=0, channel=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "out"),
-    [
-        ("LTX2_VIDEO", (1, 128, 16, 17, 30), (121, 544, 960)),
-        ("WAN_VIDEO", (1, 16, 21, 60, 104), (81, 480, 832)),
-        ("WAN22_VIDEO", (1, 48, 31, 44, 80), (121, 704, 1280)),
-        ("HUNYUAN_VIDEO", (1, 16, 33, 90, 160), (129, 720, 1280)),
-        ("HUNYUAN15_VIDEO", (1, 32, 31, 45, 80), (121, 720, 1280)),
-        ("COGVIDEOX_VIDEO", (1, 16, 13, 60, 90), (49, 480, 720)),
-        ("MOCHI_VIDEO", (1, 12, 28, 60, 106), (163, 480, 848)),
-        ("COSMOS_VIDEO", (1, 16, 16, 88, 160), (121, 704, 1280)),
-        ("SD_IMAGE", (1, 4, 64, 96), (512, 768)),
-        ("FLUX2_IMAGE", (1, 128, 64, 64), (1024, 1024)),
-        ("AUDIOLDM_MEL", (1, 8, 256, 16), (1024, 64)),
-        ("LTX2_AUDIO_MEL", (1, 8, 126, 16), (501, 64)),
-        ("OOBLECK_AUDIO", (1, 64, 1024), (2097152,)),
-    ],
-)
-def test_presets_have_the_sizes_of_the_published_models(
-    name: str, shape: tuple[int, ...], out: tuple[int, ...]
-) -> None:
-    assert tk.plan(shape, None, geometry=getattr(tk, name)).out_sizes == out
-
-
-def test_the_configurations_have_the_published_numbers_and_refusals() -> None:
-    config = tk.TilingConfig
-    numbers = {
-        "default": (512, 64, 64, 24),
-        "aggressive": (256, 64, 32, 8),
-        "conservative": (768, 64, 96, 24),
-    }
-    for name, (size, overlap, frames, shared) in numbers.items():
-        made = getattr(config, name)()
-        assert made == config(tk.SpatialTilingConfig(size, overlap), tk.TemporalTilingConfig(frames, shared))
-        assert made.spatial_config.tile_size_in_pixels == size
-        assert made.temporal_config.tile_overlap_in_frames == shared
-    assert config.spatial_only() == config(tk.SpatialTilingConfig(512, 64), None)
-    assert config.temporal_only() == config(None, tk.TemporalTilingConfig(64, 24))
-    assert config.auto(512, 512, 65) is None
-    assert config.auto(512, 544, 65) == config.spatial_only()
-    assert config.auto(512, 512, 73) == config.temporal_only()
-    assert config.auto(1080, 1920, 121) == config.default()
-    assert config.auto(1080, 1920, 121, spatial_threshold=2000, temporal_threshold=200) is None
-
-
-@pytest.mark.parametrize(
-    ("call", "text"),
-    [
-        (lambda: tk.SpatialTilingConfig(32), "at least 64, got 32"),
-        (lambda: tk.SpatialTilingConfig(100), "divisible by 32, got 100"),
-        (lambda: tk.SpatialTilingConfig(128, 48), "tile_overlap_in_pixels must be divisible by 32, got 48"),
-        (lambda: tk.SpatialTilingConfig(128, 128), "less than the tile size, got 128 and 128"),
-        (lambda: tk.SpatialTilingConfig(128, -32), "at least 0"),
-        (lambda: tk.SpatialTilingConfig(128.0), "must be an integer, got 128.0"),  # type: ignore[arg-type]
-        (lambda: tk.TemporalTilingConfig(8), "at least 16, got 8"),
-        (lambda: tk.TemporalTilingConfig(20), "divisible by 8, got 20"),
-        (lambda: tk.TemporalTilingConfig(16, 4), "tile_overlap_in_frames must be divisible by 8, got 4"),
-        (lambda: tk.TemporalTilingConfig(16, 16), "less than the tile size, got 16 and 16"),
-        (lambda: tk.TemporalTilingConfig(True), "must be an integer, got True"),
-    ],
-)
-def test_configurations_refuse_other_numbers(call: Any, text: str) -> None:
-    with pytest.raises(tk.PlanError, match=text):
-        call()
-
-
-def test_a_configuration_for_an_axis_that_is_not_there_is_refused() -> None:
-    with pytest.raises(tk.PlanError, match="sd-image has no axis 'frames'"):
-        tk.plan((1, 4, 64, 64), tk.TilingConfig.default(), geometry=tk.SD_IMAGE)
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -48,32 +48,9 @@ def cut(  # noqa: PLR0913
     cropped: bool = False,
 ) -> tuple[tuple[Span, ...], ...]:
     """
-    Cut every axis of an array.
+    Cut every axis of an array as requested, into spans of latents; an axis without a request stays whole.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        The axes.
-    shape : sequence of int
-        Shape of the input.
-    requests : sequence of AxisTiling
-        For the axes to cut; the others stay whole.
-    direction : {"decode", "encode"}
-        From latents to pixels, or back.
-    uniform : bool
-        As for `Tiling`.
-    cropped : bool
-        Whether tiles are cropped instead of blended, so that they share nothing.
-
-    Returns
-    -------
-    tuple of tuple of Span
-        For each axis its tiles, in latents.
-
-    Raises
-    ------
-    PlanError
-        If a request names no axis of the geometry or does not fit its size.
+    `cropped` tiles share nothing: they are cropped instead of blended.
     """
     by_name = {request.name: request for request in requests}
     for name in by_name:

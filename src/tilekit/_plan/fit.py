@@ -18,14 +18,7 @@ __all__ = ["fit"]
 def fit(
     shape: Sequence[int], geometry: Geometry, costs: Costs, *, memory_bytes: int, overlap_cells: int
 ) -> tuple[AxisTiling, ...]:
-    """
-    Try tile sizes, the least redundant work first, until the forecast fits; see `Tiling.fit`.
-
-    Raises
-    ------
-    PlanError
-        If no tiling fits.
-    """
+    """Try tile sizes, the least redundant work first, until the forecast fits; see `Tiling.fit`."""
     shape = checked_shape(shape, geometry)
     batch = 1 if geometry.batch is None else shape[geometry.batch]
 

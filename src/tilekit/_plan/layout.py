@@ -39,27 +39,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Layout:
-    """
-    The tiles of an array, and how they are put together. `Plan` adds what they cost.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        The axes.
-    shape : tuple of int
-        Shape of the input.
-    spans : tuple of tuple of Span
-        For each axis of the geometry its tiles, on the **latent** side.
-    direction : {"decode", "encode"}
-        From latents to pixels, or back.
-    halo : tuple of (before, after) or None
-        Latents that every tile reads beyond its span and throws away, for each axis; None if tiles are blended.
-
-    Raises
-    ------
-    PlanError
-        If the spans do not cover the axes in order.
-    """
+    """Where the tiles of an array lie, and how they are put together; the fields are those of `Plan`."""
 
     geometry: Geometry
     shape: tuple[int, ...]

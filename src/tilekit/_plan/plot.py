@@ -12,14 +12,7 @@ __all__ = ["plot"]
 
 
 def plot(layout: Layout) -> "Figure":
-    """
-    Draw, for each axis, the tiles and the sum of their weights; and the map of the last two axes if both are cut.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    """
+    """Draw, for each axis, the tiles and the sum of their weights; and the map of the last two axes if both are cut."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -34,19 +34,7 @@ def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator
     """
     Batch tiles of one shape as soon as there are enough of them; only the last call of a shape may be partly full.
 
-    Parameters
-    ----------
-    layout : Layout
-        The tiles.
-    tile_batch_size : int
-        Most tiles of one call.
-    by_slab : bool
-        Never let a tile wait for one of a later slab, so that slabs finish one after the other.
-
-    Yields
-    ------
-    Call
-        The calls in order.
+    With `by_slab` no tile waits for one of a later slab, so that slabs are finished one after the other.
     """
     size = checked_batch_size(layout, tile_batch_size)
     unfinished = Counter(tile.index[0] for tile in layout.tiles)

@@ -182,21 +182,6 @@ def split_uniform(length: int, count: int, overlap: int, *, causal: bool = False
 
     Neighbours share at least `overlap` cells (one more where `causal`), some of them one or a few cells more.
 
-    Parameters
-    ----------
-    length, count, overlap, causal
-        As in `split_by_count`.
-
-    Returns
-    -------
-    tuple of Span
-        All of one length, in order; together they cover ``[0, length)``.
-
-    Raises
-    ------
-    PlanError
-        If a number is out of range, or the overlap is not smaller than the spans.
-
     Examples
     --------
     >>> [(s.start, s.stop) for s in split_uniform(22, 2, 4)]

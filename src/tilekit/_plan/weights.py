@@ -37,22 +37,8 @@ def segments(spans: tuple[Span, ...], left_starts_from_0: bool) -> tuple[Segment
     """
     Cut an axis where its set of contributing tiles changes, and normalise the weights.
 
-    Parameters
-    ----------
-    spans : tuple of Span
-        The tiles of the axis in **output** cells.
-    left_starts_from_0 : bool
-        As in `trapezoid_mask`.
-
-    Returns
-    -------
-    tuple of Segment
-        In order, without gaps.
-
-    Raises
-    ------
-    PlanError
-        If a cell has no weight from any tile.
+    `spans` are the tiles of the axis in **output** cells. The segments come in order, without gaps; a cell to which no
+    tile gives weight is refused.
     """
     # The first cell of a rise from zero carries no weight: a tile without weight must not count as a contributor.
     support = [s.start + (left_starts_from_0 and s.left_ramp > 0) for s in spans]

@@ -11,14 +11,7 @@ __all__ = ["ResultCheck", "check_input", "check_sizes"]
 
 
 def check_input(plan: Plan, backend: Backend, array: Array) -> None:
-    """
-    Refuse NaN before anything is decoded, and name the first tile that has one.
-
-    Raises
-    ------
-    InputError
-        If the input has NaN.
-    """
+    """Refuse NaN before anything is decoded, and name the first tile that has one."""
     if not backend.is_floating(array):
         return
     first = plan.geometry.axes[0].position
@@ -38,14 +31,7 @@ def _refuse_nan(plan: Plan, backend: Backend, array: Array) -> None:
 
 
 def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
-    """
-    Refuse the shape of a whole result that the geometry does not give.
-
-    Raises
-    ------
-    TileShapeError
-        If a size of a named axis or the number of axes differs.
-    """
+    """Refuse the shape of a whole result if the geometry does not give it."""
     sizes = {axis.position: size for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True)}
     if len(shape) != plan.geometry.ndim or any(shape[position] != size for position, size in sizes.items()):
         named = ", ".join(f"{axis.name} {size}" for axis, size in zip(plan.geometry.axes, plan.out_sizes, strict=True))
@@ -54,18 +40,7 @@ def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
 
 
 class ResultCheck:
-    """
-    Check the result of every call against the plan and against the first result.
-
-    Parameters
-    ----------
-    plan : Plan
-        What is run.
-    array : array
-        The input.
-    backend : Backend
-        Of the input.
-    """
+    """Check the result of every call against the plan and against the first result."""
 
     def __init__(self, plan: Plan, array: Array, backend: Backend) -> None:
         self._plan = plan

@@ -170,14 +170,10 @@ class TiledAutoencoder:
 
         Parameters
         ----------
-        shape : sequence of int
-            (B, C, h, w) to decode, (B, C, H, W) to encode.
         memory_bytes : int
             Budget for arrays; weights and the scratch memory of convolutions are not counted.
-        direction : {"decode", "encode"}
-            Which way.
-        itemsize : int
-            Bytes of one value.
+        shape, direction, itemsize
+            As for `plan`.
 
         Returns
         -------

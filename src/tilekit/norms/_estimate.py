@@ -12,25 +12,7 @@ from tilekit.norms._stats import GroupStats, group_norm
 
 
 def subsample(x: Array, axes: Sequence[int], channel_axis: int, sizes: Sequence[int]) -> Array:
-    """
-    Take evenly spread cells, and give them the mean and the variance of the whole, channel by channel.
-
-    Parameters
-    ----------
-    x : array
-        Any layout.
-    axes : sequence of int
-        The axes to shorten.
-    channel_axis : int
-        Position of the channels.
-    sizes : sequence of int
-        The most cells to keep along each of `axes`.
-
-    Returns
-    -------
-    array
-        Within the range of the values of `x`.
-    """
+    """Take evenly spread cells, at most `sizes` along `axes`, and keep the mean and the variance of every channel."""
     xp, channels = backend_of(x).namespace(x), int(x.shape[channel_axis])
     small = x
     for axis, size in zip(axes, sizes, strict=True):

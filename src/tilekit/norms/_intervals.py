@@ -77,14 +77,7 @@ def lengths_along(tasks: Sequence[Task], axis: int, cells: int) -> list[int]:
 
 
 def tiles_along(tasks: Sequence[Task], axis: int, cells: int, count: int, name: str) -> AxisTiles:
-    """
-    Place `count` tiles along an axis: from the cores of the result back to what each tile must begin with.
-
-    Raises
-    ------
-    PlanError
-        If there are more tiles than cells, or a residual connection changes its length.
-    """
+    """Place `count` tiles along an axis: from the cores of the result back to what each tile must begin with."""
     lengths = lengths_along(tasks, axis, cells)
     coarse = min(lengths)
     if count > coarse:

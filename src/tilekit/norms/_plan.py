@@ -133,14 +133,7 @@ def whole_phase(tasks: Sequence[Task], first: int, last: int, cells: Sequence[in
 def tiled_phase(  # noqa: PLR0913, PLR0917  # what a phase is made of
     tasks: Sequence[Task], first: int, last: int, cells: Sequence[int], names: Sequence[str], counts: Sequence[int]
 ) -> Phase:
-    """
-    Make a phase with tiles.
-
-    Raises
-    ------
-    PlanError
-        If a tile is smaller than the halo that it would need.
-    """
+    """Make a phase with tiles; refuse tiles that are smaller than the halo they need."""
     part = tasks[first:last]
     axes = tuple(tiles_along(part, a, cells[a], counts[a], names[a]) for a in range(len(names)))
     for axis in axes:
