@@ -10,6 +10,8 @@ on them and blend the results. NumPy, PyTorch and MLX arrays work, and others th
 from typing import TYPE_CHECKING
 
 from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError
+from tilekit._exact.api import Exact, exact
+from tilekit._exact.plan import ExactPlan
 from tilekit._plan.config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
 from tilekit._plan.cut import AxisTiling
 from tilekit._plan.geometry import Axis, Geometry
@@ -69,6 +71,8 @@ __all__ = [
     "AxisTiling",
     "BackendError",
     "Causal",
+    "Exact",
+    "ExactPlan",
     "Geometry",
     "HaloError",
     "InputError",
@@ -86,6 +90,7 @@ __all__ = [
     "TilingConfig",
     "decode_tiled",
     "encode_tiled",
+    "exact",
     "measure_halo",
     "plan",
     "split",

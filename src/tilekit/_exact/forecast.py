@@ -25,8 +25,8 @@ class Forecast:
 
     peak_bytes: int
     """Of live arrays, the result included; without the input and the weights."""
-    stage_peaks: tuple[int, ...]
-    """The same for each stage; constants that are folded count with the first."""
+    step_peaks: tuple[int, ...]
+    """The same for each step of all stages; constants that are folded count with the first."""
 
 
 def no_scratch(job: Job[Op]) -> int:
@@ -55,17 +55,11 @@ def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = 
     """
     ledger = Ledger()
     replay = Replay(program, _Ghosts(program.graph, ledger, scratch, stream=stream))
-    steps = iter(replay)
-    peaks, top = [], 0
-    for stage in program.stages:
-        for _ in stage.steps:
-            next(steps)
+    peaks = []
+    for _ in replay:
         peaks.append(ledger.peak)
-        top = max(top, ledger.peak)
         ledger.peak = ledger.live
-    for _ in steps:
-        pass  # what ends a stage
-    return Forecast(max(top, ledger.peak), tuple(peaks))
+    return Forecast(max([*peaks, ledger.peak]), tuple(peaks))
 
 
 class _Ghosts:

@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 
 from tilekit._exact.boxes import Shape
 from tilekit._exact.ops import Constant, Input, Op
@@ -66,6 +67,12 @@ class Graph:
         for node in self.nodes:
             live.append(isinstance(node.op, Input) or any(live[index] for index in node.inputs))
         return tuple(live)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short text that differs where kinds of operation, shapes, dtypes or connections do."""
+        rows = ((type(node.op).__name__, node.inputs, node.shape, node.dtype) for node in self.nodes)
+        return blake2b(repr((*rows, self.input, self.output)).encode(), digest_size=8).hexdigest()
 
     @cached_property
     def input_shapes(self) -> tuple[tuple[Shape, ...], ...]:

@@ -35,6 +35,15 @@ class StagePlan:
     statistics: tuple[tuple[int, int], ...]
     """Pairs of a node that is emitted and a statistic that is put together from it."""
 
+    @property
+    def made(self) -> dict[int, int]:
+        """Cells made of each node."""
+        total: dict[int, int] = {}
+        for step in self.steps:
+            for make in step.makes:
+                total[make.node] = total.get(make.node, 0) + cells(make.box)
+        return total
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -62,19 +71,26 @@ class Program:
         """Cells made of each node."""
         total: dict[int, int] = {}
         for stage in self.stages:
-            for step in stage.steps:
-                for make in step.makes:
-                    total[make.node] = total.get(make.node, 0) + cells(make.box)
+            for node, count in stage.made.items():
+                total[node] = total.get(node, 0) + count
         return total
+
+    @property
+    def stage_work(self) -> tuple[float, ...]:
+        """Multiply-adds of each stage over those of a plain call of all."""
+        graph = self.graph
+        costs = [node.op.work(node.shape, shapes) for node, shapes in zip(graph.nodes, graph.input_shapes, strict=True)]
+        plain = sum(costs[node.index] * cells(full(node.shape)) for node in graph.nodes if graph.live[node.index])
+        done = (
+            sum(costs[index] * count for index, count in stage.made.items() if graph.live[index])
+            for stage in self.stages
+        )
+        return tuple(count / plain if plain else 1 / len(self.stages) for count in done)
 
     @property
     def work(self) -> float:
         """Multiply-adds over those of a plain call."""
-        graph, made = self.graph, self.made
-        costs = {n.index: n.op.work(n.shape, graph.input_shapes[n.index]) for n in graph.nodes}
-        plain = sum(costs[n.index] * cells(full(n.shape)) for n in graph.nodes if graph.live[n.index])
-        done = sum(costs[index] * count for index, count in made.items() if graph.live[index])
-        return done / plain if plain else 1.0
+        return sum(self.stage_work)
 
 
 def foldable(graph: Graph) -> tuple[int, ...]:

@@ -368,6 +368,10 @@ class Kernels:
         wanted = self.backend.blend_dtype(x)
         return x if x.dtype == wanted else self.xp.astype(x, wanted)
 
+    def is_finite(self, x: Array) -> bool:
+        """Whether no NaN and no infinity is in an array."""
+        return bool(self.xp.all(self.xp.isfinite(x)))
+
     def nbytes(self, x: Array) -> int:
         """Count the bytes that the cells of an array take."""
         return int(x.nbytes)

@@ -1,0 +1,268 @@
+"""`exact`: a function whose result equals that of a plain call, in the memory there is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilekit._errors import InputError, PlanError
+from tilekit._exact.choose import choose
+from tilekit._exact.frontends import Traced
+from tilekit._exact.frontends._registry import trace
+from tilekit._exact.kernels import Kernels, kernels_of
+from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
+from tilekit._exact.program import Program, program_of
+from tilekit._exact.run import Call, run, stream
+from tilekit._progress import Progress, progress_of
+from tilekit.backends import Array
+
+__all__ = ["Exact", "exact"]
+
+Function = Any  # checked to be callable
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is kept between calls; no array of a call is."""
+
+    traced: Traced
+    plan: ExactPlan
+    program: Program
+
+
+def exact(function: Function, memory_bytes: int | None = None, *, progress: Progress = None) -> "Exact":
+    """
+    Make a function exact in little memory: no seams, whatever the size.
+
+    The function is followed once for each shape, to a graph of array operations. Each operation knows which box of its
+    inputs makes a box of its output, so boxes of the result are pulled step by step, and what a step has made is kept
+    as far as later ones need it. What is not understood runs whole: then the result is right as well, but less is
+    saved.
+
+    Parameters
+    ----------
+    function : callable
+        Of one array, which gives one array (or an object that holds one, such as diffusers' ``DecoderOutput``): a
+        module, a method (``vae.decode``) or a plain function of torch or MLX. It must be a function of its input and
+        its weights alone. Weights are read when they are used.
+    memory_bytes : int, optional
+        What live arrays may take at the peak: the result included for a call, not for a stream; the input and the
+        weights are not. Left out: as little as it can be without making anything twice.
+    progress : bool or callable, optional
+        True for a bar, a callable for (finished steps, all steps). What it raises ends the call.
+
+    Returns
+    -------
+    Exact
+        Called like the function.
+
+    Raises
+    ------
+    PlanError
+        If `memory_bytes` is not a positive integer. Where no plan meets it, the call raises this.
+
+    Examples
+    --------
+    >>> import torch, tilekit
+    >>> decoder = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 3))
+    >>> decode = tilekit.exact(decoder)
+    >>> z = torch.randn(1, 4, 64, 64)
+    >>> bool(torch.allclose(decode(z), decoder(z), atol=1e-5))
+    True
+    >>> decode.plan((1, 4, 64, 64)).work
+    1.0
+    """
+    return Exact(function, memory_bytes, progress=progress)
+
+
+class Exact:
+    """
+    A function, evaluated exactly in little memory. Made by `exact`.
+
+    One object may be called from several threads: nothing of a call is kept in it but its plan.
+
+    Parameters
+    ----------
+    function : callable
+        See `exact`.
+    memory_bytes : int, optional
+        See `exact`.
+    progress : bool or callable, optional
+        See `exact`.
+    """
+
+    def __init__(self, function: Function, memory_bytes: int | None = None, *, progress: Progress = None) -> None:
+        if not callable(function):
+            msg = f"function: expected something to call with an array, got {type(function).__name__}"
+            raise PlanError(msg)
+        self.function = function
+        self.memory_bytes = _checked_budget(memory_bytes)
+        self.progress = progress
+        self._planned: dict[Any, _Planned] = {}
+
+    def __call__(self, x: Array, *, plan: ExactPlan | None = None) -> Array:
+        """
+        Evaluate the function.
+
+        Parameters
+        ----------
+        x : array
+            Its input.
+        plan : ExactPlan, optional
+            How; made by `plan`, here or elsewhere, for the same function and shape.
+
+        Returns
+        -------
+        array
+            What the function gives, but for rounding.
+
+        Raises
+        ------
+        InputError
+            If the input has no cells, or NaN or infinity in it, or if one comes up; the text names the layer.
+        PlanError
+            If no plan meets the budget, or the plan is for something else.
+        TraceError
+            If the function cannot be followed.
+        """
+        call = self._call(x, plan, stream=False)
+        with progress_of(self.progress, call.program.n_steps, "exact") as told:
+            return run(call, told)
+
+    def stream(self, x: Array, *, plan: ExactPlan | None = None) -> Iterator[tuple[int, Array]]:
+        """
+        Evaluate the function block by block; the result is never there as a whole.
+
+        Parameters
+        ----------
+        x : array
+            Its input.
+        plan : ExactPlan, optional
+            How; made by ``plan(..., stream=True)``.
+
+        Yields
+        ------
+        start : int
+            The first row (frame) of the block, along the axis of the plan.
+        block : array
+            Rows of the result, in order; yours to change.
+
+        Raises
+        ------
+        InputError, PlanError, TraceError
+            As for a call.
+        """
+        call = self._call(x, plan, stream=True)
+        axis = self.plan(x, stream=True).axis if plan is None else plan.axis
+        with progress_of(self.progress, call.program.n_steps, "exact") as told:
+            yield from stream(call, axis, told)
+
+    def plan(self, x: Array | Sequence[int], *, like: Array | None = None, stream: bool = False) -> ExactPlan:
+        """
+        Say what a call will do and take, without doing it.
+
+        Parameters
+        ----------
+        x : array or sequence of int
+            The input, or its shape.
+        like : array, optional
+            Says the library, dtype and device of the input where only its shape is given. Left out: those of the
+            weights of the function.
+        stream : bool
+            Plan `stream` instead of a call.
+
+        Returns
+        -------
+        ExactPlan
+            Prints as a table.
+
+        Raises
+        ------
+        PlanError
+            If no plan meets the budget, or only a shape is given and the function has no weights to go by.
+        TraceError
+            If the function cannot be followed.
+        """
+        if not hasattr(x, "shape"):
+            x = _example(self.function, tuple(int(n) for n in x), like)
+        return self._plan(x, stream=stream).plan
+
+    def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
+        kernels = kernels_of(x)
+        _check_input(x, kernels)
+        planned = self._plan(x, stream=stream)
+        program = planned.program
+        if plan is not None and plan != planned.plan:
+            checked_plan(plan, program.graph)
+            program = program_of(program.graph, plan.stages)
+        return Call(program, kernels, x, planned.traced.constants)
+
+    def _plan(self, x: Array, *, stream: bool) -> _Planned:
+        kernels = kernels_of(x)
+        key = (type(x), tuple(x.shape), str(x.dtype), str(kernels.device), stream)
+        planned = self._planned.get(key)
+        if planned is None or not planned.traced.current():
+            traced = self._traced(x, key)
+            choice = choose(traced.graph, self.memory_bytes, kernels.scratch, stream=stream)
+            made = plan_of(
+                traced.graph,
+                choice.stages,
+                axis=choice.axis,
+                scratch=kernels.scratch,
+                stream=stream,
+                notes=traced.notes,
+            )
+            planned = self._planned[key] = _Planned(traced, *made)
+        return planned
+
+    def _traced(self, x: Array, key: tuple[Any, ...]) -> Traced:
+        """Follow the function, or take what was found when the other kind of plan was made."""
+        other = self._planned.get((*key[:-1], not key[-1]))
+        return other.traced if other is not None and other.traced.current() else trace(self.function, x)
+
+
+def _checked_budget(memory_bytes: int | None) -> int | None:
+    if memory_bytes is None:
+        return None
+    if type(memory_bytes) is not int or memory_bytes <= 0:
+        msg = f"memory_bytes: got {memory_bytes!r}, expected a positive number of bytes, such as 2 * 2**30, or None"
+        raise PlanError(msg)
+    return memory_bytes
+
+
+def _check_input(x: Array, kernels: Kernels) -> None:
+    shape = tuple(x.shape)
+    if 0 in shape:
+        msg = f"input: shape {shape} has no cells; give at least one along every axis"
+        raise InputError(msg)
+    if kernels.backend.is_floating(x) and not kernels.is_finite(x):
+        msg = f"input: NaN or infinity in an array of shape {shape}; nothing was computed"
+        raise InputError(msg)
+
+
+def _example(function: Function, shape: tuple[int, ...], like: Array | None) -> Array:
+    """Make an input of a shape."""
+    like = _first_weight(function) if like is None else like
+    if like is None:
+        msg = f"plan: a shape {shape} alone does not say the library and the dtype; give `like`, an array that does"
+        raise PlanError(msg)
+    kernels = kernels_of(like)
+    return kernels.empty(shape, kernels.dtype_name(like))
+
+
+def _first_weight(function: Function) -> Array | None:
+    """Give a floating-point weight of a module, or of the module whose method this is."""
+    owner = getattr(function, "__self__", function)
+    parameters = getattr(owner, "parameters", None)
+    if not callable(parameters):
+        return None
+    leaves = [parameters()]
+    while leaves:
+        leaf = leaves.pop(0)
+        if isinstance(leaf, dict):
+            leaves = [*leaf.values(), *leaves]
+        elif hasattr(leaf, "dtype"):
+            if kernels_of(leaf).backend.is_floating(leaf):
+                return leaf
+        elif hasattr(leaf, "__iter__") and not isinstance(leaf, str):
+            leaves = [*leaf, *leaves]
+    return None

@@ -1,0 +1,47 @@
+"""Which front end follows functions of which array library."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from tilekit._errors import BackendError
+from tilekit._exact.frontends import Traced
+from tilekit.backends import Array, backend_of
+
+__all__ = ["trace"]
+
+_MODULES = {"torch": "tilekit._exact.frontends._torch", "mlx": "tilekit._exact.frontends._mlx"}
+
+
+def trace(function: Callable[..., Any], x: Array) -> Traced:
+    """
+    Follow a function of one array.
+
+    Parameters
+    ----------
+    function : callable
+        Of one array of torch or MLX, which gives one.
+    x : array
+        Says the library, the shape, the dtype and the device; its numbers are not used.
+
+    Returns
+    -------
+    Traced
+        The function as a graph.
+
+    Raises
+    ------
+    BackendError
+        If functions of this library cannot be followed.
+    TraceError
+        If this function cannot be.
+    """
+    name = backend_of(x).name
+    if name not in _MODULES:
+        msg = (
+            f"functions of {name} arrays cannot be followed, only those of {', '.join(sorted(_MODULES))}; "
+            "build the graph by hand with tilekit.GraphBuilder"
+        )
+        raise BackendError(msg)
+    traced: Traced = import_module(_MODULES[name]).trace(function, x)
+    return traced

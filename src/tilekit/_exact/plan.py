@@ -1,0 +1,313 @@
+"""The plan that a user sees: frozen integers, as a table, as JSON, as a picture."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tilekit._errors import PlanError
+from tilekit._exact.boxes import Shape, full
+from tilekit._exact.forecast import Scratch, forecast, no_scratch
+from tilekit._exact.graph import Graph
+from tilekit._exact.ops import Whole
+from tilekit._exact.program import Program, program_of
+from tilekit._exact.steps import Kept, Stage, Step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ExactPlan", "StageRow", "checked_plan", "plan_of", "whole_stage"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """
+    What one stage costs.
+
+    Parameters
+    ----------
+    name : str
+        What it is for.
+    steps : int
+        How many there are.
+    tiles : int
+        Tracks with windows of their own.
+    work : float
+        Multiply-adds, over those of a plain call of the whole function.
+    peak_bytes : int
+        Of live arrays.
+    kept_bytes : int
+        What it stores for later stages.
+    """
+
+    name: str
+    steps: int
+    tiles: int
+    work: float
+    peak_bytes: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExactPlan:
+    """
+    How a function is evaluated. Made by `tilekit.exact(...).plan`; integers only.
+
+    Parameters
+    ----------
+    shape, out_shape : tuple of int
+        Of the input and of the output.
+    dtype : str
+        Of the input.
+    axis : int
+        The axis of the output that slides, and that a stream hands out block by block.
+    stages : tuple of Stage
+        What is made when.
+    rows : tuple of StageRow
+        What each stage costs.
+    peak_bytes : int
+        Forecast of the bytes of live arrays at the peak: the result included for a call, not for a stream; without the
+        input and the weights.
+    step_peaks : tuple of int
+        The same for each step.
+    work : float
+        Multiply-adds over those of a plain call; 1 if nothing is made twice.
+    plain_bytes : int
+        Forecast of the bytes of live arrays at the peak of a plain call.
+    notes : tuple of str
+        What was not understood and what that costs, and what else is worth knowing.
+    fingerprint : str
+        Of the graph that the plan is for.
+    stream : bool
+        Whether the plan is for a stream.
+    """
+
+    shape: Shape
+    out_shape: Shape
+    dtype: str
+    axis: int
+    stages: tuple[Stage, ...]
+    rows: tuple[StageRow, ...]
+    peak_bytes: int
+    step_peaks: tuple[int, ...]
+    work: float
+    plain_bytes: int
+    notes: tuple[str, ...]
+    fingerprint: str
+    stream: bool = False
+
+    def to_json(self) -> str:
+        """Write the plan as one line of JSON; `ExactPlan.from_json` reads it."""
+        value = {name: getattr(self, name) for name in _PLAIN}
+        value["stages"] = [_stage_to_json(stage) for stage in self.stages]
+        value["rows"] = [[getattr(row, name) for name in StageRow.__slots__] for row in self.rows]
+        return json.dumps({"tilekit_exact_plan": 1, **value})
+
+    @classmethod
+    def from_json(cls, text: str) -> "ExactPlan":
+        """
+        Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            One plan.
+
+        Returns
+        -------
+        ExactPlan
+            Equal to the one that was written.
+
+        Raises
+        ------
+        PlanError
+            If the text is none.
+        """
+        try:
+            value = json.loads(text)
+            if value.pop("tilekit_exact_plan") != 1:
+                msg = "expected version 1 of a plan of tilekit.exact"
+                raise PlanError(msg)
+            value["stages"] = tuple(_stage_from_json(stage) for stage in value["stages"])
+            value["rows"] = tuple(StageRow(*row) for row in value["rows"])
+            fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in value.items()}
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, PlanError):
+                raise
+            msg = f"this is no plan that ExactPlan.to_json wrote: {error}"
+            raise PlanError(msg) from error
+
+    def plot(self) -> "Figure":
+        """
+        Draw the bytes of live arrays over the steps, stage by stage, beside those of a plain call.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The picture.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            msg = 'ExactPlan.plot needs matplotlib: pip install "tilekit-vae[plot]"'
+            raise ImportError(msg) from error
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        ax = figure.add_subplot()
+        ax.step(range(len(self.step_peaks)), [n / MIB for n in self.step_peaks], where="mid", label="this plan")
+        ax.axhline(self.plain_bytes / MIB, color="black", linestyle=":", label="plain call")
+        at = 0
+        for row in self.rows[:-1]:
+            at += row.steps
+            ax.axvline(at - 0.5, color="lightgray", linewidth=0.8)
+        ax.set_xlabel("step")
+        ax.set_ylabel("live arrays, MiB")
+        ax.set_ylim(bottom=0)
+        ax.legend()
+        ax.set_title(f"{self.shape} to {self.out_shape}: {len(self.step_peaks)} steps, work {self.work:.2f}")
+        return figure
+
+    def __str__(self) -> str:
+        """Give the table."""
+        head = f"{self.shape} {self.dtype} -> {self.out_shape}, axis {self.axis} slides"
+        names = [row.name or f"stage {i}" for i, row in enumerate(self.rows, 1)]
+        width = max(5, *(len(name) for name in names))
+        lines = [head, f"{'stage':<{width}}  steps  tiles   work  peak MiB  kept MiB"]
+        for name, row in zip(names, self.rows, strict=True):
+            sizes = f"{row.peak_bytes / MIB:8.1f}  {row.kept_bytes / MIB:8.1f}"
+            lines.append(f"{name:<{width}}  {row.steps:5d}  {row.tiles:5d}  {row.work:5.2f}  {sizes}")
+        total = f"{self.peak_bytes / MIB:8.1f}"
+        lines.append(f"{'all':<{width}}  {len(self.step_peaks):5d}         {self.work:5.2f}  {total}")
+        share = self.peak_bytes / self.plain_bytes if self.plain_bytes else 1.0
+        lines.append(f"a plain call takes {self.plain_bytes / MIB:.1f} MiB; this plan {share:.0%} of that")
+        return "\n".join([*lines, *self.notes])
+
+
+_PLAIN = tuple(name for name in ExactPlan.__slots__ if name not in {"stages", "rows"})
+
+
+def plan_of(  # noqa: PLR0913
+    graph: Graph,
+    stages: tuple[Stage, ...],
+    *,
+    axis: int,
+    scratch: Scratch = no_scratch,
+    stream: bool = False,
+    notes: tuple[str, ...] = (),
+) -> tuple[ExactPlan, Program]:
+    """
+    Cost stages that were chosen.
+
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    stages : tuple of Stage
+        How it is evaluated.
+    axis : int
+        Of the output, along which it slides.
+    scratch : callable
+        What the kernels take for themselves.
+    stream : bool
+        Whether blocks are handed out.
+    notes : tuple of str
+        What the front end has to say.
+
+    Returns
+    -------
+    ExactPlan
+        For the user.
+    Program
+        For `run`.
+    """
+    program = program_of(graph, stages)
+    counted = forecast(program, scratch, stream=stream)
+    source, output = graph.nodes[graph.input], graph.nodes[graph.output]
+    plain = forecast(program_of(graph, (whole_stage(graph),)), scratch)
+    plan = ExactPlan(
+        source.shape,
+        output.shape,
+        source.dtype,
+        axis,
+        stages,
+        _rows(program, counted.step_peaks),
+        counted.peak_bytes,
+        counted.step_peaks,
+        round(program.work, 4),
+        plain.peak_bytes,
+        (*_not_understood(graph), *notes),
+        graph.fingerprint,
+        stream,
+    )
+    return plan, program
+
+
+def whole_stage(graph: Graph) -> Stage:
+    """Give the stage that makes everything at once, as a plain call does."""
+    return Stage((Step(((graph.output, full(graph.nodes[graph.output].shape)),)),), name="whole")
+
+
+def _rows(program: Program, peaks: tuple[int, ...]) -> tuple[StageRow, ...]:
+    rows, at = [], 0
+    for plan, work in zip(program.stages, program.stage_work, strict=True):
+        count = len(plan.steps)
+        kept = sum(program.graph.nodes[k.node].nbytes for k in plan.stage.keep)
+        tiles = len({step.track for step in plan.steps})
+        rows.append(StageRow(plan.stage.name, count, tiles, round(work, 4), max(peaks[at : at + count]), kept))
+        at += count
+    return tuple(rows)
+
+
+def _not_understood(graph: Graph) -> tuple[str, ...]:
+    """Name the operations that run whole, and the memory that this takes at least."""
+    whole = [node for node in graph.nodes if isinstance(node.op, Whole) and graph.live[node.index]]
+    lines = []
+    for label in dict.fromkeys(node.op.label for node in whole if isinstance(node.op, Whole)):
+        nodes = [node for node in whole if isinstance(node.op, Whole) and node.op.label == label]
+        most = max(node.nbytes + sum(graph.nodes[i].nbytes for i in node.inputs) for node in nodes)
+        where = f", first in {nodes[0].name}" if nodes[0].name else ""
+        lines.append(f"not understood, so it runs whole: {label}, {len(nodes)}x{where}; {most / MIB:.1f} MiB at once")
+    return tuple(lines)
+
+
+def _stage_to_json(stage: Stage) -> dict[str, Any]:
+    return {
+        "steps": [[list(step.targets), step.track] for step in stage.steps],
+        "stored": sorted(stage.stored),
+        "statistics": stage.statistics,
+        "keep": [[kept.node, kept.axis, kept.place] for kept in stage.keep],
+        "name": stage.name,
+    }
+
+
+def _stage_from_json(value: dict[str, Any]) -> Stage:
+    steps = tuple(
+        Step(tuple((node, tuple((a, b) for a, b in box)) for node, box in targets), track)
+        for targets, track in value["steps"]
+    )
+    keep = tuple(Kept(*row) for row in value["keep"])
+    return Stage(steps, frozenset(value["stored"]), tuple(value["statistics"]), keep, value["name"])
+
+
+def checked_plan(plan: ExactPlan, graph: Graph) -> None:
+    """
+    Refuse a plan that is for another function or another input.
+
+    Raises
+    ------
+    PlanError
+        If it is.
+    """
+    source = graph.nodes[graph.input]
+    if plan.fingerprint != graph.fingerprint:
+        msg = (
+            f"the plan is for an input of shape {plan.shape} of {plan.dtype} and another function or another version "
+            f"of it; this input has shape {source.shape} of {source.dtype}; make the plan anew"
+        )
+        raise PlanError(msg)

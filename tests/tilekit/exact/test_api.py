@@ -1,0 +1,154 @@
+"""`tilekit.exact` on graphs that a front end would give."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tilekit.exact._graphs import Builder
+
+import tilekit as tk
+from tilekit._exact import api
+from tilekit._exact.frontends import Traced
+from tilekit._exact.ops import Conv, Pointwise, Whole
+
+
+def decoder(rows: int = 40) -> Builder:
+    b = Builder((1, 2, rows, 12))
+    x = 0
+    for _ in range(3):
+        weight, n = b.constant((2, 2, 3, 3)), b.shape(x)
+        op = Conv((2, 3), 1, (3, 3), (1, 1), (1, 1), (1, 1), (1, 1), (1, 1), 1, 2)
+        x = b.add(op, (x, weight), n)
+        x = b.add(Pointwise(lambda a: a[0] * (a[0] > 0)), (x,), n)
+    return b
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
+    """A function of NumPy arrays that a front end can follow, and a list of what was traced."""
+    traced: list[Any] = []
+
+    def trace(function: Any, x: Any) -> Traced:
+        built = decoder(x.shape[2])
+        traced.append(x.shape)
+        return Traced(built.graph(), lambda key: built.arrays[key])
+
+    monkeypatch.setattr(api, "trace", trace)
+    return (lambda x: x), traced
+
+
+def source(rows: int = 40) -> Any:
+    return np.random.default_rng(0).normal(size=(1, 2, rows, 12)).astype(np.float32)
+
+
+def test_a_call_a_stream_and_the_whole_are_equal(network: Any) -> None:
+    function, _ = network
+    x = source()
+    little, whole = tk.exact(function), tk.exact(function, 1 << 30)
+    assert little.plan(x).peak_bytes < whole.plan(x).peak_bytes
+    assert little.plan(x).work == 1
+    want = whole(x)
+    np.testing.assert_allclose(little(x), want, atol=1e-6)
+    plan = little.plan(x, stream=True)
+    starts, blocks = zip(*little.stream(x), strict=True)
+    assert starts == tuple(sorted(starts))
+    assert len(blocks) > 1
+    np.testing.assert_allclose(np.concatenate(blocks, plan.axis), want, atol=1e-6)
+
+
+def test_a_function_is_followed_once_for_each_shape(network: Any) -> None:
+    function, traced = network
+    call = tk.exact(function)
+    for rows in (40, 40, 24, 40):
+        call(source(rows))
+        list(call.stream(source(rows)))
+    assert traced == [(1, 2, 40, 12), (1, 2, 24, 12)]
+
+
+def test_a_budget_is_kept_or_refused_with_the_least(network: Any) -> None:
+    function, _ = network
+    x = source()
+    least = tk.exact(function).plan(x).peak_bytes
+    assert tk.exact(function, least).plan(x).peak_bytes <= least
+    with pytest.raises(tk.PlanError, match=f"takes {least} "):
+        tk.exact(function, least - 1)(x)
+
+
+@pytest.mark.parametrize("budget", [0, -1, 1.5, "1 GiB", True])
+def test_a_budget_that_is_none_is_refused(budget: Any) -> None:
+    with pytest.raises(tk.PlanError, match="positive number of bytes"):
+        tk.exact(lambda x: x, budget)
+
+
+def test_a_plan_prints_goes_through_json_and_is_used(network: Any) -> None:
+    function, _ = network
+    x = source()
+    call = tk.exact(function)
+    plan = call.plan(x)
+    text = str(plan)
+    assert "axis" in text
+    assert f"{plan.peak_bytes / 2**20:.1f}" in text
+    again = tk.ExactPlan.from_json(plan.to_json())
+    assert again == plan
+    whole = tk.exact(function, 1 << 30)
+    np.testing.assert_allclose(whole(x, plan=again), call(x), atol=1e-6)
+    with pytest.raises(tk.PlanError, match=r"input of shape \(1, 2, 40, 12\)"):
+        call(source(24), plan=plan)
+    with pytest.raises(tk.PlanError, match="no plan"):
+        tk.ExactPlan.from_json("{}")
+
+
+def test_progress_is_told_and_may_end_the_call(network: Any) -> None:
+    function, _ = network
+    told: list[tuple[int, int]] = []
+    call = tk.exact(function, progress=lambda done, total: told.append((done, total)))
+    call(source())
+    n = len(call.plan(source()).step_peaks)
+    assert told == [(i, n) for i in range(1, n + 1)]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tk.exact(function, progress=stop)(source())
+
+
+def test_bad_input_is_refused(network: Any) -> None:
+    function, _ = network
+    x = source()
+    x[0, 0, 3, 3] = np.nan
+    with pytest.raises(tk.InputError, match="NaN or infinity"):
+        tk.exact(function)(x)
+    with pytest.raises(tk.InputError, match="no cells"):
+        tk.exact(function)(np.zeros((1, 2, 0, 12), np.float32))
+    with pytest.raises(tk.PlanError, match="something to call"):
+        tk.exact(3)
+    with pytest.raises(tk.BackendError):
+        tk.exact(function)([1, 2])
+
+
+def test_a_shape_alone_is_not_enough_for_a_plain_function(network: Any) -> None:
+    function, _ = network
+    with pytest.raises(tk.PlanError, match="`like`"):
+        tk.exact(function).plan((1, 2, 40, 12))
+    assert tk.exact(function).plan((1, 2, 40, 12), like=source()).dtype == "float32"
+
+
+def test_what_is_not_understood_is_named_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = decoder()
+    b.add(Whole("spin", lambda arrays: arrays[0][:, :, ::-1]), (len(b.nodes) - 1,), (1, 2, 40, 12))
+    monkeypatch.setattr(api, "trace", lambda function, x: Traced(b.graph(), lambda key: b.arrays[key]))
+    plan = tk.exact(lambda x: x).plan(source())
+    assert "not understood, so it runs whole: spin, 1x" in str(plan)
+
+
+def test_functions_of_numpy_cannot_be_followed() -> None:
+    with pytest.raises(tk.BackendError, match="functions of numpy arrays cannot be followed"):
+        tk.exact(lambda x: x)(source())
+
+
+def test_weights_that_changed_their_shape_are_refused(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = decoder()
+    monkeypatch.setattr(api, "trace", lambda function, x: Traced(b.graph(), lambda key: np.zeros(3, np.float32)))
+    with pytest.raises(tk.TileShapeError, match="when the function was traced"):
+        tk.exact(lambda x: x)(source())
