@@ -19,6 +19,10 @@ def test_the_configurations_have_the_published_numbers_and_refusals() -> None:
         assert made == config(tk.SpatialTilingConfig(size, overlap), tk.TemporalTilingConfig(frames, shared))
         assert made.spatial_config.tile_size_in_pixels == size
         assert made.temporal_config.tile_overlap_in_frames == shared
+    newest = config.default("1.2")
+    assert newest == config(tk.SpatialTilingConfig(768, 64), tk.TemporalTilingConfig(80, 24))
+    with pytest.raises(tk.PlanError, match="version must be"):
+        config.default("2")  # type: ignore[arg-type]
     assert config.spatial_only() == config(tk.SpatialTilingConfig(512, 64), None)
     assert config.temporal_only() == config(None, tk.TemporalTilingConfig(64, 24))
     assert config.auto(512, 512, 65) is None
@@ -52,3 +56,33 @@ def test_configurations_refuse_other_numbers(call: Any, text: str) -> None:
 def test_a_configuration_for_an_axis_that_is_not_there_is_refused() -> None:
     with pytest.raises(tk.PlanError, match="sd-image has no axis 'frames'"):
         tk.plan((1, 4, 64, 64), tk.TilingConfig.default(), geometry=tk.SD_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "long_side", "tiles"),
+    [
+        (1088, 1920, (768, 64), ((448, 64), (768, 64))),
+        (1920, 1088, (768, 64), ((768, 64), (448, 64))),
+        (704, 1280, (512, 128), ((288, 128), (512, 128))),
+        (64, 1920, (768, 128), ((160, 128), (768, 128))),  # at least one latent more than the overlap
+    ],
+)
+def test_tiles_take_the_shape_of_the_picture_as_the_official_ones(
+    height: int, width: int, long_side: tuple[int, int], tiles: tuple[Any, Any]
+) -> None:
+    """What ltx-core 1.2.0 gave for these; it was the same in 5,000 draws."""
+    made = tk.TilingConfig.from_long_side(height, width, spatial_config=tk.SpatialTilingConfig(*long_side))
+    assert made == tk.Tiling(height=tiles[0], width=tiles[1])
+    timed = tk.TilingConfig.from_long_side(64, 96, temporal_config=tk.TemporalTilingConfig(80, 24))
+    assert timed.axes[0] == tk.Tiling(frames=(80, 24)).axes[0]
+    with pytest.raises(tk.PlanError, match="height must be a positive multiple of 32 pixels, got 1080"):
+        tk.TilingConfig.from_long_side(1080, width)
+
+
+def test_an_encode_with_less_overlap_than_the_official_one_says_so() -> None:
+    tiling = tk.TilingConfig.aggressive()
+    said = str(tk.plan((1, 3, 97, 512, 512), tiling, geometry=tk.LTX2_VIDEO, direction="encode"))
+    assert said.endswith("note: frames overlap 8, official encodes ask for 16")
+    for config in (tk.TilingConfig.default(), tk.TilingConfig.default("1.2")):
+        assert "note" not in str(tk.plan((1, 3, 97, 1088, 1088), config, geometry=tk.LTX2_VIDEO, direction="encode"))
+    assert "note" not in str(tk.plan((1, 128, 13, 16, 16), tiling, geometry=tk.LTX2_VIDEO))

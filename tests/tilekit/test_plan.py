@@ -1,6 +1,7 @@
 """Plans: counts, JSON both ways, the table, the picture, the forecast, and tilings for a budget."""
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ def broken(**changes: Any) -> str:
         (broken(spans=[[[0, 8, 0, 0]]]), "expected spans .* for 2 axes, got 1"),
         (broken(spans=[[[0, 8, 0, 0]], []]), "do not cover"),
         (broken(halo=[[1, 1]]), "for 2 axes"),
-        (broken(halo=[[1, -1], [0, 0]]), "at least 0 latents"),
+        (broken(halo=[[1, -1], [0, 0]]), "a halo must be at least 0"),
         (broken(geometry={"name": "x"}), "not a geometry"),
         (broken(geometry={"name": "x", "axes": [["w"]], "batch": 0, "channel": 1}), "not an axis"),
     ],
@@ -187,6 +188,106 @@ def broken(**changes: Any) -> str:
 def test_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
     with pytest.raises(tk.PlanError, match=message):
         tk.Plan.from_json(text)
+
+
+def test_uniform_tiles_below_the_least_size_are_refused() -> None:
+    tiling = tk.Tiling(width=(10 * 32, 0, 10 * 32), uniform=True)
+    with pytest.raises(tk.PlanError, match="uniform tiles would have 6 cells, min_size is 10"):
+        tk.plan((1, 128, 1, 8, 12), tiling, geometry=VIDEO)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    number = np.int64(256)
+    tiling = tk.Tiling(width=(number, np.int32(64)))  # type: ignore[arg-type]
+    made = tk.plan(np.array([1, 128, 2, 8, 12]), tiling, geometry=VIDEO)  # type: ignore[arg-type]
+    assert tk.Plan.from_json(made.to_json()) == made
+    assert tk.plan((1, 3, 8), None, geometry=tk.Geometry("g", (tk.Axis("time", 2, tk.Linear(np.int8(4))),))).to_json()  # type: ignore[arg-type]
+    assert made.calls(np.int64(3)) == made.calls(3)  # type: ignore[arg-type]
+    with pytest.raises(tk.PlanError, match="must be integers"):
+        tk.Tiling(width=(np.True_, 0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"geometry": None}, "geometry must be a Geometry, such as tilekit.LTX2_VIDEO, got None"),
+        ({"geometry": VIDEO, "tiling": "default"}, "tiling must be a Tiling, a TilingConfig or None, got 'default'"),
+    ],
+)
+def test_other_things_than_geometries_and_tilings_are_refused(options: Any, text: str) -> None:
+    with pytest.raises(tk.PlanError, match=text):
+        tk.plan((1, 128, 2, 8, 12), **options)
+
+
+def hostile(**changes: Any) -> str:
+    value = json.loads(tk.plan((1, 4, 64, 96), tk.Tiling(width=(256, 64)), geometry=tk.SD_IMAGE).to_json())
+    return json.dumps(value | changes)
+
+
+MANY_AXES = [[f"a{i}", i, ["linear", 1]] for i in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "not a plan"),
+        (hostile(shape=[1, 4, 64, 10**30]), "at most 9007199254740992 cells"),
+        (
+            hostile(shape=[1, 4, 64, 10**9], spans=[[[0, 64, 0, 0]], [[0, 10**9 - 1, 0, 10**8], [1, 10**9, 10**8, 0]]]),
+            "more than 8000000 weights",
+        ),
+        (
+            hostile(
+                shape=[2] * 30,
+                geometry={"name": "g", "axes": MANY_AXES, "batch": None, "channel": None},
+                spans=[[[0, 1, 0, 0], [1, 2, 0, 0]]] * 30,
+            ),
+            "at most 250000 tiles, this one would have 1073741824",
+        ),
+        (hostile(spans=[[[0, 64, 0, 0]], [[-(10**40), 96, 0, 0]]]), "do not cover"),
+        (hostile(spans=[[[0, 64, 0, 0]], [[0, 96, 10**40, 0]]]), "do not cover"),
+        (
+            hostile(
+                geometry={
+                    "name": "g",
+                    "axes": [["h", 2, ["linear", 10**30]], ["w", 3, ["linear", 8]]],
+                    "batch": 0,
+                    "channel": 1,
+                }
+            ),
+            "9007199254740992 cells along an axis",
+        ),
+        (hostile(halo=[[0, 10**400], [0, 0]]), "a halo must be at least 0 and at most 9007199254740992 latents"),
+        (hostile(halo=7), "not a plan"),
+        (hostile(spans={}), "spans"),
+        ("7", "not a plan"),
+        ('{"tilekit_plan": 1, "direction": {"a": []}}', "not a plan"),
+    ],
+)
+def test_hostile_text_is_refused_at_once(text: str, message: str) -> None:
+    with pytest.raises(tk.PlanError, match=message):
+        tk.Plan.from_json(text)
+
+
+def test_planning_is_linear_in_tiles() -> None:
+    """The work is counted, not timed: a plan of ten times the tiles looks at ten times the segments."""
+    looked = []
+    for latents in (500, 5000):
+        made = tk.plan((1, 128, latents, 8, 8), tk.Tiling(frames=(64, 24)), geometry=VIDEO)
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count)
+        try:
+            made.peak_bytes(streaming=True)
+            made.calls(4)
+        finally:
+            sys.setprofile(None)
+        looked.append(calls)
+    assert looked[1] < 11 * looked[0]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -211,7 +312,10 @@ def test_fit_gives_the_least_work_that_fits_and_says_so_when_nothing_does(stream
         assert plan.redundant_work >= work  # less memory never takes less work
         work = plan.redundant_work
     assert work > 1
-    with pytest.raises(tk.PlanError, match=r"no tiling fits into 1000 bytes, the least found needs \d+"):
+    with pytest.raises(
+        tk.PlanError,
+        match=r"no tiling fits into 1000 bytes, even|output alone takes \d+ bytes, more than memory_bytes=1000",
+    ):
         tk.Tiling.fit(shape, memory_bytes=1000, **options)
 
 

@@ -40,14 +40,13 @@ class Box:
 def boxes(layout: Layout, tile: Tile) -> Iterator[Box]:
     """Cut the result of a tile at the segments of its axes."""
     columns = []
-    for number, (axis_segments, index) in enumerate(zip(layout.segments, tile.index, strict=True)):
-        rows = []
-        for key, segment in enumerate(axis_segments):
-            if index in segment.tiles:
-                offset = tile.dst[number][0]
-                weights = None if segment.weights is None else segment.weights[segment.tiles.index(index)]
-                intervals = ((segment.start, segment.stop), (segment.start - offset, segment.stop - offset))
-                rows.append((key, *intervals, weights, len(segment.tiles)))
+    for number, index in enumerate(tile.index):
+        rows, offset = [], tile.dst[number][0]
+        for key in layout.segments_of_tiles[number][index]:
+            segment = layout.segments[number][key]
+            weights = None if segment.weights is None else segment.weights[segment.tiles.index(index)]
+            intervals = ((segment.start, segment.stop), (segment.start - offset, segment.stop - offset))
+            rows.append((key, *intervals, weights, len(segment.tiles)))
         columns.append(rows)
     for row in product(*columns):
         yield Box(

@@ -74,7 +74,7 @@ def _cut_axis(axis: Axis, cells: int, request: AxisTiling, uniform: bool, croppe
         if size is not None and uniform:
             count = uniform_count(cells, size, overlap, causal=causal)
         if count is not None and uniform:
-            return split_uniform(cells, count, overlap, causal=causal)
+            return _of_least(split_uniform(cells, count, overlap, causal=causal), least)
         if count is not None:
             return split_by_count(cells, count, overlap, causal=causal, min_size=least)
         assert size is not None
@@ -82,6 +82,14 @@ def _cut_axis(axis: Axis, cells: int, request: AxisTiling, uniform: bool, croppe
     except PlanError as error:
         msg = f"{axis.name}, in latents of {axis.law.factor}: {error}"
         raise PlanError(msg) from None
+
+
+def _of_least(spans: tuple[Span, ...], least: int | None) -> tuple[Span, ...]:
+    """Give uniform spans back unless they are shorter than the least size: none of them can grow alone."""
+    if least is not None and len(spans) > 1 and len(spans[0]) < least:
+        msg = f"uniform tiles would have {len(spans[0])} cells, min_size is {least}; lower it or make the tiles larger"
+        raise PlanError(msg)
+    return spans
 
 
 def _in_latents(axis: Axis, request: AxisTiling) -> tuple[int | None, int, int | None]:

@@ -1,13 +1,14 @@
 """How many bytes a run holds at once: the same bookkeeping as the run itself, without arrays."""
 
+import math
 from dataclasses import dataclass
 from math import prod
 
-from tilekit._plan.boxes import Ledger, boxes
+from tilekit._plan.boxes import Box, Ledger, boxes
 from tilekit._plan.layout import Layout
 from tilekit._plan.schedule import schedule
 
-__all__ = ["Costs"]
+__all__ = ["BLEND_ITEMSIZE", "Costs"]
 
 BLEND_ITEMSIZE = 4  # float32
 
@@ -22,12 +23,12 @@ class Costs:
     streaming: bool
     decoder_bytes_per_cell: int = 0
 
-    def engine_bytes(self, layout: Layout) -> int:
-        """Walk through the calls: the largest sum of output, waiting strips and the results of one call."""
+    def engine_bytes(self, layout: Layout, *, at_most: float = math.inf) -> int:
+        """Walk through the calls for the largest sum of output, waiting strips and results; stop above `at_most`."""
         numbers = _batch(layout) * (1 if layout.geometry.channel is None else self.channels)
-        if len(layout.tiles) == 1:  # its result is handed on as it is
+        if layout.n_tiles == 1:  # its result is handed on as it is
             return numbers * self.itemsize * prod(layout.out_sizes)
-        ledger, strips, emitted, peak = Ledger(), dict[tuple[int, ...], int](), 0, 0
+        ledger, strips, emitted, peak = Ledger(), _Strips(), 0, 0
         across = prod(layout.out_sizes[1:])
         for call in schedule(layout, self.tile_batch_size, by_slab=self.streaming):
             end = layout.block_end(emitted) if self.streaming else layout.out_sizes[0]
@@ -36,21 +37,41 @@ class Costs:
                 for box in boxes(layout, tile):
                     _, last = ledger.count(box)
                     inside = box.dst[0][1] <= end and self.itemsize >= BLEND_ITEMSIZE
-                    if last or inside:
-                        strips.pop(box.key, None)
-                    else:
-                        strips[box.key] = prod(b - a for a, b in box.dst) * BLEND_ITEMSIZE
-            held = ((end - emitted) * across + results) * self.itemsize + sum(strips.values())
-            peak = max(peak, held)
+                    strips.drop(box) if last or inside else strips.keep(box)
+            peak = max(peak, ((end - emitted) * across + results) * self.itemsize + strips.bytes)
+            if numbers * peak > at_most:
+                break
             if self.streaming:
                 emitted = max(emitted, call.final)
         return numbers * peak
 
+    def least_bytes(self, layout: Layout) -> int:
+        """Bytes that any tiling needs: those of the output where it is not streamed."""
+        numbers = _batch(layout) * (1 if layout.geometry.channel is None else self.channels)
+        return 0 if self.streaming else numbers * self.itemsize * prod(layout.out_sizes)
+
     def decoder_bytes(self, layout: Layout) -> int:
         """Working memory of the decoder in the largest call."""
-        largest = max(prod(b - a for a, b in tile.dst) for tile in layout.tiles)
-        together = min(self.tile_batch_size, len(layout.tiles))
-        return self.decoder_bytes_per_cell * largest * _batch(layout) * together
+        together = min(self.tile_batch_size, layout.n_tiles)
+        return self.decoder_bytes_per_cell * layout.largest_output * _batch(layout) * together
+
+
+class _Strips:
+    """Which strips wait for a neighbour, and what they take."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, ...], int] = {}
+        self.bytes = 0
+
+    def keep(self, box: Box) -> None:
+        """Hold the strip of a box."""
+        self.drop(box)
+        self._held[box.key] = prod(b - a for a, b in box.dst) * BLEND_ITEMSIZE
+        self.bytes += self._held[box.key]
+
+    def drop(self, box: Box) -> None:
+        """Let go of the strip of a box, if there is one."""
+        self.bytes -= self._held.pop(box.key, 0)
 
 
 def _batch(layout: Layout) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from tilekit._errors import PlanError
-from tilekit._plan.spans import Span, is_integer
+from tilekit._plan.spans import Span, checked_integer, is_integer
 
 __all__ = ["Causal", "Law", "Linear", "law_from_json"]
 
@@ -68,7 +68,7 @@ class Linear:
     causal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_factor(self.factor)
+        object.__setattr__(self, "factor", _checked_factor(self.factor))
 
     def map(self, span: Span, /) -> Span:
         """Give the pixel-side span of a span of latents."""
@@ -130,7 +130,7 @@ class Causal:
     causal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_factor(self.factor)
+        object.__setattr__(self, "factor", _checked_factor(self.factor))
 
     def map(self, span: Span, /) -> Span:
         """Give the pixel-side span of a span of latents."""
@@ -181,7 +181,8 @@ def law_from_json(value: object) -> Law:
     raise PlanError(msg)
 
 
-def _check_factor(factor: object) -> None:
-    if not is_integer(factor) or factor < 1:
+def _checked_factor(factor: object) -> int:
+    if not is_integer(factor) or checked_integer(factor) < 1:
         msg = f"the factor of an axis must be an integer of at least 1, got {factor!r}"
         raise PlanError(msg)
+    return checked_integer(factor)

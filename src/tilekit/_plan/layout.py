@@ -1,17 +1,20 @@
 """Where the tiles of an array lie: frozen integers, and what follows from them."""
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
 
 from tilekit._errors import PlanError
 from tilekit._plan.geometry import Direction, Geometry
-from tilekit._plan.spans import Interval, Span, checked_integer
+from tilekit._plan.spans import Interval, Span, check_tiles, checked_integer
 from tilekit._plan.weights import Segment, segments
 
 __all__ = ["Layout", "Tile", "checked_shape"]
+
+MOST_CELLS = 1 << 53  # of one axis: what floats count exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,24 @@ class Layout:
             return tuple(law.length(n) for law, n in sizes)
         return tuple(law.cells(n) for law, n in sizes)
 
+    @property
+    def n_tiles(self) -> int:
+        """How many tiles there are."""
+        return math.prod(map(len, self.spans))
+
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
         """All tiles, those of the first axis slowest."""
+        return tuple(self.iter_tiles())
+
+    def iter_tiles(self) -> Iterator[Tile]:
+        """Make the tiles one after the other, in the order of `tiles`."""
         columns = [
             [(i, *_sides(self, number, span)) for i, span in enumerate(spans)]
             for number, spans in enumerate(self.spans)
         ]
-        rows = product(*columns)
-        return tuple(Tile(tuple(c[0] for c in r), tuple(c[1] for c in r), tuple(c[2] for c in r)) for r in rows)
+        for row in product(*columns):
+            yield Tile(tuple(c[0] for c in row), tuple(c[1] for c in row), tuple(c[2] for c in row))
 
     @cached_property
     def segments(self) -> tuple[tuple[Segment, ...], ...]:
@@ -87,22 +99,40 @@ class Layout:
         return len(self.spans[0])
 
     @cached_property
+    def segments_of_tiles(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For each axis, and each tile of it, the numbers of the segments to which it contributes."""
+        return tuple(_of_tiles(rows, len(spans)) for rows, spans in zip(self.segments, self.spans, strict=True))
+
+    @cached_property
     def slab_starts(self) -> tuple[int, ...]:
         """First output cell of the first axis to which each slab contributes."""
-        rows = self.segments[0]
-        return tuple(min(s.start for s in rows if i in s.tiles) for i in range(self.slabs))
+        return tuple(self.segments[0][numbers[0]].start for numbers in self.segments_of_tiles[0])
+
+    @cached_property
+    def _block_starts(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.slab_starts)))
 
     def block_end(self, start: int) -> int:
         """Where the streamed block that begins at this output cell ends: where a later slab contributes, or the end."""
-        return min((cell for cell in self.slab_starts if cell > start), default=self.out_sizes[0])
+        following = bisect_right(self._block_starts, start)
+        return self._block_starts[following] if following < len(self._block_starts) else self.out_sizes[0]
+
+    @property
+    def largest_output(self) -> int:
+        """Output cells of the largest tile."""
+        columns = ([_sides(self, number, span)[1] for span in spans] for number, spans in enumerate(self.spans))
+        return math.prod(max(stop - start for start, stop in column) for column in columns)
 
     @property
     def redundant_work(self) -> float:
         """Pixel-side cells that are decoded (or encoded), over those that are needed; 1.0 without overlap."""
-        sides = [t.dst if self.direction == "decode" else t.src for t in self.tiles]
-        done = sum(math.prod(stop - start for start, stop in side) for side in sides)
-        pixels = self.out_sizes if self.direction == "decode" else [self.shape[a.position] for a in self.geometry.axes]
-        return done / math.prod(pixels)
+        pixel_side = 1 if self.direction == "decode" else 0  # of the two sides of a tile
+        done = needed = 1
+        for number, spans in enumerate(self.spans):
+            sides = [_sides(self, number, span)[pixel_side] for span in spans]
+            done *= sum(stop - start for start, stop in sides)
+            needed *= sides[-1][1]
+        return done / needed
 
 
 def checked_shape(shape: Sequence[object], geometry: Geometry) -> tuple[int, ...]:
@@ -110,6 +140,9 @@ def checked_shape(shape: Sequence[object], geometry: Geometry) -> tuple[int, ...
     sizes = tuple(map(checked_integer, shape))
     if len(sizes) != geometry.ndim:
         msg = f"{geometry.name}: expected {geometry.ndim} axes, got shape {sizes}"
+        raise PlanError(msg)
+    if max(sizes) > MOST_CELLS:
+        msg = f"{geometry.name}: an axis has at most {MOST_CELLS} cells, got shape {sizes}"
         raise PlanError(msg)
     if min(sizes) < 1:
         names = {axis.position: axis.name for axis in geometry.axes}
@@ -140,6 +173,15 @@ def _axis_segments(layout: Layout, number: int) -> tuple[Segment, ...]:
     return tuple(Segment(a, b, (i,), None) for i, (a, b) in enumerate(zip([0, *stops], stops, strict=False)))
 
 
+def _of_tiles(rows: Sequence[Segment], count: int) -> tuple[tuple[int, ...], ...]:
+    """For each of `count` tiles the numbers of the segments in which it is named."""
+    numbers: list[list[int]] = [[] for _ in range(count)]
+    for number, segment in enumerate(rows):
+        for tile in segment.tiles:
+            numbers[tile].append(number)
+    return tuple(map(tuple, numbers))
+
+
 def _check_layout(layout: Layout) -> None:
     """Refuse spans that do not cover their axes, so that a plan from JSON is as good as any."""
     geometry = layout.geometry
@@ -148,15 +190,22 @@ def _check_layout(layout: Layout) -> None:
     if len(layout.spans) != len(axes) or (layout.halo is not None and len(layout.halo) != len(axes)):
         msg = f"{geometry.name}: expected spans (and a halo) for {len(axes)} axes, got {len(layout.spans)}"
         raise PlanError(msg)
-    if layout.halo is not None and any(min(pair) < 0 for pair in layout.halo):
-        msg = f"a halo must be at least 0 latents, got {layout.halo}"
+    if layout.halo is not None and not all(0 <= n <= MOST_CELLS for pair in layout.halo for n in pair):
+        msg = f"a halo must be at least 0 and at most {MOST_CELLS} latents, got {layout.halo}"
         raise PlanError(msg)
+    check_tiles(layout.n_tiles)
     for axis, spans in zip(axes, layout.spans, strict=True):
         cells = axis.cells(layout.shape[axis.position], layout.direction)
         if not _covers(spans, cells):
             msg = f"{axis.name}: these spans do not cover {cells} cells in order: {spans}"
             raise PlanError(msg)
-    layout.segments  # noqa: B018  raises where a cell would get no weight
+    if max(layout.out_sizes) > MOST_CELLS:
+        msg = f"{geometry.name}: the output of {layout.shape} has more than {MOST_CELLS} cells along an axis"
+        raise PlanError(msg)
+    for number, spans in enumerate(layout.spans):
+        if not all(layout.segments_of_tiles[number]):  # also raises where a cell would get no weight
+            msg = f"{axes[number].name}: a tile has no weight anywhere: {spans}"
+            raise PlanError(msg)
 
 
 def _covers(spans: tuple[Span, ...], cells: int) -> bool:
@@ -165,5 +214,6 @@ def _covers(spans: tuple[Span, ...], cells: int) -> bool:
     whole = bool(spans) and starts[0] == 0 and stops[-1] == cells
     in_order = all(a < b for a, b in pairwise(stops)) and starts == sorted(starts)
     touch = all(b <= a for a, b in zip(stops, starts[1:], strict=False))
-    ramps = all(0 <= s.left_ramp <= len(s) and 0 <= s.right_ramp <= len(s) and len(s) > 0 for s in spans)
-    return whole and in_order and touch and ramps
+    if not (whole and in_order and touch and all(a < b for a, b in zip(starts, stops, strict=True))):
+        return False
+    return all(0 <= s.left_ramp <= len(s) and 0 <= s.right_ramp <= len(s) for s in spans)

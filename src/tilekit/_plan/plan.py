@@ -152,8 +152,8 @@ class Plan(Layout):
                 if halo is None
                 else tuple((checked_integer(before), checked_integer(after)) for before, after in halo),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"not a plan of tilekit: {error}"
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            msg = f"not a plan of tilekit: {str(error)[:1000]}"
             raise PlanError(msg) from error
 
     def __str__(self) -> str:
@@ -219,13 +219,28 @@ def plan(
     >>> len(planned.tiles), planned.out_sizes
     (45, (121, 1088, 1920))
     """
+    _check_geometry(geometry)
     sizes = checked_shape(shape, geometry)
-    if tiling is None:
-        tiling = Tiling()
-    elif isinstance(tiling, TilingConfig):
-        tiling = tiling.tiling()
+    tiling = _checked_tiling(tiling)
     spans = cut(geometry, sizes, tiling.axes, direction=direction, uniform=tiling.uniform, cropped=halo is not None)
     return Plan(geometry, sizes, spans, direction, None if halo is None else _checked_halo(geometry, spans, halo))
+
+
+def _check_geometry(geometry: object) -> None:
+    if not isinstance(geometry, Geometry):
+        msg = f"geometry must be a Geometry, such as tilekit.LTX2_VIDEO, got {geometry!r}"
+        raise PlanError(msg)
+
+
+def _checked_tiling(tiling: object) -> Tiling:
+    if tiling is None:
+        return Tiling()
+    if isinstance(tiling, TilingConfig):
+        return tiling.tiling()
+    if not isinstance(tiling, Tiling):
+        msg = f"tiling must be a Tiling, a TilingConfig or None, got {tiling!r}; for one, TilingConfig.default()"
+        raise PlanError(msg)
+    return tiling
 
 
 def _checked_halo(

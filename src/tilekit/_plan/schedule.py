@@ -1,12 +1,11 @@
 """In which order tiles are run, which of them share a call, and how much of the result is final after each call."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
 from tilekit._plan.layout import Layout, Tile
-from tilekit._plan.spans import is_integer
+from tilekit._plan.spans import checked_integer, is_integer
 
 __all__ = ["Call", "checked_batch_size", "schedule"]
 
@@ -21,13 +20,14 @@ class Call:
 
 def checked_batch_size(layout: Layout, tile_batch_size: object) -> int:
     """Give a batch size back, or refuse it."""
-    if not is_integer(tile_batch_size) or tile_batch_size < 1:
+    if not is_integer(tile_batch_size) or checked_integer(tile_batch_size) < 1:
         msg = f"tile_batch_size must be an integer of at least 1, got {tile_batch_size!r}"
         raise PlanError(msg)
-    if tile_batch_size > 1 and layout.geometry.batch is None:
-        msg = f"{layout.geometry.name} has no batch axis to put {tile_batch_size} tiles on; use tile_batch_size=1"
+    size = checked_integer(tile_batch_size)
+    if size > 1 and layout.geometry.batch is None:
+        msg = f"{layout.geometry.name} has no batch axis to put {size} tiles on; use tile_batch_size=1"
         raise PlanError(msg)
-    return tile_batch_size
+    return size
 
 
 def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator[Call]:
@@ -37,16 +37,20 @@ def schedule(layout: Layout, tile_batch_size: int, *, by_slab: bool) -> Iterator
     With `by_slab` no tile waits for one of a later slab, so that slabs are finished one after the other.
     """
     size = checked_batch_size(layout, tile_batch_size)
-    unfinished = Counter(tile.index[0] for tile in layout.tiles)
-    unseen = Counter(unfinished)
+    unfinished = [layout.n_tiles // layout.slabs] * layout.slabs
+    unseen = list(unfinished)
     waiting: dict[tuple[int, ...], list[Tile]] = {}
+    first = 0  # slab that is not finished
 
     def call(tiles: list[Tile]) -> Call:
-        unfinished.subtract(tile.index[0] for tile in tiles)
-        first = next((i for i in range(layout.slabs) if unfinished[i]), None)
-        return Call(tuple(tiles), layout.out_sizes[0] if first is None else layout.slab_starts[first])
+        nonlocal first
+        for tile in tiles:
+            unfinished[tile.index[0]] -= 1
+        while first < layout.slabs and not unfinished[first]:
+            first += 1
+        return Call(tuple(tiles), layout.slab_starts[first] if first < layout.slabs else layout.out_sizes[0])
 
-    for tile in layout.tiles:
+    for tile in layout.iter_tiles():
         group = waiting.setdefault(tile.shape, [])
         group.append(tile)
         unseen[tile.index[0]] -= 1

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeGuard
+from numbers import Integral
+from operator import index
+from typing import SupportsIndex, TypeGuard
 
 from tilekit._errors import PlanError
 
 __all__ = [
+    "MOST_TILES",
     "Interval",
     "Span",
+    "check_tiles",
     "checked_integer",
     "is_integer",
     "split",
@@ -21,17 +25,27 @@ __all__ = [
 Interval = tuple[int, int]  # first cell and the cell after the last
 
 
-def is_integer(value: object) -> TypeGuard[int]:
-    """Whether a value is an integer, which True and False are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
+MOST_TILES = 250_000  # of a plan; each takes about a kilobyte and 20 microseconds
+
+
+def is_integer(value: object) -> TypeGuard[SupportsIndex]:
+    """Whether a value is an integer, of Python or of NumPy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def checked_integer(value: object) -> int:
-    """Give an integer back; refuse anything else."""
+    """Give an integer back as one of Python; refuse anything else."""
     if not is_integer(value):
         msg = f"expected an integer, got {value!r}"
         raise PlanError(msg)
-    return value
+    return index(value)
+
+
+def check_tiles(count: int) -> None:
+    """Refuse a number of tiles beyond the limit, before any is made."""
+    if count > MOST_TILES:
+        msg = f"a plan has at most {MOST_TILES} tiles, this one would have {count}; make the tiles larger"
+        raise PlanError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,8 @@ def split(
         Start every span but the first one cell earlier, with a left ramp one longer. A decoder that turns n cells
         into 1 + f(n-1) gives its first cell one frame only, so a later span has to read one cell more.
     min_size : int, keyword-only, optional
-        If the last span is shorter than this, it grows leftward, and the ramp of its neighbour widens.
+        If the last span is shorter than this, it grows leftward, and the ramp of its neighbour widens; at most `size`.
+        An axis shorter than this stays whole.
 
     Returns
     -------
@@ -107,10 +122,12 @@ def split(
         msg = f"tile size must be at least 1 cell, got {size}"
         raise PlanError(msg)
     _check_overlap(overlap, size)
-    if length <= size:
+    if length <= size or length < (min_size or 0):
         return (Span(0, length),)
+    _check_least(min_size, size)
     step = size - overlap
     count = -((overlap - length) // step)  # ceil((length - overlap) / step)
+    check_tiles(count)
     spans = [Span(i * step, i * step + size, overlap, overlap) for i in range(count)]
     return _finished(spans, length, causal, min_size)
 
@@ -161,6 +178,8 @@ def split_by_count(
     if overlap >= size:
         msg = f"overlap must be smaller than the tiles, got overlap={overlap} with {count} tiles of {size} cells"
         raise PlanError(msg)
+    _check_least(min_size, size + (extra == count - 1))
+    check_tiles(count)
     spans, start = [], 0
     for i in range(count):
         stop = start + size + (i < extra)
@@ -193,6 +212,7 @@ def split_uniform(length: int, count: int, overlap: int, *, causal: bool = False
         raise PlanError(msg)
     if count == 1:
         return (Span(0, length),)
+    check_tiles(count)
     shared = overlap + causal
     size = -(-(length + (count - 1) * shared) // count)
     _check_overlap(shared, size)
@@ -272,6 +292,13 @@ def _check_overlap(overlap: int, size: int) -> None:
         raise PlanError(msg)
 
 
+def _check_least(min_size: int | None, size: int) -> None:
+    """Only the last span grows, so no other may be below the least size."""
+    if min_size is not None and min_size > size:
+        msg = f"min_size must be at most the tile size, got min_size={min_size} with tiles of {size} cells; lower it"
+        raise PlanError(msg)
+
+
 def _finished(spans: list[Span], length: int, causal: bool, min_size: int | None) -> tuple[Span, ...]:
     """Close the ends of the axis, grow a short last span, and apply the causal adjustment."""
     spans[0] = replace(spans[0], left_ramp=0)
@@ -285,9 +312,6 @@ def _finished(spans: list[Span], length: int, causal: bool, min_size: int | None
 
 def _grown(spans: list[Span], length: int, min_size: int) -> list[Span]:
     before, last = spans[-2], spans[-1]
-    start = length - min_size
-    if start <= before.start:
-        msg = f"min_size={min_size} makes the last tile swallow its neighbour, which starts at {before.start}; lower it"
-        raise PlanError(msg)
+    start = length - min_size  # behind the start of the neighbour, as that is at least as long and ends earlier
     shared = before.stop - start
     return [*spans[:-2], replace(before, right_ramp=shared), replace(last, start=start, left_ramp=shared)]

@@ -8,7 +8,7 @@ from tilekit._plan.cut import AxisTiling
 from tilekit._plan.fit import fit
 from tilekit._plan.forecast import Costs
 from tilekit._plan.geometry import Geometry
-from tilekit._plan.spans import is_integer
+from tilekit._plan.spans import checked_integer, is_integer
 
 __all__ = ["Tiling"]
 
@@ -173,4 +173,5 @@ def _checked(name: str, numbers: object, first: str) -> tuple[int, int, int | No
     if numbers[0] < 1 or numbers[1] < 0 or (len(numbers) == 3 and numbers[2] < 1):
         msg = f"{name}: {first} (and min_size) must be at least 1 and overlap at least 0, got {tuple(numbers)}"
         raise PlanError(msg)
-    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None
+    first_number, overlap, *least = map(checked_integer, numbers)
+    return first_number, overlap, least[0] if least else None

@@ -6,6 +6,9 @@ one and nothing need be multiplied; elsewhere the masks are divided by their sum
 sums to one everywhere, so that neither a buffer of weights nor a final division is needed.
 """
 
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -13,7 +16,9 @@ from itertools import pairwise
 from tilekit._errors import PlanError
 from tilekit._plan.spans import Span
 
-__all__ = ["Segment", "segments"]
+__all__ = ["MOST_WEIGHTS", "Segment", "segments"]
+
+MOST_WEIGHTS = 8_000_000  # numbers along one axis, in memory as Python's floats
 
 Ramp = tuple[int, int, int, int]  # start, stop, left ramp, right ramp
 
@@ -32,33 +37,58 @@ class Segment:
     weights: tuple[tuple[float, ...], ...] | None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def segments(spans: tuple[Span, ...], left_starts_from_0: bool) -> tuple[Segment, ...]:
     """
     Cut an axis where its set of contributing tiles changes, and normalise the weights.
 
     `spans` are the tiles of the axis in **output** cells. The segments come in order, without gaps; a cell to which no
-    tile gives weight is refused.
+    tile gives weight is refused, and so are too many weights.
     """
     # The first cell of a rise from zero carries no weight: a tile without weight must not count as a contributor.
     support = [s.start + (left_starts_from_0 and s.left_ramp > 0) for s in spans]
     cuts = sorted({*support, *(s.stop for s in spans)})
-    pieces = []
     if cuts[0] != 0:
         msg = f"cells 0 to {cuts[0] - 1} have no weight from any tile"
         raise PlanError(msg)
-    for start, stop in pairwise(cuts):
-        tiles = tuple(i for i, s in enumerate(spans) if support[i] <= start and stop <= s.stop)
-        if not tiles:
-            msg = f"cells {start} to {stop - 1} have no weight from any tile"
-            raise PlanError(msg)
+    seen: dict[tuple[tuple[Ramp, ...], int], tuple[tuple[float, ...], ...]] = {}
+    pieces, numbers = [], 0
+    for start, stop, tiles in _contributors(spans, support, cuts):
+        numbers += len(tiles)
         weights = None
         if len(tiles) > 1:
             covering = [spans[i] for i in tiles]
             ramps = tuple((s.start - start, s.stop - start, s.left_ramp, s.right_ramp) for s in covering)
-            weights = _normalised(ramps, stop - start, left_starts_from_0)
+            if (ramps, stop - start) not in seen:
+                numbers += len(tiles) * (stop - start)
+                _check_numbers(numbers)
+                seen[ramps, stop - start] = _normalised(ramps, stop - start, left_starts_from_0)
+            weights = seen[ramps, stop - start]
+        _check_numbers(numbers)
         pieces.append(Segment(start, stop, tiles, weights))
     return tuple(pieces)
+
+
+def _check_numbers(numbers: int) -> None:
+    if numbers > MOST_WEIGHTS:
+        msg = f"the overlaps of one axis have more than {MOST_WEIGHTS} weights; make them shorter or the tiles larger"
+        raise PlanError(msg)
+
+
+def _contributors(
+    spans: Sequence[Span], support: Sequence[int], cuts: Sequence[int]
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """Between every two cuts the tiles that contribute: one pass, as spans end in order."""
+    coming = deque(sorted(range(len(spans)), key=support.__getitem__))
+    there: list[int] = []
+    for start, stop in pairwise(cuts):
+        while coming and support[coming[0]] <= start:
+            insort(there, coming.popleft())
+        there = [i for i in there if spans[i].stop >= stop]
+        if not there:
+            msg = f"cells {start} to {stop - 1} have no weight from any tile"
+            raise PlanError(msg)
+        yield start, stop, tuple(there)
 
 
 @lru_cache(maxsize=1024)
