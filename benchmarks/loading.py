@@ -111,7 +111,7 @@ def run(path, options, tokens):
         Path("/proc/self/clear_refs").write_text("5")
         begin = time.perf_counter()
         outputs = model(**streams(nn, tokens))
-        nn.settle(*outputs)
+        nn.synchronize(*outputs)
         found |= {"step_s": time.perf_counter() - begin, "step_peak_mb": (status("VmHWM") - before) / MB}
     if hasattr(model, "offload"):
         found["most_resident"] = model.offload.most_resident

@@ -60,7 +60,7 @@ def run(folder: Path, backend: str, dtype: str, case: str, way: str) -> None:
     from ltx_models.pipelines.grid import Size
 
     nn = get_backend(backend)
-    nn.settle(nn.xp.matmul(*[nn.asarray(np.ones((64, 64), np.float32))] * 2))
+    nn.synchronize(nn.xp.matmul(*[nn.asarray(np.ones((64, 64), np.float32))] * 2))
     height, width, frames = CASES[case]["size"]
     options: dict[str, Any] = WAYS[way] | {
         "backend": backend,

@@ -259,7 +259,7 @@ def mlx(args):
     of = real_config(width=args.mlx_heads, audio=False)
     nn = backend("mlx")
     model = nn.build(lambda: Transformer(nn, of))
-    nn.settle(*nn.weights(model).values())
+    nn.synchronize(*nn.weights(model).values())
     block = model.transformer_blocks[0]
     given = inputs(of, 80, 0, 32)["video"]
     width = of.video.width

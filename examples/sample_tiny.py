@@ -72,7 +72,7 @@ def main() -> None:
     assert done.audio is not None
     latent, sound = unpatchify(done.video.latent, video.shape), unpatchify(done.audio.latent, audio.shape)
     print(f"video latent {tuple(latent.shape)}, audio latent {tuple(sound.shape)}")
-    kept = np.abs(nn.host(latent)[:, :, :1] - nn.host(image)).max()
+    kept = np.abs(nn.to_numpy(latent)[:, :, :1] - nn.to_numpy(image)).max()
     print(f"the given picture changed by {kept:.1e}")
 
 

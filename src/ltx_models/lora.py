@@ -196,7 +196,7 @@ def read_lora(path: str | Path, model: Any, *, ignore_unmatched: bool = False) -
     with open_checkpoint(path, nn.name) as checkpoint:
         for layer, (down, up, alpha) in _matched(checkpoint, layers, ignore_unmatched).items():
             rank = checkpoint.shape(down)[0]
-            scale = 1.0 if alpha is None else float(nn.host(checkpoint.tensor(alpha)).reshape(())) / rank
+            scale = 1.0 if alpha is None else float(nn.to_numpy(checkpoint.tensor(alpha)).reshape(())) / rank
             found[layer] = Factors(checkpoint.tensor(down), checkpoint.tensor(up), scale)
     return found
 
@@ -336,5 +336,5 @@ def _add(model: Any, path: str, factors: list[tuple[Factors, float]], sign: floa
         down, up = (nn.cast(x, nn.float32, device) for x in (f.down, f.up))
         change = change + nn.xp.matmul(up, down) * (f.scale * strength * sign)
     weight = nn.cast(change, leaf.weight.dtype)
-    nn.settle(weight)
+    nn.synchronize(weight)
     nn.assign(leaf, "weight", weight)

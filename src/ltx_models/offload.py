@@ -75,7 +75,7 @@ class Offload:
         Yields
         ------
         None
-            What is computed of them must be settled before the end: what is pending holds on to the weights.
+            What is computed from them must be synchronized before the end: what is pending keeps the weights alive.
         """
         self.fetch(i)
         try:
@@ -123,7 +123,7 @@ class Offload:
     def release(self, i: int) -> None:
         """Let go of the weights of block `i`."""
         for owner, name in self._places[i].values():
-            self._nn.assign(owner, name, self._nn.hollow(getattr(owner, name)))
+            self._nn.assign(owner, name, self._nn.meta(getattr(owner, name)))
         self._count(-1)
 
     def close(self) -> None:
@@ -149,5 +149,7 @@ class _Streamed:
         with self._offload.turn(self._i):
             found = self._forward(*streams, **more)
             # what is still to be computed would hold on to the weights
-            self._offload._nn.settle(*(x for x in (found if isinstance(found, tuple) else [found]) if x is not None))
+            self._offload._nn.synchronize(
+                *(x for x in (found if isinstance(found, tuple) else [found]) if x is not None)
+            )
             return found

@@ -227,7 +227,7 @@ def quantize(model: Any, scheme: Scheme) -> Any:
         raise ValueError(msg)
     for path, leaf in leaves.items():
         parts = quantized(nn, leaf.weight, scheme) | {"bias": leaf.bias}
-        nn.settle(*parts.values())
+        nn.synchronize(*parts.values())
         hollow_out(model, [path], scheme)
         put(nn, find(model, path), parts)
     model.eval()

@@ -52,7 +52,7 @@ def test_encoder_equals_the_reference(nn: Backend, oracle: Any, close: Any) -> N
 def test_causal_decoder_looks_back_only(nn: Backend) -> None:
     decoder = filled(nn, AudioDecoder(nn, TINY))
     latent = noise(nn, 1, 2, 6, 4)
-    whole, beginning = (nn.host(decoder(x)) for x in (latent, latent[:, :, :4]))
+    whole, beginning = (nn.to_numpy(decoder(x)) for x in (latent, latent[:, :, :4]))
     assert whole.shape == (1, 2, 21, 16)
     np.testing.assert_allclose(whole[:, :, :13], beginning, atol=1e-5)
     assert np.abs(whole[:, :, 13:]).max() > 1e-3
@@ -71,7 +71,7 @@ def test_backends_agree(close: Any) -> None:
     for name in ("torch", "mlx"):
         nn = backend(name)
         decoder = filled(nn, AudioDecoder(nn, TINY))
-        results.append(nn.host(decoder(noise(nn, 2, 2, 5, 4))))
+        results.append(nn.to_numpy(decoder(noise(nn, 2, 2, 5, 4))))
     close(*results, 2e-5)
 
 
@@ -79,7 +79,7 @@ def test_copies_and_pickles_give_the_same(nn: Backend, close: Any) -> None:
     decoder = filled(nn, AudioDecoder(nn, TINY))
     latent = noise(nn, 1, 2, 3, 4)
     for other in (copy.deepcopy(decoder), pickle.loads(pickle.dumps(decoder))):
-        close(nn.host(other(latent)), nn.host(decoder(latent)), 0)
+        close(nn.to_numpy(other(latent)), nn.to_numpy(decoder(latent)), 0)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_vocode_writes_what_the_vocoder_gives(
     vocoder = ltx_models.load_vocoder(checkpoint, backend=name, dtype="float32")
     samples, rate = media.read_audio(out)
     assert rate == 8000
-    np.testing.assert_allclose(samples, vocoder.nn.host(vocoder(vocoder.nn.asarray(mel))), atol=1e-5)
+    np.testing.assert_allclose(samples, vocoder.nn.to_numpy(vocoder(vocoder.nn.asarray(mel))), atol=1e-5)
 
 
 def test_roundtrip_passes_sound_through_every_network(
@@ -139,7 +139,7 @@ def test_roundtrip_passes_sound_through_every_network(
     )
     nn = encoder.nn
     mel = ltx_models.log_mel(nn.asarray(np.concatenate([wave, wave], axis=1)), 24000)
-    want = nn.host(vocoder(decoder(encoder(mel))))
+    want = nn.to_numpy(vocoder(decoder(encoder(mel))))
     samples, _ = media.read_audio(tmp_path / "out.wav")
     assert samples.shape == want.shape == (1, 2, 80 * (4 * 32 - 3))  # 126 mel frames are 32 latents
     np.testing.assert_allclose(samples, want, atol=1e-4)
@@ -168,7 +168,7 @@ def test_upscale_latents_doubles_them(name: BackendName, tmp_path: Path, capsys:
     assert "became (1, 128, 5, 2, 4) at 24 fps" in said
     upsampler = ltx_models.load_upsampler(tmp_path / "up.safetensors", backend=name, dtype="float32")
     statistics = ltx_models.load_statistics(ltx_models.default_checkpoint(), backend=name)
-    want = nn.host(ltx_models.upsample_latent(upsampler, nn.asarray(latents), statistics))
+    want = nn.to_numpy(ltx_models.upsample_latent(upsampler, nn.asarray(latents), statistics))
     got = media.read_latents(tmp_path / "large.safetensors")
     assert got.fps == 24
     np.testing.assert_allclose(got.latents, want, atol=1e-4)

@@ -53,11 +53,11 @@ def test_tokens_and_back_is_the_identity(shape: list[int]) -> None:
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     for nn in (backend("torch"), backend("mlx")):
         tokens = c.patchify(nn.asarray(x))
-        np.testing.assert_array_equal(nn.host(c.unpatchify(tokens, shape)), x)
+        np.testing.assert_array_equal(nn.to_numpy(c.unpatchify(tokens, shape)), x)
         if len(shape) == 5:  # cells in raster order, channels last
-            np.testing.assert_array_equal(nn.host(tokens)[0], x[0].reshape(shape[1], -1).T)
+            np.testing.assert_array_equal(nn.to_numpy(tokens)[0], x[0].reshape(shape[1], -1).T)
         else:  # channel-major within a frame
-            np.testing.assert_array_equal(nn.host(tokens)[0, 0], x[0, :, 0].reshape(-1))
+            np.testing.assert_array_equal(nn.to_numpy(tokens)[0, 0], x[0, :, 0].reshape(-1))
 
 
 def video(nn: Backend, batch: int = 2, channels: int = 3, size: tuple[int, int, int] = (3, 2, 2)) -> c.LatentState:
@@ -72,8 +72,8 @@ def test_an_image_is_given_and_the_rest_is_noise(nn: Backend) -> None:
     state = c.replace_frames(video(nn), filled(nn, 5, 1, 3, 1, 2, 2), frame=1, strength=0.75)
     np.testing.assert_array_equal(state.mask[0], [1] * 4 + [0.25] * 4 + [1] * 4)
     noise = Noise(0)
-    drawn = nn.host(Noise(0)("", state.latent))
-    noisy = nn.host(c.add_noise(state, 1.0, lambda x: noise("", x)).latent)
+    drawn = nn.to_numpy(Noise(0)("", state.latent))
+    noisy = nn.to_numpy(c.add_noise(state, 1.0, lambda x: noise("", x)).latent)
     np.testing.assert_allclose(noisy[:, :4], drawn[:, :4], atol=1e-6)
     np.testing.assert_allclose(noisy[:, 4:8], 5 + 0.25 * (drawn[:, 4:8] - 5), atol=1e-6)
 
@@ -81,7 +81,7 @@ def test_an_image_is_given_and_the_rest_is_noise(nn: Backend) -> None:
 def test_partial_noise_starts_between_the_latent_and_noise(nn: Backend) -> None:
     like = nn.asarray(np.zeros(1, np.float32))
     state = c.video_state((1, 3, 1, 2, 2), fps=24, like=like, initial=filled(nn, 2, 1, 3, 1, 2, 2))
-    got = nn.host(c.add_noise(state, 0.25, lambda x: x * 0 + 10).latent)
+    got = nn.to_numpy(c.add_noise(state, 0.25, lambda x: x * 0 + 10).latent)
     np.testing.assert_allclose(got, 2 * 0.75 + 10 * 0.25)
 
 
@@ -90,7 +90,7 @@ def test_what_is_weakly_given_is_mixed_with_what_is_refined(nn: Backend) -> None
     state = c.video_state((1, 3, 1, 2, 2), fps=24, like=like, initial=filled(nn, 2, 1, 3, 1, 2, 2))
     state = c.replace_frames(state, filled(nn, 5, 1, 3, 1, 2, 2), strength=0.75)
     state = c.append_keyframe(state, filled(nn, 7, 1, 3, 1, 2, 2), frame=8, fps=24, strength=0.5)
-    got = nn.host(c.add_noise(state, 0.5, lambda x: x * 0 + 10).latent)
+    got = nn.to_numpy(c.add_noise(state, 0.5, lambda x: x * 0 + 10).latent)
     np.testing.assert_allclose(got[:, :4], 5 + 0.25 * ((2 + 10) / 2 - 5))
     np.testing.assert_allclose(got[:, 4:], 7 + 0.5 * (10 / 2 - 7))  # beside it there is nothing to be refined
 
@@ -139,7 +139,7 @@ def test_cells_are_painted_in(nn: Backend) -> None:
     keep[0, 0, 1] = 1
     state = c.inpaint(video(nn), filled(nn, 6, 2, 3, 3, 2, 2), keep)
     assert state.mask[1].tolist() == [1, 0, *[1] * 10]
-    assert nn.host(state.clean)[0, :3, 0].tolist() == [0, 6, 0]
+    assert nn.to_numpy(state.clean)[0, :3, 0].tolist() == [0, 6, 0]
 
 
 def test_a_frozen_stream_is_given_as_a_whole(nn: Backend) -> None:
@@ -147,7 +147,7 @@ def test_a_frozen_stream_is_given_as_a_whole(nn: Backend) -> None:
     assert state.frozen
     assert not state.mask.any()
     noisy = c.add_noise(state, 1.0, lambda x: x * 0 + 99)
-    np.testing.assert_array_equal(nn.host(noisy.latent), 6)
+    np.testing.assert_array_equal(nn.to_numpy(noisy.latent), 6)
 
 
 def test_what_does_not_fit_is_refused(nn: Backend) -> None:

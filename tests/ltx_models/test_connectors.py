@@ -72,18 +72,18 @@ def test_padding_on_either_side_and_company_change_nothing(sizes: list[int], sec
     left, right = (net(*padded(nn, prompts, 16, side), padding_side=side) for side in ("left", "right"))
     alone = net(*padded(nn, prompts[:1], 16, "left"))
     for a, b, c in zip(left[:2], right[:2], alone[:2], strict=True):
-        np.testing.assert_allclose(nn.host(a), nn.host(b), atol=TOLERANCE)
-        np.testing.assert_allclose(nn.host(a)[:1], nn.host(c), atol=TOLERANCE)
-    assert nn.host(left[2]).min() == 1
+        np.testing.assert_allclose(nn.to_numpy(a), nn.to_numpy(b), atol=TOLERANCE)
+        np.testing.assert_allclose(nn.to_numpy(a)[:1], nn.to_numpy(c), atol=TOLERANCE)
+    assert nn.to_numpy(left[2]).min() == 1
 
 
 def test_every_token_and_register_counts(nn: Backend) -> None:
     net, words = network(nn.name, True), prompt(5, 0)
-    want = nn.host(net(*padded(nn, [words], 16, "left"))[0])
+    want = nn.to_numpy(net(*padded(nn, [words], 16, "left"))[0])
     for token in range(5):
         other = words.copy()
         other[:, token] += 1
-        assert np.abs(nn.host(net(*padded(nn, [other], 16, "left"))[0]) - want).max() > 1e-3
+        assert np.abs(nn.to_numpy(net(*padded(nn, [other], 16, "left"))[0]) - want).max() > 1e-3
     assert np.abs(want[0, 5] - want[0, 13]).max() > 1e-3  # the same register, at another position
 
 

@@ -142,7 +142,7 @@ def test_every_layout_gives_the_same_network(layout: Layout, nn: Any, tmp_path: 
     weights = nn.weights(want)
     assert weights.keys() == nn.weights(got).keys()
     for key, x in nn.weights(got).items():
-        np.testing.assert_array_equal(nn.host(x), nn.host(weights[key]), err_msg=key)
+        np.testing.assert_array_equal(nn.to_numpy(x), nn.to_numpy(weights[key]), err_msg=key)
 
 
 def test_shards_hold_everything_and_have_an_index(whole: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_quantised_files_load_as_the_loader_quantises(
 def _host(nn: Any, x: Any) -> Any:
     if nn.name == "torch" and "float8" in str(x.dtype):
         return x.float().numpy()
-    return nn.host(x)
+    return nn.to_numpy(x)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

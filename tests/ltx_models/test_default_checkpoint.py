@@ -111,7 +111,7 @@ def reconstruct(backend_name: Any, name: str, dtype: Any) -> tuple[Any, Any, Any
     nn, path, video = backend(backend_name), default_checkpoint(), unseen(name)
     encoder, decoder = (load(path, backend=nn.name, dtype=dtype) for load in (load_video_encoder, load_video_decoder))
     latent = encoder(nn.cast(nn.asarray(video), nn.dtype(dtype)))
-    return video, nn.host(latent), nn.host(decoder(latent))
+    return video, nn.to_numpy(latent), nn.to_numpy(decoder(latent))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -38,7 +38,7 @@ def load(nn: Backend, path: Path, **kw: Any) -> Any:
 
 
 def weight(nn: Backend, model: Any, layer: str) -> Any:
-    return nn.host(nn.weights(model)[f"{layer}.weight"])
+    return nn.to_numpy(nn.weights(model)[f"{layer}.weight"])
 
 
 def outputs(nn: Backend, model: Any) -> Any:
@@ -50,7 +50,7 @@ def outputs(nn: Backend, model: Any) -> Any:
         positions=rng.uniform(0, 9, (1, 3, 5, 2)).astype(np.float32),
         context=nn.asarray(rng.standard_normal((1, 3, 64)).astype(np.float32)),
     )
-    return nn.host(model(video=video)[0])
+    return nn.to_numpy(model(video=video)[0])
 
 
 def lora(

@@ -250,8 +250,8 @@ def test_guidance_of_a_batch_is_that_of_its_samples(nn: Backend, close: Any) -> 
 def test_rescaling_fully_gives_the_spread_of_the_unguided_prediction(nn: Backend) -> None:
     rng = np.random.default_rng(2)
     cond, uncond = (nn.asarray(rng.standard_normal((1, 50, 8)).astype(np.float32)) for _ in range(2))
-    got = nn.host(sampling.guide(cond, uncond=uncond, cfg_scale=5.0, rescale_scale=1.0))
-    assert float(np.std(got)) == pytest.approx(float(np.std(nn.host(cond))), rel=1e-4)
+    got = nn.to_numpy(sampling.guide(cond, uncond=uncond, cfg_scale=5.0, rescale_scale=1.0))
+    assert float(np.std(got)) == pytest.approx(float(np.std(nn.to_numpy(cond))), rel=1e-4)
 
 
 def test_guidance_refuses_what_it_cannot_do(nn: Backend) -> None:
@@ -307,7 +307,7 @@ def test_denoise_runs_the_passes_that_guidance_asks_for(nn: Backend, close: Any)
     assert len(model.calls) == 8
     cond, uncond, perturbed, alone = model.calls[:4]
     assert cond["perturbations"] is uncond["perturbations"] is None
-    assert float(nn.host(uncond["video"].context).mean()) == 1
+    assert float(nn.to_numpy(uncond["video"].context).mean()) == 1
     assert perturbed["perturbations"] == [[["SKIP_VIDEO_SELF_ATTN", [1]]]] * 2
     assert {name for name, _ in alone["perturbations"][0]} == {"SKIP_A2V_CROSS_ATTN", "SKIP_V2A_CROSS_ATTN"}
     # video: 2 + 2 * (2 - 1) + (2 - 12) + (2 - 12); audio: 2 + (2 - 1)
@@ -334,9 +334,9 @@ def test_a_frozen_stream_conditions_without_changing(nn: Backend, close: Any) ->
     frozen = freeze(state.audio, given_audio)
     done = sampling.denoise(model, State(state.video, frozen, state.text), (1.0, 0.5, 0.0))
     assert done.audio is not None
-    close(done.audio.latent, nn.host(frozen.latent), 0)
+    close(done.audio.latent, nn.to_numpy(frozen.latent), 0)
     sent = model.calls[1]["audio"]
-    assert nn.host(sent.sigma).tolist() == [0, 0]
+    assert nn.to_numpy(sent.sigma).tolist() == [0, 0]
     assert np.max(sent.timesteps.values) == 0
 
 
@@ -397,4 +397,4 @@ def test_a_sampler_of_ones_own_will_do(nn: Backend) -> None:
 
     done = sampling.denoise(Model(), made(nn), (1.0, 0.0), Once())
     assert done.audio is not None
-    assert float(nn.host(done.audio.latent).max()) == pytest.approx(2)
+    assert float(nn.to_numpy(done.audio.latent).max()) == pytest.approx(2)

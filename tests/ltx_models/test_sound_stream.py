@@ -80,7 +80,7 @@ def sound(kind: str, length: int, seed: int = 0) -> Any:
 
 def joined(nn: Any, stream: Iterator[tuple[int, Any]]) -> Any:
     """Put the blocks together; their starts must follow one another."""
-    blocks = [(start, nn.host(block)) for start, block in stream]
+    blocks = [(start, nn.to_numpy(block)) for start, block in stream]
     lengths = [block.shape[2] for _, block in blocks]
     assert [start for start, _ in blocks] == [sum(lengths[:i]) for i in range(len(lengths))]
     assert min(lengths) > 0
@@ -94,7 +94,7 @@ def test_a_stream_equals_the_whole_for_every_chunk(kind: str, length: int, chunk
     pytest.importorskip("torch")
     nn, chunk = backend("torch"), max(chunk, 4) if kind == "encoder" else chunk
     net, x = network("torch", kind), nn.asarray(sound(kind, length))
-    whole = nn.host(net(x))
+    whole = nn.to_numpy(net(x))
     assert np.abs(whole).max() > 1e-2
     np.testing.assert_allclose(joined(nn, net.stream(x, frames_per_chunk=chunk)), whole, atol=TOLERANCE)
 
@@ -106,14 +106,14 @@ def test_a_stream_equals_the_whole_on_mlx(kind: str) -> None:
     for length, chunk in ((1, 4), (23, 5), (40, 17)):
         x = nn.asarray(sound(kind, length))
         got = joined(nn, net.stream(x, frames_per_chunk=chunk))
-        np.testing.assert_allclose(got, nn.host(net(x)), atol=TOLERANCE)
+        np.testing.assert_allclose(got, nn.to_numpy(net(x)), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_backends_agree(kind: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("mlx.core")
-    results = [backend(b).host(network(b, kind)(backend(b).asarray(sound(kind, 9)))) for b in ("torch", "mlx")]
+    results = [backend(b).to_numpy(network(b, kind)(backend(b).asarray(sound(kind, 9)))) for b in ("torch", "mlx")]
     np.testing.assert_allclose(results[0], results[1], atol=TOLERANCE)
 
 
@@ -125,7 +125,7 @@ def test_parts_of_any_lengths_are_one_clip(cuts: list[int], kind: str) -> None:
     x = nn.asarray(sound(kind, 37))
     parts = [x[:, :, a:b] for a, b in pairwise(sorted({0, *cuts, 37}))]
     got = joined(nn, net.stream(iter(parts), frames_per_chunk=6))
-    np.testing.assert_allclose(got, nn.host(net(x)), atol=TOLERANCE)
+    np.testing.assert_allclose(got, nn.to_numpy(net(x)), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder", "hifigan", "bigvgan"])
@@ -202,13 +202,13 @@ def test_tiles_equal_the_whole(kind: str, backend_name: str) -> None:
     pytest.importorskip(backend_name)
     nn, net = backend(backend_name), network(backend_name, kind)
     x = nn.asarray(sound(kind, 90))
-    whole = nn.host(net(x))
+    whole = nn.to_numpy(net(x))
     for frames, batch in ((13, 1), (32, 4)):
         if kind == "decoder":
             got = decode_audio_tiled(net, x, frames=4 * frames, tile_batch_size=batch)
         else:
             got = vocode_tiled(net, x, frames=frames, tile_batch_size=batch)
-        np.testing.assert_allclose(nn.host(got), whole, atol=TOLERANCE)
+        np.testing.assert_allclose(nn.to_numpy(got), whole, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(("kind", "spare"), [("hifigan", 1), ("bigvgan", 1), ("aligned", 5)])
@@ -231,7 +231,7 @@ def test_the_halo_of_the_decoder_is_what_is_measured() -> None:
     x = sound("decoder", 60)
     other = x.copy()
     other[:, :, at] += 1000
-    changed = np.flatnonzero(np.abs(nn.host(net(nn.asarray(x)) - net(nn.asarray(other)))).max(axis=(0, 1, 3)))
+    changed = np.flatnonzero(np.abs(nn.to_numpy(net(nn.asarray(x)) - net(nn.asarray(other)))).max(axis=(0, 1, 3)))
     assert (int(changed[0]) + 3) // 4 == at
     reach = (int(changed[-1]) + 3) // 4 - at
     assert 0 <= halo[0] - reach <= 1, (halo, reach)

@@ -218,7 +218,7 @@ def test_both_backends_give_the_same_contexts(folder: Path) -> None:
         found = encoder(folder, name)
         hidden, mask = found.hidden_states(found.tokenize(PROMPTS))
         contexts = found.encode(PROMPTS, connectors(nn))
-        results[name] = [nn.host(x) for x in (hidden, mask, contexts.video, contexts.audio, contexts.mask)]
+        results[name] = [nn.to_numpy(x) for x in (hidden, mask, contexts.video, contexts.audio, contexts.mask)]
         assert contexts.dropped == (0, 0, 0)
     hidden, mask, video, audio, kept = results["torch"]
     assert hidden.shape == (LAYERS + 1, 3, TOKENS, HIDDEN)
@@ -241,7 +241,7 @@ def test_hidden_states_are_those_of_a_padded_run_of_the_ecosystem(folder: Path, 
     mask = torch.tensor([[0] * (TOKENS - len(row)) + [1] * len(row) for row in tokens.ids])
     with torch.inference_mode():
         want = torch.stack(model.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states)
-    got, got_mask = (found.nn.host(x) for x in found.hidden_states(tokens))
+    got, got_mask = (found.nn.to_numpy(x) for x in found.hidden_states(tokens))
     np.testing.assert_array_equal(got_mask, mask.numpy())
     np.testing.assert_allclose(got, (want * mask[None, :, :, None]).numpy(), atol=2e-4)
 
@@ -253,7 +253,7 @@ def test_layers_read_in_turn_give_the_same_numbers(folder: Path, name: Any) -> N
     tokens = whole.tokenize(PROMPTS)
     for _ in range(2):  # the second pass reads what the first has let go
         for one, other in zip(whole.hidden_states(tokens), parts.hidden_states(tokens), strict=True):
-            np.testing.assert_array_equal(whole.nn.host(one), parts.nn.host(other))
+            np.testing.assert_array_equal(whole.nn.to_numpy(one), parts.nn.to_numpy(other))
     with pytest.raises(ValueError, match="is read layer by layer, which every written token would repeat"):
         parts.enhance("a cat")
 

@@ -41,7 +41,7 @@ def run_case(nn: Backend, case: Any, rule: Any = "own") -> None:
         want = case.get(f"output.{name}")
         assert (got is None) == (want is None)
         if got is not None:
-            error = np.abs(nn.host(got).astype(np.float64) - want)
+            error = np.abs(nn.to_numpy(got).astype(np.float64) - want)
             assert error.max() < MOST, (case.name, name, error.max())
             assert np.sqrt((error**2).mean()) < RMS, (case.name, name)
 
@@ -126,7 +126,7 @@ def both(nn: Backend, of: TransformerConfig, **kw: Any) -> dict[str, Modality]:
 
 
 def outputs(nn: Backend, model: Any, streams: dict[str, Modality], **kw: Any) -> list[Any]:
-    return [None if x is None else nn.host(x) for x in model(**streams, **kw)]
+    return [None if x is None else nn.to_numpy(x) for x in model(**streams, **kw)]
 
 
 def same(got: list[Any], want: list[Any], tolerance: float = 2e-5) -> None:
@@ -192,7 +192,7 @@ def test_the_backends_sample_the_same() -> None:
         done = denoise(make(nn, of), State(video, audio, text), ltx2_sigmas(4), Res2s(), guidance)
         assert done.video is not None
         assert done.audio is not None
-        found.append([nn.host(done.video.latent), nn.host(done.audio.latent)])
+        found.append([nn.to_numpy(done.video.latent), nn.to_numpy(done.audio.latent)])
     same(found[0], found[1], 1e-3)
 
 
@@ -238,14 +238,14 @@ def test_masked_text_and_masked_tokens_are_not_seen(nn: Backend) -> None:
     of = config(audio=False)
     model, m = make(nn, of), both(nn, of)["video"]
     keep = np.array([[1, 0, 1], [1, 1, 0]])
-    changed = nn.host(m.context) + 100 * (1 - keep[..., None]).astype(np.float32)
+    changed = nn.to_numpy(m.context) + 100 * (1 - keep[..., None]).astype(np.float32)
     for mask in (keep, keep.astype(bool), np.where(keep, 0, -1e30).astype(np.float32)):
         pair = [replace(m, context=x, context_mask=nn.asarray(mask)) for x in (m.context, nn.asarray(changed))]
         got, want = (outputs(nn, model, {"video": x}) for x in pair)
         same(got, want)
     attend = np.ones((2, 5, 5), np.float32)
     attend[:, :4, 4] = 0
-    latent = nn.host(m.latent).copy()
+    latent = nn.to_numpy(m.latent).copy()
     latent[:, 4] += 3
     for mask in (attend, attend.astype(bool)):
         pair = [replace(m, latent=x, attention_mask=nn.asarray(mask)) for x in (m.latent, nn.asarray(latent))]

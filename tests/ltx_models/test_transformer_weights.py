@@ -50,7 +50,7 @@ def given(nn: Backend, of: TransformerConfig, batch: int = 1, tokens: int = 6) -
 
 def outputs(model: Any, streams: dict[str, Modality]) -> Any:
     nn = model.nn
-    return np.concatenate([nn.host(x).reshape(-1) for x in model(**streams) if x is not None])
+    return np.concatenate([nn.to_numpy(x).reshape(-1) for x in model(**streams) if x is not None])
 
 
 def error(got: Any, want: Any) -> float:
@@ -155,7 +155,7 @@ def test_what_is_saved_is_loaded_back_with_its_marker(plain: Path, tmp_path: Pat
 def as_bytes(nn: Backend, x: Any) -> Any:
     if "float8" in str(x.dtype):
         x = nn.from_fp8(x, nn.float32)
-    return nn.host(x)
+    return nn.to_numpy(x)
 
 
 def test_fp8_files_are_the_same_for_both_frameworks(plain: Path, tmp_path: Path) -> None:

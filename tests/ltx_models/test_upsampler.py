@@ -61,22 +61,22 @@ def test_tiles_equal_the_whole(kind: str, frames: int, height: int, width: int, 
     nn, net = backend("torch"), network("torch", kind)
     x = nn.asarray(latent(1, 4, 9, 10, 12))
     got = net.tiled(x, frames=frames, height=height, width=width, offload="host" if offload else None)
-    np.testing.assert_allclose(nn.host(got), nn.host(net(x)), atol=1e-4)
+    np.testing.assert_allclose(nn.to_numpy(got), nn.to_numpy(net(x)), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_equal_the_whole(nn: Backend, kind: str) -> None:
     net, x = network(nn.name, kind), nn.asarray(latent(1, 4, 17, 4, 5))
-    blocks = [(start, nn.host(block)) for start, block in net.stream(x, frames_per_chunk=18)]
+    blocks = [(start, nn.to_numpy(block)) for start, block in net.stream(x, frames_per_chunk=18)]
     assert [start for start, _ in blocks] == list(range(0, blocks[-1][0] + 1, 18))
-    whole = nn.host(net(x))
+    whole = nn.to_numpy(net(x))
     np.testing.assert_allclose(np.concatenate([block for _, block in blocks], axis=2), whole, atol=1e-4)
 
 
 def test_tiles_with_their_own_statistics_would_differ(nn: Backend) -> None:
     net, x = network(nn.name, "twice"), latent(1, 4, 12, 6, 6)
-    whole = nn.host(net(nn.asarray(x)))
-    part = nn.host(net(nn.asarray(x[:, :, :8])))
+    whole = nn.to_numpy(net(nn.asarray(x)))
+    part = nn.to_numpy(net(nn.asarray(x[:, :, :8])))
     assert np.abs(part[:, :, :2] - whole[:, :, :2]).max() > 0.1
 
 

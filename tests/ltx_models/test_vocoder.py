@@ -34,7 +34,7 @@ def test_bandwidth_extension_computes_in_float32(nn: Backend, oracle: Any, close
     got = vocoder(mel)
     assert got.dtype == nn.dtype("bfloat16")
     want = vocoder(nn.cast(mel, nn.float32))
-    close(nn.host(got), nn.host(want), 2**-8)  # only the samples themselves are rounded, and they are below 1
+    close(nn.to_numpy(got), nn.to_numpy(want), 2**-8)  # only the samples themselves are rounded, and they are below 1
 
 
 def test_the_first_vocoder_takes_the_dtype_asked_for(nn: Backend, oracle: Any, close: Any) -> None:
@@ -42,14 +42,14 @@ def test_the_first_vocoder_takes_the_dtype_asked_for(nn: Backend, oracle: Any, c
     vocoder = load_vocoder(case.path, backend=nn.name, dtype="bfloat16")
     got = vocoder(nn.asarray(case.get("input.mel")))
     assert got.dtype == nn.dtype("bfloat16")
-    close(nn.host(got), case.get("output.waveform"), 0.1)  # eight bits through sixty layers, of samples below 1
+    close(nn.to_numpy(got), case.get("output.waveform"), 0.1)  # eight bits through sixty layers, of samples below 1
 
 
 def test_silence_is_finite_and_quiet_mel_of_any_length_has_its_samples(nn: Backend, oracle: Any) -> None:
     (case,) = oracle("vocoder_20_batch2")
     vocoder = load_vocoder(case.path, backend=nn.name, dtype="float32")
     for frames in (1, 2, 5):
-        wave = nn.host(vocoder(nn.xp.full((1, 2, frames, 64), float(np.log(1e-5)), dtype=nn.float32)))
+        wave = nn.to_numpy(vocoder(nn.xp.full((1, 2, frames, 64), float(np.log(1e-5)), dtype=nn.float32)))
         assert wave.shape == (1, 2, 240 * frames)
         assert np.isfinite(wave).all()
         assert np.abs(wave).max() <= 1

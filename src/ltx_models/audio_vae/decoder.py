@@ -11,7 +11,7 @@ from ltx_models.nn import Array, Module
 from ltx_models.nn.checks import check_sound
 from ltx_models.nn.sound import cap, whole
 from ltx_models.nn.statistics import PerChannelStatistics
-from ltx_models.nn.stream import Flow, Pipeline, Unit, chunks_of, placed, run
+from ltx_models.nn.stream import Flow, Stage, Unit, chunks_of, placed, run
 
 
 class AudioDecoder(Module):
@@ -87,8 +87,8 @@ class AudioDecoder(Module):
         """
         refuse_attention(self.config)
         chunks = chunks_of(self.nn, "latent", latent, frames_per_chunk)
-        pipeline = Pipeline(self.nn, self.units(frames_per_chunk))
-        mels = run([pipeline], map(self.preprocess, chunks))
+        stage = Stage(self.nn, self.units(frames_per_chunk))
+        mels = run([stage], map(self.preprocess, chunks))
         return placed(self.nn, mels, lambda mel: self.nn.xp.permute_dims(mel, (0, 3, 1, 2)))
 
     def units(self, chunk: int | None = None) -> list[Unit]:

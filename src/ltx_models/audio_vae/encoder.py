@@ -11,7 +11,7 @@ from ltx_models.nn import Array, Module
 from ltx_models.nn.checks import check_sound
 from ltx_models.nn.sound import cap, whole
 from ltx_models.nn.statistics import PerChannelStatistics
-from ltx_models.nn.stream import Flow, Pipeline, Unit, chunks_of, placed, run
+from ltx_models.nn.stream import Flow, Stage, Unit, chunks_of, placed, run
 
 
 class AudioEncoder(Module):
@@ -96,8 +96,8 @@ class AudioEncoder(Module):
                 f"frames_per_chunk: got {frames_per_chunk}, expected at least {self.config.factor}, those of one latent"
             )
             raise ValueError(msg)
-        pipeline = Pipeline(self.nn, self.units(frames_per_chunk))
-        return placed(self.nn, run([pipeline], map(self.preprocess, chunks)), self.postprocess)
+        stage = Stage(self.nn, self.units(frames_per_chunk))
+        return placed(self.nn, run([stage], map(self.preprocess, chunks)), self.postprocess)
 
     def units(self, chunk: int | None = None) -> list[Unit]:
         """List the steps of the network, from spectrograms (B, T, 64, 2) to moments (B, t, 16, 16)."""

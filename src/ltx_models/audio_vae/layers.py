@@ -81,7 +81,7 @@ def activate(nn: Any, x: Array) -> Array:
     return nn.silu_(nn.rms_norm(x, None, NORM_EPS))
 
 
-class Attention(Module):
+class SpectrogramAttention(Module):
     """
     Every cell of the picture attends to every other.
 
@@ -128,7 +128,7 @@ class Middle(Module):
         super().__init__()
         self.block_1 = ResnetBlock(nn, channels, channels, config.causal)
         if config.attention:
-            self.attn_1 = Attention(nn, channels)
+            self.attn_1 = SpectrogramAttention(nn, channels)
         self.block_2 = ResnetBlock(nn, channels, channels, config.causal)
 
     @property

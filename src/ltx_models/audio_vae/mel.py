@@ -143,7 +143,7 @@ def _mel_blocks(
         mel = nn.xp.matmul(spectrum, nn.asarray(mel_filters(mel_bins, n_fft, target_rate), spectrum))
         mel = nn.xp.log(nn.xp.where(mel > FLOOR, mel, nn.xp.full_like(mel, FLOOR)))
         mel = nn.cast(mel.reshape(*leading, *mel.shape[1:]), dtype)
-        nn.settle(mel)
+        nn.synchronize(mel)
         yield start, mel
         start += mel.shape[2]
 
@@ -173,14 +173,14 @@ def _resampled(nn: Backend, lines: Iterator[Array], rate: int, target: int) -> I
     buffer: Array = None
     for line, last in _flag_last(lines):
         taken += line.shape[1]
-        buffer = nn.pad(line, ((0, 0), (width, 0), (0, 0))) if buffer is None else nn.join([buffer, line])
+        buffer = nn.pad(line, ((0, 0), (width, 0), (0, 0))) if buffer is None else nn.concat([buffer, line])
         if last:
             buffer = nn.pad(buffer, ((0, 0), (0, width + old), (0, 0)))
         groups = (buffer.shape[1] - (2 * width + old)) // old + 1
         if groups < 1:
             continue
         taps = nn.asarray(_resample_filter(old, new, width), buffer)
-        part = nn.xp.matmul(nn.windows(buffer, 2 * width + old, old)[..., 0], taps).reshape(buffer.shape[0], -1, 1)
+        part = nn.xp.matmul(nn.unfold(buffer, 2 * width + old, old)[..., 0], taps).reshape(buffer.shape[0], -1, 1)
         buffer = buffer[:, groups * old :]
         if last:
             part = part[:, : -(-new * taken // old) - given]
@@ -193,7 +193,7 @@ def _frames(nn: Backend, lines: Iterator[Array], hop: int, n_fft: int) -> Iterat
     half, started = n_fft // 2, False
     buffer: Array = None
     for line, last in _flag_last(lines):
-        buffer = line if buffer is None else nn.join([buffer, line])
+        buffer = line if buffer is None else nn.concat([buffer, line])
         if not started and buffer.shape[1] <= half:
             if last:
                 msg = (
@@ -209,7 +209,7 @@ def _frames(nn: Backend, lines: Iterator[Array], hop: int, n_fft: int) -> Iterat
             buffer = nn.pad(buffer, ((0, 0), (0, half), (0, 0)), "reflect")
         frames = (buffer.shape[1] - n_fft) // hop + 1
         if frames > 0:
-            yield nn.windows(buffer, n_fft, hop)[..., 0]
+            yield nn.unfold(buffer, n_fft, hop)[..., 0]
             buffer = nn.copy(buffer[:, frames * hop :])
 
 

@@ -48,7 +48,7 @@ class ResnetBlock2D(Module):
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
-class Attention(Module):
+class PixelAttention(Module):
     """
     Self-attention of one head over all cells.
 
@@ -79,7 +79,7 @@ class Attention(Module):
         parts = []
         for begin in range(0, height * width, step):
             part = self.nn.attention(q[:, :, begin : begin + step], k, v)
-            self.nn.settle(part)  # or else a lazy framework computes all scores at once
+            self.nn.synchronize(part)  # or else a lazy framework computes all scores at once
             parts.append(part)
         y = parts[0] if len(parts) == 1 else self.nn.xp.concat(parts, axis=2)
         return x + self.nn.xp.reshape(self.to_out[0](y), x.shape)
@@ -207,7 +207,7 @@ class UNetMidBlock2D(Module):
     def __init__(self, nn: Backend, channels: int, groups: int, *, attention: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([ResnetBlock2D(nn, channels, channels, groups) for _ in range(2)])
-        self.attentions = nn.ModuleList([Attention(nn, channels, groups)] if attention else [])
+        self.attentions = nn.ModuleList([PixelAttention(nn, channels, groups)] if attention else [])
 
     def forward(self, x: Array) -> Array:
         """Run over (B, H, W, C)."""

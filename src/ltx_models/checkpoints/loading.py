@@ -107,10 +107,10 @@ def load_component(
 
 
 def _cast(nn: Backend, x: Array, dtype: Any, device: Any = None) -> Array:
-    # one tensor at a time: settled, so that what was read is let go before the next is read
+    # evaluated one tensor at a time, so that the bytes that were read are freed before the next are read
     floating = nn.xp.isdtype(x.dtype, "real floating") and x.ndim > 0  # scales of quantised weights stay as they are
     x = nn.cast(x, dtype if floating else x.dtype, device)
-    nn.settle(x)
+    nn.synchronize(x)
     return x
 
 

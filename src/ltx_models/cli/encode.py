@@ -65,5 +65,5 @@ def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
         else:
             tiling = options.tiling(args.tiling or "default", clip.video.shape[2:])
             latents = encode_tiled(encoder, video, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
-        encoder.nn.settle(latents)
+        encoder.nn.synchronize(latents)
     return latents, meter

@@ -140,7 +140,7 @@ def upscale(args: argparse.Namespace) -> None:
     tiles = {name: size for name, size in tiles.items() if size is not None}
     with Meter() as meter:
         large = ltx_models.upsample_latent(upsampler, latents, statistics, **tiles)
-        upsampler.nn.settle(large)
+        upsampler.nn.synchronize(large)
     fps = saved.fps * 2 if upsampler.config.kind == "temporal" else saved.fps
     write_latents(args.output, large, fps=fps, source=saved.source, pixel_aspect=saved.pixel_aspect)
     facts = {"output": str(args.output), "shape": list(large.shape), "fps": str(fps)}

@@ -119,7 +119,7 @@ class _Quantizer:
         values = narrow(_wide(self.checkpoint, key), number, key)
         weight = nn.from_buffer(values, number, self.checkpoint.shape(key))
         found = quantized(nn, weight, self.scheme)
-        nn.settle(*found.values())
+        nn.synchronize(*found.values())
         return {part: _bytes(nn, value) for part, value in found.items()}
 
 

@@ -137,7 +137,7 @@ def from_buffer(data: Any, dtype: str, shape: Sequence[int]) -> mx.array:
     return x if seen is None else x.view(seen)
 
 
-def host(x: mx.array, wait: bool = True) -> Any:
+def to_numpy(x: mx.array, wait: bool = True) -> Any:
     """Give a NumPy array; what is pending is computed, since memory is shared."""
     return np.array(x.astype(mx.float32) if x.dtype in {mx.bfloat16, mx.float16} else x)
 
@@ -188,7 +188,7 @@ def copy(x: mx.array) -> mx.array:
     return x + mx.zeros((), dtype=x.dtype)
 
 
-def windows(x: mx.array, size: int, step: int) -> mx.array:
+def unfold(x: mx.array, size: int, step: int) -> mx.array:
     """Give the windows along axis 1."""
     batch, length, channels = x.shape
     shape = (batch, (length - size) // step + 1, size, channels)
@@ -233,7 +233,7 @@ def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> 
     return mx.pad(x, list(widths), mode=_PAD_MODES[mode])
 
 
-def join(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str, mx.array] | None = None) -> mx.array:
+def concat(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str, mx.array] | None = None) -> mx.array:
     """Put parts of a clip after one another in a new array, with a mirrored cell around each frame."""
     del workspace  # MLX keeps freed memory for itself
     x = mx.concatenate(list(parts), axis=1)
@@ -279,7 +279,7 @@ def assign(module: Module, name: str, value: mx.array) -> None:
     module[name] = value
 
 
-def hollow(x: mx.array) -> mx.array:
+def meta(x: mx.array) -> mx.array:
     """Make an array that is not computed until somebody asks for it."""
     return mx.zeros(x.shape, x.dtype)
 
@@ -289,12 +289,12 @@ def widest(x: mx.array) -> Any:
     return mx.float32
 
 
-def start(*arrays: mx.array) -> None:
+def async_eval(*arrays: mx.array) -> None:
     """Let the device begin."""
     mx.async_eval(*arrays)  # type: ignore[no-untyped-call]  # the stub has no types
 
 
-def settle(*arrays: mx.array) -> None:
+def synchronize(*arrays: mx.array) -> None:
     """Compute what is pending."""
     mx.eval(*arrays)
 

@@ -172,7 +172,7 @@ def from_buffer(data: Any, dtype: str, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(data).view(_STORED[dtype]).reshape(tuple(shape))
 
 
-def host(x: Tensor, wait: bool = True) -> Any:
+def to_numpy(x: Tensor, wait: bool = True) -> Any:
     """Give a NumPy array."""
     if x.device.type != "cpu" and not wait:
         return None
@@ -233,7 +233,7 @@ def copy(x: Tensor) -> Tensor:
     return x.clone()
 
 
-def windows(x: Tensor, size: int, step: int) -> Tensor:
+def unfold(x: Tensor, size: int, step: int) -> Tensor:
     """Give the windows along axis 1, without a copy."""
     return x.unfold(1, size, step).permute(0, 1, 3, 2)
 
@@ -296,7 +296,7 @@ def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tenso
     return x.index_select(axis, i)
 
 
-def join(parts: Sequence[Tensor], reflect: bool = False, workspace: dict[str, Tensor] | None = None) -> Tensor:
+def concat(parts: Sequence[Tensor], reflect: bool = False, workspace: dict[str, Tensor] | None = None) -> Tensor:
     """Put parts of a clip after one another in a new tensor, with a mirrored cell around each frame."""
     if any(part.requires_grad for part in parts):
         x = torch.cat(list(parts), dim=1)
@@ -378,7 +378,7 @@ def assign(module: Module, name: str, value: Tensor) -> None:
         module._buffers[name] = value
 
 
-def hollow(x: Tensor) -> Tensor:
+def meta(x: Tensor) -> Tensor:
     """Make a tensor on the meta device."""
     return torch.empty_like(x, device="meta")
 
@@ -388,11 +388,11 @@ def widest(x: Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
-def start(*arrays: Tensor) -> None:
+def async_eval(*arrays: Tensor) -> None:
     """Do nothing: tensors are computed when they are made."""
 
 
-def settle(*arrays: Tensor) -> None:
+def synchronize(*arrays: Tensor) -> None:
     """Do nothing: tensors are computed when they are made."""
 
 

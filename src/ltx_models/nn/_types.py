@@ -61,7 +61,7 @@ class Backend(Protocol):
     def from_buffer(self, data: Any, dtype: str, shape: Sequence[int]) -> Array:
         """Make an array of raw bytes, a NumPy uint8 vector; `dtype` as safetensors names it (``"BF16"``)."""
 
-    def host(self, x: Array, wait: bool = True) -> Any:
+    def to_numpy(self, x: Array, wait: bool = True) -> Any:
         """Give a NumPy array; None where the device would have to be waited for and `wait` is false."""
 
     def expanded(self, x: Array, axis: int) -> bool:
@@ -94,7 +94,7 @@ class Backend(Protocol):
     def copy(self, x: Array) -> Array:
         """Copy, so that what `x` is a view of can be freed."""
 
-    def windows(self, x: Array, size: int, step: int) -> Array:
+    def unfold(self, x: Array, size: int, step: int) -> Array:
         """Give the windows of `size` cells along axis 1, `step` cells apart: (B, T, C) to (B, n, size, C)."""
 
     def all_finite(self, x: Array) -> bool:
@@ -118,7 +118,7 @@ class Backend(Protocol):
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Array:
         """Pad the axes by (before, after) cells: ``"zeros"``, ``"reflect"`` or ``"replicate"``."""
 
-    def join(self, parts: Sequence[Array], reflect: bool = False, workspace: dict[str, Array] | None = None) -> Array:
+    def concat(self, parts: Sequence[Array], reflect: bool = False, workspace: dict[str, Array] | None = None) -> Array:
         """
         Put parts of a clip after one another along axis 1; `reflect` adds a mirrored cell around (B, T, H, W, C).
 
@@ -146,16 +146,16 @@ class Backend(Protocol):
     def assign(self, module: Any, name: str, value: Array) -> None:
         """Replace a parameter or buffer of a module itself (not of its children)."""
 
-    def hollow(self, x: Array) -> Array:
+    def meta(self, x: Array) -> Array:
         """Make an array of the same shape and dtype that takes no memory."""
 
     def widest(self, x: Array) -> Any:
         """Give the widest floating-point dtype of the device where `x` lies."""
 
-    def start(self, *arrays: Array) -> None:
+    def async_eval(self, *arrays: Array) -> None:
         """Let the framework begin to compute what is pending, without waiting for it."""
 
-    def settle(self, *arrays: Array) -> None:
+    def synchronize(self, *arrays: Array) -> None:
         """Compute what is pending, where the framework is lazy."""
 
     def weights(self, module: Any) -> dict[str, Array]:

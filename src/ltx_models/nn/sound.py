@@ -60,7 +60,7 @@ def window(
     parts += [x, _edge(nn, x[:, -1:], trail, edge)] if flow.last else [x]
     length = sum(part.shape[1] for part in parts)
     parts = [part for part in (*parts, _edge(nn, x[:, :1], spare, "zeros")) if part.shape[1]]
-    y = nn.join(parts) if len(parts) > 1 else parts[0]
+    y = nn.concat(parts) if len(parts) > 1 else parts[0]
     if not flow.last:
         flow.kept[id(owner)] = nn.copy(y[:, length - keep : length])
     return y
@@ -81,7 +81,7 @@ def convolve(flow: Flow, conv: Any, x: Array, reach: int) -> Array:
 def hold(flow: Flow, owner: object, x: Array, cells: int) -> Array:
     """Give the oldest `cells` cells of a branch that is ahead of another, and keep the rest for the next piece."""
     if held(flow, owner):
-        x = flow.nn.join([flow.kept["held", id(owner)], x])
+        x = flow.nn.concat([flow.kept["held", id(owner)], x])
     if not flow.last:
         flow.kept["held", id(owner)] = flow.nn.copy(x[:, cells:])
     return x if x.shape[1] == cells else x[:, :cells]
@@ -138,7 +138,7 @@ class Filter:
         """
         basis = _band(nn, self.order, self.hop, self.groups, taps.shape[0], taps.dtype, getattr(taps, "device", None))
         matrix = nn.xp.matmul(taps[None], basis).reshape(-1, self.size)
-        y = nn.xp.matmul(matrix, nn.windows(x, self.size, self.hop))
+        y = nn.xp.matmul(matrix, nn.unfold(x, self.size, self.hop))
         return y.reshape(x.shape[0], -1, x.shape[2])
 
 

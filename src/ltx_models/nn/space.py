@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 from ltx_models.nn._types import Array, Backend
-from ltx_models.nn.stream import Pipeline
+from ltx_models.nn.stream import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Grid:
         return [tuple(tiles[i : i + self.batch]) for i in range(0, len(tiles), self.batch)]
 
 
-class TiledPipeline:
+class TiledStage:
     """
     Units run over tiles of a frame, for one pass over one clip; each tile has a stream of its own.
 
@@ -106,13 +106,13 @@ class TiledPipeline:
     grid : Grid
         The tiles.
     make : callable
-        Makes the pipeline of one batch of tiles from the top-left corners of its tiles.
+        Makes the stage of one batch of tiles from the top-left corners of its tiles.
     """
 
-    def __init__(self, nn: Backend, grid: Grid, make: Callable[[Sequence[tuple[int, int]]], Pipeline]) -> None:
+    def __init__(self, nn: Backend, grid: Grid, make: Callable[[Sequence[tuple[int, int]]], Stage]) -> None:
         self.nn, self.grid = nn, grid
         self.batches = grid.batches()
-        self.pipelines = [make([(row.start, column.start) for row, column in batch]) for batch in self.batches]
+        self.stages = [make([(row.start, column.start) for row, column in batch]) for batch in self.batches]
 
     def push(self, x: Array, *, last: bool) -> Iterator[tuple[Array, bool]]:
         """
@@ -133,8 +133,7 @@ class TiledPipeline:
             Whether the clip ends with them.
         """
         streams = [
-            pipeline.push(self._crop(x, batch), last=last)
-            for batch, pipeline in zip(self.batches, self.pipelines, strict=True)
+            stage.push(self._crop(x, batch), last=last) for batch, stage in zip(self.batches, self.stages, strict=True)
         ]
         samples = x.shape[0]
         del x
@@ -164,7 +163,7 @@ class TiledPipeline:
         height, width = self.grid.rows[-1].core_stop * k, self.grid.columns[-1].core_stop * k
         shape = (samples, block.shape[1], height, width, block.shape[-1])
         frames = self.nn.on_device(self.nn.xp.zeros(shape, dtype=block.dtype), block)
-        self.nn.settle(frames)
+        self.nn.synchronize(frames)
         return frames
 
     def _paste(self, frames: Array, block: Array, batch: Sequence[tuple[Cut, Cut]]) -> None:
@@ -177,6 +176,6 @@ class TiledPipeline:
                 (r.core_start - r.start) * k : (r.core_stop - r.start) * k,
                 (c.core_start - c.start) * k : (c.core_stop - c.start) * k,
             ]
-            self.nn.settle(core)  # assigning a pending slice would copy the whole frame on MLX
+            self.nn.synchronize(core)  # assigning a pending slice would copy the whole frame on MLX
             frames[:, :, r.core_start * k : r.core_stop * k, c.core_start * k : c.core_stop * k] = core
-            self.nn.settle(frames)
+            self.nn.synchronize(frames)

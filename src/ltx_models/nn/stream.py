@@ -6,7 +6,7 @@ keeps its last frames, starts with the replicated first frame, ends with the rep
 waits as long as the convolution beside it. Nothing is computed twice, and the result equals the network run on the
 whole clip. Running on the whole clip is the same code with one piece, which is first and last at once.
 
-`Flow` is what one unit of a network (a convolution, a residual block) remembers between pieces. `Pipeline` pushes
+`Flow` is what one unit of a network (a convolution, a residual block) remembers between pieces. `Stage` pushes
 pieces through a sequence of units depth first: what a unit gives is cut into pieces of at most the next unit's cap,
 and each of them goes all the way to the end before the next is made. So neither an upsampling unit nor the end of a
 clip, where every unit lets go of its look-ahead at once, puts more than the cap through any unit.
@@ -82,7 +82,7 @@ class Flow:
         parts = [*parts, x, *([x[:, -1:]] * trail if self.last else [])]
         if not self.last:
             self.keep(owner, parts, lead + trail)
-        return self.nn.join(parts, reflect, self.workspace)
+        return self.nn.concat(parts, reflect, self.workspace)
 
     def held(self, owner: object) -> Array | None:
         """Give what a layer kept of the pieces before; None at the beginning of the clip."""
@@ -115,7 +115,7 @@ class Flow:
         """Keep a copy of the last cells until the next piece, so that the rest can be freed."""
         cells = [part[:, i : i + 1] for part in parts for i in range(part.shape[1])]
         if frames:
-            self.kept[id(owner)] = self.nn.join(cells[-frames:])
+            self.kept[id(owner)] = self.nn.concat(cells[-frames:])
         else:
             self.kept.pop(id(owner), None)
 
@@ -155,7 +155,7 @@ class Unit:
     scale: int = 1
 
 
-class Pipeline:
+class Stage:
     """
     Units in sequence, for one pass over one clip.
 
@@ -170,7 +170,7 @@ class Pipeline:
     window : object
         Where in the frame the arrays lie; handed on as ``flow.window``.
     workspace : dict, optional
-        Memory that pipelines which take turns may share.
+        Memory that stages which take turns may share.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class Pipeline:
         pieces = [queue.take(size)]
         flow.last = last and not queue.waiting
         out = unit.run(pieces.pop(), flow)
-        self.nn.settle(out, *flow.kept.values())
+        self.nn.synchronize(out, *flow.kept.values())
         if flow.last:
             flow.kept.clear()
         return out
@@ -238,7 +238,7 @@ def run(stages: Sequence[Any], chunks: Iterable[Array]) -> Iterator[Array]:
 
     Parameters
     ----------
-    stages : sequence of Pipeline or TiledPipeline
+    stages : sequence of Stage or TiledStage
         What has ``push``.
     chunks : iterable of array, shape (B, T, ...)
         The clip, which ends where the iterable does.
@@ -297,7 +297,7 @@ class Queue:
                 part = part[:, :size]
             size -= part.shape[1]
             parts.append(part)
-        return parts[0] if len(parts) == 1 else self.nn.join(parts)
+        return parts[0] if len(parts) == 1 else self.nn.concat(parts)
 
 
 def chunks_of(nn: Backend, name: str, clip: Array | Iterable[Array], frames: Any) -> Iterator[Array]:
@@ -351,7 +351,7 @@ def placed(
     start = 0
     # no name may hold a block while the caller looks at it, or two would be alive at the next one
     for block in blocks if postprocess is None else map(postprocess, blocks):
-        nn.settle(block)
+        nn.synchronize(block)
         begin, start, ready = start, start + block.shape[axis], [block]
         del block
         if start > begin:

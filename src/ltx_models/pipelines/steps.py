@@ -130,12 +130,12 @@ def encode_prompts(parts: Components, prompts: Sequence[str]) -> list[tuple[Arra
     """
     with parts.using("text_encoder") as encoder:
         hidden, mask = encoder.hidden_states(encoder.tokenize(prompts))
-        parts.nn.settle(hidden, mask)
+        parts.nn.synchronize(hidden, mask)
     # gigabytes each: the one goes before the other comes
     with parts.using("connectors") as connectors:
         video, audio, _ = connectors(hidden, mask, padding_side="left")
     pairs = [(video[i : i + 1], None if audio is None else audio[i : i + 1]) for i in range(len(prompts))]
-    parts.nn.settle(*(x for pair in pairs for x in pair if x is not None))
+    parts.nn.synchronize(*(x for pair in pairs for x in pair if x is not None))
     return pairs
 
 
@@ -334,7 +334,7 @@ def run_stage(
         on_step=_listener(parts, watch, named, streams, len(sigmas) - 1),
     )
     latents = {name: unpatchify(s.latent, s.shape) for name, s in done.streams.items()}
-    parts.nn.settle(*latents.values())
+    parts.nn.synchronize(*latents.values())
     return Latents(latents.get("video"), latents.get("audio"))
 
 
@@ -358,7 +358,7 @@ def _listener(
     watch.tell(named, 0, total)
 
     def listen(step: Step) -> bool | None:
-        parts.nn.settle(*step.latents.values())
+        parts.nn.synchronize(*step.latents.values())
         watch.tell(named, step.index + 1, total)
         if watch.preview is not None and "video" in streams and (step.index + 1) % watch.preview_every == 0:
             latent = unpatchify(step.denoised["video"], streams["video"].shape)
@@ -411,7 +411,7 @@ def enlarge(parts: Components, latent: Array, watch: Watch) -> Array:
     """
     with phase(watch, "upsample"), parts.using("upsampler") as upsampler:
         large = parts.array(upsample_latent(upsampler, latent, parts.get("statistics")))
-        parts.nn.settle(large)
+        parts.nn.synchronize(large)
     wanted = (*latent.shape[:3], 2 * latent.shape[3], 2 * latent.shape[4])
     if tuple(large.shape) != wanted:
         msg = f"upsampler: gave {tuple(large.shape)} where {wanted} is needed; take a spatial x2 one"

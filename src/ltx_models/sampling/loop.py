@@ -180,7 +180,7 @@ def denoise(
     steps = (sampler or Euler()).run(predictor, latents, blends, levels, draw or Noise(10000))
     for step in steps:
         latents = step.latents
-        backend_of(next(iter(latents.values()))).start(*latents.values())
+        backend_of(next(iter(latents.values()))).async_eval(*latents.values())
         predictor.step += 1
         if on_step is not None and on_step(step) is False:
             raise Cancelled(_done(state, latents), step)

@@ -218,7 +218,7 @@ class SecondExtractor(Module):
         return video, project(self.audio_aggregate_embed, self.audio) if self.audio else None
 
 
-class Block(Module):
+class ConnectorBlock(Module):
     """
     Attention and a feed-forward network, each after a norm and added to its input.
 
@@ -261,7 +261,7 @@ class Connector(Module):
         self.config = config
         self.tables = Tables()
         self.learnable_registers = nn.parameter((config.registers, config.width))
-        self.transformer_1d_blocks = nn.ModuleList([Block(nn, config) for _ in range(config.layers)])
+        self.transformer_1d_blocks = nn.ModuleList([ConnectorBlock(nn, config) for _ in range(config.layers)])
 
     def forward(self, features: Array, order: Array, keep: Array) -> Array:
         """
@@ -392,7 +392,7 @@ class TextConnectors(Module):
         if not nn.all_finite(hidden_states):
             msg = "hidden_states: NaN or infinite values; a model in float16 overflows, load it in bfloat16"
             raise ValueError(msg)
-        mask = np.asarray(nn.host(attention_mask)) > 0
+        mask = np.asarray(nn.to_numpy(attention_mask)) > 0
         count = mask.sum(axis=1, keepdims=True)
         place = np.arange(shape[2])[None]
         wanted = place >= shape[2] - count if side == "left" else place < count

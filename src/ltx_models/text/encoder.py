@@ -151,7 +151,7 @@ class TextEncoder:
             states = nn.xp.stack(self.model.states(ids))
             pad = self.max_tokens - len(ids)
             samples.append(nn.pad(states, ((0, 0), (0, 0), (pad, 0), (0, 0))))
-            nn.settle(samples[-1])
+            nn.synchronize(samples[-1])
             mask = nn.cast(nn.xp.ones_like(states[:1, 0, :, 0]), nn.xp.int32)
             masks.append(nn.pad(mask, ((0, 0), (pad, 0))))
         return nn.xp.concat(samples, axis=1), nn.xp.concat(masks, axis=0)

@@ -185,7 +185,7 @@ def mlx_gemma(
     if quantize is not None:
         to_integers(nn, inner, int(quantize[3:]))
     if not offload:
-        nn.settle(model.parameters())
+        nn.synchronize(model.parameters())
     ends = [tokenizer.eos_token_id, *_ends(path)]
     return _MlxGemma(model, inner, [end for end in ends if end is not None], turns)
 

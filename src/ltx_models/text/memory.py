@@ -124,7 +124,7 @@ def in_turn(nn: Backend, inner: Any, path: Path, dtype: Any, device: Any = None)
     def tensor(name: str) -> Array:
         x = checkpoint.tensor(names[name])
         x = nn.cast(x, dtype if nn.xp.isdtype(x.dtype, "real floating") else x.dtype, device)
-        nn.settle(x)
+        nn.synchronize(x)
         return x
 
     wanted = nn.shapes(inner)
@@ -167,12 +167,12 @@ def without_weights(dtype: Any) -> Iterator[None]:
 
     register, before = torch.nn.Module.register_parameter, torch.get_default_dtype()
 
-    def hollow(module: Any, name: str, parameter: Any) -> None:
+    def register_meta(module: Any, name: str, parameter: Any) -> None:
         if parameter is not None:
             parameter = torch.nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
         register(module, name, parameter)
 
-    torch.nn.Module.register_parameter = hollow  # type: ignore[method-assign, assignment]  # until the block ends
+    torch.nn.Module.register_parameter = register_meta  # type: ignore[method-assign, assignment]  # until the block ends
     torch.set_default_dtype(dtype)
     try:
         yield
@@ -198,4 +198,4 @@ def to_integers(nn: Backend, inner: Any, bits: int) -> None:
 
     for layer in inner.layers:
         mlx.nn.quantize(layer, GROUP_SIZE, bits, class_predicate=lambda _, leaf: isinstance(leaf, mlx.nn.Linear))
-        nn.settle(layer.parameters())
+        nn.synchronize(layer.parameters())

@@ -7,7 +7,7 @@ from typing import Any
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.transformer.rope import Pairing, rotate
 
-Keep = bool | Array  # whether an operation is done: for all samples, for none, or (B, 1, 1) ones and zeros
+PerturbationMask = bool | Array  # whether an operation is done: for all samples, for none, or (B, 1, 1) ones and zeros
 
 
 class Attention(Module):
@@ -63,7 +63,7 @@ class Attention(Module):
         bias: Array | None = None,
         rope: tuple[Array, Array] | None = None,
         context_rope: tuple[Array, Array] | None = None,
-        keep: Keep = True,
+        keep: PerturbationMask = True,
     ) -> Array:
         """
         Attend.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltx_models.nn import Array, Backend, Module
-from ltx_models.transformer.attention import Attention, FeedForward, Keep
+from ltx_models.transformer.attention import Attention, FeedForward, PerturbationMask
 from ltx_models.transformer.config import StreamConfig, TransformerConfig
 from ltx_models.transformer.modulation import Levels, Modulation
 
@@ -53,11 +53,11 @@ class Stream:
     cross_time: Levels | None = None
     cross_gate: Levels | None = None
     enabled: bool = True
-    keep_self: Keep = True
-    keep_cross: Keep = True
+    keep_self: PerturbationMask = True
+    keep_cross: PerturbationMask = True
 
 
-class Block(Module):
+class TransformerBlock(Module):
     """
     One block; what belongs to audio has the prefix ``audio_``.
 

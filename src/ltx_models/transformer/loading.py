@@ -204,7 +204,7 @@ class _Reader:
                 found = quantized(nn, nn.cast(self._widened(name, x), self.dtype, self.device), self.quantize)
                 parts = {f"{path}.{part}": value for part, value in found.items()}
         parts = {key: self._cast(key, value) for key, value in parts.items()}
-        nn.settle(*parts.values())
+        nn.synchronize(*parts.values())
         return parts
 
     def _widened(self, name: str, x: Array) -> Array:

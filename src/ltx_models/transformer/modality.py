@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ltx_models.nn import Array, Backend
-from ltx_models.transformer.attention import Keep
+from ltx_models.transformer.attention import PerturbationMask
 from ltx_models.transformer.config import StreamConfig
 
 SKIP_VIDEO_SELF = "SKIP_VIDEO_SELF_ATTN"
@@ -121,7 +121,7 @@ def self_bias(nn: Backend, name: str, given: Modality, dtype: Any) -> Array | No
     return nn.cast(found, dtype)[:, None]
 
 
-class Skips:
+class PerturbationMasks:
     """
     Which operations are left out, for which samples, in which blocks.
 
@@ -163,7 +163,7 @@ class Skips:
         kept = self._kept.setdefault(name, np.ones((layers, batch), dtype=np.float32))
         kept[list(blocks), sample] = 0
 
-    def keep(self, nn: Backend, name: str, block: int, like: Array) -> Keep:
+    def keep(self, nn: Backend, name: str, block: int, like: Array) -> PerturbationMask:
         """Say whether an operation is done in a block: for all samples, for none, or (B, 1, 1) ones and zeros."""
         if name not in self._kept:
             return True

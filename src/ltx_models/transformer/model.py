@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ltx_models.nn import Array, Backend, Module
-from ltx_models.transformer.block import Block, Stream
+from ltx_models.transformer.block import Stream, TransformerBlock
 from ltx_models.transformer.config import StreamConfig, TransformerConfig
 from ltx_models.transformer.modality import (
     SKIP_AUDIO_SELF,
@@ -17,13 +17,13 @@ from ltx_models.transformer.modality import (
     SKIP_VIDEO_SELF,
     SKIP_VIDEO_TO_AUDIO,
     Modality,
+    PerturbationMasks,
     Perturbations,
-    Skips,
     check_modality,
     self_bias,
     text_bias,
 )
-from ltx_models.transformer.modulation import AdaLN, Levels, Timesteps, TwoLayers
+from ltx_models.transformer.modulation import MLP, AdaLN, Levels, Timesteps
 from ltx_models.transformer.rope import Tables
 
 __all__ = ["Modality", "StreamConfig", "Timesteps", "Transformer", "TransformerConfig"]
@@ -81,7 +81,7 @@ class Transformer(Module):
             for name, stream in (("video", config.video), ("audio", config.audio)):
                 setattr(self, f"av_ca_{name}_scale_shift_adaln_single", AdaLN(nn, stream.width, 4))
                 setattr(self, CROSS_GATE[name], AdaLN(nn, stream.width, 1))
-        self.transformer_blocks = nn.ModuleList([Block(nn, config) for _ in range(config.layers)])
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(nn, config) for _ in range(config.layers)])
 
     def _add_stream(self, nn: Backend, prefix: str, stream: StreamConfig) -> None:
         width = stream.width
@@ -90,7 +90,7 @@ class Transformer(Module):
         if self.config.text_modulation:
             setattr(self, f"{prefix}prompt_adaln_single", AdaLN(nn, width, 2))
         if stream.caption_channels is not None:
-            projection = TwoLayers(nn, stream.caption_channels, width, "gelu_tanh")
+            projection = MLP(nn, stream.caption_channels, width, "gelu_tanh")
             setattr(self, f"{prefix}caption_projection", projection)
         setattr(self, f"{prefix}scale_shift_table", nn.parameter((2, width)))
         setattr(self, f"{prefix}proj_out", nn.Linear(width, stream.out_channels))
@@ -127,7 +127,7 @@ class Transformer(Module):
         self._check(given)
         states = {name: self._preprocess(name, prefix, given) for name, prefix in STREAMS}
         batch = next(m.latent.shape[0] for m in given.values() if m is not None)
-        skips = Skips(perturbations, batch, self.config.layers)
+        skips = PerturbationMasks(perturbations, batch, self.config.layers)
         streams = {name: None if state is None else state[0] for name, state in states.items()}
         for i, block in enumerate(self.transformer_blocks):
             for name, stream in streams.items():
@@ -166,7 +166,7 @@ class Transformer(Module):
         text = nn.cast(own.context, dtype)
         if config.caption_channels is not None:
             text = getattr(self, f"{prefix}caption_projection")(text)
-        positions = own.positions if isinstance(own.positions, np.ndarray) else nn.host(own.positions)
+        positions = own.positions if isinstance(own.positions, np.ndarray) else nn.to_numpy(own.positions)
         positions = positions.astype(np.float32)
         stream = Stream(
             x=x,

@@ -73,7 +73,7 @@ class Timesteps:
         x = x.reshape(batch, -1)
         if isinstance(x, np.ndarray):
             return cls._look(x.astype(np.float32))
-        seen = nn.host(x, wait=False)
+        seen = nn.to_numpy(x, wait=False)
         if seen is not None:
             return cls._look(seen)
         return cls(x[:, 0] if nn.expanded(x, 1) else x.reshape(-1))
@@ -224,10 +224,10 @@ class AdaLN(Module):
 class _Embedding(Module):
     def __init__(self, nn: Backend, width: int) -> None:
         super().__init__()
-        self.timestep_embedder = TwoLayers(nn, 2 * SINUSOIDS, width, "silu")
+        self.timestep_embedder = MLP(nn, 2 * SINUSOIDS, width, "silu")
 
 
-class TwoLayers(Module):
+class MLP(Module):
     """
     Linear, activation, linear; the checkpoints name the layers ``linear_1`` and ``linear_2``.
 

@@ -78,7 +78,7 @@ def load_statistics(path: str | Path, *, backend: BackendName = "torch", device:
 
 def upsample_latent(upsampler: Any, latent: Array, statistics: LatentStatistics, **tiles: Any) -> Array:
     """
-    Enlarge normalised latents: undo the normalisation, enlarge, normalise again.
+    Upsample normalised latents: undo the normalisation, upsample, normalise again.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ AXES = ("frames", "height", "width")
 
 class LatentUpsampler(Module):
     """
-    A network that enlarges denormalised latents.
+    A network that upsamples denormalised latents.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class LatentUpsampler(Module):
 
     def forward(self, latent: Array) -> Array:
         """
-        Enlarge a whole clip.
+        Upsample a whole clip.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class LatentUpsampler(Module):
         offload: Offload | None = None,
     ) -> Array:
         """
-        Enlarge a clip in tiles that share the statistics of the whole: equal to the whole but for rounding.
+        Upsample a clip in tiles that share the statistics of the whole: equal to the whole but for rounding.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class LatentUpsampler(Module):
         self, latent: Array, *, frames_per_chunk: int = 8, offload: Offload | None = "host"
     ) -> Iterator[tuple[int, Array]]:
         """
-        Enlarge a clip a few frames at a time, and give the result so.
+        Upsample a clip and give the result a few frames at a time.
 
         The norms need statistics of all frames: every chunk goes from one norm to the next, where all wait, before
         any goes on. So the first block comes when all the work is done, and memory does grow with the clip; chunks that

@@ -14,7 +14,7 @@ STRIDES = {"compress_all": (2, 2, 2), "compress_space": (1, 2, 2), "compress_tim
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockConfig:
     """
     One entry of ``encoder_blocks`` or ``decoder_blocks``.
 
@@ -45,7 +45,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class UnitSpec:
     """
     One unit of an encoder or decoder: what is needed to count its work and memory without its weights.
 
@@ -79,7 +79,7 @@ class VideoVAEConfig:
 
     Attributes
     ----------
-    encoder_blocks, decoder_blocks : tuple of Block
+    encoder_blocks, decoder_blocks : tuple of BlockConfig
         In the order in which they run: the decoder's stand the other way round in the file.
     latent_channels, in_channels, out_channels : int
         Channels of latents and of pixels.
@@ -95,8 +95,8 @@ class VideoVAEConfig:
         Whether the decoder looks back only.
     """
 
-    encoder_blocks: tuple[Block, ...]
-    decoder_blocks: tuple[Block, ...]
+    encoder_blocks: tuple[BlockConfig, ...]
+    decoder_blocks: tuple[BlockConfig, ...]
     latent_channels: int = 128
     in_channels: int = 3
     out_channels: int = 3
@@ -124,32 +124,32 @@ class VideoVAEConfig:
         time, height, width = (prod(block.stride[axis] for block in self.encoder_blocks) for axis in range(3))
         return time, height * self.patch_size, width * self.patch_size
 
-    def decoder_steps(self) -> tuple[Step, ...]:
+    def decoder_steps(self) -> tuple[UnitSpec, ...]:
         """List the units of the decoder, from latents to patches."""
         width, time, space = self.decoder_width, 1, 1
-        steps = [Step("conv_in", ((self.latent_channels, width),), time, space)]
+        steps = [UnitSpec("conv_in", ((self.latent_channels, width),), time, space)]
         for i, block in enumerate(self.decoder_blocks):
             if block.name == "res_x":
                 steps += _residual_steps(f"up_blocks.{i}", block, width, time, space)
                 continue
             convolution = (width, prod(block.stride) * width // block.multiplier)
-            steps.append(Step(f"up_blocks.{i}", (convolution,), time, space, block.stride))
+            steps.append(UnitSpec(f"up_blocks.{i}", (convolution,), time, space, block.stride))
             width, time, space = width // block.multiplier, time * block.stride[0], space * block.stride[1]
-        return (*steps, Step("conv_out", ((width, self.out_channels * self.patch_size**2),), time, space))
+        return (*steps, UnitSpec("conv_out", ((width, self.out_channels * self.patch_size**2),), time, space))
 
-    def encoder_steps(self) -> tuple[Step, ...]:
+    def encoder_steps(self) -> tuple[UnitSpec, ...]:
         """List the units of the encoder, from patches to latents."""
         time, height, _ = self.encoder_scale
         width, space = self.encoder_base_channels, height // self.patch_size
-        steps = [Step("conv_in", ((self.in_channels * self.patch_size**2, width),), time, space)]
+        steps = [UnitSpec("conv_in", ((self.in_channels * self.patch_size**2, width),), time, space)]
         for i, block in enumerate(self.encoder_blocks):
             if block.name == "res_x":
                 steps += _residual_steps(f"down_blocks.{i}", block, width, time, space)
                 continue
             convolution = (width, width * block.multiplier // prod(block.stride))
-            steps.append(Step(f"down_blocks.{i}", (convolution,), time, space, block.stride))
+            steps.append(UnitSpec(f"down_blocks.{i}", (convolution,), time, space, block.stride))
             width, time, space = width * block.multiplier, time // block.stride[0], space // block.stride[1]
-        return (*steps, Step("conv_out", ((width, self.latent_channels + 1),), time, space))
+        return (*steps, UnitSpec("conv_out", ((width, self.latent_channels + 1),), time, space))
 
     @classmethod
     def read(cls, section: Mapping[str, Any]) -> VideoVAEConfig:
@@ -201,12 +201,12 @@ class VideoVAEConfig:
         )
 
 
-def _residual_steps(name: str, block: Block, width: int, time: int, space: int) -> list[Step]:
+def _residual_steps(name: str, block: BlockConfig, width: int, time: int, space: int) -> list[UnitSpec]:
     pair = ((width, width), (width, width))
-    return [Step(f"{name}.res_blocks.{j}", pair, time, space) for j in range(block.num_layers)]
+    return [UnitSpec(f"{name}.res_blocks.{j}", pair, time, space) for j in range(block.num_layers)]
 
 
-def _block(entry: Sequence[Any], suffix: str) -> Block:
+def _block(entry: Sequence[Any], suffix: str) -> BlockConfig:
     name, given = entry
     options: dict[str, Any] = {"num_layers": given} if isinstance(given, int) else dict(given)
     known = {"res_x", *(key + suffix for key in STRIDES)}
@@ -214,7 +214,7 @@ def _block(entry: Sequence[Any], suffix: str) -> Block:
         msg = f"vae: unknown block {name!r}, known are {', '.join(sorted(known))}"
         raise ValueError(msg)
     fields = {key: options[key] for key in ("num_layers", "multiplier", "residual", "inject_noise") if key in options}
-    return Block(name.removesuffix(suffix) if suffix else name, **fields)
+    return BlockConfig(name.removesuffix(suffix) if suffix else name, **fields)
 
 
 def _padding(section: Mapping[str, Any], key: str, default: SpatialPadding) -> SpatialPadding:
@@ -225,12 +225,12 @@ def _padding(section: Mapping[str, Any], key: str, default: SpatialPadding) -> S
     return mode  # type: ignore[no-any-return]  # checked above
 
 
-def _res(layers: int) -> Block:
-    return Block("res_x", layers)
+def _res(layers: int) -> BlockConfig:
+    return BlockConfig("res_x", layers)
 
 
-def _compress(kind: str, multiplier: int = 2, *, residual: bool = False) -> Block:
-    return Block(f"compress_{kind}", 1, multiplier, residual)
+def _compress(kind: str, multiplier: int = 2, *, residual: bool = False) -> BlockConfig:
+    return BlockConfig(f"compress_{kind}", 1, multiplier, residual)
 
 
 _START = (_res(4), _compress("space"), _res(6), _compress("time"))

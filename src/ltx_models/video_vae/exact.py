@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from ltx_models.nn import Array
-from ltx_models.nn.space import TiledPipeline
-from ltx_models.nn.stream import Pipeline, chunks_of
+from ltx_models.nn.space import TiledStage
+from ltx_models.nn.stream import Stage, chunks_of
 from ltx_models.progress import Progress, reported
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
@@ -163,17 +163,17 @@ def _decoder_stages(
     nn, workspace = decoder.nn, dict[str, Array]()
     whole = decoder.units(causal, conditions, plan.frames)
     if not plan.tiled:
-        return [Pipeline(nn, whole, context, None, workspace)]
+        return [Stage(nn, whole, context, None, workspace)]
     costs = Costs(decoder.config, plan.shape, decode=True, itemsize=4, causal=causal)
     base = costs.base(plan.tiled)
     frame = plan.shape[3] * base, plan.shape[4] * base
 
-    def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
+    def tile(corners: Sequence[tuple[int, int]]) -> Stage:
         units = decoder.units(causal, conditions, plan.frames, base)[-plan.tiled :]
-        return Pipeline(nn, units, context, Window(tuple(corners), frame), workspace)
+        return Stage(nn, units, context, Window(tuple(corners), frame), workspace)
 
-    tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
-    return [Pipeline(nn, whole[: -plan.tiled], context, None, workspace), tiles]
+    tiles = TiledStage(nn, costs.grid(plan.tiled, *plan.tiles), tile)
+    return [Stage(nn, whole[: -plan.tiled], context, None, workspace), tiles]
 
 
 def stream_encode(
@@ -209,14 +209,14 @@ def _encoder_stages(encoder: VideoEncoder, plan: ExactPlan) -> list[Any]:
     nn, context, workspace = encoder.nn, Context(causal=True), dict[str, Array]()
     units = encoder.units(plan.frames)
     if not plan.tiled:
-        return [Pipeline(nn, units, context, None, workspace)]
+        return [Stage(nn, units, context, None, workspace)]
     costs = Costs(encoder.config, plan.shape, decode=False, itemsize=4, causal=True)
 
-    def tile(corners: Sequence[tuple[int, int]]) -> Pipeline:
-        return Pipeline(nn, encoder.units(plan.frames)[: plan.tiled], context, None, workspace)
+    def tile(corners: Sequence[tuple[int, int]]) -> Stage:
+        return Stage(nn, encoder.units(plan.frames)[: plan.tiled], context, None, workspace)
 
-    tiles = TiledPipeline(nn, costs.grid(plan.tiled, *plan.tiles), tile)
-    return [tiles, Pipeline(nn, units[plan.tiled :], context, None, workspace)]
+    tiles = TiledStage(nn, costs.grid(plan.tiled, *plan.tiles), tile)
+    return [tiles, Stage(nn, units[plan.tiled :], context, None, workspace)]
 
 
 def _itemsize(module: Any) -> int:
@@ -236,7 +236,7 @@ def _collect(
     with reported(progress, verb, "frame") as report:
         for start, block in blocks:
             stop = start + block.shape[2]
-            nn.settle(block)  # what is pending is not done, and its progress must not be told
+            nn.synchronize(block)  # what is pending is not done, and its progress must not be told
             if on_frames_ready is not None:
                 on_frames_ready(block, start)
             elif start == 0 and stop == total:
@@ -245,9 +245,9 @@ def _collect(
                 if result is None:
                     shape = (*block.shape[:2], total, *block.shape[3:])
                     result = nn.on_device(nn.xp.zeros(shape, dtype=block.dtype), block)
-                    nn.settle(result)
+                    nn.synchronize(result)
                 result[:, :, start:stop] = block
-                nn.settle(result)
+                nn.synchronize(result)
             del block
             report(stop, total)
     return result

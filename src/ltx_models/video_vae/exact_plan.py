@@ -13,7 +13,7 @@ from math import ceil, prod
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.nn.space import Grid, cuts
-from ltx_models.video_vae.config import Step, VideoVAEConfig
+from ltx_models.video_vae.config import UnitSpec, VideoVAEConfig
 
 PIECE_CELLS = 320  # latent cells that a piece should have so that the fixed cost of a call does not show
 FRAMES_LEAST = 3  # frames of pixels at once below which no stage shrinks
@@ -76,13 +76,13 @@ class ExactPlan:
         )
 
 
-def macs(steps: Sequence[Step], frames: int, height: int, width: int) -> int:
+def macs(steps: Sequence[UnitSpec], frames: int, height: int, width: int) -> int:
     """
     Count the multiply-adds of the convolutions.
 
     Parameters
     ----------
-    steps : sequence of Step
+    steps : sequence of UnitSpec
         The network or a part of it.
     frames, height, width : int
         Latent frames and cells; as in the networks, the first latent frame stands for one frame at every resolution.
@@ -99,7 +99,7 @@ def macs(steps: Sequence[Step], frames: int, height: int, width: int) -> int:
     )
 
 
-def cells(step: Step, frames: int, height: int, width: int) -> int:
+def cells(step: UnitSpec, frames: int, height: int, width: int) -> int:
     """Count the cells that the convolutions of a step run over."""
     time = step.time * (frames - 1) + 1
     if step.stride[0] > 1 and _downward(step):
@@ -107,17 +107,17 @@ def cells(step: Step, frames: int, height: int, width: int) -> int:
     return time * step.space * height * step.space * width
 
 
-def _downward(step: Step) -> bool:
+def _downward(step: UnitSpec) -> bool:
     return step.name.startswith("down")
 
 
-def reach(steps: Sequence[Step], scale: int) -> int:
+def reach(steps: Sequence[UnitSpec], scale: int) -> int:
     """
     Count the neighbours that a tile needs so that its core is right after some steps.
 
     Parameters
     ----------
-    steps : sequence of Step
+    steps : sequence of UnitSpec
         Steps that the tile goes through.
     scale : int
         Cells of height to a latent cell in which to answer; the lowest resolution of the steps.
@@ -169,11 +169,11 @@ class Costs:
         ends = [i for i, step in enumerate(self.steps) if step.stride[1] > 1]
         return [len(self.steps) - i for i in reversed(ends)] if self.decode else [i + 1 for i in ends]
 
-    def tail(self, tiled: int) -> tuple[Step, ...]:
+    def tail(self, tiled: int) -> tuple[UnitSpec, ...]:
         """List the steps that are tiled."""
         return self.steps[len(self.steps) - tiled :] if self.decode else self.steps[:tiled]
 
-    def rest(self, tiled: int) -> tuple[Step, ...]:
+    def rest(self, tiled: int) -> tuple[UnitSpec, ...]:
         """List the steps that run on whole frames."""
         return self.steps[: len(self.steps) - tiled] if self.decode else self.steps[tiled:]
 
@@ -222,18 +222,18 @@ class Costs:
         tile_busy = max(self._busy(step, frames, *tile) for step in steps)
         return kept + max(busy, entry + leave + max(tile_busy, leave))
 
-    def _plane(self, step: Step, height: float, width: float) -> int:
+    def _plane(self, step: UnitSpec, height: float, width: float) -> int:
         return round(self.batch * step.space * height * step.space * width * self.itemsize)
 
-    def _time(self, step: Step, frames: int | None) -> int:
+    def _time(self, step: UnitSpec, frames: int | None) -> int:
         whole = step.time * (self.frames - 1) + 1
         return min(whole, step.cap(self.time, frames))
 
-    def _kept(self, step: Step, height: float, width: float) -> int:
+    def _kept(self, step: UnitSpec, height: float, width: float) -> int:
         """Two frames before each convolution; a residual branch waits with the same ones."""
         return 2 * sum(inputs for inputs, _ in step.convolutions) * self._plane(step, height, width)
 
-    def _busy(self, step: Step, frames: int | None, height: float, width: float) -> int:
+    def _busy(self, step: UnitSpec, frames: int | None, height: float, width: float) -> int:
         """Arrays that live at once within a step."""
         plane, count = self._plane(step, height, width), self._time(step, frames)
         inputs, outputs = step.convolutions[0][0], step.convolutions[-1][1]
@@ -251,7 +251,7 @@ class Costs:
         result = count * outputs
         return round(plane * max(x + joined + result, x + 2 * result))
 
-    def _border(self, steps: Sequence[Step], frames: int | None) -> tuple[int, int]:
+    def _border(self, steps: Sequence[UnitSpec], frames: int | None) -> tuple[int, int]:
         """Whole frames between whole and tiled steps: what goes in, and the block that is put together."""
         first, last = steps[0], steps[-1]
         entry = self._plane(first, self.height, self.width) * self._time(first, frames) * first.convolutions[0][0]

@@ -310,7 +310,7 @@ class DepthToSpaceUpsample(Module):
         parts = flow.late(held, x, 0 if flow.context.causal else 1, h.shape[1]) if self.residual else []
         h = depth_to_space(self.nn.xp, h, self.stride)
         if self.residual:
-            skip = depth_to_space(self.nn.xp, parts[0] if len(parts) == 1 else self.nn.join(parts), self.stride)
+            skip = depth_to_space(self.nn.xp, parts[0] if len(parts) == 1 else self.nn.concat(parts), self.stride)
             # the skip's channels stand again and again beside the convolution's
             repeats = h.shape[-1] // skip.shape[-1]
             h = self.nn.add_(h.reshape(*h.shape[:-1], repeats, skip.shape[-1]), [skip[..., None, :]])
@@ -351,7 +351,7 @@ class SpaceToDepthDownsample(Module):
         """Map a piece (B, F, H, W, C)."""
         xp = self.nn.xp
         if flow.first and self.stride[0] == 2:
-            x = self.nn.join([x[:, :1], x])
+            x = self.nn.concat([x[:, :1], x])
         skip = space_to_depth(xp, x, self.stride)
         skip = xp.mean(skip.reshape(*skip.shape[:-1], self.outputs, -1), axis=-1)
         return self.nn.add_(space_to_depth(xp, self.conv(x, flow), self.stride), [skip])

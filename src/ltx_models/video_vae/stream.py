@@ -12,7 +12,7 @@ from typing import Any
 
 from ltx_models.nn import Array
 from ltx_models.nn.checks import check_frames
-from ltx_models.nn.stream import Pipeline, chunks_of, placed, run
+from ltx_models.nn.stream import Stage, chunks_of, placed, run
 from ltx_models.video_vae.layers import Context, unpatchify
 
 MakeStages = Callable[[Sequence[Array | None], Context], Sequence[Any]]
@@ -30,8 +30,8 @@ def decode_stream(
     """Do what `VideoDecoder.stream` says."""
     frames, causal = frames_per_chunk * decoder.config.decoder_scale[0], decoder.causal(causal)
 
-    def make_stages(conditions: Sequence[Array | None], context: Context) -> list[Pipeline]:
-        return [Pipeline(decoder.nn, decoder.units(causal, conditions, frames), context)]
+    def make_stages(conditions: Sequence[Array | None], context: Context) -> list[Stage]:
+        return [Stage(decoder.nn, decoder.units(causal, conditions, frames), context)]
 
     return decode_chunks(decoder, latent, frames_per_chunk, make_stages, timestep=timestep, noise=noise, causal=causal)
 
@@ -140,7 +140,7 @@ def encode_stream(
     if frames_per_chunk < time:
         msg = f"frames_per_chunk: got {frames_per_chunk}, expected at least {time}, the frames of one latent"
         raise ValueError(msg)
-    stages = [Pipeline(encoder.nn, encoder.units(frames_per_chunk), Context(causal=True))]
+    stages = [Stage(encoder.nn, encoder.units(frames_per_chunk), Context(causal=True))]
     return encode_chunks(encoder, pieces, stages)
 
 

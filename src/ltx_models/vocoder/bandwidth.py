@@ -10,7 +10,7 @@ import numpy as np
 
 from ltx_models.nn import Array, Module
 from ltx_models.nn.sound import Filter, cap, whole, window
-from ltx_models.nn.stream import Flow, Pipeline, Unit, chunks_of, placed, run
+from ltx_models.nn.stream import Flow, Stage, Unit, chunks_of, placed, run
 from ltx_models.vocoder.config import BandwidthConfig
 from ltx_models.vocoder.generator import Generator, clamp, side_by_side
 
@@ -69,7 +69,7 @@ class MelTransform(Module):
         if not frames:
             return xp.zeros_like(xp.broadcast_to(x[:, :0, :1], (batch, 0, channels * self.mel_basis.shape[0])))
         lines = xp.permute_dims(x, (0, 2, 1)).reshape(batch * channels, -1, 1)
-        waves = xp.matmul(nn.windows(lines, self.n_fft, self.hop)[..., 0], self.stft_fn.forward_basis[:, 0].T)
+        waves = xp.matmul(nn.unfold(lines, self.n_fft, self.hop)[..., 0], self.stft_fn.forward_basis[:, 0].T)
         bands = waves.shape[-1] // 2
         mel = xp.matmul(xp.sqrt(waves[..., :bands] ** 2 + waves[..., bands:] ** 2), self.mel_basis.T)
         mel = xp.log(xp.maximum(mel, xp.full_like(mel, FLOOR)))
@@ -181,7 +181,7 @@ class BandwidthVocoder(Module):
     def _blocks(self, chunks: Iterator[Array], chunk: int) -> Iterator[Array]:
         head = next(chunks)
         dtype, extension = head.dtype, Extension(self, chunk)
-        stages = [Pipeline(self.nn, self.vocoder.units(chunk)), extension]
+        stages = [Stage(self.nn, self.vocoder.units(chunk)), extension]
         mels = map(self.preprocess, chain([head], chunks))
         del head
         for block in run(stages, mels):
@@ -209,8 +209,8 @@ class Extension:
         hop, resample = self.config.hop, Resampler(self.config.ratio)
         frames = max(1, chunk * self.config.vocoder.factor // hop)
         transform = Unit(vocoder.mel_stft, **cap(frames * hop, hop))
-        self.upper = Pipeline(self.nn, [transform, *vocoder.bwe_generator.units(frames)])
-        self.lower = Pipeline(self.nn, [Unit(resample, lag=resample.reach, **cap(frames * hop, resample.reach))])
+        self.upper = Stage(self.nn, [transform, *vocoder.bwe_generator.units(frames)])
+        self.lower = Stage(self.nn, [Unit(resample, lag=resample.reach, **cap(frames * hop, resample.reach))])
         self.waiting: list[Array] = []
         self.taken = self.given = 0
 
@@ -235,4 +235,4 @@ class Extension:
                 part = part[:, :cells]
             cells -= part.shape[1]
             parts.append(part)
-        return self.nn.join(parts)
+        return self.nn.concat(parts)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ltx_models.nn import Array
 from ltx_models.nn.sound import whole
-from ltx_models.nn.stream import Pipeline, chunks_of, placed, run
+from ltx_models.nn.stream import Stage, chunks_of, placed, run
 from ltx_models.vocoder.generator import Generator, side_by_side
 
 
@@ -72,7 +72,7 @@ class Vocoder(Generator):
             As for the whole, or if `frames_per_chunk` is not at least 1.
         """
         chunks = chunks_of(self.nn, "mel", mel, frames_per_chunk)
-        blocks = run([Pipeline(self.nn, self.units(frames_per_chunk))], map(self.preprocess, chunks))
+        blocks = run([Stage(self.nn, self.units(frames_per_chunk))], map(self.preprocess, chunks))
         return placed(self.nn, blocks, lambda block: self.nn.xp.permute_dims(block, (0, 2, 1)))
 
     def preprocess(self, mel: Array) -> Array:
