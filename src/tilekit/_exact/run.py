@@ -1,16 +1,18 @@
 """Carry a program out with arrays: the only file of the engine, beside the kernels, that touches any."""
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
-from tilekit._errors import TileShapeError
-from tilekit._exact.boxes import Box, Interval, cells, extent, full, within
+from tilekit._errors import InputError, TileShapeError
+from tilekit._exact.boxes import Box, extent, within
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels import Kernels
 from tilekit._exact.ops import Moments, Reduce
 from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay
+from tilekit._exact.results import Blocks, Collect
 from tilekit._exact.steps import Place
 from tilekit.backends import Array
 
@@ -41,9 +43,13 @@ class Arrays:
         What is run.
     emit : callable
         Takes a box of the output, and the array.
+    stack : ExitStack
+        Closes what the run opened.
     """
 
-    def __init__(self, call: Call, emit: Callable[[Box, Array], object]) -> None:
+    def __init__(self, call: Call, emit: Callable[[Box, Array], object], stack: ExitStack) -> None:
+        self._stack = stack
+        self._places: Any = None
         self._graph = call.program.graph
         self._kernels = call.kernels
         self._source = call.source
@@ -108,100 +114,63 @@ class Arrays:
 
     def away(self, value: Array, place: Place) -> Array:
         """Bring an array to where it is stored."""
-        return value
+        if place == "device":
+            return value
+        if self._places is None:
+            from tilekit.norms._places import Places  # needs NumPy, which the engine does not
+
+            self._places = self._stack.enter_context(Places())
+        return self._places.away(value, place)
 
     def back(self, value: Array, place: Place) -> Array:
         """Bring it back."""
-        return value
+        return value if self._places is None or place == "device" else self._places.back(value)
 
     def emit(self, box: Box, value: Array) -> None:
         """Take a box of the output."""
+        if not self._finite(value):
+            raise NotFiniteError
         self._emit(box, value)
 
+    def _finite(self, value: Array) -> bool:
+        return not self._kernels.backend.is_floating(value) or self._kernels.is_finite(value)
 
-class Collect:
-    """
-    Put the output together; it is allocated when its first box is there.
 
-    Parameters
-    ----------
-    node : Node
-        The output.
-    kernels : Kernels
-        For its arrays.
-    """
+class Watch(Arrays):
+    """The hands of a run that looks for the operation to blame."""
 
-    def __init__(self, node: Node, kernels: Kernels) -> None:
-        self._node = node
-        self._kernels = kernels
-        self._whole: Array | None = None
-
-    def __call__(self, box: Box, value: Array) -> None:
-        """Take a box."""
-        whole = full(self._node.shape)
-        if box == whole:
-            self._whole = value
-            return
-        if self._whole is None:
-            self._whole = self._kernels.empty(self._node.shape, self._node.dtype)
-        self._whole = self._kernels.put(self._whole, within(whole, box), value)
+    def __init__(self, call: Call, stack: ExitStack) -> None:
+        super().__init__(call, lambda box, value: None, stack)
+        self._causes: dict[int, str] = {}
 
     @property
-    def result(self) -> Array:
-        """The output."""
-        assert self._whole is not None  # a plan fills the output
-        return self._whole
+    def text(self) -> str:
+        """What to tell the user."""
+        cause = self._causes.get(self._graph.output, "the function")
+        return f"{cause} gave NaN or infinity, which reached the output; the input had none"
+
+    def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Array | None]) -> Array:
+        """Make a box, and remember why it is bad, if it is."""
+        made = super().make(node, box, boxes, values)
+        if not self._finite(made):
+            bad = (i for i, v in zip(node.inputs, values, strict=True) if v is not None and not self._finite(v))
+            first = next(bad, None)
+            if first is None:
+                self._causes[node.index] = f"{node.name or f'operation {node.index}'} ({type(node.op).__name__})"
+            else:
+                name = self._graph.nodes[first].name or "a weight"
+                self._causes[node.index] = self._causes.get(first, f"{name} (of the weights)")
+        return made
 
 
-class Blocks:
-    """
-    Put boxes of the output together to blocks of rows, in order.
-
-    Parameters
-    ----------
-    node : Node
-        The output.
-    axis : int
-        Whose rows.
-    kernels : Kernels
-        For its arrays.
-    """
-
-    def __init__(self, node: Node, axis: int, kernels: Kernels) -> None:
-        self._node = node
-        self._axis = axis
-        self._kernels = kernels
-        self._open: dict[Interval, tuple[Array, int]] = {}
-        self._at = 0
-
-    def __call__(self, box: Box, value: Array) -> None:
-        """Take a box."""
-        rows = box[self._axis]
-        held = (*full(self._node.shape)[: self._axis], rows, *full(self._node.shape)[self._axis + 1 :])
-        if box == held:
-            # the caller may write to what is handed out
-            self._open[rows] = (value if self._kernels.owns(value) else self._kernels.copy(value), 0)
-            return
-        block, missing = self._open.get(rows) or (self._kernels.empty(extent(held), self._node.dtype), cells(held))
-        self._open[rows] = (self._kernels.put(block, within(held, box), value), missing - cells(box))
-
-    def ready(self) -> Iterator[tuple[int, Array]]:
-        """Give the blocks that are complete and whose turn it is."""
-        while True:
-            rows = next(
-                (rows for rows, (_, missing) in self._open.items() if rows[0] == self._at and not missing), None
-            )
-            if rows is None:
-                return
-            block, _ = self._open.pop(rows)
-            self._at = rows[1]
-            yield rows[0], block
+class NotFiniteError(Exception):
+    """A box of the output has NaN or infinity in it; `blame` finds out why."""
 
 
 def run(call: Call, told: Told) -> Array:
     """Make the whole output; `told` hears the number of finished steps."""
     collect = Collect(call.program.output, call.kernels)
-    for done, _ in enumerate(Replay(call.program, Arrays(call, collect)), 1):
+    for done in _steps(call, collect):
         told(done)
     return collect.result
 
@@ -209,6 +178,40 @@ def run(call: Call, told: Told) -> Array:
 def stream(call: Call, axis: int, told: Told) -> Iterator[tuple[int, Array]]:
     """Give the output block by block along an axis, in order."""
     blocks = Blocks(call.program.output, axis, call.kernels)
-    for done, _ in enumerate(Replay(call.program, Arrays(call, blocks)), 1):
+    for done in _steps(call, blocks):
         yield from blocks.ready()
         told(done)
+
+
+def _steps(call: Call, emit: Callable[[Box, Array], object]) -> Iterator[int]:
+    """Go through the steps; where NaN or infinity comes out, say where it came up."""
+    with ExitStack() as stack:
+        steps = iter(Replay(call.program, Arrays(call, emit, stack)))
+        for done in range(1, call.program.n_steps + 1):
+            try:
+                with call.kernels.computing():
+                    next(steps)
+            except NotFiniteError:
+                blame(call)
+            yield done
+        with call.kernels.computing():
+            next(steps, None)
+
+
+def blame(call: Call) -> Never:
+    """
+    Run once more, look at every array, and name the first operation that gave NaN or infinity.
+
+    Raises
+    ------
+    InputError
+        Always.
+    """
+    with ExitStack() as stack, call.kernels.computing():
+        watch = Watch(call, stack)
+        try:
+            for _ in Replay(call.program, watch):
+                pass
+        except NotFiniteError:
+            pass
+        raise InputError(watch.text)

@@ -65,7 +65,7 @@ class PhaseRun:
         alive.
         """
         phase, order, out = self._phase, list(self._phase.tiles), None
-        with Shelf(offload, source[0]) as shelf:
+        with Shelf(offload) as shelf:
             for first, last in segments:
                 stats: dict[TileIndex, GroupStats] = {}
                 for tile in order:

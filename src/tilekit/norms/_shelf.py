@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import numpy as np
-
-from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import cast_like, device_of, from_numpy, to_device, to_host, to_numpy
+from tilekit.backends import Array
+from tilekit.norms._places import Places
 from tilekit.norms._plan import Offload, TileIndex
 from tilekit.norms._reach import Interval
 
@@ -45,16 +41,12 @@ class Shelf:
     ----------
     offload : {"host", "disk"} or None
         Where they are kept. The arrays come back as they were: same library, device, dtype and values.
-    like : array
-        Says where the device is, and what dtype the arrays have.
     """
 
-    def __init__(self, offload: Offload | None, like: Array) -> None:
+    def __init__(self, offload: Offload | None) -> None:
         self._offload = offload
-        self._device = device_of(like)
-        self._like = backend_of(like).empty((1,), like.dtype, like)  # no view, which would keep the whole array alive
-        self._kept: dict[TileIndex, tuple[list[int], dict[int, Array], list[tuple[Interval, ...]]]] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="tilekit-") if offload == "disk" else None
+        self._places = Places()
+        self._kept: dict[TileIndex, tuple[list[int], dict[int, Any], list[tuple[Interval, ...]]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -63,8 +55,7 @@ class Shelf:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kept.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._places.__exit__(kind, error, trace)
 
     def put(self, tile: TileIndex, state: TileState, *, stay: bool = False) -> None:
         """Keep the arrays of a tile; with `stay` they are needed next and are not moved."""
@@ -79,20 +70,11 @@ class Shelf:
     def take(self, tile: TileIndex) -> TileState:
         """Return the arrays of a tile and forget them."""
         names, distinct, cells = self._kept.pop(tile)
-        back = {name: self._back(x) for name, x in distinct.items()}
+        back = {name: self._places.back(x) for name, x in distinct.items()}
         value, *residuals = (back[name] for name in names)
         return TileState(value, list(zip(residuals, cells, strict=True)))
 
-    def _away(self, x: Array, tile: TileIndex, number: int) -> Array:
-        if self._offload == "host":
-            return to_host(x)
-        if self._folder is None:
-            return x
-        path = Path(self._folder.name) / f"{'-'.join(map(str, tile))}_{number}.npy"
-        np.save(path, to_numpy(x))  # float32 holds the half precisions exactly
-        return path
-
-    def _back(self, x: Array) -> Array:
-        if isinstance(x, Path):
-            return cast_like(from_numpy(np.load(x), self._like), self._like)
-        return to_device(x, self._device) if self._offload == "host" else x
+    def _away(self, x: Array, tile: TileIndex, number: int) -> Any:
+        """Move array `number` of a tile away."""
+        del tile, number
+        return self._places.away(x, self._offload or "device")

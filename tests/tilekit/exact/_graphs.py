@@ -207,6 +207,7 @@ def _pick(b: Builder, draw: Draw, x: int) -> int:
 Layer = Callable[[Builder, Draw, int], int]
 SLIDING: list[Layer] = [_pointwise, _conv, _conv, _up, _shuffle, _resample, _pad, _residual, _residual, _cut, _columns]
 """Rows of the output come from rows of the input in order."""
+NORMED: list[Layer] = [_conv, _norm, _residual, _shuffle]
 LAYERS = [*SLIDING, _turn, _thin, _stack, _write, _soft, _mean, _pick, _norm, _norm]
 
 

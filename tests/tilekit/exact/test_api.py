@@ -127,6 +127,22 @@ def test_bad_input_is_refused(network: Any) -> None:
         tk.exact(function)([1, 2])
 
 
+def test_nan_is_blamed_on_the_layer_where_it_came_up(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = decoder()
+    b.add(Pointwise(lambda a: a[0] / (a[0] * 0)), (len(b.nodes) - 1,), (1, 2, 40, 12))
+    b.add(Pointwise(lambda a: a[0] * 2), (len(b.nodes) - 1,), (1, 2, 40, 12))
+    monkeypatch.setattr(api, "trace", lambda function, x: Traced(b.graph(), lambda key: b.arrays[key]))
+    with np.errstate(all="ignore"):
+        with pytest.raises(tk.InputError, match=r"^node 10 \(Pointwise\) gave NaN or infinity"):
+            tk.exact(lambda x: x)(source())
+        with pytest.raises(tk.InputError, match=r"^node 10 \(Pointwise\) gave NaN or infinity"):
+            list(tk.exact(lambda x: x).stream(source()))
+    bad = {key: value * (np.nan if key == 4 else 1) for key, value in decoder().arrays.items()}
+    monkeypatch.setattr(api, "trace", lambda function, x: Traced(decoder().graph(), lambda key: bad[key]))
+    with pytest.raises(tk.InputError, match=r"^node 4 \(of the weights\) gave NaN"):
+        tk.exact(lambda x: x)(source())
+
+
 def test_a_shape_alone_is_not_enough_for_a_plain_function(network: Any) -> None:
     function, _ = network
     with pytest.raises(tk.PlanError, match="`like`"):

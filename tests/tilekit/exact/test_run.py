@@ -1,17 +1,19 @@
 """Whatever the cuts, the result is that of the plain evaluation."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tilekit.exact._graphs import SLIDING, Builder, evaluate, graphs
+from tests.tilekit.exact._graphs import NORMED, SLIDING, Builder, evaluate, graphs
 
 from tilekit._exact.boxes import Box, Shape, cells, full
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
-from tilekit._exact.steps import Kept, Stage, Step
+from tilekit._exact.steps import Kept, Place, Stage, Step
 
 
 def slabs(shape: Shape, axis: int, rows: int) -> list[Box]:
@@ -74,6 +76,16 @@ def staged(built: Builder, rows: int) -> list[Stage]:
             stored |= {node.index, *(kept.node for kept in keep)}
     boxes = slabs(graph.nodes[graph.output].shape, 2, rows)
     return [*stages, Stage(tuple(Step(((graph.output, box),)) for box in boxes), frozenset(stored))]
+
+
+@pytest.mark.parametrize("place", ["host", "disk"])
+@given(built=graphs(NORMED), rows=st.integers(1, 4))
+def test_what_is_kept_may_lie_elsewhere(place: Place, built: Builder, rows: int) -> None:
+    stages = [
+        replace(stage, keep=tuple(replace(kept, place=place) for kept in stage.keep)) for stage in staged(built, rows)
+    ]
+    call = numpy_call(built, program_of(built.graph(), stages))
+    np.testing.assert_allclose(run(call, lambda done: None), plain(call), rtol=2e-4, atol=2e-4)
 
 
 @given(built=graphs(), rows=st.integers(1, 4))

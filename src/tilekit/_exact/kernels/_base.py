@@ -6,6 +6,7 @@ are all that the others use of a library's indexing and layout.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from tilekit._exact.boxes import Box, Interval, Shape, contains, within
@@ -236,14 +237,14 @@ class Kernels:
         moments = self.widen(moments)
         mean, variance = moments[..., 0], moments[..., 1]
         scale = 1 / self.xp.sqrt(variance + op.epsilon)
-        wide = self.widen(x) - self._spread(mean, job, share)
+        wide = self.widen(x) - self._spread(mean, job, share)  # fresh, so what follows may write to it
         channels = job.box[op.channel_axis]
         scale = self._spread(scale, job, share)
         if op.weight:
             scale = scale * self._per_channel(affine[0], channels, job)
-        wide = wide * scale
+        wide *= scale
         if op.bias:
-            wide = wide + self._per_channel(affine[-1], channels, job)
+            wide += self._per_channel(affine[-1], channels, job)
         return self.cast(wide, job.dtype)
 
     def _spread(self, values: Array, job: Job[Normalize], share: int) -> Array:
@@ -375,6 +376,10 @@ class Kernels:
     def nbytes(self, x: Array) -> int:
         """Count the bytes that the cells of an array take."""
         return int(x.nbytes)
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Give what surrounds the operations of a step, such as the library's way not to keep gradients."""
+        return nullcontext()
 
     def scratch(self, job: Job[Any]) -> int:
         """Count the bytes that a kernel takes for itself, beside what it makes and what it is given."""

@@ -1,0 +1,89 @@
+"""What becomes of boxes of the output: one array, or blocks of rows in order."""
+
+from collections.abc import Iterator
+
+from tilekit._exact.boxes import Box, Interval, cells, extent, full, within
+from tilekit._exact.graph import Node
+from tilekit._exact.kernels import Kernels
+from tilekit.backends import Array
+
+__all__ = ["Blocks", "Collect"]
+
+
+class Collect:
+    """
+    Put the output together; it is allocated when its first box is there.
+
+    Parameters
+    ----------
+    node : Node
+        The output.
+    kernels : Kernels
+        For its arrays.
+    """
+
+    def __init__(self, node: Node, kernels: Kernels) -> None:
+        self._node = node
+        self._kernels = kernels
+        self._whole: Array | None = None
+
+    def __call__(self, box: Box, value: Array) -> None:
+        """Take a box."""
+        whole = full(self._node.shape)
+        if box == whole:
+            self._whole = value
+            return
+        if self._whole is None:
+            self._whole = self._kernels.empty(self._node.shape, self._node.dtype)
+        self._whole = self._kernels.put(self._whole, within(whole, box), value)
+
+    @property
+    def result(self) -> Array:
+        """The output."""
+        assert self._whole is not None  # a plan fills the output
+        return self._whole
+
+
+class Blocks:
+    """
+    Put boxes of the output together to blocks of rows, in order.
+
+    Parameters
+    ----------
+    node : Node
+        The output.
+    axis : int
+        Whose rows.
+    kernels : Kernels
+        For its arrays.
+    """
+
+    def __init__(self, node: Node, axis: int, kernels: Kernels) -> None:
+        self._node = node
+        self._axis = axis
+        self._kernels = kernels
+        self._open: dict[Interval, tuple[Array, int]] = {}
+        self._at = 0
+
+    def __call__(self, box: Box, value: Array) -> None:
+        """Take a box."""
+        rows = box[self._axis]
+        held = (*full(self._node.shape)[: self._axis], rows, *full(self._node.shape)[self._axis + 1 :])
+        if box == held:
+            # the caller may write to what is handed out
+            self._open[rows] = (value if self._kernels.owns(value) else self._kernels.copy(value), 0)
+            return
+        block, missing = self._open.get(rows) or (self._kernels.empty(extent(held), self._node.dtype), cells(held))
+        self._open[rows] = (self._kernels.put(block, within(held, box), value), missing - cells(box))
+
+    def ready(self) -> Iterator[tuple[int, Array]]:
+        """Give the blocks that are complete and whose turn it is."""
+        while True:
+            rows = next(
+                (rows for rows, (_, missing) in self._open.items() if rows[0] == self._at and not missing), None
+            )
+            if rows is None:
+                return
+            block, _ = self._open.pop(rows)
+            self._at = rows[1]
+            yield rows[0], block
