@@ -6,10 +6,11 @@ The errors of tilekit; each is a built-in error as well.
     ├── InputError      (ValueError)  an array that must not be processed, such as one with NaN
     ├── TileShapeError  (ValueError)  a function returned another shape than the plan says
     ├── BackendError    (TypeError)   not an array, or one of the wrong library or kind
-    └── HaloError       (ValueError)  a function without a finite reach, or one whose reach cannot be measured
+    ├── HaloError       (ValueError)  a function without a finite reach, or one whose reach cannot be measured
+    └── TraceError      (ValueError)  a function that cannot be followed, such as one that draws random numbers
 """
 
-__all__ = ["BackendError", "HaloError", "InputError", "PlanError", "TileShapeError", "TilekitError"]
+__all__ = ["BackendError", "HaloError", "InputError", "PlanError", "TileShapeError", "TilekitError", "TraceError"]
 
 
 class TilekitError(Exception):
@@ -34,3 +35,7 @@ class BackendError(TilekitError, TypeError):
 
 class HaloError(TilekitError, ValueError):
     """The reach of a function could not be measured, or it has none."""
+
+
+class TraceError(TilekitError, ValueError):
+    """A function cannot be made exact: it is no function of its input alone, or it does what a trace cannot see."""

@@ -12,7 +12,7 @@ from tilekit.backends import Array, backend_of
 
 __all__ = ["Arrays", "Job", "Kernels", "kernels_of"]
 
-_OWN: dict[str, str] = {}
+_OWN: dict[str, str] = {"mlx": "tilekit._exact.kernels._mlx:MlxKernels"}
 
 
 def kernels_of(x: Array) -> Kernels:

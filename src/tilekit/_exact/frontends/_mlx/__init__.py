@@ -1,0 +1,10 @@
+"""
+Front end for MLX: any function or module of one array becomes a graph.
+
+`record` lets MLX hand out the primitives, `rules` says what each is, `patterns` finds what MLX has taken apart (norms
+over many cells, attention).
+"""
+
+from tilekit._exact.frontends._mlx.trace import trace
+
+__all__ = ["trace"]

@@ -1,0 +1,122 @@
+"""
+Borders that are written or put on bit by bit, as one padding.
+
+``mx.pad(mode="edge")`` writes an array into zeros, then cuts slices out of that and writes them beside. Each step is
+known by the cell of the source that every cell of an axis comes from; when all are known, the chain is one padding or
+one taking of cells, and what it was made of is read by nobody.
+"""
+
+from collections.abc import Sequence
+
+from tilekit._exact.frontends._mlx.builder import Builder, Cells, Origin
+from tilekit._exact.ops import Expand, Pad, PadMode, Scatter, Slice
+
+__all__ = ["concatenated", "origin", "written"]
+
+MODES: tuple[PadMode, ...] = ("replicate", "reflect", "circular")
+
+
+def origin(b: Builder, index: int) -> Origin:
+    """Give where a node's cells come from: itself, where it is no slice and nothing was noted."""
+    if index in b.origins:
+        return b.origins[index]
+    node = b.nodes[index]
+    if isinstance(node.op, Slice):
+        before = origin(b, node.inputs[0])
+        rows = zip(before.axes, node.op.starts, node.op.steps, node.shape, strict=True)
+        return Origin(before.source, tuple(_every(cells, start, step, n) for cells, start, step, n in rows))
+    if isinstance(node.op, Expand) and len(b.shape(node.inputs[0])) == len(node.shape):
+        before = origin(b, node.inputs[0])
+        rows_ = zip(before.axes, node.shape, strict=True)
+        return Origin(before.source, tuple(cells * (n // len(cells)) for cells, n in rows_))
+    return Origin(index, tuple(tuple(range(n)) for n in node.shape))
+
+
+def _every(cells: Cells, start: int, step: int, n: int) -> Cells:
+    return tuple(cells[start + i * step] for i in range(n))
+
+
+def written(b: Builder, base: int, part: int, starts: Sequence[int]) -> int | None:
+    """Give one node for an array with another written into it, where a padding is what that is; None elsewhere."""
+    value = b.number(base)
+    shape = b.shape(base)
+    if value is not None:
+        return _padded(b, base, part, starts, value)
+    if base not in b.origins:
+        return None
+    under, over = origin(b, base), origin(b, part)
+    partial = [axis for axis, n in enumerate(b.shape(part)) if n != shape[axis]]
+    if under.source != over.source or len(partial) != 1:
+        return None
+    axis = partial[0]
+    if any(under.axes[d] != over.axes[d] for d in range(len(shape)) if d != axis):
+        return None
+    cells = under.axes[axis]
+    end = starts[axis] + len(over.axes[axis])
+    axes = list(under.axes)
+    axes[axis] = (*cells[: starts[axis]], *over.axes[axis], *cells[end:])
+    made = Origin(under.source, tuple(axes))
+    return _made(b, made) if made.complete else None if made == under else _noted(b, base, part, starts, made)
+
+
+def _padded(b: Builder, base: int, part: int, starts: Sequence[int], value: float) -> int | None:
+    """Give an array of one number with another written into it: a padding."""
+    node, shape = b.nodes[part], b.shape(base)
+    after = tuple(n - start - m for n, start, m in zip(shape, starts, node.shape, strict=True))
+    if node.dtype != b.nodes[base].dtype:
+        return None
+    made = b.add(Pad(tuple(starts), after, value=value), (part,), shape, node.dtype)
+    rows = zip(node.shape, starts, after, strict=True)
+    b.origins[made] = Origin(part, tuple((*[None] * low, *range(n), *[None] * high) for n, low, high in rows))
+    return made
+
+
+def _noted(b: Builder, base: int, part: int, starts: Sequence[int], made: Origin) -> int:
+    index = b.add(Scatter(tuple(starts)), (base, part), b.shape(base), b.nodes[base].dtype)
+    b.origins[index] = made
+    return index
+
+
+def concatenated(b: Builder, inputs: Sequence[int], axis: int) -> int | None:
+    """Give one padding for slices of one array put around it; None where they are no such."""
+    origins = [origin(b, index) for index in inputs]
+    whole = [index for index, o in zip(inputs, origins, strict=True) if o.source == index]
+    if len(whole) != 1 or any(o.source != whole[0] or not o.complete for o in origins):
+        return None
+    others = [[cells for d, cells in enumerate(o.axes) if d != axis] for o in origins]
+    if any(other != others[0] for other in others):
+        return None
+    axes = list(origins[0].axes)
+    axes[axis] = tuple(cell for o in origins for cell in o.axes[axis])
+    return _as_padding(b, Origin(whole[0], tuple(axes)))
+
+
+def _made(b: Builder, made: Origin) -> int:
+    padding = _as_padding(b, made)
+    index = made.source if padding is None else padding
+    if padding is None:
+        for axis, cells in enumerate(made.axes):
+            index = b.take(index, axis, [cell for cell in cells if cell is not None])
+    b.origins[index] = made
+    return index
+
+
+def _as_padding(b: Builder, made: Origin) -> int | None:
+    node = b.nodes[made.source]
+    before, after = [], []
+    for cells, n in zip(made.axes, node.shape, strict=True):
+        low = next((i for i in range(len(cells) - n + 1) if cells[i : i + n] == tuple(range(n))), None)
+        if low is None:
+            return None
+        before.append(low)
+        after.append(len(cells) - n - low)
+    for mode in MODES:
+        op = Pad(tuple(before), tuple(after), mode)
+        if _gives(op, made, node.shape):
+            return b.add(op, (made.source,), [len(cells) for cells in made.axes], node.dtype)
+    return None
+
+
+def _gives(op: Pad, made: Origin, shape: tuple[int, ...]) -> bool:
+    rows = zip(made.axes, op.before, shape, strict=True)
+    return all(cells == tuple(op.source(i - low, n) for i in range(len(cells))) for cells, low, n in rows)

@@ -1,0 +1,253 @@
+"""
+Record what a function does: every primitive of MLX with its arguments, computing nothing.
+
+MLX hands them out through ``mx.export_function`` with a callback. The arrays that the function captures become inputs
+of the trace, so that they keep their names, and lazy or random weights do not become part of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from tilekit._errors import TraceError
+from tilekit._exact.boxes import Shape
+from tilekit._exact.frontends._mlx.captured import Captured, Place
+
+__all__ = ["Primitive", "Result", "Tape", "Unsupported", "random_constants", "record"]
+
+
+class Unsupported(Exception):  # caught by the front end alone
+    """A primitive that cannot be made again box by box."""
+
+    def __init__(self, primitive: str, why: str) -> None:
+        super().__init__(f"{primitive} ({why})")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One array of the tape."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """One operation of MLX: what `mx.export_function` says about it."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[Result, ...]
+
+
+@dataclass
+class Tape:
+    """A function's primitives in order."""
+
+    inputs: list[Result] = field(default_factory=list)
+    """What the function is called with, then what it captured."""
+    constants: dict[str, mx.array] = field(default_factory=dict)
+    primitives: list[Primitive] = field(default_factory=list)
+    output: str = ""
+    random_key: tuple[int, ...] = ()
+    """What the global generator held: numbers drawn from it are no function of the input."""
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Take one event of the export."""
+        kind = event["type"]
+        if kind == "inputs":
+            self.inputs = [_result(row) for row in event["inputs"]]
+        elif kind == "outputs":
+            self.output = event["outputs"][0][0]
+        elif kind == "constants":
+            self.constants.update(event["constants"])
+        elif kind == "primitive":
+            names = tuple(row[0] for row in event["inputs"])
+            results = tuple(_result(row) for row in event["outputs"])
+            self.primitives.append(Primitive(event["name"], tuple(event["arguments"]), names, results))
+
+
+def _result(row: tuple[str, Sequence[int], Any]) -> Result:
+    return Result(row[0], tuple(row[1]), str(row[2]).rpartition(".")[2])
+
+
+def record(function: Callable[[Any], Any], x: mx.array, captured: Captured) -> Tape:
+    """
+    Record a function.
+
+    Raises
+    ------
+    TraceError
+        If the function is no function of one array that gives one array: it looks at numbers, keeps state, draws
+        random numbers, or gives something else.
+    Unsupported
+        If MLX does not hand out one of its primitives.
+    """
+    places = [place for place in captured.places if place.write is not None]
+    tape = Tape()
+
+    def traced(x: mx.array, *weights: mx.array) -> mx.array:
+        with _placed(places, weights), _without_state(captured):
+            return _one_array(function(x))
+
+    with _guarded(tape):
+        mx.export_function(tape.note, traced, x, *(place.read() for place in places))
+    return tape
+
+
+def _one_array(result: Any) -> mx.array:
+    if isinstance(result, mx.array):
+        return result
+    what = f"{len(result)} results" if isinstance(result, (tuple, list, dict)) else f"a {type(result).__name__}"
+    msg = f"the function gave {what}, expected one array; wrap it: lambda x: function(x)[0]"
+    raise TraceError(msg)
+
+
+@contextmanager
+def _placed(places: Sequence[Place], weights: Sequence[mx.array]) -> Iterator[None]:
+    """Put the arrays of the trace where the function finds its own."""
+    kept = [place.read() for place in places]
+    try:
+        for place, weight in zip(places, weights, strict=True):
+            if place.write is not None:
+                place.write(weight)
+        yield
+    finally:
+        for place, weight in zip(places, kept, strict=True):
+            if place.write is not None:
+                place.write(weight)
+
+
+@contextmanager
+def _without_state(captured: Captured) -> Iterator[None]:
+    """Refuse a function that leaves arrays of the trace behind, and put back what was there."""
+    before = [(name, holder, holder.copy()) for name, holder in captured.containers]
+    try:
+        yield
+        for name, holder, old in before:
+            for key, value in _entries(holder):
+                if not any(value is was for was in _values(old, key)) and _depends(value):
+                    msg = (
+                        f"the function keeps an array in {name or 'an object'} ({key!r}): its result depends on the "
+                        "calls before it; let it return the array, or switch to inference (module.eval())"
+                    )
+                    raise TraceError(msg)
+    except BaseException:
+        for _, holder, old in before:
+            _put_back(holder, old)
+        raise
+
+
+def _entries(holder: Any) -> list[tuple[Any, Any]]:
+    return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
+
+
+def _values(old: Any, key: Any) -> list[Any]:
+    return [old[key]] if (key in old if isinstance(old, dict) else key < len(old)) else []
+
+
+def _depends(value: Any) -> bool:
+    """Whether an array (or one in a list, a tuple or a dict) belongs to the trace: MLX refuses to compute such."""
+    if isinstance(value, mx.array):
+        try:
+            mx.eval(value)
+        except ValueError:
+            return True
+        return False
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return any(_depends(item) for item in values)
+
+
+def _put_back(holder: Any, old: Any) -> None:
+    if isinstance(holder, dict):
+        for key in [key for key in holder if key not in old]:
+            del holder[key]
+        dict.update(holder, old)
+    else:
+        holder[:] = old
+
+
+@contextmanager
+def _guarded(tape: Tape) -> Iterator[None]:
+    """Trace without compiled parts, on the stream whose primitives are the plainest, and say what fails."""
+    with ExitStack() as stack:
+        tape.random_key = stack.enter_context(_same_random_numbers())
+        stack.enter_context(_uncompiled())
+        stack.enter_context(_not_made_contiguous())
+        stack.enter_context(mx.stream(mx.cpu))
+        try:
+            yield
+        except ValueError as error:
+            if isinstance(error, TraceError):
+                raise
+            _explain(error)
+            raise
+
+
+def _explain(error: ValueError) -> None:
+    text = str(error)
+    if "during function transformations" in text:
+        msg = (
+            "the function looks at the numbers of an array while it runs (.item(), mx.eval, an if, np.array), so it "
+            "does not do the same for every input; write it with mx.where, or give the number as a Python number"
+        )
+        raise TraceError(msg) from error
+    if "Unable to get state for primitive" in text:
+        raise Unsupported(text.rpartition("primitive ")[2], "MLX does not hand it out") from error
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[tuple[int, ...]]:
+    """Leave the global generator as it was."""
+    state: Any = mx.random.state
+    high, low = state[0].tolist()
+    try:
+        yield (high, low)
+    finally:
+        mx.random.seed((high << 32) | low)  # MLX makes a key of the two halves of a seed
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Switch `mx.compile` off: what is compiled over captured arrays has no state to hand out."""
+    if not _compiles():
+        yield
+        return
+    mx.disable_compile()
+    try:
+        yield
+    finally:
+        mx.enable_compile()
+
+
+def _compiles() -> bool:
+    """Whether `mx.compile` is on, which MLX does not tell: look whether a compiled part shows in a trace."""
+    one = mx.array(1.0)
+    fused = mx.compile(lambda x: mx.exp(x) + 1.0)
+    try:
+        mx.export_function(lambda _: None, lambda x: x + fused(one), one)
+    except ValueError:
+        return True
+    return False
+
+
+@contextmanager
+def _not_made_contiguous() -> Iterator[None]:
+    """Leave out `mx.contiguous`, which changes no number and has no state to hand out."""
+    kept = mx.contiguous
+    mx.contiguous = lambda x, *_, **__: x
+    try:
+        yield
+    finally:
+        mx.contiguous = kept
+
+
+def random_constants(tape: Tape) -> set[str]:
+    """Give the constants that are the key of the global generator."""
+    key = mx.array(tape.random_key, dtype=mx.uint32)
+    return {name for name, value in tape.constants.items() if value.dtype == key.dtype and mx.array_equal(value, key)}
