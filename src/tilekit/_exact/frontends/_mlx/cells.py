@@ -27,11 +27,12 @@ def gather(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
         made = _grid(b, source, axes, [b.numbers(index) for index in indices], out.shape)
         if made is not None:
             return made
-    if len(axes) == 1:
-        axis = axes[0]
+    several = [(axis, index) for axis, index in zip(axes, indices, strict=True) if shape[axis] > 1]
+    if len(several) == 1:
+        axis, index = several[0]
         rest = (*shape[:axis], *shape[axis + 1 :])
-        taken = b.add(Gather(axis, GatherCells(axes, keepdims=False)), inputs, (*b.shape(indices[0]), *rest), out.dtype)
-        return b.reshape(taken, out.shape)
+        op = Gather(axis, GatherCells((axis,), keepdims=False))
+        return b.reshape(b.add(op, (source, index), (*b.shape(index), *rest), out.dtype), out.shape)
     return b.add(Whole("Gather", GatherCells(axes, keepdims=True)), inputs, out.shape, out.dtype)
 
 

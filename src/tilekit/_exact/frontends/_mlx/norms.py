@@ -142,6 +142,10 @@ def _moments(
             groups = kept
         elif kept:
             return None
+    if not mixed and batch and batch[-1] == len(shape) - 1:  # every channel is a group
+        mixed.append(batch.pop())
+        groups = [part for part in order if part.place[0] == mixed[0]]
+        order = order[: len(order) - len(groups)]
     rest = [axis for axis in range(len(shape)) if axis not in batch]
     if rest == [len(shape) - 1] and not mixed:
         return None  # a norm of each position: its sums are short, and nothing is cut along them
