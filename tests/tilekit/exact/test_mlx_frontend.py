@@ -1,6 +1,7 @@
 """A function of MLX becomes a graph: a box pulled through it is the cut of the plain call, with the weights of now."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -167,7 +168,7 @@ def test_windows_by_strides_are_a_pooling(name: str) -> None:
 # weights ------------------------------------------------------------------------------------------------------------
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module):  # type: ignore[misc]
     """Two layers, one of them in a list."""
 
     def __init__(self) -> None:
@@ -191,22 +192,28 @@ def whole(traced: Traced, x: Any) -> Any:
 
 
 def test_weights_keep_their_names() -> None:
-    traced = trace(Decoder(), numbers(1, 4, 4, 4))
+    module: Any = Decoder()
+    traced = trace(module, numbers(1, 4, 4, 4))
     names = {node.op.key for node in traced.graph.constants if isinstance(node.op, Constant)}
     assert {"first.weight", "first.bias", "blocks.0.weight", "blocks.1.weight", "blocks.1.bias"} <= names
     assert {"first", "blocks.0", "blocks.1"} <= {node.name for node in traced.graph.nodes}
 
 
 def _closure(module: Any) -> Any:
-    return lambda x: module(x)
+    return lambda x: module(x) + 0.0
 
 
-CAPTURES = {
+def _list_in_a_closure(module: Any) -> Any:
+    held = [module]
+    return lambda x: held[0](x) + 0.0
+
+
+CAPTURES: dict[str, Callable[[Any], Any]] = {
     "a module": lambda module: module,
     "a bound method": lambda module: module.decode,
     "a closure": _closure,
     "a partial": lambda module: functools.partial(lambda m, x: m(x), module),
-    "a list in a closure": lambda module: (lambda held: lambda x: held[0](x))([module]),
+    "a list in a closure": _list_in_a_closure,
     "a default": lambda module: lambda x, m=module: m(x),
 }
 
@@ -239,14 +246,15 @@ def test_arrays_in_a_closure_are_read_when_they_are_used() -> None:
 def test_arrays_that_no_search_finds_are_taken_anew() -> None:
     class Hidden:
         __slots__ = ("scale",)
+        scale: Any
 
         def __call__(self, x: Any) -> Any:
             return x * self.scale
 
     hidden, x = Hidden(), numbers(1, 4, 8)
-    hidden.scale = numbers(8)  # type: ignore[attr-defined]
+    hidden.scale = numbers(8)
     traced = trace(hidden, x)
-    hidden.scale = numbers(8) + 2.0  # type: ignore[attr-defined]
+    hidden.scale = numbers(8) + 2.0
     assert traced.current()
     assert error(whole(traced, x), hidden(x)) == 0
 
@@ -279,12 +287,12 @@ def test_random_weights_that_are_not_computed_yet_are_no_part_of_the_graph() -> 
 # refusals -----------------------------------------------------------------------------------------------------------
 
 
-class Stateful(nn.Module):
+class Stateful(nn.Module):  # type: ignore[misc]
     """Keeps what it was given."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.last = None
+        self.last: Any = None
         self.kept: list[Any] = []
 
     def __call__(self, x: Any) -> Any:
@@ -335,8 +343,8 @@ def test_a_look_at_the_numbers_is_refused(function: Any) -> None:
     [
         (lambda x: (x, x), "2 results"),
         (lambda x: {"a": x}, "1 results"),
-        (lambda x: None, "NoneType"),  # noqa: ARG005
-        (lambda x: 2.0, "float"),  # noqa: ARG005
+        (lambda x: None, "NoneType"),
+        (lambda x: 2.0, "float"),
     ],
 )
 def test_what_is_no_single_array_is_refused(function: Any, what: str) -> None:
