@@ -52,7 +52,10 @@ def main() -> None:
         print(note)
     info = probe_video(options.out)
     print(f"{options.out}: {info.frames} frames of {info.width}x{info.height} at {info.fps} fps, {info.audio}")
-    print(f"{latents}: 'ltx-models decode {latents}' makes the video again")
+    # the toy's autoencoder is found again; another checkpoint is named, with the dtype of this run
+    again = f"{latents} --backend {options.backend} --dtype {pipe.parts.dtype}"
+    again += f" --checkpoint {options.checkpoint}" if options.checkpoint else ""
+    print(f"{latents}: 'ltx-models decode {again} -o again.mp4' makes the video again")
 
 
 def first_frame(path: Path) -> Any:

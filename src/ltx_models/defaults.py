@@ -63,6 +63,11 @@ def default_pipeline() -> Path:
     return _embedded("toy")
 
 
+def toy_checkpoint() -> Path:
+    """Give the file of that folder in which the toy's transformer and autoencoders are."""
+    return default_pipeline() / "toy-distilled.safetensors"
+
+
 def _embedded(name: str) -> Path:
     path = Path(str(files("ltx_models"))) / "data" / name
     if not path.exists():

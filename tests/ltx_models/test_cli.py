@@ -16,7 +16,10 @@ pytest.importorskip("PIL", reason="needs the extra 'video'")
 
 import ltx_models
 from ltx_models import media
+from ltx_models.checkpoints.latent_space import Kind, latent_space
 from ltx_models.cli import main, options, report
+from ltx_models.convert import convert
+from ltx_models.defaults import toy_checkpoint
 from ltx_models.nn import BackendName
 from tilekit import Tiling, TilingConfig
 
@@ -255,7 +258,8 @@ def test_mistakes_are_one_line_and_exit_code_2_and_leave_nothing(
     monkeypatch.chdir(tmp_path)
     latents = clip.with_name("latents.safetensors")
     if not latents.exists():
-        media.write_latents(latents, np.zeros((1, 128, 1, 1, 1), np.float32), fps=25)
+        space = latent_space(ltx_models.default_checkpoint())
+        media.write_latents(latents, np.zeros((1, 128, 1, 1, 1), np.float32), fps=25, space=space)
     given = [{"CLIP": str(clip), "LATENTS": str(latents)}.get(a, a) for a in arguments]
     code, out, err = run(capsys, *given)
     assert code == 2
@@ -264,6 +268,52 @@ def test_mistakes_are_one_line_and_exit_code_2_and_leave_nothing(
     assert err.startswith("ltx-models")
     assert re.search(said, err)
     assert not [n for n in names(tmp_path) if n != "p"]
+
+
+def test_latents_find_their_own_autoencoder_and_refuse_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Any latents were decoded by the small autoencoder: brown mush, exit status 0."""
+    pytest.importorskip("torch")
+    toy = toy_checkpoint()
+    spaces = {"tiny": latent_space(ltx_models.default_checkpoint()), "toy": latent_space(toy), "none": None}
+    spaces["other"] = media.LatentSpace("owner/LTX", "0123456789abcdef")
+    latents = np.random.default_rng(0).normal(size=(1, 128, 1, 2, 2)).astype(np.float32)
+    for name, space in spaces.items():
+        media.write_latents(tmp_path / f"{name}.safetensors", latents, fps=25, space=space)
+    flags = ("--backend", "torch", "--json", "-o", tmp_path / "a.mp4")
+    refused: dict[tuple[Any, ...], str] = {
+        ("none",): "none.safetensors: does not say which autoencoder its latents belong to; name it with --checkpoint",
+        ("other",): "belong to the autoencoder of 'owner/LTX', which is none of ours; name its file with --checkpoint",
+        ("tiny", "--checkpoint", toy): "belong to the autoencoder of 'tiny-video-vae', and .* has another",
+        ("toy", "--checkpoint", ltx_models.default_checkpoint()): "autoencoder of 'toy-distilled', and .* has another",
+    }
+    for (name, *more), text in refused.items():
+        code, _, err = run(capsys, "decode", tmp_path / f"{name}.safetensors", *more, *flags)
+        assert (code, err.count("\n")) == (2, 1)
+        assert re.search(text, err), err
+        assert not (tmp_path / "a.mp4").exists()
+    named = ["--checkpoint", toy]
+    decoded = []
+    for name, given in (("tiny", []), ("toy", []), ("toy", named), ("none", named)):
+        assert run(capsys, "decode", tmp_path / f"{name}.safetensors", *given, *flags)[0] == 0
+        decoded.append(media.read_video(tmp_path / "a.mp4").video)
+    np.testing.assert_array_equal(decoded[1], decoded[2])
+    np.testing.assert_array_equal(decoded[1], decoded[3])
+    assert np.abs(decoded[1] - decoded[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("layout", ["official", "split", "mlx"])  # diffusers has no place for so small a network
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_an_autoencoder_is_known_in_every_layout_and_dtype(tmp_path: Path, layout: Any, dtype: Any) -> None:
+    target = tmp_path / ("a.safetensors" if layout == "official" else "a")
+    convert(toy_checkpoint(), target, layout=layout, dtype=dtype)
+    kinds: tuple[Kind, ...] = ("video", "audio")
+    for kind in kinds:
+        one, other = latent_space(toy_checkpoint(), kind), latent_space(target, kind)
+        assert one is not None
+        assert other is not None
+        assert one.digest == other.digest
 
 
 def test_nothing_that_is_read_is_written_over(capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.numpy import save_file
 import ltx_models
 from ltx_models import media
 from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
+from ltx_models.checkpoints.latent_space import latent_space
 from ltx_models.cli import main
 from ltx_models.nn import BackendName, backend
 from ltx_models.sound_files import read_mel, wav_writer
@@ -152,7 +154,15 @@ def test_upscale_latents_doubles_them(name: BackendName, tmp_path: Path, capsys:
     weights = drawn(nn, LatentUpsampler(nn, UpsamplerConfig.read(config)))
     save_file(weights, tmp_path / "up.safetensors", metadata={"config": json.dumps(config)})
     latents = np.random.default_rng(2).standard_normal((1, 128, 3, 2, 4)).astype(np.float32)
-    media.write_latents(tmp_path / "small.safetensors", latents, fps=12)
+    sound = np.random.default_rng(3).standard_normal((1, 8, 6, 16)).astype(np.float32)
+    kept: dict[str, Any] = {
+        "source": "clip.mp4",
+        "audio": sound,
+        "pixel_aspect": Fraction(4, 3),
+        "space": latent_space(ltx_models.default_checkpoint()),
+        "audio_space": media.LatentSpace("owner/LTX", "0123456789abcdef"),
+    }
+    media.write_latents(tmp_path / "small.safetensors", latents, fps=12, **kept)
     code, said, error = run(
         capsys,
         "upscale-latents",
@@ -172,6 +182,9 @@ def test_upscale_latents_doubles_them(name: BackendName, tmp_path: Path, capsys:
     got = media.read_latents(tmp_path / "large.safetensors")
     assert got.fps == 24
     np.testing.assert_allclose(got.latents, want, atol=1e-4)
+    np.testing.assert_array_equal(got.audio, sound)  # it was dropped
+    for field in ("source", "pixel_aspect", "space", "audio_space"):
+        assert getattr(got, field) == kept[field]
 
 
 @pytest.mark.parametrize("name", ["torch"])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,3 +179,18 @@ def test_the_files_are_small_and_say_what_they_are() -> None:
         assert "toy" in checkpoint.metadata["description"]
         assert json.loads(checkpoint.metadata["default_settings"])["frames"] == 33
         assert {info.dtype for info in checkpoint.files.values()} == {"BF16"}
+
+
+@pytest.mark.parametrize("backend", ["torch"])
+def test_the_command_that_the_example_prints_makes_the_video_again(backend: str, tmp_path: Path) -> None:
+    """It decoded the toy's latents with another autoencoder, in another dtype."""
+    need(backend)
+    script = Path(__file__).parents[2] / "examples" / "generate_video.py"
+    given = ["--backend", backend, "--out", str(tmp_path / "a.mp4")]
+    said = subprocess.run([sys.executable, str(script), *given], capture_output=True, text=True, check=True).stdout
+    command = re.findall(r"'ltx-models (decode .*)' makes the video again", said)[0].split()
+    command[-1] = str(tmp_path / command[-1])
+    assert main(command) == 0
+    one, again = read_video(tmp_path / "a.mp4"), read_video(tmp_path / "again.mp4")
+    np.testing.assert_array_equal(one.video, again.video)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.mp4")[0], read_audio(tmp_path / "again.mp4")[0])

@@ -10,7 +10,7 @@ import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, checkpoint, load_decoder
+from ltx_models.cli.network import array_for, checkpoint_of, load_decoder
 from ltx_models.cli.options import backend_name
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
 from ltx_models.media._places import VIDEO
@@ -44,17 +44,18 @@ def run(args: argparse.Namespace) -> None:
     refuse_same(args.output, [args.latents, args.audio, args.checkpoint])
     saved = read_latents(args.latents)
     refuse_same(args.output, [saved.source or None])
+    path = checkpoint_of(args, saved, sound=saved.audio is not None and args.audio is None)
     h, w = saved.latents.shape[3:]
     writer = VideoWriter(
         args.output,
         fps=saved.fps,
         height=h * SPACE,
         width=w * SPACE,
-        audio=_audio(args, saved),
+        audio=_audio(args, saved, path),
         pixel_aspect=saved.pixel_aspect,
     )
     with writer:
-        decoder = load_decoder(args)
+        decoder = load_decoder(args, path)
         latents = array_for(decoder, saved.latents, args)
         if options.exact(args) and not args.json:
             print(exact_plan(args, decoder, latents))
@@ -97,7 +98,7 @@ def how(args: argparse.Namespace) -> str:
     return "in one piece" if args.tiling == "none" else f"blended tiles, {args.tiling or 'default'}"
 
 
-def _audio(args: argparse.Namespace, saved: SavedLatents) -> AudioSource | None:
+def _audio(args: argparse.Namespace, saved: SavedLatents, path: Path) -> AudioSource | None:
     """Find the sound: what was asked for, or the latents' own where it is still there."""
     chosen, source = args.audio, saved.source
     if chosen == "none":
@@ -105,19 +106,17 @@ def _audio(args: argparse.Namespace, saved: SavedLatents) -> AudioSource | None:
     if chosen is not None:
         return OriginalAudio(chosen)
     if saved.audio is not None:
-        return _decoded(args, saved.audio)
+        return _decoded(args, saved.audio, path)
     return OriginalAudio(source, trim=True) if source and Path(source).exists() else None
 
 
-def _decoded(args: argparse.Namespace, latents: Any) -> AudioSource:
+def _decoded(args: argparse.Namespace, latents: Any, path: Path) -> AudioSource:
     """Decode the sound that was generated with the pictures, by the same checkpoint."""
     from ltx_models.pipelines.components import Components
     from ltx_models.pipelines.files import Files
     from ltx_models.pipelines.steps import decode_sound
     from ltx_models.pipelines.watch import Watch
 
-    parts = Components(
-        Files(checkpoint(args)), backend_name=backend_name(args.backend), dtype=args.dtype, device=args.device
-    )
+    parts = Components(Files(path), backend_name=backend_name(args.backend), dtype=args.dtype, device=args.device)
     sound = decode_sound(parts, parts.array(latents), Watch())
     return sound.samples, sound.rate

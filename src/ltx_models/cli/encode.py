@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models import encode_exact
+from ltx_models.checkpoints.latent_space import latent_space
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, load_encoder
+from ltx_models.cli.network import array_for, checkpoint, load_encoder
 from ltx_models.media import refuse_same, refuse_unwritable, write_latents
 from ltx_models.media._places import LATENTS
 from ltx_models.progress import ProgressBar
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     refuse_same(args.output, [args.clip, args.checkpoint])
     clip = read_fitted(args)
     latents, meter = encode(args, clip)
-    write_latents(args.output, latents, fps=clip.fps, source=str(clip.path.resolve()), pixel_aspect=clip.pixel_aspect)
+    save(args.output, latents, clip, args)
     facts = {"output": str(args.output), "shape": list(latents.shape), "fps": str(clip.fps)}
     if args.json:
         measured = {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "notes": clip.notes}
@@ -53,6 +54,12 @@ def run(args: argparse.Namespace) -> None:
         f"{args.output}: latents {tuple(latents.shape)} of {clip.video.shape[2]} frames at {clip.fps} fps, "
         f"{meter.seconds:.1f} s, {report.size_of(meter.peak_bytes)}"
     )
+
+
+def save(path: Path, latents: Any, clip: FittedClip, args: argparse.Namespace) -> None:
+    """Save latents with what a decode needs to know of the clip and the autoencoder."""
+    source, space = str(clip.path.resolve()), latent_space(checkpoint(args))
+    write_latents(path, latents, fps=clip.fps, source=source, pixel_aspect=clip.pixel_aspect, space=space)
 
 
 def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:

@@ -23,7 +23,6 @@ from ltx_models.media import (
     contact_sheet,
     refuse_same,
     refuse_unwritable,
-    write_latents,
 )
 from ltx_models.media._places import LATENTS, VIDEO
 
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
 def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path, scratch: Path) -> _Outcome:
     """Encode, save, decode into the mp4; decode whole; compare the results frame by frame."""
     latents, encoding = encode.encode(args, clip)
-    write_latents(latents_path, latents, fps=clip.fps, source=str(clip.path.resolve()), pixel_aspect=clip.pixel_aspect)
+    encode.save(latents_path, latents, clip, args)
     decoder = load_decoder(args)
     chosen = decode.exact_plan(args, decoder, latents) if options.exact(args) else None
     latents = array_for(decoder, as_float32(latents), args)

@@ -11,7 +11,7 @@ import numpy as np
 import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, checkpoint
+from ltx_models.cli.network import array_for, checkpoint, checkpoint_of
 from ltx_models.media import MediaError, read_audio, read_latents, refuse_same, refuse_unwritable, write_latents
 from ltx_models.media._places import LATENTS
 
@@ -132,9 +132,10 @@ def upscale(args: argparse.Namespace) -> None:
     refuse_unwritable(args.output, suffixes=LATENTS)
     refuse_same(args.output, [args.latents, args.upsampler, args.checkpoint])
     saved = read_latents(args.latents)
+    path = checkpoint_of(args, saved)
     backend = options.backend_name(args.backend)
     upsampler = ltx_models.load_upsampler(args.upsampler, backend=backend, dtype=args.dtype, device=args.device)
-    statistics = ltx_models.load_statistics(checkpoint(args), backend=backend, device=args.device)
+    statistics = ltx_models.load_statistics(path, backend=backend, device=args.device)
     latents = array_for(upsampler, saved.latents, args)
     tiles = {name: getattr(args, f"tile_{name}") for name in ("frames", "height", "width")}
     tiles = {name: size for name, size in tiles.items() if size is not None}
@@ -142,7 +143,16 @@ def upscale(args: argparse.Namespace) -> None:
         large = ltx_models.upsample_latent(upsampler, latents, statistics, **tiles)
         upsampler.nn.synchronize(large)
     fps = saved.fps * 2 if upsampler.config.kind == "temporal" else saved.fps
-    write_latents(args.output, large, fps=fps, source=saved.source, pixel_aspect=saved.pixel_aspect)
+    write_latents(
+        args.output,
+        large,
+        fps=fps,
+        source=saved.source,
+        audio=saved.audio,
+        pixel_aspect=saved.pixel_aspect,
+        space=saved.space,
+        audio_space=saved.audio_space,
+    )
     facts = {"output": str(args.output), "shape": list(large.shape), "fps": str(fps)}
     _tell(args, facts, meter, [], f"{tuple(saved.latents.shape)} became {tuple(large.shape)} at {fps} fps")
 

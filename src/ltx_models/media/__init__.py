@@ -9,7 +9,7 @@ from ltx_models.media._files import DiskError, MediaError, as_float32, replacing
 from ltx_models.media._frames import MediaWarning
 from ltx_models.media._places import refuse_same, refuse_unwritable
 from ltx_models.media.audio import read_audio, write_audio
-from ltx_models.media.latents import SavedLatents, read_latents, write_latents
+from ltx_models.media.latents import LatentSpace, SavedLatents, read_latents, write_latents
 from ltx_models.media.pictures import contact_sheet, write_picture
 from ltx_models.media.reader import Clip, VideoInfo, iter_frames, probe_video, read_video, sample_clip
 from ltx_models.media.tracks import OriginalAudio
@@ -18,6 +18,7 @@ from ltx_models.media.writer import VideoWriter, write_video
 __all__ = [
     "Clip",
     "DiskError",
+    "LatentSpace",
     "MediaError",
     "MediaWarning",
     "OriginalAudio",

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,24 @@ from ltx_models.media._places import LATENTS, check_suffix
 _NAME = "latents"
 _AUDIO = "audio_latents"
 _FORMAT = "ltx-latents-1"
+_SPACE, _AUDIO_SPACE = "autoencoder", "audio_autoencoder"
+
+
+@dataclass(frozen=True, slots=True)
+class LatentSpace:
+    """
+    The autoencoder that latents belong to.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    digest : str
+        By which it is known again; see `ltx_models.checkpoints.latent_space`.
+    """
+
+    name: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +54,8 @@ class SavedLatents:
         Normalised latents of the sound, where it was generated with them.
     pixel_aspect : fractions.Fraction
         Width of a pixel over its height, as the video is shown.
+    space, audio_space : LatentSpace or None
+        The autoencoders of pictures and sound; None where the file does not say.
     """
 
     latents: npt.NDArray[np.float32]
@@ -43,6 +63,8 @@ class SavedLatents:
     source: str = ""
     audio: npt.NDArray[np.float32] | None = None
     pixel_aspect: Fraction = Fraction(1)
+    space: LatentSpace | None = None
+    audio_space: LatentSpace | None = None
 
 
 def write_latents(
@@ -53,6 +75,8 @@ def write_latents(
     source: str = "",
     audio: Any = None,
     pixel_aspect: Fraction = Fraction(1),
+    space: LatentSpace | None = None,
+    audio_space: LatentSpace | None = None,
 ) -> None:
     """
     Save video latents as safetensors, in float32, with their rate, size and statistics as metadata.
@@ -71,6 +95,8 @@ def write_latents(
         Normalised latents of the sound that was generated with them.
     pixel_aspect : fractions.Fraction
         Width of a pixel over its height, as the video is shown.
+    space, audio_space : LatentSpace, optional
+        The autoencoders of pictures and sound, by which a decode finds the right one and refuses others.
 
     Raises
     ------
@@ -97,6 +123,8 @@ def write_latents(
     statistics = {"mean": float(values.mean()), "std": float(values.std()), "absmax": float(np.abs(values).max())}
     described = {"fps": str(Fraction(fps)), "source": source, "shape": list(values.shape), **statistics}
     described["pixel_aspect"] = str(pixel_aspect)
+    spaces = {_SPACE: space, _AUDIO_SPACE: audio_space}
+    described |= {key: asdict(value) for key, value in spaces.items() if value is not None}
     arrays = {_NAME: np.ascontiguousarray(values)}
     if audio is not None:
         arrays[_AUDIO] = np.ascontiguousarray(as_float32(audio))
@@ -135,7 +163,9 @@ def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
             described = json.loads(metadata["latents"])
             audio = file.get_tensor(_AUDIO) if _AUDIO in file.keys() else None  # noqa: SIM118  (not a mapping)
             aspect = Fraction(described.get("pixel_aspect", 1))
-            return SavedLatents(file.get_tensor(_NAME), Fraction(described["fps"]), described["source"], audio, aspect)
+            spaces = [LatentSpace(**described[key]) if key in described else None for key in (_SPACE, _AUDIO_SPACE)]
+            video = file.get_tensor(_NAME)
+            return SavedLatents(video, Fraction(described["fps"]), described["source"], audio, aspect, *spaces)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as e:
         msg = f"cannot read latents from {path}: {e}"
         raise MediaError(msg) from e

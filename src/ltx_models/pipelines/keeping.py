@@ -8,12 +8,17 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from ltx_models.checkpoints.latent_space import latent_space
+from ltx_models.defaults import default_pipeline
 from ltx_models.media import MediaError, write_latents
+from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.request import Latents
 
 
 @contextmanager
-def kept_on_failure(latents: Latents, fps: float, saved: Path | None, output: Path | None) -> Iterator[None]:
+def kept_on_failure(
+    latents: Latents, fps: float, saved: Path | None, output: Path | None, *, files: Files
+) -> Iterator[None]:
     """
     Save latents before a decode where that is wanted, and where it was not, if the decode fails.
 
@@ -27,6 +32,8 @@ def kept_on_failure(latents: Latents, fps: float, saved: Path | None, output: Pa
         Where they are to be saved before; None to save them only if the block raises.
     output : Path or None
         The video that the block makes; None where it makes no file, and none is made of the latents either.
+    files : Files
+        Whose autoencoders they belong to.
 
     Yields
     ------
@@ -39,26 +46,38 @@ def kept_on_failure(latents: Latents, fps: float, saved: Path | None, output: Pa
     place = None
     try:
         if saved is not None:
-            write_latents(saved, latents.video, fps=str(fps), audio=latents.audio)
+            _write(saved, latents, fps, files)
             place = saved
         yield
     except Exception as error:
         wanted = saved or output
         if place is None and wanted is not None:
-            place = _rescued(latents, fps, wanted)
+            place = _rescued(latents, fps, wanted, files)
         if place is not None:
-            error.add_note(f"the latents are in {place}: 'ltx-models decode {place}' goes on from there")
+            ours = "" if files.transformer.is_relative_to(default_pipeline()) else f" --checkpoint {files.transformer}"
+            error.add_note(f"the latents are in {place}: 'ltx-models decode {place}{ours}' goes on from there")
         raise
 
 
-def _rescued(latents: Latents, fps: float, wanted: Path) -> Path | None:
+def _write(place: Path, latents: Latents, fps: float, files: Files) -> None:
+    write_latents(
+        place,
+        latents.video,
+        fps=str(fps),
+        audio=latents.audio,
+        space=latent_space(files.of("video_decoder")),
+        audio_space=None if latents.audio is None else latent_space(files.of("audio_decoder"), "audio"),
+    )
+
+
+def _rescued(latents: Latents, fps: float, wanted: Path, files: Files) -> Path | None:
     """Save latents beside the file that could not be written, or else among temporary files."""
     stem = wanted.name.removesuffix(wanted.suffix).removesuffix(".latents")
     for folder in (wanted.parent, Path(tempfile.gettempdir())):
         names = (folder / f"{stem}{number or ''}.latents.safetensors" for number in count())
         place = next(name for name in names if not name.exists())
         try:
-            write_latents(place, latents.video, fps=str(fps), audio=latents.audio)
+            _write(place, latents, fps, files)
         except (MediaError, OSError):  # the next place, then
             continue
         return place

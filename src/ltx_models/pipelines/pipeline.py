@@ -407,7 +407,7 @@ class LTX2Pipeline:
         if self.memory is not None:
             self._foretell(size, budget)
         latents = recipes.generate(self.parts, ask, watch)
-        with kept_on_failure(latents, size.fps, _path(save_latents), _path(output)):
+        with kept_on_failure(latents, size.fps, _path(save_latents), _path(output), files=self.parts.files):
             return self._finish(ask, latents, watch, output_type, _path(output), budget, tuple(notes))
 
     def _foretell(self, size: Size, budget: int) -> None:
