@@ -1,7 +1,8 @@
 """Boxes: what part of an array is meant, as one half-open interval for each axis; integers alone."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["Box", "Interval", "Shape", "cells", "contains", "extent", "full", "hull", "meet", "union", "within"]
 
@@ -10,14 +11,16 @@ Interval = tuple[int, int]
 Box = tuple[Interval, ...]
 
 
-def full(shape: Sequence[int]) -> Box:
+@lru_cache(1 << 14)
+def full(shape: Shape) -> Box:
     """Give the box of a whole array."""
     return tuple((0, n) for n in shape)
 
 
+@lru_cache(1 << 14)
 def extent(box: Box) -> Shape:
     """Give the shape of a box."""
-    return tuple(stop - start for start, stop in box)
+    return tuple([stop - start for start, stop in box])
 
 
 def cells(box: Box) -> int:
@@ -27,7 +30,10 @@ def cells(box: Box) -> int:
 
 def hull(a: Box | None, b: Box) -> Box:
     """Give the smallest box that holds both."""
-    return b if a is None else tuple((min(p[0], q[0]), max(p[1], q[1])) for p, q in zip(a, b, strict=True))
+    if a is None or a == b:
+        return b
+    rows = zip(a, b, strict=True)
+    return tuple([(i if i < k else k, j if j > m else m) for (i, j), (k, m) in rows])
 
 
 def union(boxes: Iterable[Box]) -> Box | None:
@@ -40,15 +46,22 @@ def union(boxes: Iterable[Box]) -> Box | None:
 
 def meet(a: Box, b: Box) -> Box | None:
     """Give what two boxes share; None for nothing."""
-    shared = tuple((max(p[0], q[0]), min(p[1], q[1])) for p, q in zip(a, b, strict=True))
-    return shared if all(start < stop for start, stop in shared) else None
+    if a == b:
+        return a
+    shared = []
+    for (i, j), (k, m) in zip(a, b, strict=True):
+        start, stop = i if i > k else k, j if j < m else m
+        if start >= stop:
+            return None
+        shared.append((start, stop))
+    return tuple(shared)
 
 
 def contains(outer: Box, inner: Box) -> bool:
     """Whether a box holds another."""
-    return all(p[0] <= q[0] and q[1] <= p[1] for p, q in zip(outer, inner, strict=True))
+    return outer == inner or all(i <= k and m <= j for (i, j), (k, m) in zip(outer, inner, strict=True))
 
 
 def within(outer: Box, inner: Box) -> tuple[slice, ...]:
     """Give the slices that cut `inner` out of an array that holds `outer`."""
-    return tuple(slice(q[0] - p[0], q[1] - p[0]) for p, q in zip(outer, inner, strict=True))
+    return tuple([slice(k - i, m - i) for (i, _), (k, m) in zip(outer, inner, strict=True)])

@@ -84,9 +84,10 @@ class _Ghosts:
         view = _view(node.op, box, values)
         if view is not None:
             return view
-        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype)
         made = self._ledger.ghost(extent(box), node.itemsize)
-        self._ledger.touch(self._scratch(job))
+        if self._scratch is not no_scratch:
+            job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype)
+            self._ledger.touch(self._scratch(job))
         return made
 
     def cut(self, value: Ghost, region: tuple[slice, ...]) -> Ghost:

@@ -6,7 +6,7 @@ where the run lets go of its arrays.
 """
 
 import math
-from dataclasses import dataclass
+from functools import lru_cache
 
 from tilekit._exact.boxes import Shape
 
@@ -52,14 +52,29 @@ class _Buffer:
         self._ledger.live -= self.nbytes
 
 
-@dataclass(frozen=True, slots=True)
 class Ghost:
-    """A view of a buffer; strides are in cells."""
+    """
+    A view of a buffer.
 
-    shape: Shape
-    strides: Shape
-    itemsize: int
-    buffer: _Buffer
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the view.
+    strides : tuple of int
+        In cells.
+    itemsize : int
+        Bytes of a cell.
+    buffer : _Buffer
+        What is kept alive.
+    """
+
+    __slots__ = ("buffer", "itemsize", "shape", "strides")
+
+    def __init__(self, shape: Shape, strides: Shape, itemsize: int, buffer: _Buffer) -> None:
+        self.shape = shape
+        self.strides = strides
+        self.itemsize = itemsize
+        self.buffer = buffer
 
     @property
     def nbytes(self) -> int:
@@ -77,9 +92,12 @@ class Ghost:
 
     def cut(self, region: tuple[slice, ...]) -> "Ghost":
         """Give the view of a region."""
-        shape = tuple(len(range(*part.indices(n))) for part, n in zip(region, self.shape, strict=True))
-        strides = tuple((part.step or 1) * s for part, s in zip(region, self.strides, strict=True))
-        return self.view(shape, strides)
+        shape, strides = [], []
+        for part, n, stride in zip(region, self.shape, self.strides, strict=True):
+            start, stop, step = part.indices(n)
+            shape.append(-((start - stop) // step))
+            strides.append(step * stride)
+        return self.view(tuple(shape), tuple(strides))
 
     def reshape(self, shape: Shape) -> "Ghost | None":
         """Give the view under another shape; None where the cells must be copied."""
@@ -111,6 +129,7 @@ class Ghost:
         return self.view(shape, tuple(1 if n == 1 else next(placed) for n in shape))
 
 
+@lru_cache(1 << 14)
 def contiguous(shape: Shape) -> Shape:
     """Give the strides of an array that lies in order."""
     strides, step = [], 1

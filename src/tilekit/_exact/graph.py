@@ -8,7 +8,7 @@ its calls are made, and constants (weights) are named by a key that the front en
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 
 from tilekit._exact.boxes import Shape
@@ -35,7 +35,7 @@ class Node:
     @property
     def itemsize(self) -> int:
         """The bytes of one cell."""
-        return 1 if self.dtype == "bool" else max(1, int(re.sub(r"\D", "", self.dtype.partition("_")[0]) or 32) // 8)
+        return _itemsize(self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -87,3 +87,8 @@ class Graph:
     def constants(self) -> tuple[Node, ...]:
         """The nodes that stand for weights and other captured arrays."""
         return tuple(node for node in self.nodes if isinstance(node.op, Constant))
+
+
+@cache
+def _itemsize(dtype: str) -> int:
+    return 1 if dtype == "bool" else max(1, int(re.sub(r"\D", "", dtype.partition("_")[0]) or 32) // 8)

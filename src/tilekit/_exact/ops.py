@@ -512,7 +512,7 @@ def _with(box: Box, axis: int, interval: Interval) -> Box:
 def _broadcast(box: Box, source: Shape) -> Box:
     """Give the box of a smaller array that is broadcast to where `box` stands."""
     lead = len(box) - len(source)
-    return tuple((0, 1) if n == 1 else box[lead + axis] for axis, n in enumerate(source))
+    return tuple([(0, 1) if n == 1 else interval for n, interval in zip(source, box[lead:], strict=True)])
 
 
 def _sliced(interval: Interval, start: int, step: int) -> Interval:

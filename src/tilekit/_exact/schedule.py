@@ -121,11 +121,11 @@ class _Pulls:
             visit = self._visit(index, want[index], have)
             visits.append(visit)
             for source, need in zip(self._nodes[index].inputs, visit.needs, strict=False):  # none if it is not made
-                if need is None:
-                    continue
-                if source not in want:
-                    heappush(heap, -source)
-                want[source] = hull(want.get(source), need)
+                if need is not None:
+                    held = want.get(source)
+                    if held is None:
+                        heappush(heap, -source)
+                    want[source] = hull(held, need)
         return visits, reads
 
     def _visit(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:
