@@ -55,8 +55,8 @@ class _Compiled:
         if form not in self._graphs:
             import mlx.core as mx
 
-            def run(*given: Array) -> Any:
-                return self._forward(*_give(form, iter(given)))
+            def run(*traced: Array) -> Any:
+                return self._forward(*_give(form, iter(traced)))
 
             self._graphs[form] = mx.compile(run, inputs=self._block[0].state)
         return self._graphs[form](*arrays)
@@ -81,5 +81,5 @@ def _give(form: Any, arrays: Any) -> Any:
     if not isinstance(form, tuple):
         return form
     kind, *items = form
-    given = [_give(item, arrays) for item in items]
-    return tuple(given) if kind is tuple else kind(*given)
+    members = [_give(item, arrays) for item in items]
+    return tuple(members) if kind is tuple else kind(*members)

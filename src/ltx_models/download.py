@@ -235,10 +235,10 @@ def fetch(
             progress(item)
         hub = _hub()
         try:
-            found = hub.hf_hub_download(item.repo, item.name, local_dir=local, token=token)
+            fetched = hub.hf_hub_download(item.repo, item.name, local_dir=local, token=token)
         except Exception as error:
             raise _explained(error, item.repo, item.name) from error
-        paths.append(Path(found))
+        paths.append(Path(fetched))
     return paths
 
 
@@ -336,10 +336,10 @@ def _all_cached(hub: Any, entry: Wanted) -> list[Item] | None:
     """Find files whose names are known in the cache; None unless all are there, so that nobody need be asked."""
     if any("*" in pattern for pattern in entry.patterns):
         return None
-    found = [hub.try_to_load_from_cache(entry.repo, name) for name in entry.patterns]
-    if not all(isinstance(path, str) for path in found):
+    paths = [hub.try_to_load_from_cache(entry.repo, name) for name in entry.patterns]
+    if not all(isinstance(path, str) for path in paths):
         return None
-    return [_here(entry.repo, name, Path(path), "cache") for name, path in zip(entry.patterns, found, strict=True)]
+    return [_here(entry.repo, name, Path(path), "cache") for name, path in zip(entry.patterns, paths, strict=True)]
 
 
 def _here(repo: str, name: str, path: Path, source: str) -> Item:
@@ -351,13 +351,13 @@ def _local_names(entry: Wanted, local: str | Path | None) -> list[str] | None:
     if local is None or not Path(local).is_dir():
         return None
     names = [file.relative_to(local).as_posix() for file in Path(local).rglob("*") if file.is_file()]
-    found = {pattern: fnmatch.filter(names, pattern) for pattern in entry.patterns}
+    matches_of = {pattern: fnmatch.filter(names, pattern) for pattern in entry.patterns}
     weights = [pattern for pattern in entry.patterns if pattern.endswith(".safetensors")]
-    if not all(found[pattern] for pattern in weights or entry.patterns):
+    if not all(matches_of[pattern] for pattern in weights or entry.patterns):
         return None
-    if not all(_whole(found[pattern]) for pattern in weights if "*" in pattern):
+    if not all(_whole(matches_of[pattern]) for pattern in weights if "*" in pattern):
         return None
-    return sorted({name for matches in found.values() for name in matches})
+    return sorted({name for matches in matches_of.values() for name in matches})
 
 
 def _whole(names: list[str]) -> bool:
@@ -370,8 +370,8 @@ def _whole(names: list[str]) -> bool:
 
 def _offline(hub: Any) -> bool:
     """Ask huggingface_hub, which reads the variable once, and the variable itself."""
-    said = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    return said or bool(getattr(getattr(hub, "constants", None), "HF_HUB_OFFLINE", False))
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    return offline or bool(getattr(getattr(hub, "constants", None), "HF_HUB_OFFLINE", False))
 
 
 def _listed(hub: Any, entry: Wanted, token: str | None) -> list[tuple[str, int | None]]:
@@ -399,15 +399,15 @@ def _offline_names(hub: Any, entry: Wanted) -> list[tuple[str, int | None]]:
 
 
 def _matching(entry: Wanted, names: list[str]) -> list[str]:
-    found: set[str] = set()
+    matching: set[str] = set()
     for pattern in entry.patterns:
         matches = fnmatch.filter(names, pattern)
         if not matches and pattern.endswith(".safetensors"):
-            there = ", ".join(sorted(n for n in names if n.endswith(".safetensors"))[:8]) or "no safetensors at all"
-            msg = f"{entry.repo}: nothing there is called {pattern}; there are {there}"
+            available = ", ".join(sorted(n for n in names if n.endswith(".safetensors"))[:8]) or "no safetensors at all"
+            msg = f"{entry.repo}: nothing there is called {pattern}; there are {available}"
             raise DownloadError(msg)
-        found |= set(matches)
-    return sorted(found)
+        matching |= set(matches)
+    return sorted(matching)
 
 
 def _check_space(missing: Sequence[Item], local: str | Path | None) -> None:

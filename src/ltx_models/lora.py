@@ -192,13 +192,13 @@ def read_lora(path: str | Path, model: Any, *, ignore_unmatched: bool = False) -
     """
     nn: Backend = model.nn
     layers = {name: leaf for name, leaf in model.named_modules() if hasattr(leaf, "weight") or hasattr(leaf, "base")}
-    found: dict[str, Factors] = {}
+    factors: dict[str, Factors] = {}
     with open_checkpoint(path, nn.name) as checkpoint:
         for layer, (down, up, alpha) in _matched(checkpoint, layers, ignore_unmatched).items():
             rank = checkpoint.shape(down)[0]
             scale = 1.0 if alpha is None else float(nn.to_numpy(checkpoint.tensor(alpha)).reshape(())) / rank
-            found[layer] = Factors(checkpoint.tensor(down), checkpoint.tensor(up), scale)
-    return found
+            factors[layer] = Factors(checkpoint.tensor(down), checkpoint.tensor(up), scale)
+    return factors
 
 
 def check_lora(path: str | Path, transformer: str | Path) -> None:
@@ -237,13 +237,13 @@ def _shapes(whole: Checkpoint) -> dict[str, tuple[int, ...]]:
     """Give the shapes of a transformer's weights by layer, as if none were packed."""
     prefix = key_prefix(whole)
     group = int(json.loads(whole.metadata.get(MARKER, "{}")).get("group_size", GROUP_SIZE))
-    found = {}
+    shapes = {}
     for key in whole.keys:
         if key.startswith(prefix) and key.endswith(".weight"):
             name, shape = key[len(prefix) :].removesuffix(".weight"), whole.shape(key)
             scales = f"{prefix}{name}.scales"  # of integers, several in a word
-            found[name] = (shape[0], whole.shape(scales)[1] * group) if scales in whole.files else shape
-    return found
+            shapes[name] = (shape[0], whole.shape(scales)[1] * group) if scales in whole.files else shape
+    return shapes
 
 
 def _matched(
@@ -251,22 +251,22 @@ def _matched(
 ) -> dict[str, tuple[str, str, str | None]]:
     """Find for each layer the keys of both factors and of alpha; refuse what is left over."""
     flat = {name.replace(".", "_"): name for name in layers}
-    found: dict[str, tuple[str, str, str | None]] = {}
+    matched: dict[str, tuple[str, str, str | None]] = {}
     used: set[str] = set()
     for key in checkpoint.keys:
         match = _DOWN.fullmatch(key)
         layer = None if match is None else _layer(match[1], layers, flat)
         if match is not None and layer is not None:
-            found[layer] = _keys(checkpoint, match[1])
-            used |= {key for key in found[layer] if key is not None}
+            matched[layer] = _keys(checkpoint, match[1])
+            used |= {key for key in matched[layer] if key is not None}
     left = [key for key in checkpoint.keys if key not in used]
-    if left and not (ignore_unmatched and found):
+    if left and not (ignore_unmatched and matched):
         some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         remedy = "is it of another version of LTX-2? pass ignore_unmatched=True to leave them out"
-        remedy = remedy if found else "is it a LoRA?"
+        remedy = remedy if matched else "is it a LoRA?"
         msg = f"{checkpoint.path}: {len(left)} keys match no layer of this model: {some}; {remedy}"
         raise CheckpointError(msg)
-    return found
+    return matched
 
 
 def _layer(name: str, layers: Mapping[str, Any], flat: dict[str, str]) -> str | None:

@@ -147,9 +147,9 @@ class _Streamed:
 
     def __call__(self, *streams: Any, **more: Any) -> Any:
         with self._offload.turn(self._i):
-            found = self._forward(*streams, **more)
+            results = self._forward(*streams, **more)
             # what is still to be computed would hold on to the weights
             self._offload._nn.synchronize(
-                *(x for x in (found if isinstance(found, tuple) else [found]) if x is not None)
+                *(x for x in (results if isinstance(results, tuple) else [results]) if x is not None)
             )
-            return found
+            return results

@@ -72,8 +72,8 @@ class WavWriter:
         format_ = (_FLOAT, self.channels, self._rate, self._rate * frame, frame, 32, 0)
         riff = struct.calcsize(_HEADER) - 8 + size
         self._file.seek(0)
-        parts = (b"RIFF", riff, b"WAVE", b"fmt ", 18, *format_, b"fact", 4, self.samples, b"data", size)
-        self._file.write(struct.pack(_HEADER, *parts))
+        fields = (b"RIFF", riff, b"WAVE", b"fmt ", 18, *format_, b"fact", 4, self.samples, b"data", size)
+        self._file.write(struct.pack(_HEADER, *fields))
 
 
 @contextmanager

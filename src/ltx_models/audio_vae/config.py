@@ -79,8 +79,8 @@ class AudioVAEConfig:
         Source: the configurators of Lightricks/LTX-2; absent keys take their code's defaults.
         """
         params = section.get("model", {}).get("params", {})
-        given = params.get("ddconfig", {})
-        if missing := [key for key in ("ch", "num_res_blocks", "z_channels") if key not in given]:
+        ddconfig = params.get("ddconfig", {})
+        if missing := [key for key in ("ch", "num_res_blocks", "z_channels") if key not in ddconfig]:
             msg = f"audio_vae.model.params.ddconfig: {', '.join(missing)} missing; no audio autoencoder, pass config="
             raise ValueError(msg)
         for key, allowed, default in (
@@ -88,18 +88,18 @@ class AudioVAEConfig:
             ("attn_resolutions", ([], ()), []),
             ("causality_axis", ("height", None, "none"), "width"),
         ):
-            if given.get(key, default) not in allowed:
-                msg = f"audio_vae ddconfig.{key}: got {given.get(key, default)!r}, known are {allowed}"
+            if ddconfig.get(key, default) not in allowed:
+                msg = f"audio_vae ddconfig.{key}: got {ddconfig.get(key, default)!r}, known are {allowed}"
                 raise ValueError(msg)
         bins = section.get("preprocessing", {}).get("mel", {}).get("n_mel_channels")
         return cls(
-            channels=given["ch"],
-            multipliers=tuple(given.get("ch_mult", (1, 2, 4, 8))),
-            blocks=given["num_res_blocks"],
-            latent_channels=given["z_channels"],
-            mel_channels=given.get("in_channels", 2),
-            mel_bins=given.get("mel_bins") or bins or 64,
-            attention=given.get("mid_block_add_attention", True),
-            causal=given.get("causality_axis", "width") == "height",
+            channels=ddconfig["ch"],
+            multipliers=tuple(ddconfig.get("ch_mult", (1, 2, 4, 8))),
+            blocks=ddconfig["num_res_blocks"],
+            latent_channels=ddconfig["z_channels"],
+            mel_channels=ddconfig.get("in_channels", 2),
+            mel_bins=ddconfig.get("mel_bins") or bins or 64,
+            attention=ddconfig.get("mid_block_add_attention", True),
+            causal=ddconfig.get("causality_axis", "width") == "height",
             sample_rate=params.get("sampling_rate", 16000),
         )

@@ -82,8 +82,8 @@ def log_mel(
     """
     nn = _backend_of(waveform)
     options = {"mel_bins": mel_bins, "target_rate": target_rate, "hop": hop, "n_fft": n_fft}
-    parts = (waveform[..., i : i + BLOCK] for i in range(0, max(1, waveform.shape[-1]), BLOCK))
-    blocks = [block for _, block in mel_stream(parts, sample_rate, **options)]
+    pieces = (waveform[..., i : i + BLOCK] for i in range(0, max(1, waveform.shape[-1]), BLOCK))
+    blocks = [block for _, block in mel_stream(pieces, sample_rate, **options)]
     return blocks[0] if len(blocks) == 1 else nn.xp.concat(blocks, axis=2)
 
 
@@ -169,7 +169,7 @@ def _lines(nn: Backend, leading: tuple[int, ...], head: Array, chunks: Iterator[
 def _resampled(nn: Backend, lines: Iterator[Array], rate: int, target: int) -> Iterator[Array]:
     """Resample (L, n, 1) lines that follow one another."""
     old, new, width = _resample_sizes(rate, target)
-    taken = given = 0
+    taken = emitted = 0
     buffer: Array = None
     for line, last in _flag_last(lines):
         taken += line.shape[1]
@@ -183,8 +183,8 @@ def _resampled(nn: Backend, lines: Iterator[Array], rate: int, target: int) -> I
         part = nn.xp.matmul(nn.unfold(buffer, 2 * width + old, old)[..., 0], taps).reshape(buffer.shape[0], -1, 1)
         buffer = buffer[:, groups * old :]
         if last:
-            part = part[:, : -(-new * taken // old) - given]
-        given += part.shape[1]
+            part = part[:, : -(-new * taken // old) - emitted]
+        emitted += part.shape[1]
         yield part
 
 

@@ -76,12 +76,12 @@ class PixelAttention(Module):
         tokens = self.nn.xp.reshape(self.group_norm(x), (batch, 1, height * width, channels))
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         step = max(1, MOST_SCORES // (batch * height * width))
-        parts = []
+        rows = []
         for begin in range(0, height * width, step):
             part = self.nn.attention(q[:, :, begin : begin + step], k, v)
             self.nn.synchronize(part)  # or else a lazy framework computes all scores at once
-            parts.append(part)
-        y = parts[0] if len(parts) == 1 else self.nn.xp.concat(parts, axis=2)
+            rows.append(part)
+        y = rows[0] if len(rows) == 1 else self.nn.xp.concat(rows, axis=2)
         return x + self.nn.xp.reshape(self.to_out[0](y), x.shape)
 
 

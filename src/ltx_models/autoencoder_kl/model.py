@@ -95,15 +95,15 @@ class AutoencoderKLConfig:
         16
         """
         for key, known in KNOWN.items():
-            given = config.get(key, known)
-            for name in [given] if isinstance(given, str) else given:
+            value = config.get(key, known)
+            for name in [value] if isinstance(value, str) else value:
                 if name != known:
                     msg = f"config: {key} has {name!r}, only {known!r} is built"
                     raise ValueError(msg)
         names = {field.name for field in fields(cls)}
-        found = {key: value for key, value in config.items() if key in names and value is not None}
-        found["block_out_channels"] = tuple(found.get("block_out_channels", cls().block_out_channels))
-        return cls(**found)
+        options = {key: value for key, value in config.items() if key in names and value is not None}
+        options["block_out_channels"] = tuple(options.get("block_out_channels", cls().block_out_channels))
+        return cls(**options)
 
 
 class Encoder(Module):
@@ -293,10 +293,10 @@ def load_autoencoder_kl(
     with open_checkpoint(path, backend) as opened:
         checkpoint = _flat_attention(opened)
         module = nn.build(lambda: AutoencoderKL(nn, structure))
-        found = {_spelling(key): key for key in checkpoint.keys}
-        check_keys(checkpoint, found, nn.shapes(module))
+        keys = {_spelling(key): key for key in checkpoint.keys}
+        check_keys(checkpoint, keys, nn.shapes(module))
         target = nn.dtype(dtype)
-        weights = {name: nn.cast(checkpoint.tensor(key), target, device) for name, key in found.items()}
+        weights = {name: nn.cast(checkpoint.tensor(key), target, device) for name, key in keys.items()}
         return nn.load(module, weights, device)
 
 
@@ -305,8 +305,8 @@ def _config_beside(path: str | Path) -> Mapping[str, Any]:
     if not file.exists():
         msg = f"{file}: no such file; give config=, what diffusers writes there"
         raise CheckpointError(msg)
-    found: Mapping[str, Any] = json.loads(file.read_text())
-    return found
+    config: Mapping[str, Any] = json.loads(file.read_text())
+    return config
 
 
 def _spelling(key: str) -> str:

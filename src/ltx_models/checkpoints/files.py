@@ -88,14 +88,14 @@ class Checkpoint:
     def config(self) -> dict[str, Any]:
         """The embedded configuration; empty where there is none."""
         try:
-            found = json.loads(self.metadata.get("config", "{}"))
+            config = json.loads(self.metadata.get("config", "{}"))
         except json.JSONDecodeError as error:
             msg = f"{self.path}: the embedded config is not JSON ({error})"
             raise CheckpointError(msg) from error
-        if not isinstance(found, dict):
-            msg = f"{self.path}: the embedded config is a {type(found).__name__}, expected an object of sections"
+        if not isinstance(config, dict):
+            msg = f"{self.path}: the embedded config is a {type(config).__name__}, expected an object of sections"
             raise CheckpointError(msg)
-        return found
+        return config
 
     def tensor(self, key: str) -> Array:
         """Read one tensor, into memory of its own: a mapped file would stay resident as long as any tensor of it."""

@@ -99,10 +99,10 @@ def load_component(
     nn = get_backend(backend)
     with open_checkpoint(path, backend) as checkpoint:
         module = nn.build(lambda: make(nn, checkpoint))
-        found = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
-        check_keys(checkpoint, found, nn.shapes(module))
+        keys = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
+        check_keys(checkpoint, keys, nn.shapes(module))
         target = nn.dtype(dtype)
-        weights = {name: _cast(nn, checkpoint.tensor(key), target, device) for name, key in found.items()}
+        weights = {name: _cast(nn, checkpoint.tensor(key), target, device) for name, key in keys.items()}
         return nn.load(module, weights, device)
 
 
@@ -114,17 +114,17 @@ def _cast(nn: Backend, x: Array, dtype: Any, device: Any = None) -> Array:
     return x
 
 
-def check_keys(checkpoint: Checkpoint, found: Mapping[str, str], expected: Mapping[str, tuple[int, ...]]) -> None:
+def check_keys(checkpoint: Checkpoint, keys_of: Mapping[str, str], expected: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse missing, unexpected and misshapen tensors, naming them."""
     faults = [
-        ("missing", sorted(expected.keys() - found.keys())),
-        ("unexpected", sorted(found[name] for name in found.keys() - expected.keys())),
+        ("missing", sorted(expected.keys() - keys_of.keys())),
+        ("unexpected", sorted(keys_of[name] for name in keys_of.keys() - expected.keys())),
         (
             "of another shape",
             [
-                f"{found[name]} {checkpoint.shape(found[name])} instead of {shape}"
+                f"{keys_of[name]} {checkpoint.shape(keys_of[name])} instead of {shape}"
                 for name, shape in sorted(expected.items())
-                if name in found and checkpoint.shape(found[name]) != shape
+                if name in keys_of and checkpoint.shape(keys_of[name]) != shape
             ],
         ),
     ]
@@ -216,5 +216,5 @@ def section_of(checkpoint: Checkpoint, config: Mapping[str, Any] | None, section
         The section.
     """
     whole = checkpoint.config if config is None else config
-    found: Mapping[str, Any] = whole.get(section, whole)
-    return found
+    inner: Mapping[str, Any] = whole.get(section, whole)
+    return inner

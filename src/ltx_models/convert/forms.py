@@ -29,12 +29,12 @@ class Folder:
 
 
 def _split_by_component(entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
-    found: dict[str, dict[str, Entry]] = {}
+    components: dict[str, dict[str, Entry]] = {}
     upsampler = "initial_conv.weight" in entries
     for key, entry in entries.items():
         component, name = _names.component_of(key)
-        found.setdefault(component or ("upsampler" if upsampler else ""), {})[name] = entry
-    return found
+        components.setdefault(component or ("upsampler" if upsampler else ""), {})[name] = entry
+    return components
 
 
 def _official(
@@ -47,9 +47,9 @@ def _split(
     entries: Mapping[str, Entry], _: Mapping[str, Any], __: dict[str, str]
 ) -> tuple[list[Folder], Iterable[str]]:
     folders: dict[str, Folder] = {}
-    parts = _split_by_component(entries)
-    dropped = parts.pop("", {})
-    for component, tensors in parts.items():
+    components = _split_by_component(entries)
+    dropped = components.pop("", {})
+    for component, tensors in components.items():
         # as published: the vocoder beside the audio autoencoder, the text connectors in a file of their own
         stem = "audio_vae" if component == "vocoder" else component
         folder = folders.setdefault(stem, Folder("", stem))
@@ -61,17 +61,17 @@ def _split(
 def _for_diffusers(
     entries: Mapping[str, Entry], config: Mapping[str, Any], metadata: dict[str, str]
 ) -> tuple[list[Folder], Iterable[str]]:
-    parts = _split_by_component(entries)
-    dropped = list(parts.pop("", {}))
+    components = _split_by_component(entries)
+    dropped = list(components.pop("", {}))
     folders = []
-    for component, tensors in parts.items():
+    for component, tensors in components.items():
         kept = {}
         for name, entry in tensors.items():
             if _is_spare(name):
                 dropped.append(_names.official_key(component, name))
             else:
                 kept[_names.DIFFUSERS[component].there(name)] = entry
-        alone = len(parts) == 1 and component == "upsampler"
+        alone = len(components) == 1 and component == "upsampler"
         folder = Folder("" if alone else _diffusers.FOLDERS[component], "diffusion_pytorch_model", kept)
         shapes = {name: entry.shape for name, entry in tensors.items()}
         folder.others["config.json"] = _json(_diffusers.config_for(component, config, shapes))
@@ -86,10 +86,10 @@ def _for_diffusers(
 def _for_mlx(
     entries: Mapping[str, Entry], config: Mapping[str, Any], metadata: dict[str, str]
 ) -> tuple[list[Folder], Iterable[str]]:
-    parts = _split_by_component(entries)
-    dropped = list(parts.pop("", {}))
+    components = _split_by_component(entries)
+    dropped = list(components.pop("", {}))
     folders = []
-    for component, tensors in parts.items():
+    for component, tensors in components.items():
         for kind, path, part in _mlx_folders(component, tensors):
             folder = Folder(path, "model")
             for name, (official, entry) in part.items():

@@ -103,9 +103,9 @@ class _Quantizer:
             # the parts stand in different places of the file; the large one is not kept until its turn comes
             if part in small:
                 return small.pop(part)
-            found = self._parts(nn, key, number)
-            small.update({name: data for name, data in found.items() if name not in {part, "weight"}})
-            return found[part]
+            tensors = self._parts(nn, key, number)
+            small.update({name: data for name, data in tensors.items() if name not in {part, "weight"}})
+            return tensors[part]
 
         def reader(part: str) -> Callable[[], Bytes]:
             return lambda: read(part)
@@ -118,9 +118,9 @@ class _Quantizer:
     def _parts(self, nn: Any, key: str, number: str) -> dict[str, Bytes]:
         values = narrow(_wide(self.checkpoint, key), number, key)
         weight = nn.from_buffer(values, number, self.checkpoint.shape(key))
-        found = quantized(nn, weight, self.scheme)
-        nn.synchronize(*found.values())
-        return {part: _bytes(nn, value) for part, value in found.items()}
+        tensors = quantized(nn, weight, self.scheme)
+        nn.synchronize(*tensors.values())
+        return {part: _bytes(nn, value) for part, value in tensors.items()}
 
 
 def _bytes(nn: Any, x: Any) -> Bytes:

@@ -142,9 +142,9 @@ def buffer(module: Module, name: str, value: Tensor) -> None:
 
 def dtype(name: str) -> torch.dtype:
     """Give the dtype of that name."""
-    found = getattr(torch, name)
-    assert isinstance(found, torch.dtype)
-    return found
+    value = getattr(torch, name)
+    assert isinstance(value, torch.dtype)
+    return value
 
 
 def is_array(x: object) -> bool:

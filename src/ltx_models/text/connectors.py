@@ -144,11 +144,11 @@ def is_second_extractor(section: Mapping[str, Any]) -> bool:
     >>> is_second_extractor({}), is_second_extractor(V2_KEYS)
     (False, True)
     """
-    given = {key: section[key] for key in V2_KEYS if key in section}
-    if given and given != V2_KEYS:
-        msg = f"transformer: got {given}; known are none of these keys (2.0), or {V2_KEYS} (2.3)"
+    flags = {key: section[key] for key in V2_KEYS if key in section}
+    if flags and flags != V2_KEYS:
+        msg = f"transformer: got {flags}; known are none of these keys (2.0), or {V2_KEYS} (2.3)"
         raise ValueError(msg)
-    return bool(given)
+    return bool(flags)
 
 
 class FirstExtractor(Module):

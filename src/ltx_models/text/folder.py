@@ -34,7 +34,7 @@ def check_folder(path: Path) -> dict[str, Any]:
     for index in path.glob("*.safetensors.index.json"):
         shards = set(json.loads(index.read_text())["weight_map"].values())
         wanted |= {shard: (path / shard).is_file() for shard in shards}
-    if missing := [name for name, there in wanted.items() if not there]:
+    if missing := [name for name, exists in wanted.items() if not exists]:
         msg = f"{path}: {', '.join(missing)} missing; download the folder of Gemma 3 again"
         raise ValueError(msg)
     config: dict[str, Any] = json.loads((path / "config.json").read_text())

@@ -47,15 +47,15 @@ class _TorchGemma:
     def generate(self, ids: Sequence[int], *, tokens: int, temperature: float, seed: int) -> list[int]:
         _check_whole(self.model)
         torch = self.torch
-        given = torch.tensor([list(ids)], device=self.model.device)
+        prompt = torch.tensor([list(ids)], device=self.model.device)
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            out = self.model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=tokens, **sampling)
-        return [int(token) for token in out[0, given.shape[1] :]]
+            out = self.model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, **sampling)
+        return [int(token) for token in out[0, prompt.shape[1] :]]
 
 
 class _MlxGemma:
@@ -213,8 +213,8 @@ def rotary_of(config: dict[str, Any]) -> dict[str, Any]:
     {'rope_theta': 1000000.0, 'rope_scaling': {'rope_type': 'linear', 'factor': 8.0}}
     """
     text = config.get("text_config", config)
-    found = text.get("rope_parameters") or {}
-    wide, near = found.get("full_attention", {}), found.get("sliding_attention", {})
+    parameters = text.get("rope_parameters") or {}
+    wide, near = parameters.get("full_attention", {}), parameters.get("sliding_attention", {})
     changes: dict[str, Any] = {}
     if "rope_theta" in wide:
         changes["rope_theta"] = wide["rope_theta"]
@@ -230,8 +230,8 @@ def rotary_of(config: dict[str, Any]) -> dict[str, Any]:
 def _ends(path: Path) -> list[int]:
     """List the tokens that end a turn, which the generation config names."""
     file = path / "generation_config.json"
-    found = json.loads(file.read_text()).get("eos_token_id", []) if file.is_file() else []
-    return found if isinstance(found, list) else [found]
+    ends = json.loads(file.read_text()).get("eos_token_id", []) if file.is_file() else []
+    return ends if isinstance(ends, list) else [ends]
 
 
 def needed(module: str, what: str) -> Any:

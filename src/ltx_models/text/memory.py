@@ -48,7 +48,7 @@ def layer_names(path: Path) -> tuple[Checkpoint, dict[str, str]]:
     files = {
         key: stored for file in sorted(path.glob("model*.safetensors")) for key, stored in read_header(file)[1].items()
     }
-    names = {found[1]: key for key in files if (found := _KEY.fullmatch(key))}
+    names = {match[1]: key for key in files if (match := _KEY.fullmatch(key))}
     return Checkpoint(path, {}, files), names
 
 

@@ -134,9 +134,9 @@ class TransformerBlock(Module):
         y, text, attention = self._norm(x), stream.text, getattr(self, f"{prefix}attn2")
         if stream.text_time is None:
             return x + attention(y, text, bias=stream.text_bias)
-        told = stream.text_time.modulation(getattr(self, f"{prefix}prompt_scale_shift_table"))
+        text_rows = stream.text_time.modulation(getattr(self, f"{prefix}prompt_scale_shift_table"))
         y = nn.multiply_add(y, rows.scale(7), rows.row(6))
-        text = nn.multiply_add(text, told.scale(1), told.row(0))
+        text = nn.multiply_add(text, text_rows.scale(1), text_rows.row(0))
         return nn.multiply_add(attention(y, text, bias=stream.text_bias), rows.row(8), x)
 
     def _cross(self, video: Stream | None, audio: Stream | None, vx: Any, ax: Any) -> tuple[Array | None, Array | None]:
@@ -169,10 +169,10 @@ class TransformerBlock(Module):
         assert of.cross_time is not None
         nn, (x, query, shown) = self.nn, arrays
         table, other = (getattr(self, f"scale_shift_table_a2v_ca_{name}") for name in names)
-        asked, told = to.cross_time.modulation(table[:4]), of.cross_time.modulation(other[:4])
+        target_rows, source_rows = to.cross_time.modulation(table[:4]), of.cross_time.modulation(other[:4])
         y = attention(
-            nn.multiply_add(query, asked.scale(row), asked.row(row + 1)),
-            nn.multiply_add(shown, told.scale(row), told.row(row + 1)),
+            nn.multiply_add(query, target_rows.scale(row), target_rows.row(row + 1)),
+            nn.multiply_add(shown, source_rows.scale(row), source_rows.row(row + 1)),
             rope=to.cross_rope,
             context_rope=of.cross_rope,
         )

@@ -180,8 +180,8 @@ class _Reader:
     @property
     def marker(self) -> dict[str, Any]:
         """What `save_transformer` wrote about quantisation."""
-        found: dict[str, Any] = json.loads(self.checkpoint.metadata.get(MARKER, "{}"))
-        return found
+        marker: dict[str, Any] = json.loads(self.checkpoint.metadata.get(MARKER, "{}"))
+        return marker
 
     def _bits_and_group(self) -> tuple[int, int]:
         return int(self.marker["bits"]), int(self.marker["group_size"])
@@ -201,8 +201,8 @@ class _Reader:
             elif self.scales and name in self.scales:
                 parts = {name: nn.as_fp8(x), f"{path}.weight_scale": self._scale(name)}
             elif self._becomes_quantized(name):
-                found = quantized(nn, nn.cast(self._widened(name, x), self.dtype, self.device), self.quantize)
-                parts = {f"{path}.{part}": value for part, value in found.items()}
+                tensors = quantized(nn, nn.cast(self._widened(name, x), self.dtype, self.device), self.quantize)
+                parts = {f"{path}.{part}": value for part, value in tensors.items()}
         parts = {key: self._cast(key, value) for key, value in parts.items()}
         nn.synchronize(*parts.values())
         return parts

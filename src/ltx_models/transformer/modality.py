@@ -59,34 +59,34 @@ class Modality:
     enabled: bool = True
 
 
-def check_modality(name: str, given: Modality, config: StreamConfig) -> None:
+def check_modality(name: str, modality: Modality, config: StreamConfig) -> None:
     """Refuse shapes that do not belong together, saying which."""
-    if given.latent.ndim != 3 or given.latent.shape[-1] != config.in_channels:
-        msg = f"{name}.latent: got shape {tuple(given.latent.shape)}, expected (B, T, {config.in_channels})"
+    if modality.latent.ndim != 3 or modality.latent.shape[-1] != config.in_channels:
+        msg = f"{name}.latent: got shape {tuple(modality.latent.shape)}, expected (B, T, {config.in_channels})"
         raise ValueError(msg)
-    batch, tokens, _ = given.latent.shape
+    batch, tokens, _ = modality.latent.shape
     axes = len(config.max_pos)
     for field, shapes in {
         "sigma": ((batch,),),
         "positions": ((batch, axes, tokens, 2), (1, axes, tokens, 2)),
     }.items():
-        got = tuple(getattr(given, field).shape)
+        got = tuple(getattr(modality, field).shape)
         if got not in shapes:
             msg = f"{name}.{field}: got shape {got}, expected {shapes[0]} to go with {tokens} tokens of {batch} samples"
             raise ValueError(msg)
-    context = tuple(given.context.shape)
+    context = tuple(modality.context.shape)
     if len(context) != 3 or context[0] != batch or context[2] != config.text_channels:
         msg = f"{name}.context: got shape {context}, expected ({batch}, S, {config.text_channels})"
         raise ValueError(msg)
 
 
-def text_bias(nn: Backend, name: str, given: Modality, dtype: Any) -> Array | None:
+def text_bias(nn: Backend, name: str, modality: Modality, dtype: Any) -> Array | None:
     """Turn a context mask into what is added to scores, broadcastable to (B, heads, T, S)."""
-    mask = given.context_mask
+    mask = modality.context_mask
     if mask is None:
         return None
-    batch, tokens, _ = given.latent.shape
-    length = given.context.shape[1]
+    batch, tokens, _ = modality.latent.shape
+    length = modality.context.shape[1]
     floats = nn.xp.isdtype(mask.dtype, "real floating")
     shapes = {(batch, length)} | ({(batch, 1, 1, length), (batch, 1, tokens, length)} if floats else set())
     if tuple(mask.shape) not in shapes:
@@ -102,12 +102,12 @@ def text_bias(nn: Backend, name: str, given: Modality, dtype: Any) -> Array | No
     return mask if mask.ndim == 4 else mask[:, None, None, :]
 
 
-def self_bias(nn: Backend, name: str, given: Modality, dtype: Any) -> Array | None:
+def self_bias(nn: Backend, name: str, modality: Modality, dtype: Any) -> Array | None:
     """Turn an attention mask into what is added to scores, shape (B, 1, T, T): its logarithm."""
-    mask = given.attention_mask
+    mask = modality.attention_mask
     if mask is None:
         return None
-    batch, tokens, _ = given.latent.shape
+    batch, tokens, _ = modality.latent.shape
     if tuple(mask.shape) not in {(batch, tokens, tokens), (1, tokens, tokens)}:
         msg = f"{name}.attention_mask: got shape {tuple(mask.shape)}, expected ({batch}, {tokens}, {tokens})"
         raise ValueError(msg)
@@ -117,8 +117,8 @@ def self_bias(nn: Backend, name: str, given: Modality, dtype: Any) -> Array | No
     mask = nn.cast(mask, nn.float32)
     info = nn.xp.finfo(dtype)
     tiny = float(nn.xp.finfo(nn.float32).smallest_normal)
-    found = nn.xp.where(mask > 0, nn.xp.log(nn.xp.where(mask > tiny, mask, tiny)), float(info.min))
-    return nn.cast(found, dtype)[:, None]
+    bias = nn.xp.where(mask > 0, nn.xp.log(nn.xp.where(mask > tiny, mask, tiny)), float(info.min))
+    return nn.cast(bias, dtype)[:, None]
 
 
 class PerturbationMasks:

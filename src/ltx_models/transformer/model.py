@@ -123,10 +123,10 @@ class Transformer(Module):
         ValueError
             If shapes, masks or perturbations do not fit; the text says which.
         """
-        given = {"video": video, "audio": audio}
-        self._check(given)
-        states = {name: self._preprocess(name, prefix, given) for name, prefix in STREAMS}
-        batch = next(m.latent.shape[0] for m in given.values() if m is not None)
+        inputs = {"video": video, "audio": audio}
+        self._check(inputs)
+        states = {name: self._preprocess(name, prefix, inputs) for name, prefix in STREAMS}
+        batch = next(m.latent.shape[0] for m in inputs.values() if m is not None)
         skips = PerturbationMasks(perturbations, batch, self.config.layers)
         streams = {name: None if state is None else state[0] for name, state in states.items()}
         for i, block in enumerate(self.transformer_blocks):
@@ -139,8 +139,8 @@ class Transformer(Module):
         results = (self._postprocess(streams[name], states[name], prefix) for name, prefix in STREAMS)
         return next(results), next(results)
 
-    def _check(self, given: Mapping[str, Modality | None]) -> None:
-        present = {name: m for name, m in given.items() if m is not None}
+    def _check(self, inputs: Mapping[str, Modality | None]) -> None:
+        present = {name: m for name, m in inputs.items() if m is not None}
         for name, m in present.items():
             stream = getattr(self.config, name)
             if stream is None:
@@ -152,9 +152,11 @@ class Transformer(Module):
             msg = f"batch sizes: got {sorted(sizes)}; give video, audio, or both with the same batch size"
             raise ValueError(msg)
 
-    def _preprocess(self, name: str, prefix: str, given: Mapping[str, Modality | None]) -> tuple[Stream, Levels] | None:
+    def _preprocess(
+        self, name: str, prefix: str, inputs: Mapping[str, Modality | None]
+    ) -> tuple[Stream, Levels] | None:
         """Make a stream of its input, and give the levels that its output head needs."""
-        own, other = given[name], given["audio" if name == "video" else "video"]
+        own, other = inputs[name], inputs["audio" if name == "video" else "video"]
         if own is None:
             return None
         nn, config = self.nn, getattr(self.config, name)

@@ -176,8 +176,8 @@ def sinusoids(nn: Backend, timesteps: Array) -> Array:
         Float32.
     """
     steps = np.arange(SINUSOIDS, dtype=np.float32)
-    found = nn.asarray(np.exp(steps * np.float32(-np.log(10000.0)) / np.float32(SINUSOIDS)), timesteps)
-    angles = timesteps[:, None] * found
+    frequencies = nn.asarray(np.exp(steps * np.float32(-np.log(10000.0)) / np.float32(SINUSOIDS)), timesteps)
+    angles = timesteps[:, None] * frequencies
     return nn.xp.concat([nn.xp.cos(angles), nn.xp.sin(angles)], axis=-1)
 
 

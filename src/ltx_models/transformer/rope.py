@@ -78,8 +78,8 @@ class Rotary:
         place = (start + end) / np.float32(2) if self.middle else start
         signed = place / np.asarray(self.max_pos, dtype=np.float32)[:, None] * np.float32(2) - np.float32(1)
         signed = signed.transpose(0, 2, 1)  # (B, T, axes)
-        found = frequencies(self.width // (2 * axes), self.theta, self.double)
-        angles = (signed[:, :, None, :] * found[:, None]).reshape(*signed.shape[:2], -1)  # axis fastest
+        rates = frequencies(self.width // (2 * axes), self.theta, self.double)
+        angles = (signed[:, :, None, :] * rates[:, None]).reshape(*signed.shape[:2], -1)  # axis fastest
         # what does not divide by the number of axes is not rotated, and stands first
         angles = np.pad(angles, ((0, 0), (0, 0), (self.width // 2 - angles.shape[-1], 0)))
         angles = angles.reshape(*signed.shape[:2], self.heads, -1)

@@ -33,13 +33,13 @@ class UpsamplerConfig:
     scale: float = 2.0
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> UpsamplerConfig:
+    def read(cls, config: Mapping[str, Any]) -> UpsamplerConfig:
         """
         Read the configuration that an upsampler's file embeds.
 
         Parameters
         ----------
-        given : mapping
+        config : mapping
             The whole of it: these files have no sections.
 
         Returns
@@ -56,22 +56,22 @@ class UpsamplerConfig:
         -----
         Source: the configurator of Lightricks/LTX-2; absent keys take its code's defaults.
         """
-        spatial, temporal = given.get("spatial_upsample", True), given.get("temporal_upsample", False)
-        if given.get("dims", 3) != 3 or bool(spatial) == bool(temporal):
+        spatial, temporal = config.get("spatial_upsample", True), config.get("temporal_upsample", False)
+        if config.get("dims", 3) != 3 or bool(spatial) == bool(temporal):
             msg = (
-                f"upsampler: got dims={given.get('dims', 3)}, spatial_upsample={spatial}, "
+                f"upsampler: got dims={config.get('dims', 3)}, spatial_upsample={spatial}, "
                 f"temporal_upsample={temporal}; known are three dimensions and one of the two"
             )
             raise ValueError(msg)
-        scale = float(given.get("spatial_scale", 2.0))
-        rational = bool(given.get("rational_resampler", False))
+        scale = float(config.get("spatial_scale", 2.0))
+        rational = bool(config.get("rational_resampler", False))
         if rational and scale not in SCALES:
             msg = f"upsampler.spatial_scale: got {scale}, allowed are {', '.join(map(str, SCALES))}"
             raise ValueError(msg)
         return cls(
-            channels=given.get("in_channels", 128),
-            width=given.get("mid_channels", 512),
-            blocks=given.get("num_blocks_per_stage", 4),
+            channels=config.get("in_channels", 128),
+            width=config.get("mid_channels", 512),
+            blocks=config.get("num_blocks_per_stage", 4),
             kind="temporal" if temporal else "rational" if rational else "spatial",
             scale=scale,
         )

@@ -64,7 +64,7 @@ def load_statistics(path: str | Path, *, backend: BackendName = "torch", device:
     """
     nn = get_backend(backend)
     with open_checkpoint(path, backend) as checkpoint:
-        found = []
+        values = []
         for name in STATISTICS:
             keys = [f"{prefix}per_channel_statistics.{name}" for prefix in ("vae.", "")]
             key = next((key for key in keys if key in checkpoint.files), None)
@@ -72,8 +72,8 @@ def load_statistics(path: str | Path, *, backend: BackendName = "torch", device:
                 msg = f"{path}: no {keys[0]}; give the checkpoint of the video autoencoder, upsamplers bring none"
                 raise CheckpointError(msg)
             value = nn.cast(checkpoint.tensor(key), nn.float32)
-            found.append(value if device is None else value.to(device))
-    return LatentStatistics(*found)
+            values.append(value if device is None else value.to(device))
+    return LatentStatistics(*values)
 
 
 def upsample_latent(upsampler: Any, latent: Array, statistics: LatentStatistics, **tiles: Any) -> Array:

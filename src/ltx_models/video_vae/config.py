@@ -207,8 +207,8 @@ def _residual_steps(name: str, block: BlockConfig, width: int, time: int, space:
 
 
 def _block(entry: Sequence[Any], suffix: str) -> BlockConfig:
-    name, given = entry
-    options: dict[str, Any] = {"num_layers": given} if isinstance(given, int) else dict(given)
+    name, choice = entry
+    options: dict[str, Any] = {"num_layers": choice} if isinstance(choice, int) else dict(choice)
     known = {"res_x", *(key + suffix for key in STRIDES)}
     if name not in known:
         msg = f"vae: unknown block {name!r}, known are {', '.join(sorted(known))}"

@@ -146,9 +146,9 @@ class VideoDecoder(Module):
             self, latent, frames_per_chunk=frames_per_chunk, timestep=timestep, noise=noise, causal=causal
         )
 
-    def causal(self, given: bool | None) -> bool:
+    def causal(self, causal: bool | None) -> bool:
         """Choose between what was asked for and what is configured."""
-        return self.config.causal_decoder if given is None else given
+        return self.config.causal_decoder if causal is None else causal
 
     def units(
         self, causal: bool, conditions: Sequence[Array | None], frames: int | None = None, base: int = 1

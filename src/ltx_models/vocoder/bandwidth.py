@@ -96,10 +96,10 @@ class Resampler:
     def __call__(self, x: Array, flow: Flow) -> Array:
         """Map a piece (B, N, C)."""
         cells = x.shape[1] + self.reach * ((1 if flow.first else 2) + (1 if flow.last else 0))
-        given = cells - 2 * self.reach
-        spare = self.filter.needs(given) - cells
+        kept = cells - 2 * self.reach
+        spare = self.filter.needs(kept) - cells
         x = window(flow, self, x, self.reach, self.reach, edge="replicate", spare=spare)
-        return self.filter(flow.nn, x, flow.nn.asarray(self.taps, x))[:, : given * self.ratio]
+        return self.filter(flow.nn, x, flow.nn.asarray(self.taps, x))[:, : kept * self.ratio]
 
 
 class BandwidthVocoder(Module):

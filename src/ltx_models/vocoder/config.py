@@ -60,13 +60,13 @@ class GeneratorConfig:
         return product
 
     @classmethod
-    def read(cls, given: Mapping[str, Any], *, bounded: bool = True) -> GeneratorConfig:
+    def read(cls, config: Mapping[str, Any], *, bounded: bool = True) -> GeneratorConfig:
         """
         Read the description of a generator.
 
         Parameters
         ----------
-        given : mapping
+        config : mapping
             ``config["vocoder"]`` (2.0), or its part ``vocoder`` or ``bwe`` (2.3).
         bounded : bool
             Whether the waveform ends in tanh or a clamp; not that of ``bwe``, whatever its configuration says.
@@ -85,28 +85,28 @@ class GeneratorConfig:
         -----
         Source: the configurator of Lightricks/LTX-2; absent keys take its code's defaults.
         """
-        kind = str(given.get("resblock", "1"))
+        kind = str(config.get("resblock", "1"))
         if kind not in ACTIVATIONS:
             msg = f"vocoder.resblock: got {kind!r}, known are {', '.join(map(repr, ACTIVATIONS))}"
             raise ValueError(msg)
-        activation = given.get("activation", "snake") if kind == "AMP1" else None
+        activation = config.get("activation", "snake") if kind == "AMP1" else None
         if activation not in {None, "snake", "snakebeta"}:
             msg = f"vocoder.activation: got {activation!r}, known are 'snake' and 'snakebeta'"
             raise ValueError(msg)
-        config = cls(
-            width=given.get("upsample_initial_channel", 1024),
-            rates=tuple(given.get("upsample_rates", (6, 5, 2, 2, 2))),
-            sizes=tuple(given.get("upsample_kernel_sizes", (16, 15, 8, 4, 4))),
-            branch_sizes=tuple(given.get("resblock_kernel_sizes", (3, 7, 11))),
-            dilations=tuple(map(tuple, given.get("resblock_dilation_sizes", ((1, 3, 5),) * 3))),
+        generator = cls(
+            width=config.get("upsample_initial_channel", 1024),
+            rates=tuple(config.get("upsample_rates", (6, 5, 2, 2, 2))),
+            sizes=tuple(config.get("upsample_kernel_sizes", (16, 15, 8, 4, 4))),
+            branch_sizes=tuple(config.get("resblock_kernel_sizes", (3, 7, 11))),
+            dilations=tuple(map(tuple, config.get("resblock_dilation_sizes", ((1, 3, 5),) * 3))),
             activation=activation,
-            tanh=given.get("use_tanh_at_final", True),
+            tanh=config.get("use_tanh_at_final", True),
             bounded=bounded,
-            bias=given.get("use_bias_at_final", True),
-            sample_rate=given.get("output_sampling_rate", 24000),
+            bias=config.get("use_bias_at_final", True),
+            sample_rate=config.get("output_sampling_rate", 24000),
         )
-        config.check()
-        return config
+        generator.check()
+        return generator
 
     def check(self) -> None:
         """Refuse stages that would change the length by other than their rate."""
@@ -177,19 +177,19 @@ def read_config(section: Mapping[str, Any]) -> GeneratorConfig | BandwidthConfig
         raise ValueError(msg)
     if "bwe" not in section:
         return GeneratorConfig.read(section)
-    given = section["bwe"]
+    bwe = section["bwe"]
     needed = ("input_sampling_rate", "output_sampling_rate", "hop_length", "n_fft")
-    if missing := [key for key in needed if key not in given]:
+    if missing := [key for key in needed if key not in bwe]:
         msg = f"vocoder.bwe: {', '.join(missing)} missing"
         raise ValueError(msg)
     config = BandwidthConfig(
         vocoder=GeneratorConfig.read(section["vocoder"]),
-        extension=GeneratorConfig.read(given, bounded=False),
-        sample_rate=given["output_sampling_rate"],
-        low_rate=given["input_sampling_rate"],
-        hop=given["hop_length"],
-        n_fft=given["n_fft"],
-        mel_bins=given.get("num_mels", 64),
+        extension=GeneratorConfig.read(bwe, bounded=False),
+        sample_rate=bwe["output_sampling_rate"],
+        low_rate=bwe["input_sampling_rate"],
+        hop=bwe["hop_length"],
+        n_fft=bwe["n_fft"],
+        mel_bins=bwe.get("num_mels", 64),
     )
     if config.sample_rate % config.low_rate or config.hop * config.ratio != config.extension.factor:
         msg = (

@@ -50,7 +50,7 @@ class Generator(Module):
         scale, branches = 1, len(self.config.branch_sizes)
         for i, rate in enumerate(self.config.rates):
             blocks = list(self.resblocks)[i * branches : (i + 1) * branches]
-            stage = Stage(self.ups[i], blocks, self.config, i)
+            stage = UpsampleStage(self.ups[i], blocks, self.config, i)
             units.append(Unit(stage, lag=stage.lag, **cap(chunk and chunk * scale, stage.lag)))
             scale *= rate
         lag = 3 + (REACH if self.config.activation is not None else 0)
@@ -75,7 +75,7 @@ def clamp(xp: Any, x: Array) -> Array:
     return xp.minimum(xp.maximum(x, xp.full_like(x, -1)), xp.full_like(x, 1))
 
 
-class Stage:
+class UpsampleStage:
     """One stage of a generator as a unit: a transposed convolution, then the mean of the branches."""
 
     def __init__(self, up: Any, blocks: list[Any], config: GeneratorConfig, index: int) -> None:

@@ -100,8 +100,8 @@ class Activation(Module):
         """Map a piece (B, T, C)."""
         nn = self.nn
         cells = x.shape[1] + REACH * ((1 if flow.first else 2) + (1 if flow.last else 0))
-        given = cells - 2 * REACH
-        x = window(flow, self, x, REACH, REACH, edge="replicate", spare=UP.needs(given + UP.groups) - cells)
+        kept = cells - 2 * REACH
+        x = window(flow, self, x, REACH, REACH, edge="replicate", spare=UP.needs(kept + UP.groups) - cells)
         x = self.act(UP(nn, x, 2 * self.upsample.filter.reshape(-1)))
         # beyond the ends of the clip lie copies of the outermost halves
         if flow.first:
@@ -109,7 +109,7 @@ class Activation(Module):
         if flow.last:
             end = 2 * cells - 3 * REACH
             x[:, end : end + REACH] = x[:, end - 1 : end]
-        return DOWN(nn, x, self.downsample.lowpass.filter.reshape(-1))[:, :given]
+        return DOWN(nn, x, self.downsample.lowpass.filter.reshape(-1))[:, :kept]
 
 
 class ResBlock(Module):

@@ -45,11 +45,11 @@ def load_vocoder(
     >>> vocoder = load_vocoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
     with open_checkpoint(path, "numpy") as checkpoint:
-        found = read_config(_section(checkpoint.config if config is None else config))
-    wide = isinstance(found, BandwidthConfig)
+        settings = read_config(_section(checkpoint.config if config is None else config))
+    wide = isinstance(settings, BandwidthConfig)
 
     def make(nn: Backend, checkpoint: Checkpoint) -> Any:
-        return BandwidthVocoder(nn, found) if isinstance(found, BandwidthConfig) else Vocoder(nn, found)
+        return BandwidthVocoder(nn, settings) if isinstance(settings, BandwidthConfig) else Vocoder(nn, settings)
 
     check_dtype(dtype)
     kept: DType = "float32" if wide else dtype

@@ -102,19 +102,19 @@ def order_of(component: str, tensors: Iterable[tuple[str, tuple[int, ...]]], mar
     convolutions = [(name, shape) for name, shape in tensors if is_convolution(component, name, shape)]
     if not convolutions:
         return "first"
-    found: dict[Order, str] = {}
+    examples: dict[Order, str] = {}
     for name, shape in convolutions:
         order = evidence(component, name, shape)
         if order is not None:
-            found.setdefault(order, f"{name} {shape}")
-    if len(found) == 2:
+            examples.setdefault(order, f"{name} {shape}")
+    if len(examples) == 2:
         msg = (
-            f"{where}: some convolutions of {component} have their channels first ({found['first']}), others last "
-            f"({found['last']}); the file was converted twice or in part, convert the original again"
+            f"{where}: some convolutions of {component} have their channels first ({examples['first']}), others last "
+            f"({examples['last']}); the file was converted twice or in part, convert the original again"
         )
         raise ValueError(msg)
-    if found:
-        return next(iter(found))
+    if examples:
+        return next(iter(examples))
     if marker is None:
         msg = (
             f"{where}: the shapes of {component}, such as {convolutions[0][0]} {convolutions[0][1]}, do not tell "

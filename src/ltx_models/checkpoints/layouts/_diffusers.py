@@ -96,21 +96,21 @@ _KINDS = {"space": "spatial", "time": "temporal", "all": "spatiotemporal"}
 _KINDS_BACK = {there: here for here, there in _KINDS.items()}
 
 
-def _back(table: Table, given: Mapping[str, Any]) -> Config:
-    return {official: given[other] for official, other in table if other in given}
+def _back(table: Table, section: Mapping[str, Any]) -> Config:
+    return {official: section[other] for official, other in table if other in section}
 
 
-def _there(table: Table, given: Mapping[str, Any]) -> Config:
-    return {other: given[official] for official, other in table if official in given}
+def _there(table: Table, section: Mapping[str, Any]) -> Config:
+    return {other: section[official] for official, other in table if official in section}
 
 
-def sections_of(given: Mapping[str, Any]) -> Config:
+def sections_of(config: Mapping[str, Any]) -> Config:
     """
     Translate the ``config.json`` of a component.
 
     Parameters
     ----------
-    given : mapping
+    config : mapping
         Its content, with a ``_class_name`` of `CLASSES`.
 
     Returns
@@ -118,65 +118,65 @@ def sections_of(given: Mapping[str, Any]) -> Config:
     dict of str to object
         Sections as official files embed them; for an upsampler, the whole configuration.
     """
-    component = CLASSES[given["_class_name"]]
+    component = CLASSES[config["_class_name"]]
     if component == "transformer":
-        return {"transformer": _transformer_back(given)}
+        return {"transformer": _transformer_back(config)}
     if component == "connectors":
-        return {"transformer": _connectors_back(given)}
+        return {"transformer": _connectors_back(config)}
     if component == "video_vae":
-        return {"vae": _video_back(given)}
+        return {"vae": _video_back(config)}
     if component == "audio_vae":
-        return {"audio_vae": _audio_back(given)}
+        return {"audio_vae": _audio_back(config)}
     if component == "vocoder":
-        return {"vocoder": _vocoder_back(given)}
-    return {"_class_name": "LatentUpsampler", **_back(_UPSAMPLER, given)}
+        return {"vocoder": _vocoder_back(config)}
+    return {"_class_name": "LatentUpsampler", **_back(_UPSAMPLER, config)}
 
 
-def _transformer_back(given: Mapping[str, Any]) -> Config:
-    section = {"_class_name": "AVTransformer3DModel", **_back(_TRANSFORMER, given)}
-    section["frequencies_precision"] = "float64" if given.get("rope_double_precision", True) else "float32"
-    sides = (given.get("pos_embed_max_pos", 20), given.get("base_height", 2048), given.get("base_width", 2048))
+def _transformer_back(config: Mapping[str, Any]) -> Config:
+    section = {"_class_name": "AVTransformer3DModel", **_back(_TRANSFORMER, config)}
+    section["frequencies_precision"] = "float64" if config.get("rope_double_precision", True) else "float32"
+    sides = (config.get("pos_embed_max_pos", 20), config.get("base_height", 2048), config.get("base_width", 2048))
     section["positional_embedding_max_pos"] = list(sides)
-    section["audio_positional_embedding_max_pos"] = [given.get("audio_pos_embed_max_pos", 20)]
+    section["audio_positional_embedding_max_pos"] = [config.get("audio_pos_embed_max_pos", 20)]
     section["use_middle_indices_grid"] = True
-    if not given.get("use_prompt_embeddings", True):
+    if not config.get("use_prompt_embeddings", True):
         section |= SECOND_EXTRACTOR
     return section
 
 
-def _connectors_back(given: Mapping[str, Any]) -> Config:
-    section = _back(_CONNECTORS, given)
-    section["connector_positional_embedding_max_pos"] = [given.get("connector_rope_base_seq_len", 4096)]
-    section["frequencies_precision"] = "float64" if given.get("rope_double_precision", True) else "float32"
-    section["caption_channels"] = given.get("caption_channels", 3840)
-    if given.get("per_modality_projections", False):
+def _connectors_back(config: Mapping[str, Any]) -> Config:
+    section = _back(_CONNECTORS, config)
+    section["connector_positional_embedding_max_pos"] = [config.get("connector_rope_base_seq_len", 4096)]
+    section["frequencies_precision"] = "float64" if config.get("rope_double_precision", True) else "float32"
+    section["caption_channels"] = config.get("caption_channels", 3840)
+    if config.get("per_modality_projections", False):
         section |= SECOND_EXTRACTOR
     return section
 
 
-def _video_back(given: Mapping[str, Any]) -> Config:
-    channels: int = given.get("latent_channels", 128)
-    before = [channels, *given["block_out_channels"]]
+def _video_back(config: Mapping[str, Any]) -> Config:
+    channels: int = config.get("latent_channels", 128)
+    before = [channels, *config["block_out_channels"]]
     encoder = _interleave(
-        [["res_x", {"num_layers": n}] for n in given["layers_per_block"]],
+        [["res_x", {"num_layers": n}] for n in config["layers_per_block"]],
         [
             [f"compress_{_KINDS_BACK[kind]}_res", {"multiplier": after // width}]
-            for kind, width, after in zip(given["downsample_type"], before, before[1:], strict=False)
+            for kind, width, after in zip(config["downsample_type"], before, before[1:], strict=False)
         ],
     )
-    count = len(given["decoder_layers_per_block"])
-    noise = _each(given.get("decoder_inject_noise", False), count)
+    count = len(config["decoder_layers_per_block"])
+    noise = _each(config.get("decoder_inject_noise", False), count)
     decoder = _interleave(  # as the file lists them: from pixels to latents
         [
             ["res_x", {"num_layers": n} | ({"inject_noise": True} if noisy else {})]
-            for n, noisy in zip(given["decoder_layers_per_block"], noise, strict=True)
+            for n, noisy in zip(config["decoder_layers_per_block"], noise, strict=True)
         ],
         [
             [f"compress_{_KINDS_BACK[kind]}", {"multiplier": factor} | ({"residual": True} if residual else {})]
             for kind, factor, residual in zip(
-                reversed(given["upsample_type"]),
-                given["upsample_factor"],
-                _each(given.get("upsample_residual", True), count - 1),
+                reversed(config["upsample_type"]),
+                config["upsample_factor"],
+                _each(config.get("upsample_residual", True), count - 1),
                 strict=True,
             )
         ],
@@ -184,53 +184,53 @@ def _video_back(given: Mapping[str, Any]) -> Config:
     return {
         "_class_name": "CausalVideoAutoencoder",
         "dims": 3,
-        "in_channels": given.get("in_channels", 3),
-        "out_channels": given.get("out_channels", 3),
+        "in_channels": config.get("in_channels", 3),
+        "out_channels": config.get("out_channels", 3),
         "latent_channels": channels,
-        "patch_size": given.get("patch_size", 4),
+        "patch_size": config.get("patch_size", 4),
         "encoder_blocks": encoder,
         "decoder_blocks": decoder,
-        "decoder_base_channels": given["decoder_block_out_channels"][-1] // 8,
+        "decoder_base_channels": config["decoder_block_out_channels"][-1] // 8,
         "norm_layer": "pixel_norm",
         "latent_log_var": "uniform",
-        "causal_decoder": given.get("decoder_causal", False),
-        "timestep_conditioning": given.get("timestep_conditioning", False),
-        "spatial_padding_mode": given.get("decoder_spatial_padding_mode", "reflect"),
-        "encoder_spatial_padding_mode": given.get("encoder_spatial_padding_mode", "zeros"),
+        "causal_decoder": config.get("decoder_causal", False),
+        "timestep_conditioning": config.get("timestep_conditioning", False),
+        "spatial_padding_mode": config.get("decoder_spatial_padding_mode", "reflect"),
+        "encoder_spatial_padding_mode": config.get("encoder_spatial_padding_mode", "zeros"),
     }
 
 
-def _audio_back(given: Mapping[str, Any]) -> Config:
+def _audio_back(config: Mapping[str, Any]) -> Config:
     whole: Config = AUDIO_VAE
     return {
         "model": {
-            "params": {"ddconfig": _back(_AUDIO_VAE, given), "sampling_rate": given.get("sample_rate", 16000)},
+            "params": {"ddconfig": _back(_AUDIO_VAE, config), "sampling_rate": config.get("sample_rate", 16000)},
         },
         "preprocessing": {
             "stft": whole["preprocessing"]["stft"]
-            | {"hop_length": given.get("mel_hop_length", 160), "causal": given.get("is_causal", True)},
-            "mel": whole["preprocessing"]["mel"] | {"n_mel_channels": given.get("mel_bins") or 64},
+            | {"hop_length": config.get("mel_hop_length", 160), "causal": config.get("is_causal", True)},
+            "mel": whole["preprocessing"]["mel"] | {"n_mel_channels": config.get("mel_bins") or 64},
         },
     }
 
 
-def _vocoder_back(given: Mapping[str, Any]) -> Config:
-    if given["_class_name"] == "LTX2Vocoder":
-        plain = _back(_GENERATOR, given) | {"resblock": "1", "stereo": given.get("out_channels", 2) == 2}
+def _vocoder_back(config: Mapping[str, Any]) -> Config:
+    if config["_class_name"] == "LTX2Vocoder":
+        plain = _back(_GENERATOR, config) | {"resblock": "1", "stereo": config.get("out_channels", 2) == 2}
         return plain | {
-            "use_tanh_at_final": given.get("final_act_fn", "tanh") == "tanh",
-            "output_sampling_rate": given.get("output_sampling_rate", 24000),
+            "use_tanh_at_final": config.get("final_act_fn", "tanh") == "tanh",
+            "output_sampling_rate": config.get("output_sampling_rate", 24000),
         }
-    inner = {key.removeprefix("bwe_"): value for key, value in given.items() if key.startswith("bwe_")}
-    return {"vocoder": _amp_back(given), "bwe": _amp_back(inner) | _back(_BANDWIDTH, given)}
+    inner = {key.removeprefix("bwe_"): value for key, value in config.items() if key.startswith("bwe_")}
+    return {"vocoder": _amp_back(config), "bwe": _amp_back(inner) | _back(_BANDWIDTH, config)}
 
 
-def _amp_back(given: Mapping[str, Any]) -> Config:
-    return _back(_GENERATOR, given) | {
+def _amp_back(config: Mapping[str, Any]) -> Config:
+    return _back(_GENERATOR, config) | {
         "resblock": "AMP1",
-        "activation": given.get("act_fn", "snakebeta"),
-        "use_tanh_at_final": given.get("final_act_fn") == "tanh",
-        "stereo": given.get("out_channels", 2) == 2,
+        "activation": config.get("act_fn", "snakebeta"),
+        "use_tanh_at_final": config.get("final_act_fn") == "tanh",
+        "stereo": config.get("out_channels", 2) == 2,
     }
 
 
@@ -421,10 +421,10 @@ def _amp_there(section: Mapping[str, Any]) -> Config:
 
 
 def _interleave(levels: list[Any], changes: list[Any]) -> list[Any]:
-    found = [levels[0]]
+    blocks = [levels[0]]
     for change, level in zip(changes, levels[1:], strict=True):
-        found += [change, level]
-    return found
+        blocks += [change, level]
+    return blocks
 
 
 def _each(value: Any, count: int) -> list[bool]:
@@ -432,8 +432,8 @@ def _each(value: Any, count: int) -> list[bool]:
 
 
 def _options(entry: Sequence[Any]) -> tuple[str, Config]:
-    name, given = entry
-    return name, {"num_layers": given} if isinstance(given, int) else dict(given)
+    name, options = entry
+    return name, {"num_layers": options} if isinstance(options, int) else dict(options)
 
 
 def _kind(name: str) -> str:

@@ -59,11 +59,11 @@ _TRANSFORMERS = {
 
 
 def _blocks(*entries: tuple[str, int] | tuple[str, int, bool]) -> list[list[Any]]:
-    found: list[list[Any]] = []
+    blocks: list[list[Any]] = []
     for name, number, *residual in entries:
         options: dict[str, Any] = {"num_layers" if name == "res_x" else "multiplier": number}
-        found.append([name, options | ({"residual": True} if residual else {})])
-    return found
+        blocks.append([name, options | ({"residual": True} if residual else {})])
+    return blocks
 
 
 _SPACE_TIME = (("res_x", 4), ("compress_space_res", 2), ("res_x", 6), ("compress_time_res", 2))

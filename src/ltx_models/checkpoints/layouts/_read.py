@@ -118,12 +118,12 @@ def read_view(path: str | Path) -> View:
             view.metadata |= metadata
         config: dict[str, Any] = {}
         tensors: dict[str, Stored] = {}
-        for file, metadata, found in headers:
+        for file, metadata, stored in headers:
             config |= _embedded(metadata)
-            if twice := tensors.keys() & found.keys():
+            if twice := tensors.keys() & stored.keys():
                 msg = f"{file}: {len(twice)} keys stand in another shard too, such as {min(twice)!r}"
                 raise CheckpointError(msg)
-            tensors |= found
+            tensors |= stored
         try:
             _add(view, folder, tensors, config)
         except CheckpointError:
@@ -139,10 +139,10 @@ def read_view(path: str | Path) -> View:
 def _embedded(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Give the configuration of a file's metadata; what is broken is left for whoever asks for it."""
     try:
-        found = json.loads(metadata.get("config", "{}"))
+        config = json.loads(metadata.get("config", "{}"))
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _parts(path: Path) -> list[tuple[Path, list[Path]]]:
@@ -175,7 +175,7 @@ def _add(view: View, folder: Path, tensors: dict[str, Stored], config: dict[str,
     if component is not None:
         view.add(_diffusers_names(component, tensors), _diffusers.sections_of(beside) | config, "diffusers")
         return
-    given = config or _file(folder / "embedded_config.json")
+    embedded = config or _file(folder / "embedded_config.json")
     for kind, part, names in _kinds(tensors):
         if kind == "unknown":
             view.add(part, config, "official")
@@ -188,7 +188,7 @@ def _add(view: View, folder: Path, tensors: dict[str, Stored], config: dict[str,
         files = _oriented(kind, part, names, view.metadata)
         moved = any(stored.axes for stored in files.values())
         layout = "official" if not moved and all(key in part for key in files) else "mlx"
-        view.add(files, given or _described(kind, names, beside), layout)
+        view.add(files, embedded or _described(kind, names, beside), layout)
         _mark_quantized(view, folder, files)
 
 
@@ -250,7 +250,7 @@ def _kind_of(tensors: Mapping[str, Stored]) -> str:
         ("video_decoder", has("up_blocks.") and has_axes(tensors, "conv_in", 5)),
         ("video_encoder", has("down_blocks.") and has_axes(tensors, "conv_in", 5)),
     )
-    return next((kind for kind, there in signs if there), "unknown")
+    return next((kind for kind, present in signs if present), "unknown")
 
 
 def has_axes(tensors: Mapping[str, Stored], name: str, count: int) -> bool:
@@ -286,15 +286,15 @@ def _oriented(
     marker: _axes.Order | None = {"mlx": "last", "pt": "first"}.get(metadata.get("format", ""))  # type: ignore[assignment]  # of these two
     shapes = [(names[key], stored.shape) for key, stored in part.items()]
     order = _axes.order_of(component, shapes, marker, str(next(iter(part.values())).file))
-    found: dict[str, Stored] = {}
+    oriented: dict[str, Stored] = {}
     for key, stored in part.items():
         name, shape = names[key], stored.shape
         axes: tuple[int, ...] = ()
         if _axes.is_convolution(component, name, shape):
             axes = _axes.to_official(component, name, order, len(shape))
         official = _names.official_key(component, name)
-        found[official] = replace(stored, shape=tuple(shape[i] for i in axes), axes=axes) if axes else stored
-    return found
+        oriented[official] = replace(stored, shape=tuple(shape[i] for i in axes), axes=axes) if axes else stored
+    return oriented
 
 
 def _described(kind: str, names: Mapping[str, str], beside: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,10 +316,10 @@ def _mark_quantized(view: View, folder: Path, files: Mapping[str, Stored]) -> No
     """Put down, as `save_transformer` does, what mlx-video's folders say of packed integers."""
     if QUANTIZATION in view.metadata or not any(key.endswith(".scales") for key in files):
         return
-    found = _file(folder / "quantize_config.json") or _file(folder / "config.json")
-    given = found.get("quantization")
-    if given:
-        marker = {"scheme": f"int{given['bits']}", "bits": given["bits"], "group_size": given["group_size"]}
+    config = _file(folder / "quantize_config.json") or _file(folder / "config.json")
+    scheme = config.get("quantization")
+    if scheme:
+        marker = {"scheme": f"int{scheme['bits']}", "bits": scheme["bits"], "group_size": scheme["group_size"]}
         view.metadata[QUANTIZATION] = json.dumps(marker)
 
 
@@ -342,8 +342,8 @@ def _file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: is not JSON ({error})"
         raise CheckpointError(msg) from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
