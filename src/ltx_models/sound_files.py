@@ -84,7 +84,7 @@ def wav_writer(path: str | os.PathLike[str], rate: int) -> Iterator[WavWriter]:
     Parameters
     ----------
     path : path
-        The file, ending in ``.wav``. It bears its name only once it is whole.
+        The file, ending in ``.wav``. It gets this name when it is complete.
     rate : int
         Samples a second.
 

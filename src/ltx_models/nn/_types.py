@@ -1,4 +1,4 @@
-"""The two types that every layer speaks of."""
+"""The types that every layer uses: an array, a backend, its name, and the names of dtypes."""
 
 from __future__ import annotations
 

@@ -435,7 +435,9 @@ def load_connectors(
         second = is_second_extractor(section)
         key = f"text_embedding_projection.{'video_aggregate_embed' if second else 'aggregate_embed'}.weight"
         if key not in checkpoint.files:
-            msg = f"{path}: no {key}; this file holds no text connectors, or its config speaks of another version"
+            msg = (
+                f"{path}: no {key}; this file holds no text connectors, or its configuration is that of another version"
+            )
             raise CheckpointError(msg)
         outputs, inputs = checkpoint.shape(key)
         heard = any("audio_embeddings_connector." in name for name in checkpoint.files)

@@ -21,7 +21,7 @@ def check_folder(path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If files are missing, or the configuration speaks of another model.
+        If files are missing, or the configuration is that of another model.
     """
     if not path.is_dir():
         msg = f"{path}: no such folder; give that of Gemma 3, downloaded whole (--gemma-root or text_encoder=)"

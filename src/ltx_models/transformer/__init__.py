@@ -1,7 +1,7 @@
 """
 The LTX-2 transformer: from noisy tokens of video and audio to their velocities.
 
-`ltx_models.load_transformer` makes one of a checkpoint. The files: `config` (what a checkpoint says of itself),
+`ltx_models.load_transformer` loads one from a checkpoint. The files: `config` (its embedded configuration),
 `modality` (what a call is given), `rope` and `modulation` (positions and noise levels), `attention` and `block`,
 `model` (the whole) and `loading` (weights).
 """

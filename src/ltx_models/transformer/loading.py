@@ -55,7 +55,7 @@ def load_transformer(
     backend : {"torch", "mlx"}
         The framework.
     dtype : {"bfloat16", "float16", "float32"}
-        Of weights and computation. Scales of quantised weights stay float32.
+        The dtype of the weights and of the computation. Scales of quantised weights stay float32.
     device : optional
         A torch device; tensors go there one by one.
     config : mapping, optional

@@ -31,7 +31,10 @@ def decode_exact(
     progress: Progress = None,
 ) -> Array | None:
     """
-    Decode without seams and without doing anything twice, within a memory budget.
+    Decode without seams, within a memory budget: whole, as a stream, or as a stream with tiled last stages.
+
+    The result is that of the untiled decoder. Only the tiled plan, which the smallest budgets need, computes the
+    margins of its tiles more than once; `ExactPlan.work` says how much that adds.
 
     Parameters
     ----------
@@ -84,7 +87,9 @@ def encode_exact(
     progress: Progress = None,
 ) -> Array:
     """
-    Encode without seams and without doing anything twice, within a memory budget.
+    Encode without seams, within a memory budget: whole, as a stream, or as a stream with tiled first stages.
+
+    The result is that of the untiled encoder; see `decode_exact` for what a tiled plan computes more than once.
 
     Parameters
     ----------
