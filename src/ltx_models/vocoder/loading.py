@@ -30,8 +30,8 @@ def load_vocoder(
     path, backend, device
         As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     dtype : {"bfloat16", "float16", "float32"}
-        The dtype of the weights. A vocoder with bandwidth extension (2.3) holds its weights and computes in float32 whatever this is,
-        as half precision is audible there.
+        The dtype of the weights. A vocoder with bandwidth extension (2.3) holds its weights and computes in float32
+        whatever this is, as half precision is audible there.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``vocoder``.
 
