@@ -9,13 +9,13 @@ import argparse
 import errno
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ltx_models.cli import convert, decode, download, encode, generate, info, plan, reconstruct, sound
+from ltx_models.cli.standard_streams import patient_streams
+from ltx_models.cli.stopping import Stopped, stoppable, told_to_stop
 from ltx_models.media import DiskError, MediaError
 
 __all__ = ["main"]
@@ -23,15 +23,6 @@ __all__ = ["main"]
 # What users can cause: wrong values and files (ValueError covers this project's errors), missing packages, full disks.
 USER_ERRORS = (ValueError, OSError, ImportError, MediaError)
 FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of the machine, not of what the user wrote
-TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal by which a system ends a process; unwound like an interrupt, so that nothing unfinished is left."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,6 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     {"tiles": 1, "calls": 1, "redundant_work": 1.0, ...}
     0
     """
+    with patient_streams() as (out, _):
+        args = _parser().parse_args(arguments)
+        code = _run(args)
+        out.flush()
+        if out.error is not None and not isinstance(out.error, BrokenPipeError):
+            reason = getattr(out.error, "strerror", None) or out.error
+            print(f"ltx-models: standard output cannot be written: {reason}; files are complete", file=sys.stderr)
+            return code or 1
+    return code
+
+
+def _parser() -> _Parser:
+    """Declare all verbs."""
     parser = _Parser(
         prog="ltx-models",
         description="LTX-2: videos with sound from prompts, and video to latents and back, in little memory.",
@@ -69,16 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
     for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download):
         verb.add(verbs)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a verb; give the exit code."""
     try:
         with stoppable(), warnings.catch_warnings():
             warnings.showwarning = _warned
             args.run(args)
     except KeyboardInterrupt as stop:
-        print("ltx-models: interrupted; nothing unfinished is left", file=sys.stderr)
-        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
-    except USER_ERRORS as error:
-        if args.debug:
+        return _interrupted(stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+    except Exception as error:
+        number = told_to_stop()
+        if number is not None and not args.debug:  # what the interrupted code made of it
+            return _interrupted(number)
+        if args.debug or not isinstance(error, USER_ERRORS):
             raise
         told = [str(error), *getattr(error, "__notes__", ())]
         print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
@@ -86,31 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _interrupted(number: int) -> int:
+    print("ltx-models: interrupted; nothing unfinished is left", file=sys.stderr)
+    return 128 + number
+
+
 def _warned(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Tell a warning as a line for users, without the place in the code."""
     print(f"ltx-models: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """
-    Let signals that end a process raise `Stopped`, so that what was begun is cleared away.
-
-    Yields
-    ------
-    None
-        Handlers that others have put in place stay.
-    """
-    here = threading.current_thread() is threading.main_thread()
-    mine = [number for number in TOLD_TO_STOP if here and signal.getsignal(number) is signal.SIG_DFL]
-
-    def stop(number: int, frame: Any) -> None:
-        raise Stopped(number)
-
-    for number in mine:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in mine:
-            signal.signal(number, signal.SIG_DFL)

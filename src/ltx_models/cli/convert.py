@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from ltx_models.checkpoints import DTYPES
 from ltx_models.cli import options, report
+from ltx_models.cli.stopping import WatchedBar
 from ltx_models.convert import Layout, convert
-from ltx_models.progress import ProgressBar
 
 
 def add(verbs: Any) -> None:
@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert, and say what was written."""
-    with ProgressBar("convert", unit="B", shown=False if args.json else None) as bar:
+    with WatchedBar("convert", unit="B", shown=False if args.json else None) as bar:
         done = convert(
             args.source,
             args.target,

@@ -12,10 +12,10 @@ from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint_of, load_decoder
 from ltx_models.cli.options import backend_name
+from ltx_models.cli.stopping import WatchedBar
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
 from ltx_models.media._places import VIDEO
 from ltx_models.media.tracks import AudioSource
-from ltx_models.progress import ProgressBar
 from tilekit import stream_tiled
 
 Sink = Callable[[Any, int], object]
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
 def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> Meter:
     """Decode and hand every finished block of frames on, once and in order; give what it took."""
     frames, height, width = 1 + (latents.shape[2] - 1) * TIME, latents.shape[3] * SPACE, latents.shape[4] * SPACE
-    with Meter() as meter, ProgressBar("decode", shown=False if args.json else None) as progress:
+    with Meter() as meter, WatchedBar("decode", shown=False if args.json else None) as progress:
         if options.exact(args):
             chosen = exact_plan(args, decoder, latents)
             ltx_models.decode_exact(decoder, latents, plan=chosen, on_frames_ready=sink, progress=progress)

@@ -11,9 +11,9 @@ from ltx_models.cli import options, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, load_encoder
+from ltx_models.cli.stopping import WatchedBar
 from ltx_models.media import refuse_same, refuse_unwritable, write_latents
 from ltx_models.media._places import LATENTS
-from ltx_models.progress import ProgressBar
 from tilekit import encode_tiled
 
 
@@ -66,7 +66,7 @@ def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
     """Encode a clip, exactly or in blended tiles; give the latents, of the backend's library, and what it took."""
     encoder = load_encoder(args)
     video = array_for(encoder, clip.video, args)
-    with Meter() as meter, ProgressBar("encode", shown=False if args.json else None) as progress:
+    with Meter() as meter, WatchedBar("encode", shown=False if args.json else None) as progress:
         if options.exact(args):
             latents = encode_exact(encoder, video, memory_bytes=args.memory, progress=progress)
         else:

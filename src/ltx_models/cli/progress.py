@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from ltx_models.cli import report
+from ltx_models.cli.stopping import look
 from ltx_models.peak_memory import peak_bytes
 from ltx_models.progress import ProgressBar
 
@@ -28,6 +29,7 @@ class Progress:
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Take (phase, done, total)."""
+        look()
         if phase != self._phase:
             self.close()
             self._phase, self._begun = phase, time.monotonic()

@@ -12,6 +12,7 @@ import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, checkpoint_of
+from ltx_models.cli.stopping import look
 from ltx_models.media import MediaError, read_audio, read_latents, refuse_same, refuse_unwritable, write_latents
 from ltx_models.media._places import LATENTS
 
@@ -171,6 +172,7 @@ def _write(args: argparse.Namespace, vocoder: Any, mels: Iterator[Any], notes: l
     rate = vocoder.sample_rate
     with Meter() as meter, wav_writer(args.output, rate) as file:
         for _, block in vocoder.stream(mels, frames_per_chunk=args.frames_per_chunk):
+            look()
             file.write(block)
     facts = {"output": str(args.output), "samples": file.samples, "rate": rate}
     _tell(args, facts, meter, notes, f"{file.samples / rate:.2f} s of sound at {rate} Hz")

@@ -52,7 +52,8 @@ def open_media(path: str | os.PathLike[str]) -> Any:
     """Open a file for reading, or say why not."""
     library = av()
     try:
-        return library.open(os.fspath(path))
+        # A path that begins with its root is no URL, whatever colons follow.
+        return library.open(os.path.abspath(path))
     except (library.error.FFmpegError, OSError) as e:
         msg = f"cannot read {path}: {e.strerror or 'not a media file'}"
         raise MediaError(msg) from e
