@@ -16,8 +16,8 @@ from tests.tilekit.exact._mlx_functions import FUNCTIONS  # noqa: E402
 from tilekit._errors import TraceError  # noqa: E402
 from tilekit._exact.boxes import Box, extent, full, within  # noqa: E402
 from tilekit._exact.frontends import Traced  # noqa: E402
-from tilekit._exact.frontends._mlx import trace  # noqa: E402
-from tilekit._exact.kernels import kernels_of  # noqa: E402
+from tilekit._exact.frontends._mlx import calls, trace  # noqa: E402
+from tilekit._exact.kernels import Job, _mlx_conv, kernels_of  # noqa: E402
 from tilekit._exact.ops import Attention, Constant, Input, Moments, Normalize, Pad, Pool, Take, Whole  # noqa: E402
 
 WHOLE = {"index by pairs", "take along an axis", "add at indices"}  # what has no rule for boxes
@@ -163,6 +163,42 @@ def test_windows_by_strides_are_a_pooling(name: str) -> None:
     found = kinds(_traced(name)[0])
     assert Pool in found
     assert Take not in found
+
+
+# kernels ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if "convolution" in name or name.startswith("attention")])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_what_is_made_bit_by_bit_is_the_same(name: str, data: st.DataObject) -> None:
+    traced, x, plain = _traced(name)
+    box = boxes(data.draw, tuple(plain.shape))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_mlx_conv, "UNFOLDED", data.draw(st.sampled_from([1, 300, 3000])))
+        patch.setattr(calls, "SCORES", data.draw(st.sampled_from([1, 500])))
+        made = pulled(traced, x, box)
+    scale = float(mx.max(mx.abs(plain)))
+    assert float(mx.max(mx.abs(made - plain[within(full(plain.shape), box)]))) <= 2e-6 * scale
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=str)
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (1, 1), (3, 2), (5, 1)])
+@pytest.mark.parametrize("size", [16, 64])
+def test_a_convolution_takes_what_is_forecast(kernel: int, stride: int, size: int, dtype: Any) -> None:
+    weight = numbers(16, kernel, kernel, 32, dtype=dtype)
+    x = numbers(1, size, size, 32, dtype=dtype)
+    traced = trace(lambda x: mx.conv_general(x, weight, stride=stride, padding=kernel // 2), x)
+    node, kernels = traced.graph.nodes[-1], kernels_of(x)
+    box, shapes = full(node.shape), traced.graph.shapes(node)
+    job = Job(node.op, node.shape, shapes, box, node.op.need(box, node.shape, shapes), node.dtype)
+    mx.eval(weight, x)
+    mx.clear_cache()
+    active = mx.get_active_memory()
+    mx.reset_peak_memory()
+    made = kernels.run(node, shapes, box, job.boxes, [x, weight])
+    taken = mx.get_peak_memory() - active
+    assert taken == pytest.approx(made.nbytes + kernels.scratch(job), rel=0.1, abs=1 << 16)
 
 
 # weights ------------------------------------------------------------------------------------------------------------

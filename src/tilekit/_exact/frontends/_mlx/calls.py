@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from tilekit._exact.boxes import Box, Interval, Shape, extent
+from tilekit._exact.kernels._mlx import SCORES
 
 __all__ = [
     "Attend",
@@ -21,9 +22,6 @@ __all__ = [
     "ScatterCells",
     "Strided",
 ]
-
-SCORES = 1 << 25
-"""Bytes of attention scores that are there at once on a processor, where MLX makes them all."""
 
 
 @dataclass(frozen=True, slots=True)

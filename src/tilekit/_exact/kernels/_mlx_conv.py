@@ -1,0 +1,138 @@
+"""
+Convolutions of MLX, box by box.
+
+On a processor MLX copies what every cell of the output reads into one matrix (measured for 3x3x3: 29 times the output).
+There a large box is made in slabs, one after the other, so that the matrix stays below `UNFOLDED`; in the same time.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+
+from tilekit._exact.boxes import Box, extent, within
+from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.ops import Conv
+
+__all__ = ["UNFOLDED", "convolved", "unfolded_bytes"]
+
+UNFOLDED = 1 << 22
+"""Bytes of the unfolded input of one slab."""
+
+
+def convolved(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
+    """
+    Convolve a box of the input, without a bias.
+
+    Channels are last and weights are (out, ``*kernel``, in / groups). Where the channels are another axis, weights are
+    (out, in / groups, ``*kernel``), those of a transposed convolution (in, out / groups, ``*kernel``), as in the other
+    libraries.
+    """
+    op = job.op
+    if op.channel_axis == len(job.box) - 1:
+        return _by_slabs(job, x, weight)
+    order = _channels_last(op)
+    made = _convolved(job, mx.transpose(x, order), _turned(op, weight))
+    return mx.transpose(made, sorted(range(x.ndim), key=lambda i: order[i]))
+
+
+def unfolded_bytes(job: Job[Conv]) -> int:
+    """Count what one slab takes beside its input and the box; nothing where MLX does not unfold."""
+    if not _unfolds(job.op):
+        return 0
+    pieces = _slabs(job)
+    return max(_unfolded(replace(job, box=piece)) + (_bytes(job, piece) if len(pieces) > 1 else 0) for piece in pieces)
+
+
+def _unfolds(op: Conv) -> bool:
+    return mx.default_device().type == mx.cpu and op.groups == 1 and all(n == 1 for n in op.input_dilation)
+
+
+def _unfolded(job: Job[Conv]) -> int:
+    """Count the matrix, the padded input, and the sums of half precision, all float32."""
+    op = job.op
+    cells = math.prod(extent(job.box)) // extent(job.box)[op.channel_axis]
+    padded = 1
+    for d, axis in enumerate(op.axes):
+        (start, stop), before, after = op.window(d, job.box[axis], job.shapes[0][axis])
+        padded *= stop - start + before + after
+    batch = cells // math.prod(extent(job.box)[axis] for axis in op.axes)
+    sums = 0 if job.dtype == "float32" else math.prod(extent(job.box))
+    return 4 * (job.shapes[0][op.channel_axis] * (cells * math.prod(op.kernel) + batch * padded) + sums)
+
+
+def _bytes(job: Job[Conv], box: Box) -> int:
+    return math.prod(extent(box)) * (4 if job.dtype == "float32" else 2)
+
+
+def _slabs(job: Job[Conv]) -> list[Box]:
+    """Cut a box along the first axes of the kernel until what one piece unfolds is small."""
+    pieces = [job.box]
+    for axis in job.op.axes:
+        size = _unfolded(replace(job, box=pieces[0]))
+        start, stop = job.box[axis]
+        count = min(stop - start, -(-size // UNFOLDED))
+        if count > 1:
+            pieces = [
+                (*piece[:axis], (start + i * (stop - start) // count, start + (i + 1) * (stop - start) // count), *rest)
+                for piece in pieces
+                for i, rest in ((i, piece[axis + 1 :]) for i in range(count))
+            ]
+    return pieces
+
+
+def _by_slabs(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
+    pieces = _slabs(job) if _unfolds(job.op) else [job.box]
+    if len(pieces) == 1:
+        return _convolved(job, x, weight)
+    given = job.boxes[0]
+    assert given is not None  # a box that reads nothing is not convolved
+    made = mx.zeros(job.extent, dtype=x.dtype)
+    for piece in pieces:
+        need = job.op.need(piece, job.shape, job.shapes)[0]
+        if need is None:
+            continue
+        part = _convolved(replace(job, box=piece), x[within(given, need)], weight)
+        mx.eval(part)
+        made[within(job.box, piece)] = part
+        mx.eval(made)
+    return made
+
+
+def _convolved(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
+    op = job.op
+    around = paddings(job)
+    if op.groups > 1 and len(op.axes) > 2:  # MLX has groups in one and two axes alone
+        inputs, weights = mx.split(x, op.groups, axis=-1), mx.split(weight, op.groups, axis=0)
+        parts = [_called(op, 1, around, *pair) for pair in zip(inputs, weights, strict=True)]
+        return mx.concatenate(parts, axis=-1)
+    return _called(op, op.groups, around, x, weight)
+
+
+def _called(op: Conv, groups: int, around: Sequence[tuple[int, int]], x: mx.array, weight: mx.array) -> mx.array:
+    return mx.conv_general(
+        x,
+        weight,
+        stride=list(op.stride),
+        padding=([before for before, _ in around], [after for _, after in around]),
+        kernel_dilation=list(op.dilation),
+        input_dilation=list(op.input_dilation),
+        groups=groups,
+        flip=op.transposed,
+    )
+
+
+def _channels_last(op: Conv) -> tuple[int, ...]:
+    batch = next(axis for axis in range(len(op.axes) + 2) if axis not in op.axes and axis != op.channel_axis)
+    return (batch, *op.axes, op.channel_axis)
+
+
+def _turned(op: Conv, weight: mx.array) -> mx.array:
+    """Give weights of other libraries in the layout of MLX."""
+    if not op.transposed:
+        return mx.moveaxis(weight, 1, -1)
+    given, made, *kernel = weight.shape
+    split = weight.reshape((op.groups, given // op.groups, made, *kernel))
+    return mx.moveaxis(split, 1, -1).reshape((op.groups * made, *kernel, given // op.groups))
