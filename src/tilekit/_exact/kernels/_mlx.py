@@ -45,10 +45,8 @@ class MlxKernels(Kernels):
         is handed the work and not waited for.
         """
         made = super().run(node, shapes, box, boxes, arrays)
-        if mx.default_device().type == mx.cpu:
-            mx.eval(made)
-        else:
-            mx.async_eval(made)
+        compute: Any = mx.eval if mx.default_device().type == mx.cpu else mx.async_eval
+        compute(made)
         return made
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Array:
