@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media import MediaError, as_float32, replacing
+from ltx_models.media._files import av
+from ltx_models.media.audio import TrackWriter
 
-_HEADER = "<4sI4s4sIHHIIHHH4sII4sI"  # RIFF, then fmt with an empty extension, fact and data
-_FLOAT = 3
-_MOST = 2**32 - 1 - struct.calcsize(_HEADER)
+_MOST = 2**32 - 2**12  # bytes of samples that a wav file can hold beside its head
 
 
 class WavWriter:
@@ -25,18 +24,18 @@ class WavWriter:
 
     Parameters
     ----------
-    file : binary file
-        Open for writing, empty.
+    container : container
+        Of PyAV, open for writing.
     path : path
         For messages.
     rate : int
         Samples a second.
     """
 
-    def __init__(self, file: BinaryIO, path: str | os.PathLike[str], rate: int) -> None:
+    def __init__(self, container: Any, path: str | os.PathLike[str], rate: int) -> None:
         self.samples = self.channels = 0
-        self._file, self._path, self._rate = file, path, rate
-        self._file.write(b"\0" * struct.calcsize(_HEADER))
+        self._container, self._path, self._rate = container, path, rate
+        self._track: TrackWriter | None = None
 
     def write(self, block: Any) -> None:
         """
@@ -64,16 +63,16 @@ class WavWriter:
         if 4 * self.samples * self.channels > _MOST:
             msg = f"{self._path}: {self.samples} samples are more than a wav file can hold; write parts of the sound"
             raise MediaError(msg)
-        self._file.write(np.ascontiguousarray(values[0].T).astype("<f4").tobytes())
+        if self._track is None:
+            self._track = TrackWriter(self._container, self._path, self._rate, self.channels, "pcm_f32le", "flt")
+        self._track.write(values[0])
 
     def finish(self) -> None:
-        """Write the header, which tells the length."""
-        size, frame = 4 * self.samples * self.channels, 4 * self.channels
-        format_ = (_FLOAT, self.channels, self._rate, self._rate * frame, frame, 32, 0)
-        riff = struct.calcsize(_HEADER) - 8 + size
-        self._file.seek(0)
-        fields = (b"RIFF", riff, b"WAVE", b"fmt ", 18, *format_, b"fact", 4, self.samples, b"data", size)
-        self._file.write(struct.pack(_HEADER, *fields))
+        """Write what is still held back; a file without samples is refused."""
+        if self._track is None:
+            msg = f"{self._path}: no samples were written; a wav file holds at least one"
+            raise MediaError(msg)
+        self._track.finish()
 
 
 @contextmanager
@@ -114,8 +113,8 @@ def wav_writer(path: str | os.PathLike[str], rate: int) -> Iterator[WavWriter]:
     if Path(path).suffix.lower() != ".wav":
         msg = f"{path}: sound that is written as it comes is a .wav file; convert it afterwards"
         raise MediaError(msg)
-    with replacing(path) as part, part.open("wb") as file:
-        writer = WavWriter(file, path, rate)
+    with replacing(path) as part, av().open(str(part), "w", format="wav") as container:
+        writer = WavWriter(container, path, rate)
         yield writer
         writer.finish()
 

@@ -224,7 +224,19 @@ def test_a_wav_that_is_not_finished_bears_no_name(tmp_path: Path) -> None:
         write(good, good[:, :1])
     with pytest.raises(media.MediaError, match="samples 5 and on are not all finite"):
         write(good, good + np.float32("nan"))
+    with pytest.raises(media.MediaError, match="no samples were written"):
+        write()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lengths", [[1], [5, 4096, 1], [10_000]])
+def test_a_wav_written_in_blocks_is_the_wav_written_at_once(lengths: list[int], tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (1, 2, sum(lengths))).astype(np.float32)
+    media.write_audio(tmp_path / "whole.wav", samples, 24000)
+    with wav_writer(tmp_path / "blocks.wav", 24000) as file:
+        for block in np.split(samples, np.cumsum(lengths)[:-1], axis=2):
+            file.write(block)
+    assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
 
 
 def test_a_spectrogram_is_read_part_by_part(tmp_path: Path) -> None:

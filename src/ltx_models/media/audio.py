@@ -122,8 +122,9 @@ def write_audio(
         levels = np.clip(np.rint(data.astype(np.float64) * scale), -scale, scale - 1) * 2**shift
         stored_data = levels.astype(np.int32 if memory == "s32" else np.int16)
     with replacing(path) as part, av().open(str(part), "w", format=suffix[1:]) as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout_of(data.shape[0], path), format=memory)
-        _mux(container, _encoded(stream, stored_data, memory, rate), path)
+        track = TrackWriter(container, path, rate, data.shape[0], codec, memory)
+        track.write(stored_data)
+        track.finish()
 
 
 def _stored_length(path: str | os.PathLike[str], rate: int) -> int:
@@ -208,20 +209,45 @@ def sample_blocks(
         raise MediaError(msg)
 
 
-def _encoded(stream: Any, data: npt.NDArray[Any], memory: str, rate: int) -> Iterator[Any]:
-    """Encode (channels, n) samples, packed, block by block."""
-    for start in range(0, data.shape[1], BLOCK):
-        packed = np.ascontiguousarray(data[:, start : start + BLOCK].T).reshape(1, -1)
-        frame = av().AudioFrame.from_ndarray(packed, format=memory, layout=stream.codec_context.layout.name)
-        frame.rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
+class TrackWriter:
+    """
+    A sound track of an open file, written block by block.
 
+    Parameters
+    ----------
+    container : container
+        Open for writing.
+    path : path
+        For messages.
+    rate, channels : int
+        Of the samples.
+    codec, memory : str
+        How they are stored, and how they lie in memory, as FFmpeg names both.
+    """
 
-def _mux(container: Any, packets: Iterator[Any], path: str | os.PathLike[str]) -> None:
-    try:
-        for packet in packets:
-            container.mux(packet)
-    except OSError as e:
-        msg = f"cannot write {path}: {e.strerror}"
-        raise MediaError(msg) from e
+    def __init__(
+        self, container: Any, path: str | os.PathLike[str], rate: int, channels: int, codec: str, memory: str
+    ) -> None:
+        self.samples, self._path, self._rate, self._memory = 0, path, rate, memory
+        self._container, self._layout = container, layout_of(channels, path)
+        self._stream = container.add_stream(codec, rate=rate, layout=self._layout, format=memory)
+
+    def write(self, data: npt.NDArray[Any]) -> None:
+        """Append samples (channels, n) in the dtype of the memory."""
+        for start in range(0, data.shape[1], BLOCK):
+            packed = np.ascontiguousarray(data[:, start : start + BLOCK].T)
+            frame = av().AudioFrame.from_ndarray(packed.reshape(1, -1), format=self._memory, layout=self._layout)
+            frame.rate, frame.pts, frame.time_base = self._rate, self.samples, Fraction(1, self._rate)
+            self.samples += packed.shape[0]
+            self._mux(frame)
+
+    def finish(self) -> None:
+        """Write what the encoder holds back."""
+        self._mux(None)
+
+    def _mux(self, frame: Any) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except OSError as e:
+            msg = f"cannot write {self._path}: {e.strerror}"
+            raise MediaError(msg) from e
