@@ -9,8 +9,9 @@ on them and blend the results. NumPy, PyTorch and MLX arrays work, and others th
 
 from typing import TYPE_CHECKING
 
-from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError
+from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError, TraceError
 from tilekit._exact.api import Exact, exact
+from tilekit._exact.builder import GraphBuilder, GraphFunction
 from tilekit._exact.plan import ExactPlan
 from tilekit._plan.config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
 from tilekit._plan.cut import AxisTiling
@@ -74,6 +75,8 @@ __all__ = [
     "Exact",
     "ExactPlan",
     "Geometry",
+    "GraphBuilder",
+    "GraphFunction",
     "HaloError",
     "InputError",
     "Law",
@@ -88,6 +91,7 @@ __all__ = [
     "TilekitError",
     "Tiling",
     "TilingConfig",
+    "TraceError",
     "decode_tiled",
     "encode_tiled",
     "exact",

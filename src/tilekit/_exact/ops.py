@@ -16,7 +16,7 @@ with the list of arrays.
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tilekit._exact.boxes import Box, Interval, Shape, full
 
@@ -30,6 +30,7 @@ __all__ = [
     "Fill",
     "Gather",
     "Input",
+    "Local",
     "MatMul",
     "Moments",
     "Normalize",
@@ -38,6 +39,7 @@ __all__ = [
     "Permute",
     "Pointwise",
     "Pool",
+    "Reached",
     "Reduce",
     "Resample",
     "Reshape",
@@ -439,6 +441,44 @@ class Along(Op):
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         source = tuple((0, n) if axis in self.axes else box[axis] for axis, n in enumerate(inputs[0]))
         return (source, *(full(other) for other in inputs[1:]))
+
+
+class Reached(Protocol):
+    """Which cells of the input some cells of the output depend on, along one axis."""
+
+    def need(self, wanted: Interval, cells: int, /) -> Interval:
+        """Give the cells of the input, of `cells`, that `wanted` depends on."""
+
+    def first(self, start: int, /) -> int:
+        """Give the first cell of the output for an input that begins at `start`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local(Op):
+    """
+    A layer handed in as a call of one array, which pads as it would the whole, with its reach along `axes`.
+
+    Where a box ends within the whole, that padding is wrong and spoils the outermost cells; they are cut off. Axes that
+    are not named are there as a whole.
+    """
+
+    axes: tuple[int, ...]
+    reaches: tuple[Reached, ...]
+    call: Call
+    cost: int = 0
+    """Multiply-adds for one cell of the output."""
+
+    def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
+        return tuple(box[axis] if axis in self.axes else (0, n) for axis, n in enumerate(shape))
+
+    def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
+        source = list(full(inputs[0]))
+        for axis, reach in zip(self.axes, self.reaches, strict=True):
+            source[axis] = reach.need(box[axis], inputs[0][axis])
+        return (tuple(source),)
+
+    def work(self, shape: Shape, inputs: Sequence[Shape]) -> int:
+        return self.cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from tilekit._errors import BackendError
+from tilekit._exact.builder import GraphFunction
 from tilekit._exact.frontends import Traced
 from tilekit.backends import Array, backend_of
 
@@ -20,7 +21,7 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
     Parameters
     ----------
     function : callable
-        Of one array of torch or MLX, which gives one.
+        Of one array of torch or MLX, which gives one; or a `GraphFunction`.
     x : array
         Says the library, the shape, the dtype and the device; its numbers are not used.
 
@@ -36,11 +37,13 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
     TraceError
         If this function cannot be.
     """
+    if isinstance(function, GraphFunction):
+        return function.trace(x)
     name = backend_of(x).name
     if name not in _MODULES:
         msg = (
             f"functions of {name} arrays cannot be followed, only those of {', '.join(sorted(_MODULES))}; "
-            "build the graph by hand with tilekit.GraphBuilder"
+            "say the network by hand with tilekit.GraphFunction"
         )
         raise BackendError(msg)
     traced: Traced = import_module(_MODULES[name]).trace(function, x)

@@ -22,6 +22,7 @@ from tilekit._exact.ops import (
     Expand,
     Fill,
     Gather,
+    Local,
     MatMul,
     Moments,
     Normalize,
@@ -68,6 +69,7 @@ class Kernels:
             Expand: self.expand,
             Fill: self.fill,
             Gather: self.call,
+            Local: self.local,
             MatMul: self.call,
             Moments: self.moments,
             Normalize: self.normalize,
@@ -123,6 +125,15 @@ class Kernels:
     def attention(self, job: Job[Attention], arrays: Arrays) -> Array:
         """Let some rows of the query look."""
         return job.op.call(arrays, job.box[2])
+
+    def local(self, job: Job[Local], arrays: Arrays) -> Array:
+        """Run a layer that pads on its own, and cut off what its padding spoiled."""
+        made, given = job.op.call(arrays), self._given(job, 0)
+        region = [slice(None)] * len(job.box)
+        for axis, reach in zip(job.op.axes, job.op.reaches, strict=True):
+            first = reach.first(given[axis][0])
+            region[axis] = slice(job.box[axis][0] - first, job.box[axis][1] - first)
+        return self.cut(made, tuple(region))
 
     def expand(self, job: Job[Expand], arrays: Arrays) -> Array:
         """Repeat without copying, where the library can."""

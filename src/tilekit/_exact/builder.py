@@ -1,0 +1,312 @@
+"""Networks that no front end can follow, said layer by layer: NumPy functions, ONNX sessions, calls of any kind."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilekit._errors import BackendError, TileShapeError, TraceError
+from tilekit._exact.boxes import Shape, full
+from tilekit._exact.frontends import Traced
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.kernels import kernels_of
+from tilekit._exact.ops import (
+    Concat,
+    Constant,
+    Conv,
+    Input,
+    Local,
+    Moments,
+    Normalize,
+    Op,
+    Pad,
+    PadMode,
+    Pointwise,
+    Reached,
+    Resample,
+    Whole,
+)
+from tilekit.backends import Array, backend_of
+
+__all__ = ["GraphBuilder", "GraphFunction", "Value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An array that will be there when the network runs."""
+
+    index: int
+    shape: Shape
+    dtype: str
+
+
+class GraphBuilder:
+    """
+    Say what a network does, one operation at a time. Made by `GraphFunction`, which hands it to your function.
+
+    Every method takes values and gives one. Arrays are (batch, channels, ...) unless an axis says otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._arrays: dict[Hashable, Array] = {}
+
+    def apply(  # noqa: PLR0913
+        self,
+        x: Value,
+        call: Callable[[Array], Array],
+        reach: Reached | Sequence[Reached],
+        *,
+        axes: Sequence[int],
+        shape: Sequence[int],
+        work: int = 0,
+        name: str = "",
+    ) -> Value:
+        """
+        Run a layer that sees a window of its input: a convolution, a pooling, an ONNX session of some of them.
+
+        Parameters
+        ----------
+        x : Value
+            What it reads.
+        call : callable
+            Of one array; it pads as it would the whole, and may be called with any part along `axes`.
+        reach : Reach or sequence of Reach
+            Which cells it needs: `tilekit.norms.Convolution` or `tilekit.norms.Transposed`, one for all axes or one
+            each.
+        axes : sequence of int
+            The axes that may be cut.
+        shape : sequence of int
+            Of the result.
+        work : int
+            Multiply-adds for one cell of the result, by which plans are compared.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            What the layer gives.
+        """
+        reaches = tuple(reach) if isinstance(reach, Sequence) else (reach,) * len(axes)
+        return self._add(Local(tuple(axes), reaches, _first(call), work), (x,), shape, name)
+
+    def pointwise(self, call: Callable[..., Array], *inputs: Value, name: str = "") -> Value:
+        """Run a call cell by cell, on arrays that are broadcast to the shape of the largest."""
+        shape = max((x.shape for x in inputs), key=lambda shape: (len(shape), *shape))
+        return self._add(Pointwise(_spread(call)), inputs, shape, name)
+
+    def whole(self, call: Callable[..., Array], *inputs: Value, shape: Sequence[int], name: str = "") -> Value:
+        """Run a call that sees everything, such as self-attention."""
+        return self._add(Whole(name or "call", _spread(call)), inputs, shape, name)
+
+    def conv(  # noqa: PLR0913
+        self,
+        x: Value,
+        weight: Array,
+        bias: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        name: str = "",
+    ) -> Value:
+        """
+        Convolve (batch, channels, ...) with zeros around.
+
+        Parameters
+        ----------
+        x : Value
+            What is convolved.
+        weight : array, shape (channels of the output, channels of a group, kernel...)
+            Read when it is used.
+        bias : array, shape (channels of the output,), optional
+            Is added.
+        stride, padding, dilation, groups : int
+            The same along every axis of the kernel.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            The result.
+        """
+        out, share, *kernel = (int(n) for n in weight.shape)
+        dims, label = len(kernel), name or "conv"
+        if backend_of(weight).name == "mlx":
+            msg = f"{label}: MLX lays weights out in another way; give `exact` the MLX function itself, or use `apply`"
+            raise BackendError(msg)
+        if x.shape[1] != share * groups or dims != len(x.shape) - 2:
+            msg = (
+                f"{label}: a weight of shape {tuple(weight.shape)} in {groups} groups does not fit an array of shape "
+                f"{x.shape}; expected (channels out, {x.shape[1]} / groups, {len(x.shape) - 2} sizes of the kernel)"
+            )
+            raise TileShapeError(msg)
+        spans = ((k - 1) * dilation + 1 for k in kernel)
+        cells = [(n + 2 * padding - span) // stride + 1 for n, span in zip(x.shape[2:], spans, strict=True)]
+        op = Conv(
+            tuple(range(2, 2 + dims)),
+            1,
+            tuple(kernel),
+            (stride,) * dims,
+            (padding,) * dims,
+            (padding,) * dims,
+            (dilation,) * dims,
+            (1,) * dims,
+            groups,
+            share,
+        )
+        inputs = (
+            x,
+            *(self.constant(a, f"{name}.{n}") for a, n in ((weight, "weight"), (bias, "bias")) if a is not None),
+        )
+        return self._add(op, inputs, (x.shape[0], out, *cells), name)
+
+    def group_norm(  # noqa: PLR0913
+        self,
+        x: Value,
+        groups: int,
+        weight: Array | None = None,
+        bias: Array | None = None,
+        *,
+        eps: float = 1e-5,
+        channel_axis: int = 1,
+        name: str = "",
+    ) -> Value:
+        """Normalise groups of channels by mean and variance over everything but the batch, as one whole."""
+        moments = self._add(Moments(groups, (0,), channel_axis), (x,), (x.shape[0], groups, 2), name, "float32")
+        op = Normalize(groups, eps, (0,), channel_axis, weight is not None, bias is not None)
+        return self._add(op, (x, moments, *self._affine(weight, bias, name)), x.shape, name)
+
+    def upsample(self, x: Value, factor: int, *, axes: Sequence[int], name: str = "") -> Value:
+        """Repeat every cell along some axes."""
+        taps = tuple(
+            tuple(((i // factor, 1.0),) for i in range(n * factor)) if axis in axes else None
+            for axis, n in enumerate(x.shape)
+        )
+        shape = [n * factor if axis in axes else n for axis, n in enumerate(x.shape)]
+        return self._add(Resample(taps), (x,), shape, name)
+
+    def pad(self, x: Value, widths: Sequence[tuple[int, int]], mode: PadMode = "constant", *, name: str = "") -> Value:
+        """Add cells before and after each axis: zeros, copies of the border, a mirror image, or the other end."""
+        before, after = (tuple(side) for side in zip(*widths, strict=True))
+        shape = [n + a + b for n, a, b in zip(x.shape, before, after, strict=True)]
+        return self._add(Pad(before, after, mode), (x,), shape, name)
+
+    def concat(self, values: Sequence[Value], axis: int, *, name: str = "") -> Value:
+        """Put arrays one after the other."""
+        shape = list(values[0].shape)
+        shape[axis] = sum(value.shape[axis] for value in values)
+        return self._add(Concat(axis), tuple(values), shape, name)
+
+    def constant(self, array: Array, name: str = "") -> Value:
+        """Name a weight; it is read when it is used."""
+        index = len(self._nodes)
+        self._arrays[index] = array
+        return self._add(Constant(index), (), tuple(array.shape), name, kernels_of(array).dtype_name(array))
+
+    def input(self, shape: Sequence[int], dtype: str) -> Value:
+        """Name the input."""
+        return self._add(Input(), (), shape, "input", dtype)
+
+    def traced(self, source: Value, output: Value) -> Traced:
+        """Give what a front end would."""
+        return Traced(Graph(tuple(self._nodes), source.index, output.index), lambda key: self._arrays[key])
+
+    def _affine(self, weight: Array | None, bias: Array | None, name: str) -> list[Value]:
+        pairs = (("weight", weight), ("bias", bias))
+        return [self.constant(array, f"{name}.{label}") for label, array in pairs if array is not None]
+
+    def _add(self, op: Op, inputs: Sequence[Value], shape: Sequence[int], name: str, dtype: str | None = None) -> Value:
+        index, sizes = len(self._nodes), tuple(int(n) for n in shape)
+        if any(n < 1 for n in sizes):
+            msg = f"{name or type(op).__name__}: gives shape {sizes}, which has no cells; the input is too small for it"
+            raise TileShapeError(msg)
+        dtype = dtype or inputs[0].dtype
+        self._nodes.append(Node(index, op, tuple(x.index for x in inputs), sizes, dtype, name))
+        return Value(index, sizes, dtype)
+
+
+class GraphFunction:
+    """
+    A network said by hand, for `tilekit.exact`.
+
+    Parameters
+    ----------
+    build : callable
+        Of a `GraphBuilder` and the input (a `Value`); gives the output. It is called once for each shape.
+
+    Examples
+    --------
+    >>> import numpy as np, tilekit
+    >>> weight = np.random.default_rng(0).normal(size=(3, 4, 3, 3)).astype(np.float32)
+    >>> def build(b, z):
+    ...     z = b.upsample(z, 2, axes=(2, 3))
+    ...     z = b.conv(z, weight, padding=1, name="conv")
+    ...     return b.pointwise(np.tanh, z)
+    >>> network = tilekit.GraphFunction(build)
+    >>> decode = tilekit.exact(network)
+    >>> z = np.random.default_rng(1).normal(size=(1, 4, 32, 32)).astype(np.float32)
+    >>> bool(np.allclose(decode(z), network(z), atol=1e-5))
+    True
+    """
+
+    def __init__(self, build: Callable[[GraphBuilder, Value], Value]) -> None:
+        self.build = build
+
+    @classmethod
+    def from_tasks(
+        cls, tasks: Sequence[Any], *, axes: Sequence[int] = (2, 3), channel_axis: int = 1
+    ) -> "GraphFunction":
+        """
+        Take a list of tasks of `tilekit.norms`.
+
+        Parameters
+        ----------
+        tasks : sequence of Task
+            `Apply`, `Norm`, `Store`, `Shortcut`, `Add` and `Attention`, in order.
+        axes : sequence of int
+            The axes that may be cut.
+        channel_axis : int
+            Where the channels are.
+
+        Returns
+        -------
+        GraphFunction
+            The same network.
+        """
+        from tilekit._exact.tasks import build_tasks  # needs tilekit.norms, and so NumPy
+
+        return cls(lambda b, x: build_tasks(b, x, tasks, tuple(axes), channel_axis))
+
+    def trace(self, x: Array) -> Traced:
+        """Build the graph for arrays like `x`."""
+        builder = GraphBuilder()
+        source = builder.input(x.shape, kernels_of(x).dtype_name(x))
+        output: object = self.build(builder, source)
+        if not isinstance(output, Value):
+            msg = f"build: gave {type(output).__name__}, expected the Value of the output"
+            raise TraceError(msg)
+        return builder.traced(source, output)
+
+    def __call__(self, x: Array) -> Array:
+        """Evaluate the network plainly, every array whole."""
+        traced, kernels = self.trace(x), kernels_of(x)
+        there: dict[int, Array] = {traced.graph.input: x}
+        for node in traced.graph.nodes:
+            if isinstance(node.op, Constant):
+                there[node.index] = traced.constants(node.op.key)
+            elif node.inputs:
+                shapes, whole = traced.graph.shapes(node), full(node.shape)
+                needs = tuple(full(shape) for shape in shapes)
+                there[node.index] = kernels.run(node, shapes, whole, needs, [there[i] for i in node.inputs])
+        return there[traced.graph.output]
+
+
+def _first(call: Callable[[Array], Array]) -> Callable[[Sequence[Array]], Array]:
+    return lambda arrays: call(arrays[0])
+
+
+def _spread(call: Callable[..., Array]) -> Callable[[Sequence[Array]], Array]:
+    return lambda arrays: call(*arrays)
