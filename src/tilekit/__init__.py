@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError, TraceError
 from tilekit._exact.api import Exact, exact
-from tilekit._exact.builder import GraphBuilder, GraphFunction
+from tilekit._exact.builder import GraphBuilder
+from tilekit._exact.graph_function import GraphFunction
 from tilekit._exact.plan import ExactPlan
 from tilekit._plan.config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
 from tilekit._plan.cut import AxisTiling

@@ -7,11 +7,11 @@ from typing import Any
 from tilekit._errors import InputError, PlanError
 from tilekit._exact.choose import choose
 from tilekit._exact.frontends import Traced
-from tilekit._exact.frontends._registry import trace
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
+from tilekit._exact.trace import trace
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tilekit._errors import BackendError, TileShapeError, TraceError
-from tilekit._exact.boxes import Shape, full
+from tilekit._errors import BackendError, TileShapeError
+from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels import kernels_of
@@ -27,7 +26,7 @@ from tilekit._exact.ops import (
 )
 from tilekit.backends import Array, backend_of
 
-__all__ = ["GraphBuilder", "GraphFunction", "Value"]
+__all__ = ["GraphBuilder", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,82 +225,6 @@ class GraphBuilder:
         dtype = dtype or inputs[0].dtype
         self._nodes.append(Node(index, op, tuple(x.index for x in inputs), sizes, dtype, name))
         return Value(index, sizes, dtype)
-
-
-class GraphFunction:
-    """
-    A network said by hand, for `tilekit.exact`.
-
-    Parameters
-    ----------
-    build : callable
-        Of a `GraphBuilder` and the input (a `Value`); gives the output. It is called once for each shape.
-
-    Examples
-    --------
-    >>> import numpy as np, tilekit
-    >>> weight = np.random.default_rng(0).normal(size=(3, 4, 3, 3)).astype(np.float32)
-    >>> def build(b, z):
-    ...     z = b.upsample(z, 2, axes=(2, 3))
-    ...     z = b.conv(z, weight, padding=1, name="conv")
-    ...     return b.pointwise(np.tanh, z)
-    >>> network = tilekit.GraphFunction(build)
-    >>> decode = tilekit.exact(network)
-    >>> z = np.random.default_rng(1).normal(size=(1, 4, 32, 32)).astype(np.float32)
-    >>> bool(np.allclose(decode(z), network(z), atol=1e-5))
-    True
-    """
-
-    def __init__(self, build: Callable[[GraphBuilder, Value], Value]) -> None:
-        self.build = build
-
-    @classmethod
-    def from_tasks(
-        cls, tasks: Sequence[Any], *, axes: Sequence[int] = (2, 3), channel_axis: int = 1
-    ) -> "GraphFunction":
-        """
-        Take a list of tasks of `tilekit.norms`.
-
-        Parameters
-        ----------
-        tasks : sequence of Task
-            `Apply`, `Norm`, `Store`, `Shortcut`, `Add` and `Attention`, in order.
-        axes : sequence of int
-            The axes that may be cut.
-        channel_axis : int
-            Where the channels are.
-
-        Returns
-        -------
-        GraphFunction
-            The same network.
-        """
-        from tilekit._exact.tasks import build_tasks  # needs tilekit.norms, and so NumPy
-
-        return cls(lambda b, x: build_tasks(b, x, tasks, tuple(axes), channel_axis))
-
-    def trace(self, x: Array) -> Traced:
-        """Build the graph for arrays like `x`."""
-        builder = GraphBuilder()
-        source = builder.input(x.shape, kernels_of(x).dtype_name(x))
-        output: object = self.build(builder, source)
-        if not isinstance(output, Value):
-            msg = f"build: gave {type(output).__name__}, expected the Value of the output"
-            raise TraceError(msg)
-        return builder.traced(source, output)
-
-    def __call__(self, x: Array) -> Array:
-        """Evaluate the network plainly, every array whole."""
-        traced, kernels = self.trace(x), kernels_of(x)
-        there: dict[int, Array] = {traced.graph.input: x}
-        for node in traced.graph.nodes:
-            if isinstance(node.op, Constant):
-                there[node.index] = traced.constants(node.op.key)
-            elif node.inputs:
-                shapes, whole = traced.graph.shapes(node), full(node.shape)
-                needs = tuple(full(shape) for shape in shapes)
-                there[node.index] = kernels.run(node, shapes, whole, needs, [there[i] for i in node.inputs])
-        return there[traced.graph.output]
 
 
 def _first(call: Callable[[Array], Array]) -> Callable[[Sequence[Array]], Array]:

@@ -5,8 +5,8 @@ from importlib import import_module
 from typing import Any
 
 from tilekit._errors import BackendError
-from tilekit._exact.builder import GraphFunction
 from tilekit._exact.frontends import Traced
+from tilekit._exact.graph_function import GraphFunction
 from tilekit.backends import Array, backend_of
 
 __all__ = ["trace"]
