@@ -179,12 +179,12 @@ def test_wrong_input_is_refused_with_its_numbers(case: Case) -> None:
 def test_tiles_below_the_reach_are_refused(case: Case) -> None:
     vae, z = case.vae(6), case.array(picture((1, 4, 12, 12), 6))
     with pytest.raises(
-        PlanError, match=r"height: .* below the reach of the network, 6 cells to a side; make the tiles"
+        PlanError, match=r"height: .* smaller than the reach of the network, 6 cells to a side; make the tiles"
     ):
         autoencoder_kl(vae, tile=(3, None)).decode(z)
-    with pytest.raises(PlanError, match=r"width: .* below the reach of the network, 6 cells to a side; make the tiles"):
+    with pytest.raises(PlanError, match=r"width: .* smaller than the reach of the network, 6 cells to a side"):
         autoencoder_kl(vae, tile=(None, 2)).decode(z)
-    with pytest.raises(PlanError, match=r"height: .* below the reach of the network"):
+    with pytest.raises(PlanError, match=r"height: .* smaller than the reach of the network"):
         autoencoder_kl(vae, tile=(3, None)).encode(case.array(picture((1, 3, 48, 48), 6)))
 
 
@@ -314,7 +314,7 @@ def test_only_pipelines_of_diffusers_are_switched() -> None:
     with pytest.raises(BackendError, match=r"pipeline: got int, expected one with an AutoencoderKL"):
         enable_exact_tiling(3)
     vae = Case("torch").vae(11)
-    with pytest.raises(BackendError, match=r"AutoencoderKL is not of diffusers; use autoencoder_kl"):
+    with pytest.raises(BackendError, match=r"AutoencoderKL is not from diffusers; use autoencoder_kl"):
         enable_exact_tiling(vae)
     disable_exact_tiling(vae)  # was not on
     with pytest.raises(BackendError, match=r"vocoder: .*expected a SpeechT5HifiGan"):

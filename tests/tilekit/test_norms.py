@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers(xp: Library) -> None:
         GroupStats.of(x, 4)
     with pytest.raises(PlanError, match=r"got 0 for 6 channels"):
         GroupStats.of(x, 0)
-    with pytest.raises(PlanError, match=r"empty array of shape \(2, 6, 0, 4\)"):
+    with pytest.raises(PlanError, match=r"empty array, got shape \(2, 6, 0, 4\)"):
         GroupStats.of(x[:, :, :0, :], 3)
     with pytest.raises(PlanError, match=r"\(2, 3\) and \(2, 2\)"):
         stats.merge(GroupStats.of(x, 2))

@@ -1,11 +1,11 @@
 """The public names: listed, and there."""
 
 import tilekit as tk
-from tilekit import backends, testing
+from tilekit import adapters, backends, norms, testing
 
 
 def test_everything_listed_is_there_once() -> None:
-    for module in (tk, backends, testing):
+    for module in (tk, adapters, backends, norms, testing):
         names = module.__all__
         assert len(set(names)) == len(names)
         for name in names:

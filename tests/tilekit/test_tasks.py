@@ -31,11 +31,11 @@ from tilekit.norms import (
     Store,
     Task,
     TaskQueue,
-    _run,
+    _phase_run,
 )
 from tilekit.norms._estimate import subsample
 from tilekit.norms._intervals import lengths_along, tiles_along
-from tilekit.norms._plan import channels_through
+from tilekit.norms._phases import channels_through
 from tilekit.norms._shelf import Shelf
 from tilekit.testing import Library
 
@@ -245,9 +245,9 @@ def test_exact_equals_the_untiled_network(
 def test_the_same_test_tells_wrong_statistics(kind: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What "Tiled VAE" as published does, each fault alone, is far from the untiled network."""
     if fault == "published variance":
-        monkeypatch.setattr(_run, "GroupStats", Published)
+        monkeypatch.setattr(_phase_run, "GroupStats", Published)
     else:
-        monkeypatch.setattr(_run.PhaseRun, "_core", lambda self, value, tile, k: value)
+        monkeypatch.setattr(_phase_run.PhaseRun, "_core", lambda self, value, tile, k: value)
     net, x = make(Library("numpy"), kind, 1, (12, 12))
     got = TaskQueue(net.tasks).run(x, tile=20)
     assert scaled_error(got, net.untiled(x)) > 50 * EXACT
@@ -268,7 +268,7 @@ def test_every_cell_counts_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     queue = TaskQueue(net.tasks)
     plan = queue.plan(x.shape, tile=20)
     phase = next(phase for phase in plan.phases if len(phase.tiles) > 1)
-    monkeypatch.setattr(_run, "GroupStats", Counted)
+    monkeypatch.setattr(_phase_run, "GroupStats", Counted)
     queue.run(x, tile=20)
     channels = channels_through(net.tasks, x.shape[1])
     norms = [k for k in range(phase.first, phase.last) if isinstance(net.tasks[k], Norm)]
@@ -514,9 +514,9 @@ def test_a_plan_says_what_will_be_done() -> None:
 def test_what_cannot_be_done_is_refused_with_its_numbers() -> None:
     net, x = make(Library("numpy"), "decoder", 0, (24, 24))
     queue = TaskQueue(net.tasks)
-    with pytest.raises(PlanError, match=r"a tile of \d+ cells is below the reach of the network, \d+ cells to a side"):
+    with pytest.raises(PlanError, match=r"a tile of \d+ cells is smaller than the reach of the network, \d+ cells"):
         queue.plan(x.shape, tile=2)
-    with pytest.raises(PlanError, match=r"height: 6 tiles of an axis that has 5 cells at its coarsest; make the tiles"):
+    with pytest.raises(PlanError, match=r"height: 6 tiles, but the axis has only 5 cells at its coarsest"):
         tiles_along(net.tasks, 0, 5, 6, "height")
     with pytest.raises(PlanError, match=r"height: .* positive number of cells or None, got 0"):
         queue.plan(x.shape, tile=0)
@@ -534,7 +534,7 @@ def test_what_cannot_be_done_is_refused_with_its_numbers() -> None:
         TaskQueue([Store("begin")])
     with pytest.raises(PlanError, match=r"got 1 positions \(2,\) and 2 names"):
         TaskQueue([], axes=(2,))
-    with pytest.raises(PlanError, match=r"an attention stands where the network is finest"):
+    with pytest.raises(PlanError, match=r"attention runs where the network is finest"):
         TaskQueue([Apply("in", relu), Attention("all", attend), Apply("down", relu, Convolution(2, 2))]).plan(
             (1, 3, 64, 64), tile=32
         )

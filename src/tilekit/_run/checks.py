@@ -60,7 +60,7 @@ class ResultCheck:
             self._first = self._backend.empty((0,), result.dtype, result)  # not a view: it would keep the tile alive
             self._channels = self._channels_of(result)
         elif result.dtype != self._first.dtype or not self._backend.same_device(result, self._first):
-            msg = f"{prefix} {_place(result)}, the tiles before it were {_place(self._first)}"
+            msg = f"{prefix} {_dtype_and_device(result)}, the tiles before it were {_dtype_and_device(self._first)}"
             raise BackendError(msg)
 
     def _check_kind(self, prefix: str, result: Array) -> None:
@@ -101,5 +101,5 @@ class ResultCheck:
         return None if channel is None else int(result.shape[channel])
 
 
-def _place(x: Array) -> str:
+def _dtype_and_device(x: Array) -> str:
     return f"{x.dtype} on {getattr(x, 'device', 'its device')}"

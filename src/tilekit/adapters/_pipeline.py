@@ -46,11 +46,11 @@ def enable_exact_tiling(
     >>> enable_exact_tiling(AutoencoderKL(backend("torch"), AutoencoderKLConfig()))
     Traceback (most recent call last):
         ...
-    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl...AutoencoderKL is not of diffusers; use ...
+    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl...AutoencoderKL is not from diffusers; use ...
     """
     vae, vocoder = _networks(pipe)
     if not any(kind.__module__.startswith("diffusers.") for kind in type(vae).__mro__):
-        msg = f"pipeline: {type(vae).__module__}.{type(vae).__qualname__} is not of diffusers; use autoencoder_kl"
+        msg = f"pipeline: {type(vae).__module__}.{type(vae).__qualname__} is not from diffusers; use autoencoder_kl"
         raise BackendError(msg)
     if tile is None:
         tile = IMAGE_TILE if vocoder is None else (SOUND_TILE, None)

@@ -29,19 +29,15 @@ class MlxBackend(Backend):
         return mx
 
     def is_floating(self, x: Array) -> bool:
-        """Whether the numbers are real floating-point ones."""
         return isinstance(x, mx.array) and bool(mx.issubdtype(x.dtype, mx.floating))
 
     def itemsize(self, x: Array) -> int:
-        """Bytes of one number."""
         return int(x.dtype.size)
 
     def blend_dtype(self, x: Array) -> Any:
-        """Dtype in which tiles like `x` are blended."""
         return mx.float64 if x.dtype == mx.float64 else mx.float32
 
     def has_nan(self, x: Array) -> bool:
-        """Whether any number is NaN."""
         return bool(mx.any(mx.isnan(x)).item())
 
     def same_device(self, x: Array, like: Array) -> bool:
@@ -49,17 +45,14 @@ class MlxBackend(Backend):
         return True
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give an evaluated array of this shape; its numbers do not matter."""
         return untouched(shape, dtype)
 
     def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give numbers as an array of this shape."""
         out = mx.array(list(values), dtype=dtype).reshape(tuple(shape))
         mx.eval(out)
         return out
 
     def from_numpy(self, numbers: Any, like: Array) -> Array:
-        """Give NumPy's numbers as an array of the dtype of `like`."""
         return mx.array(numbers).astype(like.dtype)
 
     def to_numpy(self, x: Array) -> Any:
@@ -67,7 +60,6 @@ class MlxBackend(Backend):
         return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
 
     def concat(self, tiles: Sequence[Array], axis: int) -> Array:
-        """Concatenate arrays along an existing axis."""
         return mx.concatenate(list(tiles), axis=axis)
 
     def synchronize(self, x: Array) -> None:
@@ -75,7 +67,6 @@ class MlxBackend(Backend):
         mx.eval(x)
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
-        """Write ``out[region] = part[source]``, in the dtype of `out`."""
         target = _view(out)
         if target is not None and part.dtype == out.dtype:
             target[region] = _bits(part)[source]
@@ -89,7 +80,6 @@ class MlxBackend(Backend):
     def blend(  # noqa: PLR0913, PLR0917
         self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
     ) -> Array:
-        """Write ``out[region] = base + part[source] * weight``."""
         target = _view(out)
         if target is not None and out.dtype == part.dtype == weight.dtype:
             below = target[region] if base is out else None if base is None else _bits(base)

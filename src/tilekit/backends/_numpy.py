@@ -23,7 +23,6 @@ class NumpyBackend(Backend):
         return np
 
     def is_floating(self, x: Array) -> bool:
-        """Whether the numbers are real floating-point ones."""
         return isinstance(x, np.ndarray) and bool(np.issubdtype(x.dtype, np.floating))
 
     def same_device(self, x: Array, like: Array) -> bool:
@@ -31,22 +30,18 @@ class NumpyBackend(Backend):
         return True
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give an array of this shape; its numbers do not matter."""
         return np.empty(tuple(shape), dtype=dtype)
 
     def from_numpy(self, numbers: Any, like: Array) -> Array:
-        """Give numbers in the dtype of `like`."""
         return np.array(numbers, dtype=like.dtype)
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
-        """Write ``out[region] = part[source]``, in the dtype of `out`."""
         out[region] = part[source]
         return out
 
     def blend(  # noqa: PLR0913, PLR0917
         self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
     ) -> Array:
-        """Write ``out[region] = base + part[source] * weight``."""
         target = out[region]
         blend_into(target, part[source], weight, target if base is out else base)
         return out

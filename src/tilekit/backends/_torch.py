@@ -21,23 +21,18 @@ class TorchBackend(Backend):
     name = "torch"
 
     def is_floating(self, x: Array) -> bool:
-        """Whether the numbers are real floating-point ones."""
         return isinstance(x, torch.Tensor) and x.is_floating_point()
 
     def itemsize(self, x: Array) -> int:
-        """Bytes of one number."""
         return int(x.element_size())
 
     def blend_dtype(self, x: Array) -> Any:
-        """Dtype in which tiles like `x` are blended."""
         return torch.float64 if x.dtype == torch.float64 else torch.float32
 
     def has_nan(self, x: Array) -> bool:
-        """Whether any number is NaN."""
         return bool(torch.isnan(x).any())
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give a tensor of this shape on the device of `like`; its numbers do not matter."""
         size = prod(shape) * dtype.itemsize
         if like.device.type != "cpu" or size < HUGE:
             return torch.empty(tuple(shape), dtype=dtype, device=like.device)
@@ -45,11 +40,9 @@ class TorchBackend(Backend):
         return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).view(tuple(shape))
 
     def weights(self, values: Sequence[float], shape: Sequence[int], dtype: Any, like: Array) -> Array:
-        """Give numbers as a tensor of this shape on the device of `like`."""
         return torch.tensor(list(values), dtype=dtype, device=like.device).reshape(tuple(shape))
 
     def from_numpy(self, numbers: Any, like: Array) -> Array:
-        """Give NumPy's numbers as a tensor of the dtype of `like`, on its device."""
         return torch.from_numpy(np.array(numbers)).to(device=like.device, dtype=like.dtype)
 
     def to_numpy(self, x: Array) -> Any:
@@ -58,18 +51,15 @@ class TorchBackend(Backend):
         return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
     def concat(self, tiles: Sequence[Array], axis: int) -> Array:
-        """Concatenate tensors along an existing axis."""
         return torch.cat(list(tiles), dim=axis)
 
     def put(self, out: Array, region: Region, part: Array, source: Region) -> Array:
-        """Write ``out[region] = part[source]``, in the dtype of `out`."""
         out[region] = part[source]
         return out
 
     def blend(  # noqa: PLR0913, PLR0917
         self, out: Array, region: Region, part: Array, source: Region, weight: Array, base: Array | None
     ) -> Array:
-        """Write ``out[region] = base + part[source] * weight``."""
         target, part = out[region], part[source]
         base = target if base is out else base
         if part.requires_grad or out.requires_grad:  # writing through out= cannot be differentiated

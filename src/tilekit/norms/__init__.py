@@ -6,7 +6,7 @@ Exact group normalisation over tiles.
 `Transposed` say which input cells a layer needs. For published models see `tilekit.adapters`.
 """
 
-from tilekit.norms._plan import NormMode, Offload, QueuePlan
+from tilekit.norms._phases import NormMode, Offload, QueuePlan
 from tilekit.norms._queue import TaskQueue
 from tilekit.norms._reach import POINTWISE, Convolution, Reach, Transposed
 from tilekit.norms._stats import GroupStats, group_norm

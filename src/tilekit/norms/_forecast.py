@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tilekit.norms._bands import BAND_ELEMENTS
-from tilekit.norms._plan import Offload, Phase, TileIndex, channels_through
+from tilekit.norms._phases import Offload, Phase, TileIndex, channels_through
 from tilekit.norms._tasks import Add, Apply, Norm, Shortcut, Store, Task
 
 Segments = Callable[[Phase], Sequence[tuple[int, int]]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tilekit._errors import PlanError
-from tilekit.norms._reach import Interval
+from tilekit._plan.spans import Interval
 from tilekit.norms._tasks import Add, Apply, Store, Task
 
 
@@ -81,7 +81,7 @@ def tiles_along(tasks: Sequence[Task], axis: int, cells: int, count: int, name: 
     lengths = lengths_along(tasks, axis, cells)
     coarse = min(lengths)
     if count > coarse:
-        msg = f"{name}: {count} tiles of an axis that has {coarse} cells at its coarsest; make the tiles larger"
+        msg = f"{name}: {count} tiles, but the axis has only {coarse} cells at its coarsest; make the tiles larger"
         raise PlanError(msg)
     # Cut where the axis is coarsest, so that tiles of a fine axis begin on whole cells of the coarse one.
     cuts = [(i * coarse // count) * lengths[-1] // coarse for i in range(count)] + [lengths[-1]]

@@ -8,13 +8,15 @@ from itertools import count, pairwise
 import numpy as np
 
 from tilekit._errors import InputError, PlanError
+from tilekit._plan.spans import is_integer
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import to_host
 from tilekit.norms._estimate import subsample
 from tilekit.norms._forecast import Forecast
 from tilekit.norms._intervals import lengths_along
-from tilekit.norms._plan import (
+from tilekit.norms._phase_run import PhaseRun
+from tilekit.norms._phases import (
     NormMode,
     Offload,
     Phase,
@@ -24,7 +26,6 @@ from tilekit.norms._plan import (
     tiled_ranges,
     whole_phase,
 )
-from tilekit.norms._run import PhaseRun
 from tilekit.norms._stats import GroupStats, check_groups
 from tilekit.norms._tasks import Norm, Task, check_tasks, depths
 
@@ -79,7 +80,7 @@ class TaskQueue:
     ) -> None:
         check_tasks(tasks)
         if len(axes) != len(names):
-            msg = f"axes: got {len(axes)} positions {tuple(axes)} and {len(names)} names {tuple(names)}; give as many"
+            msg = f"names: got {tuple(names)} for {len(axes)} axes at {tuple(axes)}; give one name for each axis"
             raise PlanError(msg)
         self.tasks = tuple(tasks)
         self.axes = tuple(axes)
@@ -136,7 +137,7 @@ class TaskQueue:
         forecast = Forecast(self.tasks, shape, self.axes, self.channel_axis, itemsize)
         ranges = tiled_ranges(self.tasks, lengths)
         if not ranges:
-            msg = "an attention stands where the network is finest, so no part of the network can run in tiles"
+            msg = "attention runs where the network is finest, so no part of it can run in tiles"
             raise PlanError(msg)
         plans, refusals = [], []
         for tiled in ranges:
@@ -202,7 +203,7 @@ class TaskQueue:
         least = least or (0, None)
         msg = (
             f"no tile fits {memory_bytes} bytes; the least is {least[0]} bytes with tile={least[1]}; "
-            "raise the budget, offload to the host or to disk, or take norm='fast'"
+            "raise the budget, offload to the host or to disk, or use norm='fast'"
         )
         raise PlanError(msg)
 
@@ -213,7 +214,7 @@ class TaskQueue:
         tile: TileSizes | None,
         norm: NormMode = "exact",
         offload: Offload | None = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
         colour_fix: bool = True,
     ) -> Array:
         """
@@ -275,7 +276,7 @@ class TaskQueue:
             msg = f"tile: got {len(sizes)} sizes {sizes}, expected one for each of {', '.join(self.names)}"
             raise PlanError(msg)
         for size, name in zip(sizes, self.names, strict=True):
-            if size is not None and (type(size) is not int or size < 1):
+            if size is not None and (not is_integer(size) or size < 1):
                 msg = f"{name}: tile size must be a positive number of cells or None, got {size!r}"
                 raise PlanError(msg)
         return sizes

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-Interval = tuple[int, int]
+from tilekit._plan.spans import Interval
 
 
 class Reach(Protocol):

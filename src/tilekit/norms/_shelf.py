@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from tilekit.backends import Array
 from tilekit.norms._places import Places
-from tilekit.norms._plan import Offload, TileIndex
-from tilekit.norms._reach import Interval
+from tilekit.norms._phases import Offload, TileIndex
+from tilekit._plan.spans import Interval
 
 
 @dataclass(slots=True)

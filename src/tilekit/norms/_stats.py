@@ -81,7 +81,7 @@ class GroupStats:
         axis = channel_axis % x.ndim
         check_groups(int(x.shape[axis]), groups)
         if 0 in x.shape:
-            msg = f"statistics of an empty array of shape {tuple(x.shape)} do not exist; give at least one cell"
+            msg = f"cannot take statistics of an empty array, got shape {tuple(x.shape)}; give at least one cell"
             raise PlanError(msg)
         parts = bands(tuple(x.shape), axis)
         return cls.merged(_reduce(_region(x, band), groups, axis) for band in parts)

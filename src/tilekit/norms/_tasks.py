@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
 from tilekit.backends import Array
+from tilekit.backends._base import ArrayFunction
 from tilekit.norms._reach import POINTWISE, Reach
-
-Fn = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Apply:
     """
 
     name: str
-    fn: Fn
+    fn: ArrayFunction
     reach: Reach | tuple[Reach, ...] = POINTWISE
     channels: int | None = None
 
@@ -53,7 +52,7 @@ class Attention:
     """
 
     name: str
-    fn: Fn
+    fn: ArrayFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Shortcut:
     """
 
     name: str
-    fn: Fn
+    fn: ArrayFunction
     channels: int | None = None
 
 

@@ -9,8 +9,8 @@ from itertools import product
 from typing import Literal
 
 from tilekit._errors import PlanError
+from tilekit._plan.spans import Interval
 from tilekit.norms._intervals import AxisTiles, lengths_along, tiles_along
-from tilekit.norms._reach import Interval
 from tilekit.norms._tasks import Apply, Attention, Task, depths
 
 NormMode = Literal["exact", "fast", "tile"]
@@ -140,7 +140,7 @@ def tiled_phase(  # noqa: PLR0913, PLR0917  # what a phase is made of
         small = axis.below_reach()
         if small is not None:
             msg = (
-                f"{axis.name}: a tile of {small[0]} cells is below the reach of the network, "
+                f"{axis.name}: a tile of {small[0]} cells is smaller than the reach of the network, "
                 f"{small[1]} cells to a side; make the tiles at least that large"
             )
             raise PlanError(msg)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tilekit._errors import InputError, TileShapeError
+from tilekit._plan.spans import Interval
 from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import check_same_kind, is_finite, trim_memory
-from tilekit.norms._plan import Offload, Phase, TileIndex
-from tilekit.norms._reach import Interval
+from tilekit.norms._phases import Offload, Phase, TileIndex
 from tilekit.norms._shelf import Shelf, TileState
 from tilekit.norms._stats import GroupStats, group_norm
 from tilekit.norms._tasks import Add, Apply, Attention, Norm, Shortcut, Store, Task
