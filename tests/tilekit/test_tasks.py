@@ -532,7 +532,7 @@ def test_what_cannot_be_done_is_refused_with_its_numbers() -> None:
         TaskQueue([Add("end")])
     with pytest.raises(PlanError, match=r"1 Store without an Add"):
         TaskQueue([Store("begin")])
-    with pytest.raises(PlanError, match=r"got 1 positions \(2,\) and 2 names"):
+    with pytest.raises(PlanError, match=r"names: got \('height', 'width'\) for 1 axes at \(2,\)"):
         TaskQueue([], axes=(2,))
     with pytest.raises(PlanError, match=r"attention runs where the network is finest"):
         TaskQueue([Apply("in", relu), Attention("all", attend), Apply("down", relu, Convolution(2, 2))]).plan(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from tilekit.backends import Array
-from tilekit.norms._places import Places
-from tilekit.norms._phases import Offload, TileIndex
 from tilekit._plan.spans import Interval
+from tilekit.backends import Array
+from tilekit.norms._phases import Offload, TileIndex
+from tilekit.norms._places import Places
 
 
 @dataclass(slots=True)
