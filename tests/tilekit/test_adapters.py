@@ -250,7 +250,7 @@ def test_modules_that_are_not_supported_are_named(case: Case) -> None:
             vae.encoder.down_blocks[0].downsamplers
         ),
         r"decoder.up_blocks.1.upsamplers.0: .*expected a Upsample2D": lambda vae: vae.decoder.up_blocks[1].upsamplers,
-        r"decoder.mid_block.attentions.0: .*expected a Attention": lambda vae: vae.decoder.mid_block.attentions,
+        r"decoder.mid_block.attentions.0: .*expected an Attention": lambda vae: vae.decoder.mid_block.attentions,
     }
     for text, owner in spoil.items():
         vae = case.vae(7)

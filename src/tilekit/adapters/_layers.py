@@ -12,6 +12,7 @@ from tilekit.norms import Add, Apply, Attention, Convolution, Norm, Shortcut, St
 
 Module = Any  # of torch or MLX
 
+ATTENTIONS = {"Attention", "PixelAttention"}  # of diffusers, and of ltx_models.autoencoder_kl
 ACTIVATIONS = {"ELU", "GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh"}
 
 
@@ -80,7 +81,8 @@ def activation(fn: Any, path: str) -> Apply:
 
 def attention(module: Module, path: str) -> Attention:
     """Make a task of self-attention over all cells."""
-    expect(module, path, "Attention")
+    if not kinds(module) & ATTENTIONS:
+        refuse(module, path, "expected an Attention")
     if getattr(module, "spatial_norm", None) is not None:
         refuse(module, path, "it is conditioned by a spatial norm")
     return Attention(path, module)
