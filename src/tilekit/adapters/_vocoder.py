@@ -8,7 +8,6 @@ from math import prod
 from typing import Any
 
 from tilekit._errors import PlanError
-from tilekit._plan.spans import is_integer
 from tilekit._progress import Progress
 from tilekit.adapters import _layers as layers
 from tilekit.adapters._autoencoder import no_gradients
@@ -44,7 +43,7 @@ def hifigan(vocoder: Any, *, tile: int) -> TiledVocoder:
         If `tile` is not a positive integer.
     """
     layers.expect(vocoder, "vocoder", "SpeechT5HifiGan")
-    if not is_integer(tile) or tile < 1:
+    if type(tile) is not int or tile < 1:
         msg = f"tile: got {tile!r}, expected a positive number of mel frames"
         raise PlanError(msg)
     return TiledVocoder(vocoder, tile)

@@ -8,7 +8,6 @@ from itertools import count, pairwise
 import numpy as np
 
 from tilekit._errors import InputError, PlanError
-from tilekit._plan.spans import is_integer
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import to_host
@@ -276,7 +275,7 @@ class TaskQueue:
             msg = f"tile: got {len(sizes)} sizes {sizes}, expected one for each of {', '.join(self.names)}"
             raise PlanError(msg)
         for size, name in zip(sizes, self.names, strict=True):
-            if size is not None and (not is_integer(size) or size < 1):
+            if size is not None and (type(size) is not int or size < 1):
                 msg = f"{name}: tile size must be a positive number of cells or None, got {size!r}"
                 raise PlanError(msg)
         return sizes
