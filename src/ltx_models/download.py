@@ -200,7 +200,7 @@ def fetch(
     progress: Callable[[Item], None] | None = None,
 ) -> list[Path]:
     """
-    Fetch what a plan says.
+    Fetch the files of a plan.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def of_text_encoder(repo: str) -> tuple[Wanted, ...]:
 
 
 def _all_cached(hub: Any, entry: Wanted) -> list[Item] | None:
-    """Find files whose names are known in the cache; None unless all are there, so that nobody need be asked."""
+    """Find files whose names are known in the cache; None unless all are there, so that no request is needed."""
     if any("*" in pattern for pattern in entry.patterns):
         return None
     paths = [hub.try_to_load_from_cache(entry.repo, name) for name in entry.patterns]

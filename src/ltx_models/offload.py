@@ -1,5 +1,5 @@
 """
-Running a transformer that is larger than memory: blocks are read when their turn comes, and let go afterwards.
+Running a transformer that is larger than memory: blocks are read when they are needed, and freed afterwards.
 
 While a block computes, a thread reads the next one. So two blocks are in memory at most, or one without the thread.
 """
@@ -121,13 +121,13 @@ class Offload:
             self.most_resident = max(self.most_resident, self.resident)
 
     def release(self, i: int) -> None:
-        """Let go of the weights of block `i`."""
+        """Free the weights of block `i`."""
         for owner, name in self._places[i].values():
             self._nn.assign(owner, name, self._nn.meta(getattr(owner, name)))
         self._count(-1)
 
     def close(self) -> None:
-        """Stop the thread, and let go of what it has read."""
+        """Stop the thread, and free what it has read."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._thread = None

@@ -55,7 +55,7 @@ class ProgressBar:
 @contextmanager
 def reported(progress: Progress, label: str, unit: str) -> Iterator[Callable[[int, int], object]]:
     """
-    Give the function that is told how far the work is.
+    Give a function that shows or reports progress.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact",
         action=argparse.BooleanOptionalAction,
-        help="work without seams and do nothing twice; the default unless --tiling is given",
+        help="give what the whole network gives, without seams; the default unless --tiling is given",
     )
     parser.add_argument(
         "--memory", type=n_bytes, metavar="SIZE", help="budget of exact work, such as 2GiB or 500MB; default: small"

@@ -163,7 +163,7 @@ def _check_source(checkpoint: Checkpoint, dtype: str | None, quantize: str | Non
 
 
 def _metadata(checkpoint: Checkpoint, layout: str, dtype: str | None, quantize: str | None) -> dict[str, str]:
-    """Keep what the source says, and put down the marker of this layout."""
+    """Keep the metadata of the source, and add the marker of this layout."""
     metadata = {key: value for key, value in checkpoint.metadata.items() if key not in {MARKER, "format"}}
     metadata[MARKER] = json.dumps({"layout": layout})
     metadata["format"] = "mlx" if layout == "mlx" else "pt"

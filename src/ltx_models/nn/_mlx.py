@@ -280,7 +280,7 @@ def assign(module: Module, name: str, value: mx.array) -> None:
 
 
 def meta(x: mx.array) -> mx.array:
-    """Make an array that is not computed until somebody asks for it."""
+    """Make an array of the same shape and dtype that is not computed until it is used."""
     return mx.zeros(x.shape, x.dtype)
 
 
@@ -330,7 +330,7 @@ def shapes(module: Module) -> dict[str, tuple[int, ...]]:
 
 
 def build(make: Callable[[], Module]) -> Module:
-    """Make a module; its arrays are lazy, so they take no memory until somebody asks for them."""
+    """Make a module; its arrays are lazy, so they take no memory until they are used."""
     return make()
 
 

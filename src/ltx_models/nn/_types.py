@@ -74,7 +74,7 @@ class Backend(Protocol):
         """Compute x * sigmoid(x)."""
 
     def silu_(self, x: Array) -> Array:
-        """Compute `silu` of an array that nobody else holds; its memory may be used again."""
+        """Compute `silu` in place: `x` may be overwritten and must not be used again."""
 
     def gelu_tanh(self, x: Array) -> Array:
         """Compute the tanh approximation of GELU."""
@@ -86,10 +86,10 @@ class Backend(Protocol):
         """Compute max(x, slope * x)."""
 
     def leaky_relu_(self, x: Array, slope: float) -> Array:
-        """Compute `leaky_relu` of an array that nobody else holds; its memory may be used again."""
+        """Compute `leaky_relu` in place: `x` may be overwritten and must not be used again."""
 
     def snake_(self, x: Array, rate: Array, height: Array) -> Array:
-        """Compute x + height * sin(rate * x)**2 of an array that nobody else holds; its memory may be used again."""
+        """Compute x + height * sin(rate * x)**2 in place: `x` may be overwritten and must not be used again."""
 
     def copy(self, x: Array) -> Array:
         """Copy, so that what `x` is a view of can be freed."""
@@ -107,7 +107,7 @@ class Backend(Protocol):
         """Divide by the root mean square over the last axis, accumulated in float32."""
 
     def rms_norm_(self, x: Array, eps: float) -> Array:
-        """Compute `rms_norm` of an array that nobody else holds and may be overwritten."""
+        """Compute `rms_norm` in place: `x` may be overwritten and must not be used again."""
 
     def layer_norm(self, x: Array, eps: float) -> Array:
         """Normalise to mean 0 and variance 1 over the last axis, accumulated in float32."""
@@ -126,7 +126,7 @@ class Backend(Protocol):
         """
 
     def add_(self, x: Array, parts: Sequence[Array]) -> Array:
-        """Add parts that follow one another along axis 1 to `x`, which nobody else holds and may be overwritten."""
+        """Add parts that follow one another along axis 1 to `x` in place: `x` may be overwritten and must not be used again."""
 
     def to_fp8(self, x: Array) -> Array:
         """Round to 8-bit floats (e4m3), keeping within their range."""

@@ -164,5 +164,5 @@ def whole(nn: Backend, units: Sequence[Unit], x: Array) -> Array:
 
 
 def cap(chunk: int | None, lag: int) -> dict[str, int]:
-    """Limit what goes through a unit at once to `chunk` cells, if given; a unit needs room for its lag twice."""
+    """Limit the cells that a unit takes at once to `chunk`, where that is set; a unit needs room for twice its lag."""
     return {} if chunk is None else {"cap": max(chunk, 2 * lag + 2)}

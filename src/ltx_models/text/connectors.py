@@ -153,7 +153,7 @@ def is_second_extractor(section: Mapping[str, Any]) -> bool:
 
 class FirstExtractor(Module):
     """
-    The feature extractor of 2.0: each layer brought to a common range over the tokens of a sample, one projection.
+    The feature extractor of 2.0: each layer is scaled to a common range over the tokens of a sample; one projection.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class FirstExtractor(Module):
 
 class SecondExtractor(Module):
     """
-    The feature extractor of 2.3: each layer of a token brought to a root mean square of 1, two projections.
+    The feature extractor of 2.3: each layer of a token is scaled to a root mean square of 1; two projections.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the embedded configuration of a checkpoint says about its transformer."""
+"""The configuration of a transformer, read from a checkpoint."""
 
 from __future__ import annotations
 

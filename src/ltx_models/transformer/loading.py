@@ -1,7 +1,7 @@
 """
 Transformers from files and into files: plain, quantised, or larger than memory.
 
-Tensors are read one by one, brought to their final form and device, and only then is the next one read.
+Tensors are read one by one; each gets its final form and device before the next is read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exact decoding and encoding within a memory budget: one call that chooses how, says so, and streams."""
+"""Exact decoding and encoding within a memory budget: one call that makes a plan and streams the result."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def stream_decode(
     noise: Sequence[Array] | None = None,
 ) -> Iterator[tuple[int, Array]]:
     """
-    Do what `decode_exact` does, as an iterator.
+    Decode as `decode_exact` does, as an iterator: streaming decode.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def stream_encode(
     encoder: VideoEncoder, video: Array, *, memory_bytes: int | None = None, plan: ExactPlan | None = None
 ) -> Iterator[tuple[int, Array]]:
     """
-    Do what `encode_exact` does, as an iterator.
+    Encode as `encode_exact` does, as an iterator: streaming encode.
 
     Parameters
     ----------

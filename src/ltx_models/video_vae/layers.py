@@ -23,7 +23,7 @@ PIXEL_NORM_EPS = 1e-8  # fixed in the official code; the configured epsilon is n
 @dataclass(slots=True)
 class Context:
     """
-    What one decode tells every layer.
+    What the layers of one decode share.
 
     Attributes
     ----------
@@ -223,7 +223,7 @@ def modulation(table: Array, embedding: Array) -> list[Array]:
 def activate(
     nn: Any, x: Array, shift: Array | None = None, scale: Array | None = None, *, overwrite: bool = False
 ) -> Array:
-    """Norm over channels, modulate, SiLU; `overwrite` if nobody else holds `x`."""
+    """Norm over channels, modulate, SiLU; `overwrite` where `x` may be overwritten."""
     x = nn.rms_norm_(x, PIXEL_NORM_EPS) if overwrite else nn.rms_norm(x, None, PIXEL_NORM_EPS)
     if scale is not None:
         x = x * (1 + scale) + shift

@@ -27,7 +27,7 @@ def decode_stream(
     noise: Sequence[Array] | None,
     causal: bool | None,
 ) -> Iterator[tuple[int, Array]]:
-    """Do what `VideoDecoder.stream` says."""
+    """Run the whole decoder as one stage; the parameters are those of `VideoDecoder.stream`."""
     frames, causal = frames_per_chunk * decoder.config.decoder_scale[0], decoder.causal(causal)
 
     def make_stages(conditions: Sequence[Array | None], context: Context) -> list[Stage]:
@@ -134,7 +134,7 @@ class _Latents:
 def encode_stream(
     encoder: Any, chunks: Array | Iterable[Array], *, frames_per_chunk: int
 ) -> Iterator[tuple[int, Array]]:
-    """Do what `VideoEncoder.stream` says."""
+    """Run the whole encoder as one stage; the parameters are those of `VideoEncoder.stream`."""
     time = encoder.config.encoder_scale[0]
     pieces = chunks_of(encoder.nn, "video", chunks, frames_per_chunk)
     if frames_per_chunk < time:

@@ -37,7 +37,7 @@ class SnakeBeta(Module):
             self.beta = nn.parameter((channels,))
 
     def forward(self, x: Array) -> Array:
-        """Map (B, T, C), which nobody else holds."""
+        """Map (B, T, C), which may be overwritten."""
         xp = self.nn.xp
         rate = xp.exp(self.alpha)
         height = xp.exp(self.beta) if hasattr(self, "beta") else rate
