@@ -126,7 +126,7 @@ class Backend(Protocol):
         """
 
     def add_(self, x: Array, parts: Sequence[Array]) -> Array:
-        """Add parts that follow one another along axis 1 to `x`, which may be overwritten and must not be used again."""
+        """Add parts that follow one another along axis 1 to `x`, which may be overwritten: do not use it again."""
 
     def to_fp8(self, x: Array) -> Array:
         """Round to 8-bit floats (e4m3), keeping within their range."""
