@@ -205,7 +205,7 @@ def test_a_function_that_refuses_nan_is_measured_all_the_same() -> None:
         (
             lambda: tk.plan((1, 2, 8, 8), tk.Tiling(width=(8, 0)), geometry=PIXELS, halo={"width": (-1, 1)}),
             tk.PlanError,
-            "at least 0 latents",
+            "a halo must be at least 0 and at most",
         ),
         (
             lambda: tk.decode_tiled(lambda z: z, numbers(1, 2, 8, 8), geometry=PIXELS, blend="crop"),
