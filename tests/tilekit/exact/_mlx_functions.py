@@ -56,6 +56,10 @@ def _by_hand(x: Any) -> Any:
     return mx.softmax(x @ mx.swapaxes(x, -1, -2) * 0.3, axis=-1) @ x
 
 
+def _without_heads(x: Any) -> Any:
+    return mx.softmax((x * 2) @ x.transpose(0, 2, 1) / mx.sqrt(mx.array(6.0)), axis=-1) @ x
+
+
 def _shared_heads(x: Any) -> Any:
     key = x[:, :1]
     return mx.fast.scaled_dot_product_attention(x, key, key + 1.0, scale=0.3)
@@ -78,6 +82,12 @@ def _unshuffled(x: Any) -> Any:
     return x.reshape(1, 3, 2, 4, 2, 8).transpose(0, 1, 3, 5, 2, 4).reshape(1, 3, 4, 32)
 
 
+def _norm_of_frames(x: Any) -> Any:
+    norm = _FRAMES
+    return norm(x.reshape(5, 6 * 7, 4)).reshape(1, 5, 6, 7, 4)
+
+
+_FRAMES = _module(nn.GroupNorm(2, 4, pytorch_compatible=True))
 _TABLE = _numbers(5, 8)
 _INDEX = mx.array([2, 0, 1, 4])
 _MATRIX = _numbers(8, 3)
@@ -106,6 +116,7 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "pad, constant": (lambda x: mx.pad(x, [(0, 0), (2, 1), (1, 3), (0, 0)], constant_values=3.0), PICTURE),
     "pad by slices, reflect": (lambda x: mx.concatenate([x[:, 3:0:-1], x, x[:, -2:-4:-1]], 1), PICTURE),
     "pad by slices, first frame": (lambda x: mx.concatenate([x[:, :1], x[:, :1], x], 1), VIDEO),
+    "pad by a repeated frame": (lambda x: mx.concatenate([mx.repeat(x[:, :1], 2, 1), x], 1), VIDEO),
     "repeat": (lambda x: mx.repeat(x, 3, 2), PICTURE),
     "nearest by broadcast": (_broadcast_up, PICTURE),
     "pixel shuffle": (_shuffled, PICTURE),
@@ -136,6 +147,7 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "group norm": (_module(nn.GroupNorm(4, 8, pytorch_compatible=True)), PICTURE),
     "group norm of video": (_module(nn.GroupNorm(2, 4, pytorch_compatible=True)), VIDEO),
     "group norm without weights": (nn.GroupNorm(4, 8, affine=False, pytorch_compatible=True), PICTURE),
+    "group norm of each frame": (_norm_of_frames, VIDEO),
     "group norm, interleaved": (_module(nn.GroupNorm(4, 8)), PICTURE),
     "instance norm": (_module(nn.InstanceNorm(8, affine=True)), PICTURE),
     "layer norm": (_module(nn.LayerNorm(8)), PICTURE),
@@ -151,7 +163,9 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "attention, mask added": (lambda x: _attended(x, mask=_MASK), HEADS),
     "attention, mask chosen": (lambda x: _attended(x, mask=_MASK > 0), HEADS),
     "attention, shared heads": (_shared_heads, HEADS),
-    "attention by hand": (_by_hand, HEADS),
+    "attention written out": (_by_hand, HEADS),
+    "attention written out, without heads": (_without_heads, SOUND),
+    "attention written out, mask": (lambda x: mx.softmax(x @ mx.swapaxes(x, -1, -2) + _MASK, axis=-1) @ x, HEADS),
     "rotary positions": (
         lambda x: mx.fast.rope(x, 8, traditional=False, base=1e4, scale=1.0, offset=0),
         HEADS,

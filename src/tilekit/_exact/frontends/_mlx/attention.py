@@ -1,15 +1,23 @@
-"""Scaled dot-product attention, which MLX takes apart where it is not one kernel: products, a mask, a softmax."""
+"""
+Scaled dot-product attention, which MLX takes apart where it is not one kernel: products, a mask, a softmax.
+
+Attention that a network writes out itself (product, scale, softmax, product) is one operation as well, made of the same
+calls for some rows at a time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tilekit._exact.frontends._mlx.builder import Builder
-from tilekit._exact.frontends._mlx.calls import Attend, Mx, Ramp
+from tilekit._exact.frontends._mlx.calls import Attend, AttendByHand, Mx, Ramp
 from tilekit._exact.frontends._mlx.rewrite import Rewrite
 from tilekit._exact.graph import Node
-from tilekit._exact.ops import Along, Attention, Fill, MatMul, Permute, Pointwise, Reshape
+from tilekit._exact.ops import Along, Attention, Fill, MatMul, Pointwise, Reshape
 
 __all__ = ["attention"]
+
+SOFTMAX = Mx("softmax", (), (("axis", -1), ("precise", True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +25,10 @@ class Found:
     """What attends to what."""
 
     query: int
-    key: int
+    transposed_key: int
     value: int
-    scale: float
+    call: Attend | AttendByHand
     mask: int | None = None
-    causal: bool = False
 
 
 def attention(builder: Builder) -> dict[int, Rewrite]:
@@ -43,23 +50,44 @@ def _inputs(builder: Builder, index: int, name: str) -> tuple[int, ...] | None:
 
 def _found(builder: Builder, node: Node) -> Found | None:
     product = _inputs(builder, node.index, "matmul")
-    if product is None or len(node.shape) not in {4, 5}:
+    op = builder.op(product[0]) if product else None
+    weights = _inputs(builder, product[0], "softmax") if product else None
+    if product is None or weights is None or not isinstance(op, Along) or op.axes != (len(node.shape) - 1,):
         return None
-    weights = _inputs(builder, product[0], "softmax")
-    op = builder.op(product[0])
-    if weights is None or not isinstance(op, Along) or op.call != Mx("softmax", (), (("axis", -1), ("precise", True))):
-        return None
-    masked = _masked(builder, weights[0])
-    if masked is None:
-        return None
-    scores, mask, causal = masked
-    scored = _inputs(builder, scores, "matmul")
+    found = _one_call(builder, node, weights[0], product[1]) if op.call == SOFTMAX else None
+    if found is None:
+        found = _written_out(builder, op, weights[0], product[1])
+    return found if found is not None and _fits(builder, node, found) else None
+
+
+def _one_call(builder: Builder, node: Node, scores: int, value: int) -> Found | None:
+    """Find what ``mx.fast.scaled_dot_product_attention`` becomes."""
+    masked = _masked(builder, scores)
+    scored = _inputs(builder, masked[0], "matmul") if masked else None
     scaled = _scaled(builder, scored[0]) if scored else None
-    key = _transposed(builder, scored[1]) if scored else None
-    if scaled is None or key is None:
+    if masked is None or scored is None or scaled is None:
         return None
-    found = Found(scaled[0], key, product[1], scaled[1], mask, causal)
-    return found if _fits(builder, node, found) else None
+    query, scale = scaled
+    call = Attend(scale, masked[2], node.shape[-2])
+    return Found(query, scored[1], value, call, masked[1])
+
+
+def _written_out(builder: Builder, softmax: Along, scores: int, value: int) -> Found | None:
+    """Find a product, a number that scales it, a softmax and a product."""
+    scale: tuple[str, float] | None = None
+    for name in ("multiply", "divide"):
+        scaled = _inputs(builder, scores, name)
+        if scaled is not None:
+            inner, number = scaled if builder.static(scaled[1]) or name == "divide" else scaled[::-1]
+            if builder.shape(number) or not builder.static(number):
+                return None
+            factor: Any = builder.numbers(number).item()
+            scores, scale = inner, (name, float(factor))
+            break
+    scored = _inputs(builder, scores, "matmul")
+    if scored is None or not isinstance(softmax.call, Mx):
+        return None
+    return Found(scored[0], scored[1], value, AttendByHand(scale, softmax.call))
 
 
 def _masked(builder: Builder, index: int) -> tuple[int, int | None, bool] | None:
@@ -117,40 +145,43 @@ def _scaled(builder: Builder, index: int) -> tuple[int, float] | None:
     return None
 
 
-def _transposed(builder: Builder, index: int) -> int | None:
-    node = builder.nodes[builder.unexpanded(index)]
-    n = len(node.shape)
-    if isinstance(node.op, Permute) and node.op.axes == (*range(n - 2), n - 1, n - 2):
-        return node.inputs[0]
-    return None
-
-
 def _fits(builder: Builder, node: Node, found: Found) -> bool:
     """Whether query, key and value have the batch and the heads of one attention, and the mask fits them all."""
-    query, key, value = (builder.shape(index) for index in (found.query, found.key, builder.unexpanded(found.value)))
-    if len(node.shape) == 5 and not (len(key) == len(value) == 5 and key[2] == value[2] == 1):
+    shapes = [builder.shape(index) for index in (found.query, builder.unexpanded(found.transposed_key))]
+    query, key = shapes
+    value = builder.shape(builder.unexpanded(found.value))
+    dims = len(node.shape)
+    if dims not in {3, 4, 5} or len(key) != dims or len(value) != dims or key[:-2] != value[:-2]:
         return False
-    heads = key[1] if len(key) == len(node.shape) == len(value) else 0
+    if isinstance(found.call, AttendByHand):
+        return dims < 5 and query[:-2] == key[:-2]
+    if dims == 5 and key[2] != 1:
+        return False
     mask = () if found.mask is None else builder.shape(found.mask)
-    fits = len(mask) == 0 or (len(mask) >= 2 and mask[-1] == key[-2] and (len(node.shape) == 4 or len(mask) == 2))
-    same = len(query) == 4 and query[0] == key[0] == value[0] and heads == value[1]
-    return fits and same and heads > 0 and query[1] % heads == 0
+    fits = len(mask) == 0 or (len(mask) >= 2 and mask[-1] == key[-1] and (dims == 4 or len(mask) == 2))
+    return fits and len(query) == 4 and query[0] == key[0] and query[1] % key[1] == 0
 
 
 def _rewrite(node: Node, found: Found) -> Rewrite:
     def rewrite(b: Builder, place: Mapping[int, int]) -> int:
-        query = place[found.query]
-        key, value = (_four_axes(b, b.unexpanded(place[index])) for index in (found.key, found.value))
+        key = b.unexpanded(place[found.transposed_key])
+        axes = len(b.shape(key))
+        key = b.permute(key, (*range(axes - 2), axes - 1, axes - 2))
+        query, key, value = (
+            _four_axes(b, index) for index in (place[found.query], key, b.unexpanded(place[found.value]))
+        )
         masks = () if found.mask is None else (place[found.mask],)
         shape = (*b.shape(query)[:3], b.shape(value)[3])
-        call = Attend(found.scale, found.causal, shape[2])
-        made = b.add(Attention(found.causal, call), (query, key, value, *masks), shape, node.dtype)
+        causal = isinstance(found.call, Attend) and found.call.causal
+        made = b.add(Attention(causal, found.call), (query, key, value, *masks), shape, node.dtype)
         return b.reshape(made, node.shape)
 
     return rewrite
 
 
 def _four_axes(b: Builder, index: int) -> int:
-    """Leave out the axis over which heads share keys."""
+    """Leave out the axis over which heads share keys, or add that of the heads."""
     shape = b.shape(index)
+    if len(shape) == 3:
+        return b.reshape(index, (shape[0], 1, *shape[1:]))
     return index if len(shape) == 4 else b.reshape(index, (*shape[:2], *shape[3:]))

@@ -9,7 +9,7 @@ one taking of cells, and what it was made of is read by nobody.
 from collections.abc import Sequence
 
 from tilekit._exact.frontends._mlx.builder import Builder, Cells, Origin
-from tilekit._exact.ops import Expand, Pad, PadMode, Scatter, Slice
+from tilekit._exact.ops import Expand, Pad, PadMode, Reshape, Scatter, Slice
 
 __all__ = ["concatenated", "origin", "written"]
 
@@ -29,7 +29,34 @@ def origin(b: Builder, index: int) -> Origin:
         before = origin(b, node.inputs[0])
         rows_ = zip(before.axes, node.shape, strict=True)
         return Origin(before.source, tuple(cells * (n // len(cells)) for cells, n in rows_))
+    repeated = _repeated(b, index)
+    if repeated is not None:
+        before = origin(b, repeated)
+        counts = zip(before.axes, b.shape(repeated), node.shape, strict=True)
+        return Origin(before.source, tuple(cells * (n // m) for cells, m, n in counts))
     return Origin(index, tuple(tuple(range(n)) for n in node.shape))
+
+
+def _repeated(b: Builder, index: int) -> int | None:
+    """Give what a node repeats along axes of one cell, as ``mx.repeat`` does: reshape, broadcast, reshape."""
+    wide = _below(b, index, Reshape)
+    inner = None if wide is None else _below(b, wide, Expand)
+    narrow = None if inner is None else _below(b, inner, Reshape)
+    if wide is None or inner is None or narrow is None or len(b.shape(narrow)) != len(b.shape(index)):
+        return None
+    made = _growth(b.shape(narrow), b.shape(index))
+    return narrow if made is not None and made == _growth(b.shape(inner), b.shape(wide)) else None
+
+
+def _below(b: Builder, index: int, kind: type) -> int | None:
+    return b.nodes[index].inputs[0] if isinstance(b.op(index), kind) else None
+
+
+def _growth(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[int, bool]] | None:
+    """Give the axes of several cells, and whether they had one; None where an axis changed otherwise."""
+    if len(old) != len(new) or any(m not in {1, n} for m, n in zip(old, new, strict=True)):
+        return None
+    return [(n, m == 1) for m, n in zip(old, new, strict=True) if n > 1]
 
 
 def _every(cells: Cells, start: int, step: int, n: int) -> Cells:

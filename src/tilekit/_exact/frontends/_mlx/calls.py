@@ -1,7 +1,7 @@
 """The calls of MLX that a graph's operations make: hashable, equal where they do the same, arrays handed in later."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from tilekit._exact.kernels._mlx import SCORES
 
 __all__ = [
     "Attend",
+    "AttendByHand",
     "Filled",
     "GatherCells",
     "Inside",
@@ -105,11 +106,7 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class Attend:
-    """
-    Scaled dot-product attention of some rows of the query.
-
-    On a processor MLX makes the scores of all rows at once; there rows are taken in turn, few enough for `SCORES`.
-    """
+    """Scaled dot-product attention of some rows of the query, by MLX's own function."""
 
     scale: float
     causal: bool
@@ -121,15 +118,12 @@ class Attend:
         query, key, value, *masks = arrays
         if mx.default_device().type == mx.gpu:
             return self._some(query, key, value, masks, rows)
-        most = max(1, SCORES // (math.prod(query.shape[:2]) * key.shape[2] * query.dtype.size))
-        parts = []
-        for at in range(0, query.shape[2], most):
-            cut = [mask if mask.shape[-2] == 1 else mask[..., at : at + most, :] for mask in masks]
-            some = (rows[0] + at, min(rows[1], rows[0] + at + most))
-            parts.append(self._some(query[:, :, at : at + most], key, value, cut, some))
-            if query.shape[2] > most:
-                mx.eval(parts[-1])
-        return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+
+        def some(first: int, last: int) -> mx.array:
+            cut = [mask if mask.shape[-2] == 1 else mask[..., first:last, :] for mask in masks]
+            return self._some(query[:, :, first:last], key, value, cut, (rows[0] + first, rows[0] + last))
+
+        return _row_by_row(query, key, some)
 
     def _some(
         self, query: mx.array, key: mx.array, value: mx.array, masks: Sequence[mx.array], rows: Interval
@@ -139,6 +133,42 @@ class Attend:
             last = key.shape[2] - self.rows
             mask = mx.arange(rows[0] + last, rows[1] + last)[:, None] >= mx.arange(key.shape[2])
         return mx.fast.scaled_dot_product_attention(query, key, value, scale=self.scale, mask=mask)
+
+
+@dataclass(frozen=True, slots=True)
+class AttendByHand:
+    """Attention that a network writes out: the same calls for some rows."""
+
+    scale: tuple[str, float] | None
+    """The function that scales the scores, and its number."""
+    softmax: Mx
+
+    def __call__(self, arrays: Sequence[mx.array], rows: Interval) -> mx.array:
+        """Attend."""
+        del rows
+        query, key, value = arrays
+        columns = mx.swapaxes(key, -1, -2)
+
+        def some(first: int, last: int) -> mx.array:
+            scores = query[:, :, first:last] @ columns
+            if self.scale is not None:
+                scores = getattr(mx, self.scale[0])(scores, self.scale[1])
+            return self.softmax([scores]) @ value
+
+        return _row_by_row(query, key, some)
+
+
+def _row_by_row(query: mx.array, key: mx.array, some: Callable[[int, int], mx.array]) -> mx.array:
+    """Attend with few enough rows at a time that their scores take no more than `SCORES`."""
+    n = query.shape[2]
+    most = max(1, SCORES // (math.prod(query.shape[:2]) * key.shape[2] * query.dtype.size))
+    if n <= most:
+        return some(0, n)
+    parts = []
+    for first in range(0, n, most):
+        parts.append(some(first, min(n, first + most)))
+        mx.eval(parts[-1])
+    return mx.concatenate(parts, axis=2)
 
 
 @dataclass(frozen=True, slots=True)

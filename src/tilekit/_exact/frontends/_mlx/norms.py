@@ -45,13 +45,15 @@ def norms(builder: Builder) -> dict[int, Rewrite]:
     readers = users(builder)
     rewrites: dict[int, Rewrite] = {}
     for node in builder.nodes:
-        pair = _pair(builder, node)
-        if pair is None:
+        pairs = _pairs(builder, node)
+        if not pairs:
             continue
+        ends = [_normalized(builder, readers, pair) for pair in pairs]
+        best = next((i for i, end in enumerate(ends) if end is not None), 0)
+        pair, last = pairs[best], ends[best]
         taken: dict[int, int] = {}
         rewrites[pair.first.index] = _sum(pair, taken, 0)
         rewrites[pair.second.index] = _sum(pair, taken, 1)
-        last = _normalized(builder, readers, pair)
         if last is not None:
             index, rewrite = last
             rewrites[index] = rewrite
@@ -66,17 +68,18 @@ def _called(builder: Builder, index: int, *names: str) -> tuple[str, tuple[int, 
     return None
 
 
-def _pair(builder: Builder, second: Node) -> Pair | None:
+def _pairs(builder: Builder, second: Node) -> list[Pair]:
+    """Give the pair that a sum is the second of, once for every array that the moments may be taken on."""
     if not (isinstance(second.op, Reduce) and second.op.how == "sum"):
-        return None
+        return []
     square = _called(builder, second.inputs[0], "square")
     difference = _called(builder, square[1][0], "subtract") if square else None
     if square is None or difference is None:
-        return None
+        return []
     array, mean = difference[1]
     first = _mean_of(builder, mean)
     if first is None or first.inputs != (array,) or first.op != second.op:
-        return None
+        return []
     return _described(builder, first, second, square[1][0])
 
 
@@ -97,8 +100,8 @@ def _mean_of(builder: Builder, mean: int) -> Node | None:
     return node if math.isclose(cells * number if name == "multiply" else cells / number, 1, rel_tol=1e-2) else None
 
 
-def _described(builder: Builder, first: Node, second: Node, difference: int) -> Pair | None:
-    """Say on which array the moments are taken: the first in the chain of views that they can be taken on."""
+def _described(builder: Builder, first: Node, second: Node, difference: int) -> list[Pair]:
+    """Give the arrays in the chain of views that the moments can be taken on, the first first."""
     assert isinstance(first.op, Reduce)
     chain: list[tuple[int, tuple[tuple[Op, Shape], ...]]] = []
     at = first.inputs[0]
@@ -111,14 +114,15 @@ def _described(builder: Builder, first: Node, second: Node, difference: int) -> 
         elif not _called(builder, at, "astype") or node.dtype != "float32":
             break
         at = node.inputs[0]
+    pairs: list[Pair] = []
     for source, views in reversed(chain):
         shape = builder.shape(source)
         axes = viewed(shape, views)
         found = axes and _moments(shape, axes, first.op.axes)
         if found and builder.nodes[source].dtype in {"float32", "bfloat16", "float16"}:
             moments, order, wanted = found
-            return Pair(first, second, difference, source, views, moments, order, wanted)
-    return None
+            pairs.append(Pair(first, second, difference, source, views, moments, order, wanted))
+    return pairs
 
 
 def _moments(

@@ -16,6 +16,8 @@ from tilekit._errors import TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.captured import Captured, Place
 
+_compute: Callable[..., None] = mx.eval  # a trace leaves the hints of MLX out
+
 __all__ = ["Primitive", "Result", "Tape", "Unsupported", "random_constants", "record"]
 
 
@@ -155,7 +157,7 @@ def _depends(value: Any) -> bool:
     """Whether an array (or one in a list, a tuple or a dict) belongs to the trace: MLX refuses to compute such."""
     if isinstance(value, mx.array):
         try:
-            mx.eval(value)
+            _compute(value)
         except ValueError:
             return True
         return False
@@ -178,7 +180,7 @@ def _guarded(tape: Tape) -> Iterator[None]:
     with ExitStack() as stack:
         tape.random_key = stack.enter_context(_same_random_numbers())
         stack.enter_context(_uncompiled())
-        stack.enter_context(_not_made_contiguous())
+        stack.enter_context(_without_hints())
         stack.enter_context(mx.stream(mx.cpu))
         try:
             yield
@@ -193,7 +195,7 @@ def _explain(error: ValueError) -> None:
     text = str(error)
     if "during function transformations" in text:
         msg = (
-            "the function looks at the numbers of an array while it runs (.item(), mx.eval, an if, np.array), so it "
+            "the function looks at the numbers of an array while it runs (.item(), an if, np.array), so it "
             "does not do the same for every input; write it with mx.where, or give the number as a Python number"
         )
         raise TraceError(msg) from error
@@ -237,14 +239,22 @@ def _compiles() -> bool:
 
 
 @contextmanager
-def _not_made_contiguous() -> Iterator[None]:
-    """Leave out `mx.contiguous`, which changes no number and has no state to hand out."""
-    kept = mx.contiguous
-    mx.contiguous = lambda x, *_, **__: x
+def _without_hints() -> Iterator[None]:
+    """Leave out what changes no number and cannot be traced: when to compute, what to recompute, how to lie."""
+    hints: dict[str, Callable[..., Any]] = {
+        "eval": lambda *_: None,
+        "async_eval": lambda *_: None,
+        "contiguous": lambda x, *_, **__: x,
+        "checkpoint": lambda function, *_: function,
+    }
+    kept = {name: getattr(mx, name) for name in hints}
+    for name, hint in hints.items():
+        setattr(mx, name, hint)
     try:
         yield
     finally:
-        mx.contiguous = kept
+        for name, function in kept.items():
+            setattr(mx, name, function)
 
 
 def random_constants(tape: Tape) -> set[str]:
