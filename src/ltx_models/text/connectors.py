@@ -82,8 +82,8 @@ class ConnectorConfig:
         ----------
         section : mapping
             ``config["transformer"]``.
-        prefix : {"", "audio_"}
-            Which connector; that of audio falls back to the sizes of video's.
+        prefix : str
+            Which connector: ``""`` or ``"audio_"``; that of audio falls back to the sizes of video's.
 
         Returns
         -------

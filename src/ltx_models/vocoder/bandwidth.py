@@ -155,14 +155,12 @@ class BandwidthVocoder(Module):
 
     def stream(self, mel: Array | Iterable[Array], *, frames_per_chunk: int = 50) -> Iterator[tuple[int, Array]]:
         """
-        Make the waveform piece by piece: equal to the whole, in memory that does not grow with the length.
+        Make the waveform piece by piece, as `Vocoder.stream` does.
 
         Parameters
         ----------
-        mel : array, shape (B, 2, T, 64), or iterable of such arrays
-            The spectrogram; an iterable gives it in parts that follow one another, and ends when it ends.
-        frames_per_chunk : int
-            Mel frames that go through the network at once, at least 1.
+        mel, frames_per_chunk
+            As `Vocoder.stream` takes them, with the same errors.
 
         Yields
         ------
@@ -170,11 +168,6 @@ class BandwidthVocoder(Module):
             The first sample of the block.
         samples : array, shape (B, 2, n)
             Finished samples, in order, each once.
-
-        Raises
-        ------
-        ValueError
-            As for the whole, or if `frames_per_chunk` is not at least 1.
         """
         return placed(self.nn, self._blocks(chunks_of(self.nn, "mel", mel, frames_per_chunk), frames_per_chunk))
 
