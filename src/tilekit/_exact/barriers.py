@@ -154,12 +154,37 @@ def _read_whole(graph: Graph, node: Node, labels: Labels) -> Iterator[int]:
             yield index
 
 
-class Barriers:
-    """The goals of a graph and the frontiers that may be kept between them."""
+def _until(graph: Graph, held: tuple[Goal, ...], ends: Frontier) -> tuple[Goal, ...]:
+    """Give the goals that some nodes need, and these as the last."""
+    wanted = set(ends)
+    for node in reversed(graph.nodes):
+        if node.index in wanted:
+            wanted.update(node.inputs)
+    before = (goal for goal in held if goal.part is None and wanted.issuperset(goal.nodes))
+    return (*before, Goal(tuple(sorted(ends))))
 
-    def __init__(self, graph: Graph, labels: Labels, along: int | None = None) -> None:
+
+class Barriers:
+    """
+    The goals of a graph and the frontiers that may be kept between them.
+
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    labels : tuple of int or None
+        The axis of each node that slides.
+    along : int, optional
+        The axis of the output that is written part by part, where it is a concatenation.
+    ends : set of int, optional
+        Nodes that are made and kept in the place of the output.
+    """
+
+    def __init__(self, graph: Graph, labels: Labels, along: int | None = None, ends: Frontier | None = None) -> None:
         self.graph, self.labels = graph, labels
         self.goals, self.tail = goals(graph, labels, along)
+        if ends is not None:
+            self.goals = _until(graph, self.goals, ends)
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
         self._work = [work(graph, node) for node in graph.nodes]
 

@@ -6,7 +6,7 @@ A stage makes one goal, strip by strip along the label of each node, and writes 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise, product
+from itertools import chain, pairwise, product, zip_longest
 
 from tilekit._exact.barriers import Barriers, Frontier, Goal, work
 from tilekit._exact.boxes import Box, Interval, cells, full, hull
@@ -14,9 +14,9 @@ from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.graph import Graph
 from tilekit._exact.labels import Labels, cut_at
 from tilekit._exact.ops import Conv, Input
-from tilekit._exact.steps import Kept, Stage, Step
+from tilekit._exact.steps import Kept, Place, Stage, Step
 
-__all__ = ["coarse", "grids", "plain", "points", "pull", "slide", "tiles"]
+__all__ = ["coarse", "grids", "often", "plain", "points", "pull", "slide", "tiles"]
 
 
 def plain(graph: Graph) -> tuple[Stage, ...]:
@@ -69,17 +69,19 @@ class _Strips:
         return tuple(held)
 
 
-def slide(barriers: Barriers, fronts: Sequence[Frontier], strip_bytes: int) -> tuple[Stage, ...]:
+def slide(
+    barriers: Barriers, fronts: Sequence[Frontier], strip_bytes: int, place: Place = "device"
+) -> tuple[Stage, ...]:
     """
     Give one stage for each goal; `fronts` has what is kept after each.
 
-    `strip_bytes` bounds the strip of the largest array of a stage, down to one row.
+    `strip_bytes` bounds the strip of the largest array of a stage, down to one row; `place` is where frontiers lie.
     """
     held: list[Stage] = []
     front: Frontier = frozenset()
     known: set[int] = set()
     for j, goal in enumerate(barriers.goals):
-        stage = _stage(barriers, j, front, fronts[j], known, strip_bytes)
+        stage = _stage(barriers, j, front, fronts[j], known, strip_bytes, place)
         if stage is not None:
             held.append(stage)
         known |= set(goal.statistics)
@@ -88,7 +90,7 @@ def slide(barriers: Barriers, fronts: Sequence[Frontier], strip_bytes: int) -> t
 
 
 def _stage(  # noqa: PLR0913, PLR0917
-    barriers: Barriers, j: int, front: Frontier, after: Frontier, known: set[int], strip_bytes: int
+    barriers: Barriers, j: int, front: Frontier, after: Frontier, known: set[int], strip_bytes: int, place: Place
 ) -> Stage | None:
     graph, goal = barriers.graph, barriers.goals[j]
     fresh = after - front
@@ -102,7 +104,7 @@ def _stage(  # noqa: PLR0913, PLR0917
     made = barriers.made(j, front, after)
     strips = _Strips(graph, barriers.labels, made | set(wanted), strip_bytes)
     statistics = {s for index in made | set(wanted) for s in graph.nodes[index].inputs if s in known}
-    keep = tuple(Kept(index, barriers.labels[index] or 0) for index in sorted(fresh))
+    keep = tuple(Kept(index, barriers.labels[index] or 0, place) for index in sorted(fresh))
     return Stage(_steps(strips, wanted), front | statistics, goal.statistics, keep, _title(barriers, goal))
 
 
@@ -146,13 +148,13 @@ def grids(graph: Graph, axis: int, count: int) -> tuple[Interval, ...]:
     return tuple(pairwise(points(n, max(coarse, count), count)))
 
 
-def coarse(graph: Graph, grid: Mapping[int, int], rate: float) -> Frontier:
+def coarse(graph: Graph, often: Mapping[int, float], rate: float) -> Frontier:
     """
     Choose what is made on whole frames before the tiles: the cheapest cut.
 
-    A node in it costs its bytes; a node behind it costs, for each multiply-add that tiles make more than once, `rate`.
+    `often` tells how often tiles make a node. A node in the cut costs its bytes; a node behind it costs, for each
+    multiply-add that tiles make more than once, `rate`.
     """
-    often = _often(graph, grid)
     needed = sorted(often)
     place = {index: 2 * k for k, index in enumerate(needed)}
     source, sink = 2 * len(needed), 2 * len(needed) + 1
@@ -175,32 +177,37 @@ def coarse(graph: Graph, grid: Mapping[int, int], rate: float) -> Frontier:
     return frozenset(index for index in cut if not isinstance(graph.nodes[index].op, Input))
 
 
-def _often(graph: Graph, grid: Mapping[int, int]) -> dict[int, float]:
+def often(graph: Graph, grid: Mapping[int, int]) -> dict[int, float]:
     """Tell how often tiles make each cell of each node, taken as a product over the axes of the grid."""
     shape = graph.nodes[graph.output].shape
-    often: dict[int, float] = {}
+    held: dict[int, float] = {}
     for axis, count in grid.items():
         shares: dict[int, float] = {}
         for interval in grids(graph, axis, count):
             for index, box in pull(graph, {graph.output: cut_at(shape, axis, interval)}).items():
                 shares[index] = shares.get(index, 0.0) + cells(box) / max(1, math.prod(graph.nodes[index].shape))
-        often = {index: often.get(index, 1.0) * share for index, share in shares.items()}
-    return often
+        held = {index: held.get(index, 1.0) * share for index, share in shares.items()}
+    return held
 
 
 def tiles(  # noqa: PLR0913
-    graph: Graph, labels: Labels, grid: Mapping[int, int], *, front: Frontier, known: Frontier, strip_bytes: int
+    graph: Graph, labels: Labels, grid: Mapping[int, int], *, stored: Frontier, strip_bytes: int, in_turn: bool = False
 ) -> Stage:
-    """Give the stage that makes the output from a frontier, tile after tile, and each along the axis that slides."""
+    """
+    Give the stage that makes the output from what is stored, tile after tile, and each along the axis that slides.
+
+    `in_turn` makes the same strip of all tiles before the next, so that the output comes in order.
+    """
     shape = graph.nodes[graph.output].shape
     cuts = [grids(graph, axis, count) for axis, count in grid.items()]
-    steps: list[Step] = []
+    tracks: list[tuple[Step, ...]] = []
     for track, tile in enumerate(product(*cuts)):
         box = full(shape)
         for axis, interval in zip(grid, tile, strict=True):
             box = (*box[:axis], interval, *box[axis + 1 :])
-        made = pull(graph, {graph.output: box}, front)
+        made = pull(graph, {graph.output: box}, stored)
         share = cells(box) / math.prod(shape)
         strips = _Strips(graph, labels, made, int(strip_bytes / share))
-        steps += _steps(strips, {graph.output: box}, track)
-    return Stage(tuple(steps), front | known, name="tiles")
+        tracks.append(_steps(strips, {graph.output: box}, track))
+    steps = (step for row in zip_longest(*tracks) for step in row if step) if in_turn else chain(*tracks)
+    return Stage(tuple(steps), stored, name="tiles")
