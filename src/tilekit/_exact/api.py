@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilekit._errors import InputError, PlanError
-from tilekit._exact.choose import choose
 from tilekit._exact.frontends import Traced
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
+from tilekit._exact.search import search
 from tilekit._exact.trace import trace
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array
@@ -202,7 +202,7 @@ class Exact:
         planned = self._planned.get(key)
         if planned is None or not planned.traced.current():
             traced = self._traced(x, key)
-            choice = choose(traced.graph, self.memory_bytes, kernels.scratch, stream=stream)
+            choice = search(traced.graph, self.memory_bytes, kernels.scratch, stream=stream)
             made = plan_of(
                 traced.graph,
                 choice.stages,

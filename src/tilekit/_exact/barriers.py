@@ -187,6 +187,7 @@ class Barriers:
             self.goals = _until(graph, self.goals, ends)
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
         self._work = [work(graph, node) for node in graph.nodes]
+        self._bytes = [node.nbytes for node in graph.nodes]
 
     @cached_property
     def first(self) -> tuple[int, ...]:
@@ -223,7 +224,7 @@ class Barriers:
 
     def held(self, front: Frontier) -> int:
         """Count the bytes of a frontier."""
-        return sum(self.graph.nodes[index].nbytes for index in front)
+        return sum(self._bytes[index] for index in front)
 
     @cached_property
     def ready(self) -> tuple[int, ...]:
@@ -307,13 +308,13 @@ class Barriers:
         node = self.graph.nodes[index]
         if isinstance(node.op, Input):
             return 0
-        if index not in front and self.labels[index] is None and node.nbytes > SMALL:
+        if index not in front and self.labels[index] is None and self._bytes[index] > SMALL:
             return ENDLESS  # made whole in one step
-        return node.nbytes * 16 + 1
+        return self._bytes[index] * 16 + 1
 
     def _again(self, index: int, rate: float) -> int:
         """Give what it costs to leave a node behind, that this stage has made."""
         spent = self._work[index]
         if rate >= ENDLESS:
             return ENDLESS if spent else 1
-        return min(ENDLESS, int(rate * spent * 16) + self.graph.nodes[index].nbytes // 64)
+        return min(ENDLESS, int(rate * spent * 16) + self._bytes[index] // 64)

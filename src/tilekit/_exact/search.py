@@ -1,55 +1,51 @@
-"""Which way, and how large a strip, under a budget of bytes: by dry run."""
+"""Which way, how large a strip, and what to keep, under a budget of bytes: by dry run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
-from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
+from tilekit._exact.forecast import Scratch, forecast, no_scratch
+from tilekit._exact.frontiers import Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.program import Program, program_of
+from tilekit._exact.program import program_of
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Place, Stage
-from tilekit._exact.ways import Way, ways
+from tilekit._exact.ways import Slide, Tiles, slides, tilings
 
 __all__ = ["Choice", "search"]
 
 SAME = 1.001
 """Work up to which nothing counts as made again."""
-PARTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""Strips of the largest array, tried from the largest on."""
+PARTS = (4, 16, 64, 256, 1024)
+"""Strips of the largest array, tried from the largest strip on."""
 USUAL = 64
 SMALL = 1 << 18
 """Strips of the largest array where no budget is given, and the bytes below which they are not cut further."""
-EFFORT = 400_000
+EFFORT = 60_000
 """Operations in all steps up to which a dry run is worth its time."""
+MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What was chosen for a graph."""
 
-    program: Program
-    forecast: Forecast
-    axis: int | None
-    """The axis of the output along which blocks come; None where it comes whole."""
-    name: str
-
-    @property
-    def peak_bytes(self) -> int:
-        """Live arrays at the peak."""
-        return self.forecast.peak_bytes
-
-    @property
-    def work(self) -> float:
-        """Multiply-adds over those of a plain call."""
-        return self.program.work
+    stages: tuple[Stage, ...]
+    axis: int
+    """The axis of the output along which blocks come."""
+    peak_bytes: int
+    """Live arrays at the peak."""
+    work: float
+    """Multiply-adds over those of a plain call."""
+    operations: int
+    """In all steps."""
 
 
 def search(
     graph: Graph,
     memory_bytes: int | None = None,
-    *,
     scratch: Scratch = no_scratch,
+    *,
     stream: bool = False,
     spill: Place | None = None,
 ) -> Choice:
@@ -81,20 +77,15 @@ def search(
         If no way stays within the budget; the text names the least that one takes.
     """
     trial = _Trial(graph, scratch, stream=stream)
-    whole = trial.whole()
     if memory_bytes is None:
-        return trial.usual(whole, ways(graph, stream=stream))
-    if whole.peak_bytes <= memory_bytes and not stream:
-        return whole
-    held = trial.within(memory_bytes, list(ways(graph, stream=stream, spill=spill)))
+        return trial.usual()
+    held = trial.same(memory_bytes) or trial.spilled(memory_bytes, spill) or trial.again(memory_bytes)
     if held is not None:
         return held
-    if whole.peak_bytes <= memory_bytes:
-        return whole
-    least = min(trial.seen, default=whole.peak_bytes)
+    least = trial.least()
     msg = (
-        f"memory_bytes: got {memory_bytes}, the least that a plan takes is {least}; "
-        f"allow that much, or take a smaller input"
+        f"memory_bytes: got {memory_bytes} ({memory_bytes / MIB:.1f} MiB), but the plan that needs least takes {least} "
+        f"({least / MIB:.1f} MiB); give at least that, or a smaller input"
     )
     raise PlanError(msg)
 
@@ -105,67 +96,117 @@ class _Trial:
     def __init__(self, graph: Graph, scratch: Scratch, *, stream: bool) -> None:
         self._graph, self._scratch, self._stream = graph, scratch, stream
         self._largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
-        result = graph.nodes[graph.output].nbytes
-        self._result = 0 if stream else result
+        self._slides = slides(graph, stream=stream)
+        axis = min((way.axis for way in self._slides), default=0)
         self.seen: list[int] = []
+        self._whole = self._run(plain(graph), axis)
 
-    def run(self, stages: tuple[Stage, ...], axis: int | None, name: str) -> Choice:
+    def _run(self, stages: tuple[Stage, ...], axis: int) -> Choice:
         """Schedule and count."""
         program = program_of(self._graph, stages)
-        counted = forecast(program, self._scratch, stream=self._stream)
-        self.seen.append(counted.peak_bytes)
-        return Choice(program, counted, axis, name)
+        peak = forecast(program, self._scratch, stream=self._stream).peak_bytes
+        self.seen.append(peak)
+        operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
+        return Choice(stages, axis, peak, program.work, operations)
 
-    def whole(self) -> Choice:
-        """Give the plain evaluation."""
-        return self.run(plain(self._graph), None, "whole")
+    def _try(self, stages: tuple[Stage, ...], axis: int, work: float = 1.0) -> Choice | None:
+        """Count what does not take long to count."""
+        share = work * len(self._graph.nodes) / max(1, len(stages))
+        effort = sum(len(stage.steps) for stage in stages) * share
+        return self._run(stages, axis) if effort <= EFFORT else None
 
-    def usual(self, whole: Choice, every: Iterator[Way]) -> Choice:
+    def usual(self) -> Choice:
         """Choose where no budget is given: the least memory of all ways that make nothing again."""
         size = max(SMALL, self._largest // USUAL)
-        held = [whole]
-        for way in every:
-            if way.work <= SAME and way.held < whole.peak_bytes:
-                stages = way.stages(size)
-                if self._effort(stages) <= EFFORT:
-                    held.append(self.run(stages, way.axis, way.name))
-        same = [choice for choice in held if choice.work <= SAME and choice.peak_bytes <= whole.peak_bytes]
-        return min(same, key=lambda choice: choice.peak_bytes)
-
-    def within(self, budget: int, every: list[Way]) -> Choice | None:
-        """Give the way of least work within a budget."""
-        every.sort(key=lambda way: way.work)
-        held: list[Choice] = []
-        for way in every:
-            if held and way.work > max(SAME, min(choice.work for choice in held)):
-                break
-            if way.held <= budget:
-                choice = self._largest_strips(way, budget)
-                if choice is not None:
+        held = [self._whole]
+        for way in self._slides:
+            path = way.frontiers.lasting
+            if path.held < self._whole.peak_bytes:
+                choice = self._try(way.stages(path, size), way.axis)
+                if choice is not None and choice.work <= SAME:
                     held.append(choice)
-        return min(held, key=lambda choice: (round(choice.work, 3), _operations(choice)), default=None)
+        return min(held, key=lambda choice: choice.peak_bytes)
 
-    def _largest_strips(self, way: Way, budget: int) -> Choice | None:
-        """Give a way with the largest strips that stay within a budget."""
-        before = None
+    def same(self, budget: int) -> Choice | None:
+        """Give the way of fewest operations that makes nothing again."""
+        if self._whole.peak_bytes <= budget and not self._stream:
+            return self._whole
+        held = [self._strips(way, way.frontiers.lasting, budget) for way in self._slides]
+        if self._whole.peak_bytes <= budget:
+            held.append(self._whole)
+        kept = [choice for choice in held if choice is not None and choice.work <= SAME]
+        return min(kept, key=lambda choice: choice.operations, default=None)
+
+    def spilled(self, budget: int, spill: Place | None) -> Choice | None:
+        """Give the same with what is kept in another place."""
+        if spill is None:
+            return None
+        held = [self._strips(way, way.frontiers.lasting, budget, spill) for way in self._slides]
+        return min((c for c in held if c is not None), key=lambda choice: choice.operations, default=None)
+
+    def _strips(self, way: Slide, path: Path, budget: int, place: Place = "device") -> Choice | None:
+        """Give the largest strips that stay within a budget."""
+        if place == "device" and path.held > budget:
+            return None
         for count in PARTS:
-            stages = way.stages(max(1, self._largest // count))
-            effort = self._effort(stages)
-            if effort == before:
-                continue  # a row at a time already
-            if effort > EFFORT:
+            choice = self._try(way.stages(path, self._largest // count, place), way.axis)
+            if choice is None:
                 return None
-            before = effort
-            choice = self.run(stages, way.axis, way.name)
             if choice.peak_bytes <= budget:
                 return choice
         return None
 
-    def _effort(self, stages: tuple[Stage, ...]) -> int:
-        """Guess the operations of all steps."""
-        share = len(self._graph.nodes) / max(1, len(stages))
-        return int(sum(len(stage.steps) for stage in stages) * share)
+    def again(self, budget: int) -> Choice | None:
+        """Give the way of least work, where something must be made again."""
+        held = [*self._remade(budget), *self._tiled(budget)]
+        return min(held, key=lambda choice: (round(choice.work, 3), choice.operations), default=None)
 
+    def _remade(self, budget: int) -> Iterator[Choice]:
+        """Give ways that keep less at barriers: as much as strips leave of the budget."""
+        for way in self._slides:
+            lasting = way.frontiers.lasting
+            if not lasting.held:
+                continue
+            for count in PARTS[2:]:
+                choice = self._fitted(way, self._largest // count, budget)
+                if choice is not None:
+                    yield choice
+                    break
 
-def _operations(choice: Choice) -> int:
-    return sum(len(step.makes) for stage in choice.program.stages for step in stage.steps)
+    def _fitted(self, way: Slide, size: int, budget: int) -> Choice | None:
+        """Give the most that may be kept between stages with strips of one size."""
+        allowance = budget
+        for _ in range(6):
+            path = way.frontiers.within(allowance)
+            if path is None:
+                return None
+            choice = self._try(way.stages(path, size), way.axis, path.work / max(1, way.frontiers.lasting.work))
+            if choice is None or choice.peak_bytes <= budget:
+                return choice
+            allowance = min(path.held - 1, allowance - (choice.peak_bytes - budget) // 2)
+        return None
+
+    def least(self) -> int:
+        """Give the least bytes of all ways, with as little kept as can be."""
+        for way in self._slides:
+            path, share = way.frontiers.lasting, way.frontiers.lasting.held
+            while share and (smaller := way.frontiers.within(share)) is not None:
+                path, share = smaller, min(share * 3 // 4, smaller.held - 1)
+            again = path.work / max(1, way.frontiers.lasting.work)
+            for count in PARTS[1:-1]:
+                self._try(way.stages(path, self._largest // count), way.axis, again)
+        return min(self.seen)
+
+    def _tiled(self, budget: int) -> Iterator[Choice]:
+        """Give ways with tiles, up to the first grid that is fine enough."""
+        found: Tiles | None = None
+        for way in tilings(self._graph, stream=self._stream):
+            if found is not None and way.grid != found.grid:
+                return
+            if way.held <= budget:
+                for count in PARTS[1:]:
+                    choice = self._try(way.stages(self._largest // count), way.axis)
+                    if choice is not None and choice.peak_bytes <= budget:
+                        found = way
+                        yield choice
+                        break
