@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tilekit._exact.boxes import Box, Interval, Shape
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.ops import Along, Concat, Conv, Pool, Scatter
+from tilekit._exact.ops import Along, Concat, Conv, Local, Pool, Scatter
 
 __all__ = ["Labels", "across", "candidates", "carried", "cut_at", "labels"]
 
@@ -36,7 +36,7 @@ def carried(graph: Graph, node: Node, axis: int) -> tuple[int | None, ...]:
     """
     if isinstance(node.op, Concat | Scatter):
         return tuple(axis for _ in node.inputs)
-    if isinstance(node.op, Conv | Pool) and axis in node.op.axes:
+    if isinstance(node.op, Conv | Local | Pool) and axis in node.op.axes:
         # the windows of a short axis hold all of it, from every place
         return (axis, *(None for _ in node.inputs[1:]))
     n = node.shape[axis]
@@ -136,11 +136,17 @@ def _seed(graph: Graph, found: list[int | None]) -> bool:
 
 
 def candidates(graph: Graph) -> tuple[int, ...]:
-    """Give the axes of the output that may slide: those that some convolution slides along, longest first."""
+    """
+    Give the axes of the output that may slide: those that some convolution slides along, longest first.
+
+    Where a network has no convolution, those that go along with an axis of the input.
+    """
     shape = graph.nodes[graph.output].shape
-    held = [axis for axis, n in enumerate(shape) if n > 1 and _slides(graph, _joined(graph, axis))]
+    found = {axis: _joined(graph, axis) for axis, n in enumerate(shape) if n > 1}
+    held = [axis for axis, row in found.items() if _slides(graph, row)]
+    held = held or [axis for axis, row in found.items() if row[graph.input] is not None]
     return tuple(sorted(held, key=lambda axis: -shape[axis]))
 
 
 def _slides(graph: Graph, found: Sequence[int | None]) -> bool:
-    return any(isinstance(node.op, Conv | Pool) and found[node.index] in node.op.axes for node in graph.nodes)
+    return any(isinstance(node.op, Conv | Local | Pool) and found[node.index] in node.op.axes for node in graph.nodes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from tilekit._errors import PlanError
 from tilekit._exact.forecast import Scratch, forecast, no_scratch
@@ -18,9 +19,8 @@ SAME = 1.001
 """Work up to which nothing counts as made again."""
 PARTS = (4, 16, 64, 256, 1024)
 """Strips of the largest array, tried from the largest strip on."""
-USUAL = 64
-SMALL = 1 << 18
-"""Strips of the largest array where no budget is given, and the bytes below which they are not cut further."""
+USUAL = (64, 16, 4)
+"""The same where no budget is given, tried from the smallest strip on until a dry run does not take too long."""
 EFFORT = 60_000
 """Operations in all steps up to which a dry run is worth its time."""
 MIB = 1 << 20
@@ -82,7 +82,10 @@ def search(
     held = trial.same(memory_bytes) or trial.spilled(memory_bytes, spill) or trial.again(memory_bytes)
     if held is not None:
         return held
-    least = trial.least()
+    best = trial.least()
+    if best.peak_bytes <= memory_bytes:
+        return best
+    least = best.peak_bytes
     msg = (
         f"memory_bytes: got {memory_bytes} ({memory_bytes / MIB:.1f} MiB), but the plan that needs least takes {least} "
         f"({least / MIB:.1f} MiB); give at least that, or a smaller input"
@@ -98,33 +101,34 @@ class _Trial:
         self._largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
         self._slides = slides(graph, stream=stream)
         axis = min((way.axis for way in self._slides), default=0)
-        self.seen: list[int] = []
+        self._best: Choice | None = None
         self._whole = self._run(plain(graph), axis)
 
     def _run(self, stages: tuple[Stage, ...], axis: int) -> Choice:
         """Schedule and count."""
         program = program_of(self._graph, stages)
         peak = forecast(program, self._scratch, stream=self._stream).peak_bytes
-        self.seen.append(peak)
         operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
-        return Choice(stages, axis, peak, program.work, operations)
+        choice = Choice(stages, axis, peak, program.work, operations)
+        if self._best is None or choice.peak_bytes < self._best.peak_bytes:
+            self._best = choice
+        return choice
 
-    def _try(self, stages: tuple[Stage, ...], axis: int, work: float = 1.0) -> Choice | None:
+    def _try(self, way: Slide | Tiles, stages: tuple[Stage, ...], work: float = 1.0) -> Choice | None:
         """Count what does not take long to count."""
-        share = work * len(self._graph.nodes) / max(1, len(stages))
+        share = work * len(self._graph.nodes) / max(1, len(stages)) / way.pieces
         effort = sum(len(stage.steps) for stage in stages) * share
-        return self._run(stages, axis) if effort <= EFFORT else None
+        return self._run(stages, way.axis) if effort <= EFFORT else None
 
     def usual(self) -> Choice:
         """Choose where no budget is given: the least memory of all ways that make nothing again."""
-        size = max(SMALL, self._largest // USUAL)
         held = [self._whole]
         for way in self._slides:
             path = way.frontiers.lasting
-            if path.held < self._whole.peak_bytes:
-                choice = self._try(way.stages(path, size), way.axis)
-                if choice is not None and choice.work <= SAME:
-                    held.append(choice)
+            if path.held >= self._whole.peak_bytes:
+                continue
+            tried = (self._try(way, way.stages(path, self._largest // count)) for count in USUAL)
+            held += [choice for choice in islice((c for c in tried if c is not None), 1) if choice.work <= SAME]
         return min(held, key=lambda choice: choice.peak_bytes)
 
     def same(self, budget: int) -> Choice | None:
@@ -149,7 +153,7 @@ class _Trial:
         if place == "device" and path.held > budget:
             return None
         for count in PARTS:
-            choice = self._try(way.stages(path, self._largest // count, place), way.axis)
+            choice = self._try(way, way.stages(path, self._largest // count, place))
             if choice is None:
                 return None
             if choice.peak_bytes <= budget:
@@ -180,22 +184,22 @@ class _Trial:
             path = way.frontiers.within(allowance)
             if path is None:
                 return None
-            choice = self._try(way.stages(path, size), way.axis, path.work / max(1, way.frontiers.lasting.work))
+            choice = self._try(way, way.stages(path, size), path.work / max(1, way.frontiers.lasting.work))
             if choice is None or choice.peak_bytes <= budget:
                 return choice
             allowance = min(path.held - 1, allowance - (choice.peak_bytes - budget) // 2)
         return None
 
-    def least(self) -> int:
-        """Give the least bytes of all ways, with as little kept as can be."""
+    def least(self) -> Choice:
+        """Give what takes least of all that was tried, and of ways that keep as little as can be."""
         for way in self._slides:
             path, share = way.frontiers.lasting, way.frontiers.lasting.held
             while share and (smaller := way.frontiers.within(share)) is not None:
                 path, share = smaller, min(share * 3 // 4, smaller.held - 1)
             again = path.work / max(1, way.frontiers.lasting.work)
             for count in PARTS[1:-1]:
-                self._try(way.stages(path, self._largest // count), way.axis, again)
-        return min(self.seen)
+                self._try(way, way.stages(path, self._largest // count), again)
+        return self._best or self._whole
 
     def _tiled(self, budget: int) -> Iterator[Choice]:
         """Give ways with tiles, up to the first grid that is fine enough."""
@@ -205,7 +209,7 @@ class _Trial:
                 return
             if way.held <= budget:
                 for count in PARTS[1:]:
-                    choice = self._try(way.stages(self._largest // count), way.axis)
+                    choice = self._try(way, way.stages(self._largest // count))
                     if choice is not None and choice.peak_bytes <= budget:
                         found = way
                         yield choice

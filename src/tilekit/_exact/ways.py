@@ -26,6 +26,11 @@ class Slide:
     """The axis of the output along which blocks come: that of its parts, where it is written part by part."""
 
     @cached_property
+    def pieces(self) -> int:
+        """How many graphs one after the other the steps go through, where the output is their concatenation."""
+        return len(parts(self.graph, self.along)[0])
+
+    @cached_property
     def barriers(self) -> Barriers:
         """What must be complete before what."""
         part = self.axis if self.axis != self.along else None
@@ -53,6 +58,11 @@ class Tiles:
     """How often tiles make each node."""
     in_turn: bool = False
     """Whether all tiles make a strip before the next."""
+
+    @cached_property
+    def pieces(self) -> int:
+        """How many graphs one after the other the steps go through, where the output is their concatenation."""
+        return len(parts(self.graph, self.axis)[0])
 
     @property
     def held(self) -> int:

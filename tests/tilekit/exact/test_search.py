@@ -1,0 +1,117 @@
+"""What is chosen, and whether its forecast keeps the budget."""
+
+import re
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tilekit.exact._nets import cached_decoder, image_decoder, image_encoder, nets, video_decoder
+
+from tilekit import PlanError
+from tilekit._exact.boxes import cells, full, meet
+from tilekit._exact.forecast import forecast
+from tilekit._exact.graph import Graph
+from tilekit._exact.program import program_of
+from tilekit._exact.search import search
+from tilekit._exact.stages import plain, points
+from tilekit._exact.steps import Stage
+
+WIDE = (128, 256, 512, 512)
+
+
+def plain_bytes(graph: Graph) -> int:
+    return forecast(program_of(graph, plain(graph))).peak_bytes
+
+
+def peak(graph: Graph, stages: tuple[Stage, ...]) -> int:
+    return forecast(program_of(graph, stages)).peak_bytes
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 50))
+def test_cuts_of_an_axis_are_in_order_and_none_is_empty(n: int, coarse: int, steps: int) -> None:
+    ends = points(n, min(n, coarse), steps)
+    assert (ends[0], ends[-1]) == (0, n)
+    assert all(a < b for a, b in pairwise(ends))
+    assert len(ends) <= steps + 1
+
+
+def test_causal_frames_are_cut_after_the_first() -> None:
+    assert points(17, 3, 3) == (0, 1, 9, 17)
+
+
+@given(nets(), st.sampled_from([None, 0.9, 0.6, 0.4]))
+def test_a_choice_keeps_its_budget_and_makes_each_cell_of_the_output_once(graph: Graph, share: float | None) -> None:
+    whole = plain_bytes(graph)
+    budget = None if share is None else int(share * whole)
+    try:
+        choice = search(graph, budget)
+    except PlanError as error:
+        least = int(re.findall(r"takes (\d+) ", str(error))[0])
+        assert budget is not None
+        assert budget < least
+        choice = search(graph, least)
+        budget = least
+    assert choice.peak_bytes == peak(graph, choice.stages)
+    assert choice.peak_bytes <= (whole if budget is None else budget)
+    for stage in choice.stages:
+        nodes = {node for step in stage.steps for node, _ in step.targets}
+        for index in nodes:
+            boxes = [box for step in stage.steps for node, box in step.targets if node == index]
+            assert all(meet(a, b) is None for i, a in enumerate(boxes) for b in boxes[:i])
+            if index != graph.output:
+                assert sum(cells(box) for box in boxes) == cells(full(graph.nodes[index].shape))
+    written = [box for stage in choice.stages for step in stage.steps for n, box in step.targets if n == graph.output]
+    assert sum(cells(box) for box in written) == cells(full(graph.nodes[graph.output].shape))
+
+
+@pytest.mark.parametrize(
+    ("make", "share", "work"),
+    [
+        (partial(image_decoder, 64, 64, WIDE), 0.36, 1.0),
+        (partial(image_decoder, 64, 64, WIDE), 0.20, 1.6),
+        (partial(image_encoder, 512, 512, WIDE), 0.70, 1.0),
+        (partial(image_encoder, 512, 512, WIDE), 0.40, 1.6),
+        (partial(video_decoder, 9, 60, 104, (64, 128, 256)), 0.10, 1.0),
+        (partial(cached_decoder, 6, 64, 64), 0.75, 1.0),
+    ],
+)
+def test_budgets_are_kept_with_little_work(make: partial[Graph], share: float, work: float) -> None:
+    graph = make()
+    choice = search(graph, int(share * plain_bytes(graph)))
+    assert choice.work <= work + 1e-3
+
+
+def test_without_a_budget_nothing_is_made_again() -> None:
+    graph = image_decoder(64, 64, WIDE)
+    choice = search(graph)
+    assert choice.work == pytest.approx(1.0)
+    assert choice.peak_bytes <= 0.36 * plain_bytes(graph)
+
+
+def test_a_large_budget_gives_the_plain_call() -> None:
+    graph = image_decoder()
+    assert search(graph, plain_bytes(graph)).stages == plain(graph)
+
+
+@pytest.mark.parametrize("make", [video_decoder, partial(cached_decoder, 5), image_decoder])
+def test_a_stream_comes_in_order(make: partial[Graph]) -> None:
+    graph = make()
+    choice = search(graph, plain_bytes(graph) * 9 // 10, stream=True)
+    starts = [
+        box[choice.axis][0]
+        for stage in choice.stages
+        for step in stage.steps
+        for n, box in step.targets
+        if n == graph.output
+    ]
+    assert starts == sorted(starts)
+    assert len(set(starts)) > 1
+
+
+def test_what_is_kept_may_lie_elsewhere() -> None:
+    graph = image_decoder(64, 64, WIDE)
+    choice = search(graph, plain_bytes(graph) // 5, spill="host")
+    assert choice.work == pytest.approx(1.0)
+    assert {kept.place for stage in choice.stages for kept in stage.keep} == {"host"}
