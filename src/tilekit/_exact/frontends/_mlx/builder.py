@@ -54,6 +54,11 @@ class Builder:
     """
     A graph that grows.
 
+    Parameters
+    ----------
+    merging : bool
+        Whether views of views become one view. Patterns are found where they do not: in the steps that were taken.
+
     Attributes
     ----------
     nodes : list of Node
@@ -67,7 +72,8 @@ class Builder:
         What borders were written into, with where each cell comes from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, merging: bool = False) -> None:
+        self.merging = merging
         self.nodes: list[Node] = []
         self.known: dict[int, mx.array] = {}
         self.windows: dict[int, Windows] = {}
@@ -92,7 +98,7 @@ class Builder:
         if self.shape(index) == tuple(shape):
             return index
         node = self.nodes[index]
-        if isinstance(node.op, Reshape):  # one after the other is one
+        if self.merging and isinstance(node.op, Reshape):  # one after the other is one
             return self.reshape(node.inputs[0], shape)
         return self.add(Reshape(), (index,), shape, node.dtype)
 
@@ -101,7 +107,7 @@ class Builder:
         if tuple(axes) == tuple(range(len(axes))):
             return index
         node = self.nodes[index]
-        if isinstance(node.op, Permute):
+        if self.merging and isinstance(node.op, Permute):
             inner = node.op.axes
             return self.permute(node.inputs[0], [inner[axis] for axis in axes])
         shape = [node.shape[axis] for axis in axes]

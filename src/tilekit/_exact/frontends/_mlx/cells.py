@@ -11,7 +11,7 @@ from tilekit._exact.frontends._mlx.borders import written
 from tilekit._exact.frontends._mlx.builder import Builder, Windows
 from tilekit._exact.frontends._mlx.calls import GatherCells, Inside, Mx, ScatterCells, Strided
 from tilekit._exact.frontends._mlx.record import Primitive, Unsupported
-from tilekit._exact.ops import Fill, Gather, Scatter, Slice, Whole
+from tilekit._exact.ops import Fill, Gather, Reshape, Scatter, Slice, Whole
 
 __all__ = ["dynamic_slice", "gather", "gather_axis", "scatter", "slice_update", "strided"]
 
@@ -128,7 +128,7 @@ def strided(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
     shape, strides, offset = tuple(p.arguments[0]), tuple(p.arguments[1]), int(p.arguments[2])
     out, source = p.outputs[0], inputs[0]
     node = b.nodes[source]
-    if type(node.op).__name__ == "Reshape":  # MLX flattens before; strides are those of the array before that
+    if isinstance(node.op, Reshape):  # MLX flattens before; strides are those of the array before that
         source = node.inputs[0]
     placed = _placed(b.shape(source), shape, strides) if offset == 0 else None
     if placed is None:

@@ -11,9 +11,9 @@ Rewrite = Callable[[Builder, Mapping[int, int]], int]
 """Adds a node to the copy, given the place in the copy of each node before it; gives its place."""
 
 
-def copied(old: Builder, rewrites: Mapping[int, Rewrite]) -> tuple[Builder, dict[int, int]]:
+def copied(old: Builder, rewrites: Mapping[int, Rewrite], *, merging: bool = False) -> tuple[Builder, dict[int, int]]:
     """Give a copy, and where each node went."""
-    new, place = Builder(), dict[int, int]()
+    new, place = Builder(merging=merging), dict[int, int]()
     for node in old.nodes:
         rewrite = rewrites.get(node.index)
         before = len(new.nodes)
