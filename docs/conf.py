@@ -12,8 +12,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
-# The base of every layer is explained in the architecture page, not in the reference.
-nitpick_ignore = [("py:class", "ltx_models.nn.Module")]
+# Bases that the architecture page explains, not the reference: of every layer, and of a plan.
+nitpick_ignore = [("py:class", "ltx_models.nn.Module"), ("py:class", "tilekit._plan.layout.Layout")]
 
 # Types stand in the numpydoc sections, as shapes and layouts; in signatures they would only be repeated.
 autodoc_typehints = "none"
