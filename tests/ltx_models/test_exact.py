@@ -268,7 +268,7 @@ def test_the_forecast_is_what_is_held(oracle: Any, tools: Any) -> None:
 
     from ltx_models.video_vae import VideoDecoder
 
-    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch is not typed here
+    class Watch(TorchDispatchMode):
         peak = 0
 
         def __init__(self) -> None:

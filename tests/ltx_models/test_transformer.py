@@ -330,7 +330,7 @@ def test_a_step_never_waits_for_the_device_and_copies_no_weight() -> None:
     copies: list[str] = []
     names = {"aten::_to_copy", "aten::clone", "aten::copy_", "aten::_local_scalar_dense"}
 
-    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no types
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             tensors = [x for x in args if isinstance(x, torch.Tensor)]
             if func._schema.name in names and any(x.untyped_storage()._cdata in owned for x in tensors):

@@ -12,7 +12,10 @@ from tilekit.backends import Array, backend_of
 
 __all__ = ["Arrays", "Job", "Kernels", "kernels_of"]
 
-_OWN: dict[str, str] = {"mlx": "tilekit._exact.kernels._mlx:MlxKernels"}
+_OWN: dict[str, str] = {
+    "mlx": "tilekit._exact.kernels._mlx:MlxKernels",
+    "torch": "tilekit._exact.kernels._torch:TorchKernels",
+}
 
 
 def kernels_of(x: Array) -> Kernels:

@@ -1,0 +1,145 @@
+"""The calls of torch that a graph's operations make: hashable, with the arrays handed in when they run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tilekit._exact.boxes import Box, extent
+
+__all__ = ["Aten", "Attend", "Filled", "Linear", "Ramp", "Slot", "Triangle", "freeze", "operation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where an array is put among the arguments of a call."""
+
+    index: int
+
+
+@cache
+def operation(name: str) -> Any:
+    """Find an operation of torch by its full name, such as ``aten::add.Tensor``."""
+    namespace, _, rest = name.partition("::")
+    packet, _, overload = rest.partition(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+
+
+def freeze(value: Any) -> Any:
+    """Make a value hashable: lists become tuples."""
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(item) for item in value)
+    return value
+
+
+def _filled(value: Any, arrays: Sequence[Tensor]) -> Any:
+    if isinstance(value, Slot):
+        return arrays[value.index]
+    if isinstance(value, tuple):
+        return [_filled(item, arrays) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Aten:
+    """An operation of torch by its name, with its other arguments; `part` of what it gives, if that is several."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    part: int | None = None
+
+    @cached_property
+    def _plain(self) -> bool:
+        return self.args == tuple(Slot(i) for i in range(len(self.args))) and not self.kwargs
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Any:
+        """Call it."""
+        if self._plain:
+            out = operation(self.name)(*arrays)
+        else:
+            args = [_filled(value, arrays) for value in self.args]
+            out = operation(self.name)(*args, **{key: _filled(value, arrays) for key, value in self.kwargs})
+        return out if self.part is None else out[self.part]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """One number everywhere."""
+
+    value: Any
+    dtype: torch.dtype
+    device: torch.device
+
+    def __call__(self, box: Box) -> Tensor:
+        """Make a box: a single cell, seen in every place."""
+        return torch.full((1,) * len(box), self.value, dtype=self.dtype, device=self.device).expand(extent(box))
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """The numbers of ``torch.arange``."""
+
+    start: Any
+    step: Any
+    dtype: torch.dtype
+    device: torch.device
+
+    def __call__(self, box: Box) -> Tensor:
+        """Make some of them, each as the whole range has it."""
+        ((first, stop),) = box
+        return torch.arange(self.start, self.start + stop * self.step, self.step, dtype=self.dtype, device=self.device)[
+            first:stop
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Triangle:
+    """True on and below (`lower`) or on and above a diagonal of the last two axes."""
+
+    lower: bool
+    diagonal: int
+    device: torch.device
+
+    def __call__(self, box: Box) -> Tensor:
+        """Make a box."""
+        rows, columns = (torch.arange(*interval, device=self.device) for interval in box[-2:])
+        apart = columns[None, :] - rows[:, None]
+        inside = apart <= self.diagonal if self.lower else apart >= self.diagonal
+        return inside.expand(extent(box))
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Rows times a matrix whose transpose is the weight of a linear layer, with a bias if there is one."""
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Multiply."""
+        return F.linear(arrays[0], arrays[1].mT, *arrays[2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Scaled dot-product attention of some rows of the query."""
+
+    causal: bool
+    scale: float | None
+    grouped: bool
+
+    def __call__(self, arrays: Sequence[Tensor], rows: tuple[int, int]) -> Tensor:
+        """Attend; a causal mask is made for these rows."""
+        query, key, value, *masks = arrays
+        mask = masks[0] if masks else None
+        if self.causal:
+            seen = torch.arange(*rows, device=query.device)[:, None] >= torch.arange(key.shape[2], device=query.device)
+            mask = seen if mask is None else mask.masked_fill(~seen, -torch.inf)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=self.scale, enable_gqa=self.grouped
+        )
+
+
+Call = Callable[..., Any]

@@ -1,0 +1,98 @@
+"""Whether a function is still the one that was traced: its modules, their plain options, the state of autocast."""
+
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from tilekit._exact.frontends._torch.captured import Captured, Path, children, resolve
+
+__all__ = ["Fingerprint"]
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
+_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+_LONGEST = 512
+"""Entries of a list or dict that are compared; longer ones are vocabularies and the like."""
+
+
+def _fact(value: Any) -> Any:
+    """Give what a function can tell of a value without running: a hashable description."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Tensor):
+        return ("tensor", tuple(value.shape), str(value.dtype))
+    if isinstance(value, types.MethodType):
+        return ("callable", id(value.__func__), id(value.__self__))
+    if isinstance(value, _CALLABLE):
+        return ("callable", id(value))
+    if isinstance(value, (list, tuple)) and len(value) <= _LONGEST:
+        return tuple(_fact(item) for item in value)
+    return type(value)
+
+
+def _facts(thing: Any, without: frozenset[Any]) -> dict[Any, Any]:
+    if isinstance(thing, (list, dict, tuple)) and len(thing) > _LONGEST:
+        return {}
+    return {step: _fact(value) for step, value in children(thing) if step[1] not in without}
+
+
+def _autocast(device: torch.device) -> Any:
+    kind = device.type
+    return (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+
+
+class Fingerprint:
+    """
+    What the trace relied on beside the input's shape and dtype.
+
+    Modules that the call ran or took weights from are compared, and everything between them and the function; the rest
+    of a pipeline is not.
+    """
+
+    def __init__(
+        self,
+        captured: Captured,
+        used: Iterable[Path],
+        written: dict[int, frozenset[Any]],
+        device: torch.device,
+    ) -> None:
+        self.function, self.device = captured.function, device
+        self.autocast = _autocast(device)
+        self.known: dict[Path, Tensor] = {}
+        self._written: dict[Path, frozenset[Any]] = {}
+        self.holders: dict[Path, tuple[type, dict[Any, Any]]] = {}
+        for path in used:
+            for i in range(len(path) + 1):
+                self._add(path[:i], written)
+
+    def _add(self, path: Path, written: dict[int, frozenset[Any]]) -> None:
+        if path in self.holders:
+            return
+        thing = resolve(self.function, path)
+        if isinstance(thing, (Tensor, *_PLAIN)):
+            return
+        self._written[path] = written.get(id(thing), frozenset())
+        self.holders[path] = (type(thing), _facts(thing, self._written[path]))
+        if isinstance(thing, Module):
+            for step, value in children(thing):  # an attention's processor, a list of sizes: what a module alone holds
+                if step[0] == "attribute" and not isinstance(value, (Module, Tensor, *_PLAIN)):
+                    self._add((*path, step), written)
+
+    def current(self, read: Callable[[Path], Tensor]) -> bool:
+        """Whether all is as it was."""
+        if _autocast(self.device) != self.autocast:
+            return False
+        try:
+            return all(self._holds(path) for path in self.holders) and all(
+                torch.equal(read(path), value) for path, value in self.known.items()
+            )
+        except (LookupError, AttributeError, TypeError, ValueError):
+            return False
+
+    def _holds(self, path: Path) -> bool:
+        kind, facts = self.holders[path]
+        thing = resolve(self.function, path)
+        return type(thing) is kind and _facts(thing, self._written[path]) == facts

@@ -1,0 +1,97 @@
+"""Numbers that are known while tracing, since they depend on no input: indices, masks, scalars of the network."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from tilekit._exact.frontends._torch.captured import Path
+from tilekit._exact.frontends._torch.record import Entry, leaf_tensors
+
+__all__ = ["DependsOnInput", "Known"]
+
+_MOST = 1 << 22
+"""Cells of an array that is worked out while tracing."""
+
+
+class DependsOnInput(Exception):  # no error: an answer
+    """The numbers are not known before the call."""
+
+
+class Known:
+    """
+    Works numbers out by running what was recorded.
+
+    Attributes
+    ----------
+    used : dict of Path to Tensor
+        The captured arrays that were looked at, as they were: the trace holds as long as they do not change.
+    """
+
+    def __init__(self, entries: list[Entry], live: dict[int, tuple[Path, Any]]) -> None:
+        self.entries, self._live = entries, live
+        self.used: dict[Path, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+        self._made: dict[int, tuple[int, int]] = {}
+        self._seen = 0
+
+    def _index(self) -> None:
+        for i in range(self._seen, len(self.entries)):
+            for part, tensor in enumerate(self.entries[i].outputs):
+                if isinstance(tensor, Tensor):
+                    self._made.setdefault(id(tensor), (i, part))
+        self._seen = len(self.entries)
+
+    def value(self, x: Tensor) -> Tensor:
+        """Give the numbers of a recorded tensor; DependsOnInput where they are not known."""
+        self._index()
+        with _disable_current_modes(), torch.no_grad():
+            return self._value(x)
+
+    def scalar(self, x: Tensor) -> Any:
+        """Give the one number of a tensor."""
+        with _disable_current_modes():
+            return self.value(x).item()
+
+    def _value(self, x: Tensor) -> Tensor:
+        for i in sorted(self._needed(x)):
+            entry = self.entries[i]
+            out = entry.op(*self._filled(list(entry.args)), **self._filled(entry.kwargs))
+            parts = out if entry.several else (out,)
+            self._values.update((id(made), part) for made, part in zip(entry.outputs, parts, strict=True))
+        return self._plain(x)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        return x if type(x) in {Tensor, torch.nn.Parameter} else self._values[id(x)]
+
+    def _needed(self, x: Tensor) -> set[int]:
+        """Give the entries that have to be run; weights are looked up on the way."""
+        entries: set[int] = set()
+        waiting = [x]
+        while waiting:
+            x = waiting.pop()
+            if type(x) in {Tensor, torch.nn.Parameter} or id(x) in self._values:
+                continue
+            if id(x) in self._live:
+                path, read = self._live[id(x)]
+                self.used[path] = self._values[id(x)] = read(path).clone()
+                continue
+            if id(x) not in self._made or x.numel() > _MOST:
+                raise DependsOnInput
+            i = self._made[id(x)][0]
+            if i not in entries:
+                entries.add(i)
+                if torch.Tag.nondeterministic_seeded in self.entries[i].op.tags:
+                    raise DependsOnInput
+                waiting += leaf_tensors([list(self.entries[i].args), self.entries[i].kwargs])
+        return entries
+
+    def _filled(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._plain(value)
+        if isinstance(value, (list, tuple)):
+            return [self._filled(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._filled(item) for key, item in value.items()}
+        return value

@@ -1,0 +1,141 @@
+"""Functions of torch that a trace keeps as one operation, which would otherwise fall apart into many."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Leaves"]
+
+_LIBRARY = torch.library.Library("tilekit", "DEF")
+_LIBRARY.define(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale, bool grouped) -> Tensor"
+)
+_LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY.define(
+    "recurrent(str name, Tensor x, Tensor[] state, Tensor[] weights, bool bias, int layers, bool both, bool first,"
+    " Tensor? batches) -> Tensor[]"
+)
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None, grouped: bool
+) -> Tensor:
+    batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2] if not grouped else q.shape[:-2])
+    return q.new_empty((*batch, q.shape[-2], v.shape[-1]))
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _run_recurrent(
+    name: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    bias: bool,
+    layers: int,
+    both: bool,
+    first: bool,
+    batches: Tensor | None,
+) -> list[Tensor]:
+    function: Callable[..., Any] = getattr(torch, name)
+    given: Any = list(state) if name == "lstm" else state[0]
+    return list(function(x, given, list(weights), bias, layers, 0.0, False, both, first))
+
+
+def _recurrent(
+    name: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    bias: bool,
+    layers: int,
+    both: bool,
+    first: bool,
+    batches: Tensor | None,
+) -> list[Tensor]:
+    width = state[0].shape[-1] * (2 if both else 1)
+    return [x.new_empty((*x.shape[:-1], width)), *(torch.empty_like(given) for given in state)]
+
+
+for _name, _shape in (("attention", _attention), ("linear", _linear), ("recurrent", _recurrent)):
+    _LIBRARY.impl(_name, _shape, "Meta")
+    torch.library.register_fake(f"tilekit::{_name}", _shape, lib=_LIBRARY)
+_LIBRARY.impl("recurrent", _run_recurrent, "CompositeExplicitAutograd")
+
+
+class Leaves(TorchFunctionMode):
+    """Hands what is kept whole to operations of our own; everything else goes its way."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look a function up."""
+        own = _OWN.get(function)
+        if own is not None:
+            made = own(*args, **(kwargs or {}))
+            if made is not None:
+                return made
+        return function(*args, **(kwargs or {}))
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor | None:
+    if dropout_p or query.ndim < 3 or not query.ndim == key.ndim == value.ndim or query.is_nested:
+        return None
+    dtype = _cast_to(query.device)
+    if dtype is not None:
+        query, key, value = (x.to(dtype) if x.is_floating_point() else x for x in (query, key, value))
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.to(dtype)
+    made: Tensor = torch.ops.tilekit.attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+    return made
+
+
+def _cast_to(device: torch.device) -> torch.dtype | None:
+    """Give the dtype that autocast brings the inputs of a product to, where it is on."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def _project(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:  # torch's name
+    if input.ndim < 2 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
+        return None
+    dtype = _cast_to(input.device)
+    if dtype is not None:
+        input, weight = input.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    made: Tensor = torch.ops.tilekit.linear(input, weight, bias)
+    return made
+
+
+def _recur(name: str) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        if isinstance(args[3], (list, tuple)):  # packed sequences
+            return None
+        x, state, weights, bias, layers, dropout, training, both, first = args
+        if dropout and training:
+            return None
+        state = list(state) if isinstance(state, (list, tuple)) else [state]
+        return tuple(torch.ops.tilekit.recurrent(name, x, state, list(weights), bias, layers, both, first, None))
+
+    return run
+
+
+_OWN: dict[Any, Callable[..., Any]] = {
+    F.scaled_dot_product_attention: _attend,
+    F.linear: _project,
+    **{getattr(torch, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+    **{getattr(torch._VF, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+}

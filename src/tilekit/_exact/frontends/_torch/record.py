@@ -1,0 +1,188 @@
+"""Record what a function does on tensors without memory: every operation that reaches torch's dispatcher."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import Module
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
+
+__all__ = ["Entry", "Recorder", "fake_world", "leaf_tensors", "place_in_source"]
+
+aten = torch.ops.aten
+
+
+@dataclass(slots=True)
+class Entry:
+    """One recorded operation; the tensors are fake, and known by identity."""
+
+    op: Any
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    several: bool
+    where: str
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Of the outputs as they were made: `transpose_` turns the tensor itself."""
+
+    def __post_init__(self) -> None:
+        self.shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else () for x in self.outputs)
+
+
+def leaf_tensors(value: Any) -> Iterator[Tensor]:
+    """Give the tensors of nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from leaf_tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from leaf_tensors(item)
+
+
+class Recorder(TorchDispatchMode):
+    """
+    Notes operations in order.
+
+    Parameters
+    ----------
+    scalar : callable
+        Asked for the number in a tensor of one cell, where the function wants to know it; raises where it depends on
+        the input.
+    """
+
+    def __init__(self, names: dict[Module, str], scalar: Callable[[Tensor], Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self.entries: list[Entry] = []
+        self.called: dict[Module, None] = {}
+        self._names, self._scalar = names, scalar
+        self._stack: list[str] = []
+        self.aliases = Aliases(self._run)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let the fake tensors compute shapes, and note the operation."""
+        kwargs = kwargs or {}
+        if func is aten._local_scalar_dense.default:
+            return self._scalar(self.aliases.now(args[0]))
+        if func._schema.is_mutable:
+            return self._write(func, args, kwargs)
+        if not self.aliases.active:
+            out = self._run(func, args, kwargs)
+        else:
+            out = self._run(func, _mapped(self.aliases.now, args), _mapped(self.aliases.now, kwargs))
+        if is_view(func):
+            self.aliases.note(func, args[0], args, kwargs, out)
+        return out
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Make an operation that writes nothing."""
+        out = func(*args, **kwargs)
+        several = isinstance(out, (list, tuple))
+        outputs = tuple(out) if several else (out,)
+        if any(isinstance(x, Tensor) for x in outputs):
+            self.entries.append(Entry(func, args, kwargs, outputs, several, self._stack[-1] if self._stack else ""))
+        return out
+
+    def _write(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Compute what is written as a new tensor, and let the old one stand for it."""
+        targets = _targets(func, args, kwargs)
+        pure = without_writing(func)
+        if len(targets) != 1 or (pure is None and torch.Tag.nondeterministic_seeded not in func.tags):
+            message = f"aten.{func._opname} writes in place"
+            raise CannotFollow(message)
+        name, target = targets[0]
+        given = {key: value for key, value in kwargs.items() if key != name or name == "self"}
+        if func._opname in _TURNS:
+            self.aliases.turn(pure, target, args, given)
+            func(*args, **kwargs)
+            return target
+        value = (
+            self._drawn(func, target)
+            if pure is None
+            else self._run(pure, _mapped(self.aliases.now, args), _mapped(self.aliases.now, given))
+        )
+        if value.shape != target.shape:
+            message = f"aten.{func._opname} changes the shape in place"
+            raise CannotFollow(message)
+        if value.dtype != target.dtype:
+            value = self._run(aten._to_copy.default, (value,), {"dtype": target.dtype})
+        self.aliases.write(target, value)
+        return target
+
+    def _drawn(self, func: Any, target: Tensor) -> Tensor:
+        """Note that random numbers were written."""
+        value = torch.empty_like(target)
+        self.entries.append(Entry(func, (target,), {}, (value,), False, self._stack[-1] if self._stack else ""))
+        return value
+
+    @contextmanager
+    def modules(self) -> Iterator[None]:
+        """Follow which module is at work, for the names of nodes."""
+        enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
+        leave = torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
+        try:
+            yield
+        finally:
+            enter.remove()
+            leave.remove()
+
+    def _enter(self, module: Module, args: Any) -> None:
+        self.called[module] = None
+        self._stack.append(self._names.get(module) or (self._stack[-1] if self._stack else ""))
+
+    def _leave(self, module: Module, args: Any, out: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+
+
+_TURNS = {"transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_"}
+
+
+def _targets(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
+    """Give what an operation writes to, with the names of the arguments."""
+    found: list[tuple[str, Tensor]] = []
+    for i, argument in enumerate(func._schema.arguments):
+        value = args[i] if i < len(args) else kwargs.get(argument.name)
+        if argument.alias_info is not None and argument.alias_info.is_write and value is not None:
+            found += [(argument.name, x) for x in leaf_tensors(value)]
+    return found
+
+
+def _mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(change, item) for item in value)
+    if isinstance(value, dict):
+        return {key: _mapped(change, item) for key, item in value.items()}
+    return value
+
+
+@contextmanager
+def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterator[None]:
+    """Enter what a trace needs: no memory, no gradients, and compiled functions run as they are written."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(fake)
+        stack.enter_context(recorder)
+        stack.enter_context(recorder.modules())
+        stack.enter_context(leaves)
+        yield
+
+
+def place_in_source(error: BaseException) -> str:
+    """Say where in the user's code an error arose: the last frame outside of torch and of this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "/torch/" not in f.filename and "/tilekit/_exact/" not in f.filename]
+    if not outside:
+        return "the function"
+    return f"{outside[-1].filename}:{outside[-1].lineno}, in {outside[-1].name}"

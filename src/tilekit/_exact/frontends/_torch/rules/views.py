@@ -1,0 +1,243 @@
+"""Operations that move cells without computing."""
+
+import math
+from collections.abc import Sequence
+
+from tilekit._exact.frontends._torch.called import Called, Rule
+from tilekit._exact.ops import Scatter, Slice, Take
+
+__all__ = ["RULES"]
+
+
+def _alias(c: Called) -> int:
+    return c.node(c["self"])
+
+
+def _reshape(c: Called) -> int:
+    return c.reshape(c.node(c["self"]), c.shape)
+
+
+def _permute(c: Called) -> int:
+    n = len(c.shape)
+    return c.permute(c.node(c["self"]), [axis % n for axis in c["dims"]])
+
+
+def _transpose(c: Called) -> int:
+    axes = list(range(len(c.shape)))
+    if not axes:
+        return c.node(c["self"])
+    a, b = (0, len(axes) - 1) if c.name == "t" else (c["dim0"] % len(axes), c["dim1"] % len(axes))
+    axes[a], axes[b] = axes[b], axes[a]
+    return c.permute(c.node(c["self"]), axes)
+
+
+def _expand(c: Called) -> int:
+    x = c.node(c["self"])
+    lead = (1,) * (len(c.shape) - len(c.shape_of(x)))
+    return c.expand(c.reshape(x, (*lead, *c.shape_of(x))), c.shape)
+
+
+def _repeat(c: Called) -> int:
+    x = c.node(c["self"])
+    x = c.reshape(x, ((1,) * (len(c.shape) - len(c.shape_of(x))) + c.shape_of(x)))
+    for axis, times in enumerate(c["repeats"]):
+        n = c.shape_of(x)[axis]
+        if times == 0:
+            return c.whole()
+        if times > 1 and n > 1:
+            x = c.concat([x] * times, axis)
+    return c.expand(x, c.shape)
+
+
+def _slice(c: Called) -> int:
+    axis, start = c["dim"] % len(c.shape), c["start"] or 0
+    x = c.node(c["self"])
+    n = c.shape_of(x)[axis]
+    start = max(0, start + n) if start < 0 else min(start, n)
+    return c.slice(x, axis, start, c.shape[axis], c["step"] or 1)
+
+
+def _select(c: Called) -> int:
+    x = c.node(c["self"])
+    shape = c.shape_of(x)
+    axis = c["dim"] % len(shape)
+    return c.reshape(c.slice(x, axis, c["index"] % shape[axis], 1), c.shape)
+
+
+def _split(c: Called) -> int:
+    x = c.node(c["self"])
+    axis = c["dim"] % len(c.shape)
+    sizes = [tuple(part.shape)[axis] for part in c.entry.outputs]
+    return c.slice(x, axis, sum(sizes[: c.part]), sizes[c.part])
+
+
+def _unbind(c: Called) -> int:
+    x = c.node(c["self"])
+    return c.reshape(c.slice(x, c["dim"] % len(c.shape_of(x)), c.part, 1), c.shape)
+
+
+def _cat(c: Called) -> int:
+    parts = [x for x in c["tensors"] if x.numel()]
+    axis = c["dim"] % len(c.shape)
+    return c.concat([c.cast(c.node(x), c.dtype) for x in parts], axis)
+
+
+def _stack(c: Called) -> int:
+    axis = c["dim"] % len(c.shape)
+    one = (*c.shape[:axis], 1, *c.shape[axis + 1 :])
+    return c.concat([c.reshape(c.cast(c.node(x), c.dtype), one) for x in c["tensors"]], axis)
+
+
+def _flip(c: Called) -> int:
+    n = len(c.shape)
+    axes = {axis % n for axis in c["dims"]}
+    starts = tuple(c.shape[d] - 1 if d in axes else 0 for d in range(n))
+    return c.add(Slice(starts, tuple(-1 if d in axes else 1 for d in range(n))), (c.node(c["self"]),))
+
+
+def _roll(c: Called) -> int:
+    x = c.node(c["self"])
+    axes: Sequence[int] = c["dims"]
+    flat = not axes
+    if flat:
+        x, axes = c.reshape(x, (math.prod(c.shape),)), [0]
+    for axis, shift in zip(axes, c["shifts"], strict=True):
+        axis %= len(c.shape_of(x))
+        n = c.shape_of(x)[axis]
+        cut = n and -shift % n
+        if cut:
+            x = c.concat([c.slice(x, axis, cut, n - cut), c.slice(x, axis, 0, cut)], axis)
+    return c.reshape(x, c.shape)
+
+
+def _shuffle(c: Called) -> int:
+    """Pixels out of channels: (…, C r r, H, W) to (…, C, H r, W r)."""
+    x, r = c.node(c["self"]), c["upscale_factor"]
+    *lead, channels, height, width = c.shape_of(x)
+    n = len(lead)
+    x = c.reshape(x, (*lead, channels // (r * r), r, r, height, width))
+    x = c.permute(x, (*range(n), n, n + 3, n + 1, n + 4, n + 2))
+    return c.reshape(x, c.shape)
+
+
+def _unshuffle(c: Called) -> int:
+    """Pixels into channels: (…, C, H r, W r) to (…, C r r, H, W)."""
+    x, r = c.node(c["self"]), c["downscale_factor"]
+    *lead, channels, height, width = c.shape_of(x)
+    n = len(lead)
+    x = c.reshape(x, (*lead, channels, height // r, r, width // r, r))
+    x = c.permute(x, (*range(n), n, n + 2, n + 4, n + 1, n + 3))
+    return c.reshape(x, c.shape)
+
+
+def _channel_shuffle(c: Called) -> int:
+    x, groups = c.node(c["self"]), c["groups"]
+    batch, channels, *rest = c.shape
+    x = c.reshape(x, (batch, groups, channels // groups, *rest))
+    return c.reshape(c.permute(x, (0, 2, 1, *range(3, len(rest) + 3))), c.shape)
+
+
+def _unfold(c: Called) -> int:
+    """Windows along an axis, which may overlap; their cells become the last axis."""
+    x = c.node(c["self"])
+    shape = c.shape_of(x)
+    axis, size, step = c["dimension"] % max(1, len(shape)), c["size"], c["step"]
+    count = c.shape[axis]
+    return _windows(c, x, axis, count, size, step)
+
+
+def _windows(c: Called, x: int, axis: int, count: int, size: int, step: int) -> int:
+    shape = c.shape_of(x)
+    indices = tuple(i * step + j for i in range(count) for j in range(size))
+    if indices != tuple(range(shape[axis])):
+        made = [count * size if d == axis else n for d, n in enumerate(shape)]
+        x = c.add(Take(axis, indices), (x,), made, c.dtype_of(x))
+    x = c.reshape(x, (*shape[:axis], count, size, *shape[axis + 1 :]))
+    order = [d for d in range(len(shape) + 1) if d != axis + 1]
+    return c.permute(x, (*order, axis + 1))
+
+
+def _as_strided(c: Called) -> int:
+    """Windows of the last axis, as a Fourier transform of short pieces takes them; any other is not understood."""
+    given = c["self"]
+    sizes, strides = list(c["size"]), list(c["stride"])
+    shape = tuple(given.shape)
+    windows = len(sizes) == len(shape) + 1 and given.is_contiguous() and not (c["storage_offset"] or 0)
+    if windows and sizes[:-2] == list(shape[:-1]) and strides[-1] == 1:
+        lead = [given.stride(d) for d in range(len(shape) - 1)]
+        lengths_fit = (sizes[-2] - 1) * strides[-2] + sizes[-1] <= shape[-1]
+        if lengths_fit and all(n == 1 or a == b for n, a, b in zip(sizes, strides, lead, strict=False)):
+            return _windows(c, c.node(given), len(shape) - 1, sizes[-2], sizes[-1], strides[-2])
+    if sizes == list(shape) and strides == list(given.stride()):
+        return c.node(given)
+    return c.whole()
+
+
+def _select_scatter(c: Called) -> int:
+    x, axis = c.node(c["self"]), c["dim"] % len(c.shape)
+    one = (*c.shape[:axis], 1, *c.shape[axis + 1 :])
+    part = c.reshape(c.cast(c.node(c["src"]), c.dtype), one)
+    at = c["index"] % c.shape[axis]
+    return _scatter(c, x, part, axis, at)
+
+
+def _slice_scatter(c: Called) -> int:
+    x, axis, n = c.node(c["self"]), c["dim"] % len(c.shape), c.shape[c["dim"]]
+    start, step = c["start"] or 0, c["step"] or 1
+    start = max(0, start + n) if start < 0 else min(start, n)
+    part = c.cast(c.node(c["src"]), c.dtype)
+    if not math.prod(c.shape_of(part)):
+        return x
+    if step == 1:
+        return _scatter(c, x, part, axis, start)
+    count = c.shape_of(part)[axis]
+    rows = [(i - start) // step if i >= start and (i - start) % step == 0 else -1 for i in range(n)]
+    written = [k if 0 <= k < count else -1 for k in rows]
+    return _interleave(c, x, part, axis, written)
+
+
+def _interleave(c: Called, x: int, part: int, axis: int, written: Sequence[int]) -> int:
+    """Rows of `part` where `written` names one, those of x elsewhere: taken from both, one after the other."""
+    count = c.shape_of(part)[axis]
+    near, last = [], 0
+    for k in written:
+        last = k if k >= 0 else last
+        near.append(last)
+    both = [2 * i + (0 if k < 0 else 1) for i, k in enumerate(written)]
+    given = part if near == list(range(count)) else c.add(Take(axis, tuple(near)), (part,), c.shape, c.dtype)
+    one = (*c.shape[: axis + 1], 1, *c.shape[axis + 1 :])
+    pairs = c.concat([c.reshape(x, one), c.reshape(given, one)], axis + 1)
+    merged = c.reshape(pairs, (*c.shape[:axis], 2 * c.shape[axis], *c.shape[axis + 1 :]))
+    return c.add(Take(axis, tuple(both)), (merged,))
+
+
+def _scatter(c: Called, x: int, part: int, axis: int, at: int) -> int:
+    if c.shape_of(part) == c.shape:
+        return part
+    return c.add(Scatter(tuple(at if d == axis else 0 for d in range(len(c.shape)))), (x, part))
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("alias", "detach", "clone", "contiguous", "lift", "lift_fresh", "lift_fresh_copy"), _alias),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "view_copy"), _reshape),
+    **dict.fromkeys(("squeeze", "unsqueeze", "_reshape_copy", "flatten", "unflatten"), _reshape),
+    "permute": _permute,
+    **dict.fromkeys(("transpose", "t"), _transpose),
+    "expand": _expand,
+    "repeat": _repeat,
+    "slice": _slice,
+    "select": _select,
+    **dict.fromkeys(("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split"), _split),
+    "unbind": _unbind,
+    "cat": _cat,
+    "stack": _stack,
+    "flip": _flip,
+    "roll": _roll,
+    "pixel_shuffle": _shuffle,
+    "pixel_unshuffle": _unshuffle,
+    "channel_shuffle": _channel_shuffle,
+    "unfold": _unfold,
+    "as_strided": _as_strided,
+    "select_scatter": _select_scatter,
+    "slice_scatter": _slice_scatter,
+}

@@ -1,0 +1,276 @@
+"""What PyTorch does faster than by the array API alone, or otherwise."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tilekit._exact.boxes import Box, Shape
+from tilekit._exact.graph import Node
+from tilekit._exact.kernels._base import Arrays, Kernels
+from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.kernels._statistics import MomentsPart
+from tilekit._exact.kernels._torch_conv import convolve
+from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
+from tilekit.backends import Backend
+
+__all__ = ["TorchKernels"]
+
+_SMALL = 1 << 18
+"""Cells up to which statistics are taken in float64."""
+
+Taken = tuple[Tensor, Tensor | None]
+
+
+class TorchKernels(Kernels):
+    """
+    Every kind of operation over tensors.
+
+    Parameters
+    ----------
+    backend : Backend
+        Of torch.
+    like : tensor
+        On the device where results belong.
+    """
+
+    device: torch.device
+
+    def __init__(self, backend: Backend, like: Tensor) -> None:
+        super().__init__(backend, like)
+        self._taken: dict[tuple[Any, ...], tuple[Any, list[Taken]]] = {}
+
+    def run(
+        self, node: Node, shapes: tuple[Shape, ...], box: Box, boxes: tuple[Box | None, ...], arrays: Arrays
+    ) -> Tensor:
+        """Make a box of a node, without gradients; what autocast converts is in the graph already."""
+        with torch.no_grad():
+            if torch.is_autocast_enabled(self.device.type):
+                with torch.autocast(self.device.type, enabled=False):
+                    made: Tensor = super().run(node, shapes, box, boxes, arrays)
+            else:
+                made = super().run(node, shapes, box, boxes, arrays)
+        return made
+
+    def conv(self, job: Job[Conv], arrays: Arrays) -> Tensor:
+        """Convolve by torch's own call, in the dtype of the network."""
+        x, weight, *rest = arrays
+        bias = rest[0] if rest else None
+        n = len(job.extent)
+        if x is None:
+            shape = tuple(-1 if axis == job.op.channel_axis else 1 for axis in range(n))
+            value: Tensor = self.full((1,) * n, 0, job.dtype) if bias is None else bias.reshape(shape)
+            return value.to(self.dtype(job.dtype)).expand(job.extent)
+        axes = (*(a for a in range(n) if a not in job.op.axes and a != job.op.channel_axis), job.op.channel_axis)
+        order = (*axes, *job.op.axes)
+        if order == tuple(range(n)):
+            return convolve(job, x, weight, bias)
+        made = convolve(job, x.permute(order), weight, bias)
+        return made.permute([order.index(axis) for axis in range(n)])
+
+    def pad(self, job: Job[Pad], arrays: Arrays) -> Tensor:
+        """Pad by torch's own call where the cells that it copies are at hand, which is nearly always."""
+        pads = _ends(job) if len(arrays) == 1 and arrays[0] is not None else None
+        if pads is None:
+            made: Tensor = super().pad(job, arrays)
+            return made
+        x: Tensor = arrays[0]
+        if not any(pads):
+            return x
+        return F.pad(x, pads, value=job.op.value) if job.op.mode == "constant" else _pad_copies(job, x, pads)
+
+    def normalize(self, job: Job[Normalize], arrays: Arrays) -> Tensor:
+        """Scale and shift each channel in one pass; half precisions are rounded once, at the end."""
+        op = job.op
+        x, moments, *affine = arrays
+        share = job.shapes[0][op.channel_axis] // op.groups
+        mean, variance = moments[..., 0], moments[..., 1]
+        scale = self._spread(torch.rsqrt(variance + op.epsilon), job, share)
+        mean = self._spread(mean, job, share)
+        channels = job.box[op.channel_axis]
+        if op.weight:
+            scale = scale * self._per_channel(affine[0], channels, job)
+        shift = -mean * scale
+        if op.bias:
+            shift = shift + self._per_channel(affine[-1], channels, job)
+        return self.cast(torch.addcmul(shift, self.widen(x), scale.to(shift.dtype)), job.dtype)
+
+    def part(self, op: Moments | Reduce, x: Tensor) -> Any:
+        """Take what one box gives to a statistic: in two passes, and put together in float64 where there is any."""
+        if not isinstance(op, Moments):
+            return super().part(op, x)
+        rest = [a for a in range(x.ndim) if a not in op.batch_axes and a != op.channel_axis]
+        order = (*op.batch_axes, op.channel_axis, *rest)
+        x = x if order == tuple(range(x.ndim)) else x.permute(order)
+        rows = x.reshape(*x.shape[: len(op.batch_axes)], op.groups, -1)
+        exact = self.device.type != "mps"
+        rows = rows.double() if exact and rows.numel() <= _SMALL else self.widen(rows)
+        mean = rows.mean(-1, keepdim=True)
+        apart = rows - mean
+        squares = torch.linalg.vecdot(apart, apart)
+        wide = torch.float64 if exact else torch.float32
+        return MomentsPart(rows.shape[-1], mean[..., 0].to(wide), squares.to(wide))
+
+    def resample(self, job: Job[Resample], arrays: Arrays) -> Tensor:
+        """Sum cells with known weights; whole multiples of the nearest cell are one copy for all axes."""
+        x, given = arrays[0], self._given(job, 0)
+        times = [1] * x.ndim
+        blended = []
+        for axis, taps in enumerate(job.op.taps):
+            if taps is not None:
+                times[axis] = _times(job, axis, given)
+                blended += [] if times[axis] else [axis]
+        x = _repeated(x, [max(1, n) for n in times])
+        if not blended:
+            return x
+        weighed = [axis for axis in blended if any(w is not None for _, w in self._rows(job, axis, given))]
+        x = self.widen(x) if weighed else x
+        for axis in blended:
+            x = _weigh(x, axis, self._rows(job, axis, given))
+        return self.cast(x, job.dtype)
+
+    def _rows(self, job: Job[Resample], axis: int, given: Box) -> list[Taken]:
+        """Give indices and weights of an axis, tap by tap; they are kept, since strips ask again."""
+        key = (id(job.op), axis, job.box[axis], given[axis])
+        known = self._taken.get(key)
+        if known is None:
+            taps = job.op.taps[axis]
+            assert taps is not None  # only such axes ask
+            rows = taps[slice(*job.box[axis])]
+            wide = torch.float64 if job.dtype == "float64" else torch.float32
+            known = self._taken[key] = job.op, self._tensors(rows, axis, len(job.box), given[axis][0], wide)
+        return known[1]
+
+    def _tensors(
+        self, rows: Sequence[Sequence[tuple[int, float]]], axis: int, n: int, first: int, dtype: torch.dtype
+    ) -> list[Taken]:
+        made: list[Taken] = []
+        shape = tuple(len(rows) if d == axis else 1 for d in range(n))
+        for i in range(max(len(row) for row in rows)):
+            pairs = [row[i] if i < len(row) else (row[0][0], 0.0) for row in rows]
+            cells = torch.tensor([cell - first for cell, _ in pairs], device=self.device)
+            weights = None
+            if any(weight != 1 for _, weight in pairs):
+                weights = torch.tensor([weight for _, weight in pairs], dtype=dtype, device=self.device).reshape(shape)
+            made.append((cells, weights))
+        return made
+
+    # what is used of the library ------------------------------------------------------------------------------------
+
+    def take(self, x: Tensor, indices: Sequence[int], axis: int) -> Tensor:
+        """Take cells of one axis by number; those in a row are a view."""
+        if indices and list(indices) == list(range(indices[0], indices[0] + len(indices))):
+            return x.narrow(axis, indices[0], len(indices))
+        return x.index_select(axis, torch.tensor(list(indices), device=x.device))
+
+    def cut(self, x: Tensor, region: tuple[slice, ...]) -> Tensor:
+        """Cut a region out, without copying."""
+        for axis, part in enumerate(region):
+            if part.step not in {None, 1}:
+                return x[region]
+            start = part.start or 0
+            stop = x.shape[axis] if part.stop is None else part.stop
+            if start or stop != x.shape[axis]:
+                x = x.narrow(axis, start, stop - start)
+        return x
+
+    def copy(self, x: Tensor) -> Tensor:
+        """Give the same cells in memory of their own."""
+        return x.clone()
+
+    def owns(self, x: Tensor) -> bool:
+        """Whether a tensor keeps no more memory alive than its cells take."""
+        return x.untyped_storage().nbytes() <= x.numel() * x.element_size()
+
+    def put(self, out: Tensor, region: tuple[slice, ...], part: Tensor) -> Tensor:
+        """Write a part, and give the tensor back."""
+        self.cut(out, region).copy_(part)
+        return out
+
+    def concat(self, arrays: Arrays, axis: int) -> Tensor:
+        """Put tensors one after the other; one is given back as it is."""
+        return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), axis)
+
+    def dtype_name(self, x: Tensor) -> str:
+        """Give the name of a tensor's dtype."""
+        return _NAMES.get(x.dtype) or _NAMES.setdefault(x.dtype, str(x.dtype).removeprefix("torch."))
+
+    def widen(self, x: Tensor) -> Tensor:
+        """Convert half precisions to float32; what is as wide or wider, and integers, stay as they are."""
+        return x.float() if x.is_floating_point() and x.element_size() < 4 else x
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        """Convert to a dtype by its name; the tensor itself where it has it."""
+        return x.to(getattr(torch, dtype))
+
+
+_NAMES: dict[torch.dtype, str] = {}
+
+
+def _ends(job: Job[Pad]) -> list[int] | None:
+    """Give what is added at the ends of what is given, as torch wants it; None where cells are taken from elsewhere."""
+    given = job.boxes[0]
+    assert given is not None  # asked only where something is read
+    pads: list[int] = []
+    for axis in reversed(range(len(job.box))):
+        (start, stop), n, before = job.box[axis], job.shapes[0][axis], job.op.before[axis]
+        first, last = max(start - before, 0), min(stop - before, n)
+        low, high = first - (start - before), (stop - before) - last
+        if first >= last or given[axis] != (first, last):
+            return None
+        pads += [low, high]
+    return pads
+
+
+def _pad_copies(job: Job[Pad], x: Tensor, pads: Sequence[int]) -> Tensor:
+    """Pad axis by axis where torch has no call for all of them at once."""
+    axes = [x.ndim - 1 - d for d in range(x.ndim) if pads[2 * d] or pads[2 * d + 1]]
+    mode = {"replicate": "replicate", "reflect": "reflect", "circular": "circular"}[job.op.mode]
+    lead = x.ndim - 2
+    if 0 < lead < 4 and min(axes) > 1:
+        return F.pad(x, list(pads[: 2 * lead]), mode=mode)
+    for axis in axes:
+        low, high = pads[2 * (x.ndim - 1 - axis)], pads[2 * (x.ndim - 1 - axis) + 1]
+        shape = x.shape
+        flat = x.reshape(math.prod(shape[:axis]), shape[axis], -1).transpose(1, 2)
+        flat = F.pad(flat, [low, high], mode=mode).transpose(1, 2)
+        x = flat.reshape(*shape[:axis], shape[axis] + low + high, *shape[axis + 1 :])
+    return x
+
+
+def _times(job: Job[Resample], axis: int, given: Box) -> int:
+    """Give how often each cell given is repeated, if it is just that; else 0."""
+    taps, (start, stop) = job.op.taps[axis], job.box[axis]
+    assert taps is not None  # only such axes ask
+    count, rest = divmod(stop - start, given[axis][1] - given[axis][0])
+    if rest:
+        return 0
+    first = given[axis][0]
+    plain = all(taps[i] == ((first + (i - start) // count, 1.0),) for i in range(start, stop))
+    return count if plain else 0
+
+
+def _repeated(x: Tensor, times: Sequence[int]) -> Tensor:
+    if all(n == 1 for n in times):
+        return x
+    between = [n for pair in ((size, 1) for size in x.shape) for n in pair]
+    wide = [n for pair in zip(x.shape, times, strict=True) for n in pair]
+    return x.reshape(between).expand(wide).reshape([n * k for n, k in zip(x.shape, times, strict=True)])
+
+
+def _weigh(x: Tensor, axis: int, rows: Sequence[Taken]) -> Tensor:
+    """Give the weighted sums of an axis, one tap of all rows after the other."""
+    total: Tensor | None = None
+    for cells, weights in rows:
+        part = x.index_select(axis, cells)
+        if weights is None:
+            total = part if total is None else total.add_(part)
+        elif total is None:
+            total = part.mul_(weights)
+        else:
+            total.addcmul_(part, weights)
+    assert total is not None  # there is a tap
+    return total

@@ -1,0 +1,105 @@
+"""Convolutions of PyTorch on a box, with zeros where it touches the border."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.ops import Conv
+
+__all__ = ["convolve"]
+
+_FORWARD: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def convolve(job: Job[Conv], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve what is given of x; axes are (batch, channels, ...)."""
+    pads = paddings(job)
+    return _transposed(job, x, weight, bias, pads) if job.op.transposed else _forward(job.op, x, weight, bias, pads)
+
+
+def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
+    if any(n != 1 for n in op.input_dilation):
+        x = _stretched(x, op.input_dilation)
+    merged = tuple(min(before, after) for before, after in pads)
+    rest = [(before - both, after - both) for (before, after), both in zip(pads, merged, strict=True)]
+    if any(before or after for before, after in rest):
+        x = F.pad(x, [n for pair in reversed(rest) for n in pair])
+    if _asks_onednn(x, weight):
+        made: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, merged, op.stride, op.dilation, op.groups)
+        return made
+    out: Tensor = _FORWARD[len(op.axes)](x, weight, bias, op.stride, merged, op.dilation, op.groups)
+    return out
+
+
+def _stretched(x: Tensor, apart: Sequence[int]) -> Tensor:
+    """Put the cells apart, with zeros between them."""
+    sizes = [(n - 1) * step + 1 for n, step in zip(x.shape[2:], apart, strict=True)]
+    wide = x.new_zeros((*x.shape[:2], *sizes))
+    wide[:, :, *(slice(None, None, step) for step in apart)] = x
+    return wide
+
+
+def _asks_onednn(x: Tensor, weight: Tensor) -> bool:
+    """
+    Say whether to ask oneDNN by name.
+
+    On a CPU, torch takes a native kernel, up to 16 times slower, where one sample and its first axes are small, as
+    they are in a strip. A kernel of one cell is a matrix product, which the native one does as well.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.ndim > 3
+        and x.dtype == weight.dtype
+        and x.dtype in _onednn_dtypes()
+        and any(n != 1 for n in weight.shape[2:])
+        and x.numel() > 0
+    )
+
+
+@cache
+def _onednn_dtypes() -> frozenset[torch.dtype]:
+    if not torch.backends.mkldnn.is_available():
+        return frozenset()
+    checks = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    return frozenset({torch.float32, *(dtype for dtype, check in checks.items() if getattr(torch.ops.mkldnn, check)())})
+
+
+def _transposed(
+    job: Job[Conv], x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]
+) -> Tensor:
+    """
+    Let torch spread what is given over the output, and cut off what other cells add to.
+
+    `pads` count the zeros of the equal convolution over a stretched input; torch's call reaches a kernel less one cell
+    over each end, so what it makes too much is the difference. Where the cells stand further apart than the kernel
+    is long, zeros are missing instead.
+    """
+    op = job.op
+    spread = [(k - 1) * d for k, d in zip(op.kernel, op.dilation, strict=True)]
+    crops = [(s - before, s - after) for s, (before, after) in zip(spread, pads, strict=True)]
+    merged = [max(0, min(crop)) for crop in crops]
+    lacking = any(n < 0 for crop in crops for n in crop)
+    call = _TRANSPOSED[len(op.axes)]
+    out: Tensor = call(
+        x, weight, None if lacking else bias, op.input_dilation, merged, (0,) * len(spread), op.groups, op.dilation
+    )
+    rest = [(before - both, after - both) for (before, after), both in zip(crops, merged, strict=True)]
+    if any(n for crop in rest for n in crop):
+        out = F.pad(out, [-n for crop in reversed(rest) for n in crop]) if lacking else _cropped(out, rest)
+    if lacking and bias is not None:
+        out = out + bias.view(-1, *(1,) * len(spread))
+    return out
+
+
+def _cropped(x: Tensor, crops: Sequence[tuple[int, int]]) -> Tensor:
+    for d, (before, after) in enumerate(crops):
+        if before or after:
+            x = x.narrow(d + 2, before, x.shape[d + 2] - before - after)
+    return x

@@ -1,0 +1,49 @@
+"""A traced function of torch gives, box by box, what the plain call gives."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.tilekit.exact._pull import Pull
+
+from tilekit._exact.boxes import Box, full, within
+
+torch = pytest.importorskip("torch")
+
+from tests.tilekit.exact._torch_cases import CASES  # noqa: E402  # needs torch
+
+from tilekit._exact.frontends._torch import trace  # noqa: E402
+
+
+def some_box(data: st.DataObject, shape: tuple[int, ...]) -> Box:
+    ends = [sorted((data.draw(st.integers(0, n - 1)), data.draw(st.integers(0, n - 1)))) for n in shape]
+    return tuple((start, stop + 1) for start, stop in ends)
+
+
+def numbers(shape: tuple[int, ...], dtype: Any = None) -> Any:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype or torch.float32)
+
+
+def agree(made: Any, want: Any, tolerance: float) -> None:
+    assert made.dtype == want.dtype
+    assert made.shape == want.shape
+    if want.is_complex() or want.is_floating_point():
+        largest = want.abs().max().item() or 1.0
+        assert (made - want).abs().max().item() <= tolerance * largest
+    else:
+        assert torch.equal(made, want)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_a_box_is_the_cut_of_the_plain_call(name: str, data: st.DataObject) -> None:
+    function, shape = CASES[name]
+    x = numbers(shape)
+    with torch.no_grad():
+        want = function(x.clone())
+    pull = Pull(trace(function, x), x)
+    for box in (full(tuple(want.shape)), some_box(data, tuple(want.shape))):
+        agree(pull(box), want[within(full(tuple(want.shape)), box)], 1e-5)
