@@ -26,7 +26,7 @@ class Entry:
     op: Any
     args: Sequence[Any]
     kwargs: dict[str, Any]
-    outputs: tuple[Tensor, ...]
+    outputs: tuple[Any, ...]
     several: bool
     where: str
     shapes: tuple[tuple[int, ...], ...] = ()
