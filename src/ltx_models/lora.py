@@ -196,9 +196,22 @@ def read_lora(path: str | Path, model: Any, *, ignore_unmatched: bool = False) -
     with open_checkpoint(path, nn.name) as checkpoint:
         for layer, (down, up, alpha) in _matched(checkpoint, layers, ignore_unmatched).items():
             rank = checkpoint.shape(down)[0]
-            scale = 1.0 if alpha is None else float(nn.to_numpy(checkpoint.tensor(alpha)).reshape(())) / rank
+            scale = 1.0 if alpha is None else _number(nn.to_numpy(checkpoint.tensor(alpha)), f"{path}: {alpha}") / rank
             factors[layer] = Factors(checkpoint.tensor(down), checkpoint.tensor(up), scale)
+            for key, factor in ((down, factors[layer].down), (up, factors[layer].up)):
+                if not bool(nn.xp.all(nn.xp.isfinite(factor))):
+                    msg = f"{path}: {key} has values that are not finite; the file is damaged"
+                    raise CheckpointError(msg)
     return factors
+
+
+def _number(values: Any, what: str) -> float:
+    """Give the number that an array of one element holds."""
+    value = float(values.reshape(-1)[0]) if values.size == 1 else math.nan
+    if not math.isfinite(value):
+        msg = f"{what} is of shape {values.shape} or not finite, expected one finite number; the file is damaged"
+        raise CheckpointError(msg)
+    return value
 
 
 def check_lora(path: str | Path, transformer: str | Path) -> None:
@@ -287,6 +300,9 @@ def _keys(checkpoint: Checkpoint, base: str) -> tuple[str, str, str | None]:
         fits = [key for key in checkpoint.keys if key.startswith(base) and pattern.fullmatch(key)]
         if len(fits) != 1:
             msg = f"{checkpoint.path}: {base} has {len(fits)} factors {' or '.join(_PARTS[part])}, expected one"
+            raise CheckpointError(msg)
+        if 0 in (checkpoint.shape(fits[0]) or (0,)):
+            msg = f"{checkpoint.path}: {fits[0]} has shape {checkpoint.shape(fits[0])}, expected a rank of at least 1"
             raise CheckpointError(msg)
         both.append(fits[0])
     alpha = f"{base}.alpha"

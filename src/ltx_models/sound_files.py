@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media import MediaError, as_float32, replacing
-from ltx_models.media._files import av
+from ltx_models.media._files import av, refuse_irregular
 from ltx_models.media.audio import TrackWriter
 
 _MOST = 2**32 - 2**12  # bytes of samples that a wav file can hold beside its head
@@ -142,6 +142,7 @@ def read_mel(path: str | os.PathLike[str], frames: int) -> Iterator[npt.NDArray[
     """
     from safetensors import SafetensorError, safe_open
 
+    refuse_irregular(path)
     try:
         with safe_open(os.fspath(path), "numpy") as file:
             if "mel" not in file.keys():  # noqa: SIM118  # not a mapping

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ltx_models.nn import Array, backend
+from ltx_models.regular import irregular, parse_json
 
 _NUMPY = {
     "F64": "f8",
@@ -24,6 +26,12 @@ _NUMPY = {
     "U8": "u1",
     "BOOL": "?",
 }
+
+
+MOST_LAYERS = 1000  # of a configuration in a file that holds another component
+_COUNT = re.compile(r"layers|blocks")
+# What code makes of values of another type or size than it was written for.
+_MISREAD = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError, MemoryError)
 
 
 class CheckpointError(ValueError):
@@ -88,13 +96,14 @@ class Checkpoint:
     def config(self) -> dict[str, Any]:
         """The embedded configuration; empty where there is none."""
         try:
-            config = json.loads(self.metadata.get("config", "{}"))
-        except json.JSONDecodeError as error:
+            config = parse_json(self.metadata.get("config", "{}"))
+        except ValueError as error:
             msg = f"{self.path}: the embedded config is not JSON ({error})"
             raise CheckpointError(msg) from error
         if not isinstance(config, dict):
             msg = f"{self.path}: the embedded config is a {type(config).__name__}, expected an object of sections"
             raise CheckpointError(msg)
+        check_amounts(self.path, config, max(MOST_LAYERS, len(self.files)))
         return config
 
     def tensor(self, key: str) -> Array:
@@ -152,11 +161,7 @@ def checkpoint_files(path: str | Path) -> list[Path]:
         if not files:
             msg = f"{path}: no *.safetensors in this folder; other formats are not read"
             raise CheckpointError(msg)
-        missing = {
-            name
-            for index in path.glob("*.safetensors.index.json")
-            for name in json.loads(index.read_text())["weight_map"].values()
-        } - {file.name for file in files}
+        missing = indexed_names(path) - {file.name for file in files}
         if missing:
             msg = f"{path}: shards named by the index are missing: {', '.join(sorted(missing))}"
             raise CheckpointError(msg)
@@ -170,15 +175,87 @@ def checkpoint_files(path: str | Path) -> list[Path]:
     return [path]
 
 
+def indexed_names(folder: Path) -> set[str]:
+    """Give the shards that the indices in a folder name."""
+    names: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            refuse_irregular(index)
+            found = set(parse_json(index.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            msg = f"{index}: is no index of shards ({error}); download it again"
+            raise CheckpointError(msg) from error
+        if not all(isinstance(name, str) for name in found):
+            msg = f"{index}: is no index of shards (names must be text); download it again"
+            raise CheckpointError(msg)
+        names |= found
+    return names
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuse a named pipe or device, which would be waited for."""
+    kind = irregular(path)
+    if kind is not None:
+        msg = f"{path}: is {kind}; give a regular file"
+        raise CheckpointError(msg)
+
+
+@contextmanager
+def described_by(path: str | Path) -> Iterator[None]:
+    """
+    Say in one line that a configuration describes no network, whatever its values made of the code that read them.
+
+    Parameters
+    ----------
+    path : path
+        The checkpoint.
+
+    Yields
+    ------
+    None
+        For reading the configuration and making the modules.
+
+    Raises
+    ------
+    CheckpointError
+        If a value has another type than it should, is missing or too large. A ValueError goes on, with its own text.
+    """
+    try:
+        yield
+    except _MISREAD as error:
+        reason = (str(error).splitlines() or [""])[0]
+        msg = f"{path}: its configuration describes no such network ({type(error).__name__}: {reason}); is it damaged?"
+        raise CheckpointError(msg) from error
+
+
+def check_amounts(path: Path, config: Any, most: int) -> None:
+    """Refuse configurations that would be built for hours: more layers than tensors, or numbers beyond 32 bits."""
+    layers, todo = 0, [("", config)]
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, dict):
+            todo += value.items()
+        elif isinstance(value, list):
+            # ["res_x", 5] stands for five layers of that kind
+            short = len(value) == 2 and isinstance(value[0], str)
+            todo += [("layers" if short else name, inner) for inner in value]
+        elif isinstance(value, int) and not isinstance(value, bool):
+            layers += value if _COUNT.search(str(name)) else 0
+            if not -(2**31) < value < 2**31 or layers > most:
+                msg = f"{path}: the embedded config asks for {name}={value}, and the file has {most} tensors at most"
+                raise CheckpointError(msg)
+
+
 def read_header(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
     """Give a file's metadata and its tensors; the safetensors library judges whether the file is whole."""
     from safetensors import SafetensorError, safe_open
 
+    refuse_irregular(file)
     try:
         with safe_open(file, "numpy"), file.open("rb") as raw:
             length = int.from_bytes(raw.read(8), "little")
-            header = json.loads(raw.read(length))
-    except (SafetensorError, OSError) as error:
+            header = parse_json(raw.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
         msg = f"{file}: not a whole safetensors file ({error}); download it again"
         raise CheckpointError(msg) from error
     metadata = header.pop("__metadata__", None) or {}  # MLX writes null where there is none

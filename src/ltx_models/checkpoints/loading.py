@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints.files import Checkpoint, CheckpointError
+from ltx_models.checkpoints.files import Checkpoint, CheckpointError, described_by
 from ltx_models.checkpoints.layouts import read_view
 from ltx_models.nn import DTYPES, Array, Backend, BackendName, DType
 from ltx_models.nn import backend as get_backend
@@ -98,7 +98,8 @@ def load_component(
     check_dtype(dtype)
     nn = get_backend(backend)
     with open_checkpoint(path, backend) as checkpoint:
-        module = nn.build(lambda: make(nn, checkpoint))
+        with described_by(path):
+            module = nn.build(lambda: make(nn, checkpoint))
         keys = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
         check_keys(checkpoint, keys, nn.shapes(module))
         target = nn.dtype(dtype)
@@ -216,5 +217,8 @@ def section_of(checkpoint: Checkpoint, config: Mapping[str, Any] | None, section
         The section.
     """
     whole = checkpoint.config if config is None else config
-    inner: Mapping[str, Any] = whole.get(section, whole)
+    inner = whole.get(section, whole)
+    if not isinstance(inner, Mapping):
+        msg = f"{checkpoint.path}: config.{section} is a {type(inner).__name__}, expected an object"
+        raise CheckpointError(msg)
     return inner

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,11 @@ def _audio(args: argparse.Namespace, saved: SavedLatents, path: Path) -> AudioSo
         return OriginalAudio(chosen)
     if saved.audio is not None:
         return _decoded(args, saved.audio, path)
-    return OriginalAudio(source, trim=True) if source and Path(source).exists() else None
+    if not source or not Path(source).is_file():
+        return None
+    told = f"{args.latents}: takes the sound of {source}, which the latents name (--audio none: no sound)"
+    print(f"ltx-models: {told}", file=sys.stderr)  # a file from elsewhere may name any file of this machine
+    return OriginalAudio(source, trim=True)
 
 
 def _decoded(args: argparse.Namespace, latents: Any, path: Path) -> AudioSource:

@@ -6,7 +6,6 @@ import platform
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.byte_sizes import format_bytes
+from ltx_models.regular import irregular
 
 
 class MediaError(ValueError):
@@ -31,12 +31,6 @@ class DiskError(MediaError, OSError):
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_KINDS = {
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISSOCK: "a socket",
-}
 
 
 def av() -> ModuleType:
@@ -51,12 +45,21 @@ def av() -> ModuleType:
 def open_media(path: str | os.PathLike[str]) -> Any:
     """Open a file for reading, or say why not."""
     library = av()
+    refuse_irregular(path)
     try:
         # A path that begins with its root is no URL, whatever colons follow.
         return library.open(os.path.abspath(path))
     except (library.error.FFmpegError, OSError) as e:
         msg = f"cannot read {path}: {e.strerror or 'not a media file'}"
         raise MediaError(msg) from e
+
+
+def refuse_irregular(path: str | os.PathLike[str]) -> None:
+    """Refuse to read a named pipe or device, which would be waited for, and cannot be read twice."""
+    kind = irregular(path)
+    if kind is not None:
+        msg = f"cannot read {path}: it is {kind}; give a regular file"
+        raise MediaError(msg)
 
 
 @contextmanager
@@ -219,18 +222,14 @@ def _alive(process: int) -> bool:
 def real_target(path: str | os.PathLike[str]) -> Path:
     """Give the file that will be written, links followed; refuse devices and whatever else is no regular file."""
     target = Path(os.path.realpath(path))
-    try:
-        mode = target.stat().st_mode
-    except OSError:  # nothing there, or nothing that may be looked at
-        mode = stat.S_IFREG
     if os.path.islink(target):  # which realpath leaves where links lead in a circle
         msg = f"cannot write {path}: the link leads nowhere; give the name of a file"
         raise MediaError(msg)
-    if stat.S_ISDIR(mode):
+    if target.is_dir():
         msg = f"{path} is a folder; give the name of a file"
         raise MediaError(msg)
-    if not stat.S_ISREG(mode):
-        kind = next((word for test, word in _KINDS.items() if test(mode)), "no file")
+    kind = irregular(target)
+    if kind is not None:
         msg = f"cannot write {path}: it is {kind}, and only regular files are written; give the name of a file"
         raise MediaError(msg)
     return target

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,8 +12,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ltx_models.media._files import MediaError, as_float32, replacing
+from ltx_models.media._files import MediaError, as_float32, refuse_irregular, replacing
 from ltx_models.media._places import LATENTS, check_suffix
+from ltx_models.regular import parse_json
 
 _NAME = "latents"
 _AUDIO = "audio_latents"
@@ -114,12 +116,7 @@ def write_latents(
     """
     check_suffix(path, LATENTS)
     values = as_float32(latents)
-    if values.ndim != 5 or values.shape[0] != 1:
-        msg = f"{path}: latents must have shape (1, channels, f, h, w), got {values.shape}"
-        raise MediaError(msg)
-    if not np.isfinite(values).all():
-        msg = f"{path}: latents have values that are not finite"
-        raise MediaError(msg)
+    _check(values, 5, f"{path}: latents")
     statistics = {"mean": float(values.mean()), "std": float(values.std()), "absmax": float(np.abs(values).max())}
     described = {"fps": str(Fraction(fps)), "source": source, "shape": list(values.shape), **statistics}
     described["pixel_aspect"] = str(pixel_aspect)
@@ -128,9 +125,7 @@ def write_latents(
     arrays = {_NAME: np.ascontiguousarray(values)}
     if audio is not None:
         arrays[_AUDIO] = np.ascontiguousarray(as_float32(audio))
-        if arrays[_AUDIO].ndim != 4 or not np.isfinite(arrays[_AUDIO]).all():
-            msg = f"{path}: audio latents must be finite, of shape (1, channels, T, bins), got {arrays[_AUDIO].shape}"
-            raise MediaError(msg)
+        _check(arrays[_AUDIO], 4, f"{path}: audio latents")
     with replacing(path) as part:
         part.write_bytes(save(arrays, {"format": _FORMAT, "latents": json.dumps(described)}))
 
@@ -154,18 +149,60 @@ def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
     MediaError
         If the file is missing, damaged or not one of latents.
     """
+    refuse_irregular(path)
     try:
         with safe_open(os.fspath(path), "numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT or _NAME not in file.keys():  # noqa: SIM118  (not a mapping)
                 msg = f"{path}: holds no latents; it should come from 'ltx-models encode' or write_latents"
                 raise MediaError(msg)
-            described = json.loads(metadata["latents"])
-            audio = file.get_tensor(_AUDIO) if _AUDIO in file.keys() else None  # noqa: SIM118  (not a mapping)
-            aspect = Fraction(described.get("pixel_aspect", 1))
-            spaces = [LatentSpace(**described[key]) if key in described else None for key in (_SPACE, _AUDIO_SPACE)]
             video = file.get_tensor(_NAME)
-            return SavedLatents(video, Fraction(described["fps"]), described["source"], audio, aspect, *spaces)
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as e:
+            audio = file.get_tensor(_AUDIO) if _AUDIO in file.keys() else None  # noqa: SIM118  (not a mapping)
+        described = parse_json(metadata["latents"])
+        spaces = [_space(described.get(key)) for key in (_SPACE, _AUDIO_SPACE)]
+        aspect = _fraction(described.get("pixel_aspect", "1"), "pixel_aspect", Fraction(1, 100), 100)
+        fps = _fraction(described["fps"], "fps", Fraction(1, 1000), 10_000)
+        source = _text(described["source"], "source")
+    except MediaError as e:
+        msg = f"cannot read latents from {path}: {e}" if str(path) not in str(e) else str(e)
+        raise MediaError(msg) from e
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, MemoryError) as e:
         msg = f"cannot read latents from {path}: {e}"
         raise MediaError(msg) from e
+    for name, values, axes in (("latents", video, 5), ("audio latents", audio, 4)):
+        if values is not None:
+            _check(values, axes, f"{path}: {name}")
+    audio = None if audio is None else as_float32(audio)
+    return SavedLatents(as_float32(video), fps, source, audio, aspect, *spaces)
+
+
+def _check(values: Any, axes: int, what: str) -> None:
+    """Refuse arrays that are no latents."""
+    if values.ndim != axes or values.shape[0] != 1 or 0 in values.shape or values.dtype.kind != "f":
+        shape = "(1, channels, f, h, w)" if axes == 5 else "(1, channels, T, bins)"
+        msg = f"{what} must be floats of shape {shape}, got {values.dtype} of shape {values.shape}"
+        raise MediaError(msg)
+    if not np.isfinite(values).all():
+        msg = f"{what} have values that are not finite"
+        raise MediaError(msg)
+
+
+def _fraction(text: Any, name: str, least: Fraction, most: int) -> Fraction:
+    """Read a number as `str` writes it; powers of ten would be computed for hours."""
+    found = re.fullmatch(r"(\d{1,20})(?:/(\d{1,20})|\.(\d{1,20}))?", str(text))
+    value = Fraction(str(text)) if found and int(found[2] or 1) else Fraction(0)
+    if not least <= value <= most:
+        msg = f"{name} is {str(text)[:40]!r}, expected a number from {least} to {most}"
+        raise MediaError(msg)
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        msg = f"{name} is {value!r}, expected text"
+        raise MediaError(msg)
+    return value
+
+
+def _space(value: Any) -> LatentSpace | None:
+    return None if value is None else LatentSpace(_text(value["name"], "name"), _text(value["digest"], "digest"))

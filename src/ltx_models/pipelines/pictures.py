@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltx_models.media import MediaError, iter_frames
-from ltx_models.media._files import av
+from ltx_models.media._files import av, refuse_irregular
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -75,6 +75,7 @@ def read_picture(picture: Any) -> Pixels:
         except ModuleNotFoundError as error:
             msg = "pictures need Pillow; install it with: pip install 'tilekit-vae[video]'"
             raise MediaError(msg) from error
+        refuse_irregular(picture)
         try:
             with pillow.open(picture) as opened:
                 return np.asarray(_in_srgb(_in_8_bits(turned(opened), opened.format, picture)))

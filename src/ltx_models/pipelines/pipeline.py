@@ -12,6 +12,7 @@ import numpy as np
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
+from ltx_models.checkpoints.files import described_by
 from ltx_models.defaults import default_pipeline
 from ltx_models.lora import check_lora
 from ltx_models.media import (
@@ -87,7 +88,8 @@ class LTX2Pipeline:
         self.memory = memory
         self.version = version_of(parts.files.transformer)
         with open_checkpoint(parts.files.transformer, "numpy") as checkpoint:
-            self.config = read_config(checkpoint, None)
+            with described_by(checkpoint.path):
+                self.config = read_config(checkpoint, None)
             self.said = said_of(checkpoint.metadata)
 
     @classmethod

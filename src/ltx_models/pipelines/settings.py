@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ltx_models.checkpoints import open_checkpoint
+from ltx_models.regular import parse_json
 from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas
 from ltx_models.sampling.samplers import Euler, Res2s, Sampler
 
@@ -134,7 +134,7 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     with open_checkpoint(path, "numpy") as checkpoint:
         found = re.match(r"\d+(\.\d+)*", checkpoint.metadata.get("model_version", "").strip().strip('"'))
         section = checkpoint.config.get("transformer", {})
-    newer = (2, 3) if section.get("cross_attention_adaln") else ()
+    newer = (2, 3) if isinstance(section, dict) and section.get("cross_attention_adaln") else ()
     return tuple(int(part) for part in found[0].split(".")) if found else newer
 
 
@@ -157,7 +157,11 @@ def said_of(metadata: Mapping[str, str]) -> dict[str, float]:
     >>> said_of({"default_settings": '{"height": 64, "width": 96, "frames": 33, "fps": 24}'})["frames"]
     33
     """
-    return dict(json.loads(metadata.get("default_settings", "{}")))
+    said = parse_json(metadata.get("default_settings", "{}"))
+    if not isinstance(said, dict) or not all(isinstance(value, (int, float)) for value in said.values()):
+        msg = f"default_settings: got {said!r}, expected numbers by name"
+        raise ValueError(msg)
+    return said
 
 
 def defaults(

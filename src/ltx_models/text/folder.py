@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from ltx_models.checkpoints.files import indexed_names
+from ltx_models.regular import parse_json
 
 KINDS = ("gemma3", "gemma3_text")
 
@@ -31,13 +33,17 @@ def check_folder(path: Path) -> dict[str, Any]:
         "tokenizer.json or tokenizer.model": _has_tokenizer(tokenizer_folder(path)),
         "model*.safetensors": any(path.glob("model*.safetensors")),
     }
-    for index in path.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text())["weight_map"].values())
-        wanted |= {shard: (path / shard).is_file() for shard in shards}
+    wanted |= {shard: (path / shard).is_file() for shard in indexed_names(path)}
     if missing := [name for name, exists in wanted.items() if not exists]:
         msg = f"{path}: {', '.join(missing)} missing; download the folder of Gemma 3 again"
         raise ValueError(msg)
-    config: dict[str, Any] = json.loads((path / "config.json").read_text())
+    try:
+        config = parse_json((path / "config.json").read_bytes())
+    except ValueError as error:
+        msg = f"{path / 'config.json'}: is not JSON ({error}); download the folder of Gemma 3 again"
+        raise ValueError(msg) from error
+    if not isinstance(config, dict):
+        config = {}
     if config.get("model_type") not in KINDS:
         msg = (
             f"{path}: model_type is {config.get('model_type')!r}, the prompts of LTX-2 and 2.3 are read by {KINDS[0]!r}"

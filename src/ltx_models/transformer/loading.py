@@ -21,11 +21,13 @@ from ltx_models.checkpoints import (
     check_keys,
     open_checkpoint,
 )
+from ltx_models.checkpoints.files import described_by
 from ltx_models.nn import Array, Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_dtype
 from ltx_models.offload import Offload
 from ltx_models.quantization import Scheme, by_rows, check_scheme, hollow_out, large, quantized
+from ltx_models.regular import parse_json
 from ltx_models.transformer.config import CrossTimesteps, TransformerConfig
 from ltx_models.transformer.model import STREAMS, Transformer
 
@@ -94,8 +96,10 @@ def load_transformer(
     if quantize is not None:
         check_scheme(nn, quantize)
     with open_checkpoint(path, backend) as checkpoint:
-        of = read_config(checkpoint, config, cross_timesteps)
-        model = nn.build(lambda: Transformer(nn, of))
+        with described_by(path):
+            of = read_config(checkpoint, config, cross_timesteps)
+        with described_by(path):
+            model = nn.build(lambda: Transformer(nn, of))
         reader = _Reader(nn, checkpoint, nn.dtype(dtype), device, quantize)
         reader.prepare(model)
     blocks = [[name for name in reader.names if name.startswith(f"transformer_blocks.{i}.")] for i in range(of.layers)]
@@ -180,8 +184,8 @@ class _Reader:
     @property
     def marker(self) -> dict[str, Any]:
         """What `save_transformer` wrote about quantisation."""
-        marker: dict[str, Any] = json.loads(self.checkpoint.metadata.get(MARKER, "{}"))
-        return marker
+        marker = parse_json(self.checkpoint.metadata.get(MARKER, "{}"))
+        return marker if isinstance(marker, dict) else {}
 
     def _bits_and_group(self) -> tuple[int, int]:
         return int(self.marker["bits"]), int(self.marker["group_size"])

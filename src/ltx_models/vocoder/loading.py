@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component, open_checkpoint, prefixed
+from ltx_models.checkpoints.files import described_by
 from ltx_models.nn import Backend
 from ltx_models.nn.checks import check_dtype
 from ltx_models.vocoder.bandwidth import BandwidthVocoder
@@ -44,7 +45,7 @@ def load_vocoder(
     --------
     >>> vocoder = load_vocoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
-    with open_checkpoint(path, "numpy") as checkpoint:
+    with open_checkpoint(path, "numpy") as checkpoint, described_by(path):
         settings = read_config(_section(checkpoint.config if config is None else config))
     wide = isinstance(settings, BandwidthConfig)
 

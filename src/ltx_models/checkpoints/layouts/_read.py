@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ltx_models.checkpoints.files import Checkpoint, CheckpointError, Stored, checkpoint_files, read_header
+from ltx_models.checkpoints.files import (
+    Checkpoint,
+    CheckpointError,
+    Stored,
+    checkpoint_files,
+    indexed_names,
+    read_header,
+)
 from ltx_models.checkpoints.layouts import _axes, _diffusers, _names
 from ltx_models.checkpoints.layouts._published import published
 from ltx_models.checkpoints.layouts._values import EIGHT_BITS, FLOATS, widen
+from ltx_models.regular import parse_json
 
 # Folders in which other tools put one component each; the text encoder and its tokenizer are no part of a checkpoint.
 FOLDERS = (
@@ -128,7 +136,7 @@ def read_view(path: str | Path) -> View:
             _add(view, folder, tensors, config)
         except CheckpointError:
             raise
-        except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             msg = f"{files[0]}: {error}" if str(files[0]) not in str(error) else str(error)
             raise CheckpointError(msg) from error
     if view.config and view.config != _embedded(view.metadata):
@@ -139,8 +147,8 @@ def read_view(path: str | Path) -> View:
 def _embedded(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Give the configuration of a file's metadata; what is broken is left for whoever asks for it."""
     try:
-        config = json.loads(metadata.get("config", "{}"))
-    except json.JSONDecodeError:
+        config = parse_json(metadata.get("config", "{}"))
+    except ValueError:
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -154,11 +162,7 @@ def _parts(path: Path) -> list[tuple[Path, list[Path]]]:
     if folders and not own:
         return [(folder, checkpoint_files(folder)) for folder in folders]
     files = [file for file in checkpoint_files(path) if file in own] or checkpoint_files(path)
-    indexed = {
-        name
-        for index in path.glob("*.safetensors.index.json")
-        for name in json.loads(index.read_text())["weight_map"].values()
-    }
+    indexed = indexed_names(path)
     shards = [file for file in files if file.name in indexed]
     return [(path, shards)] * bool(shards) + [(path, [file]) for file in files if file not in shards]
 
@@ -342,8 +346,8 @@ def _file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parse_json(path.read_bytes())
+    except (ValueError, OSError) as error:
         msg = f"{path}: is not JSON ({error})"
         raise CheckpointError(msg) from error
     return content if isinstance(content, dict) else {}
