@@ -24,10 +24,14 @@ def check_input(plan: Plan, backend: Backend, array: Array) -> None:
 def _refuse_nan(plan: Plan, backend: Backend, array: Array) -> None:
     for tile in plan.tiles:
         if backend.has_nan(array[plan.geometry.region(tile.src)]):
-            named = zip(plan.geometry.axes, tile.src, strict=True)
-            where = ", ".join(f"{axis.name} {start} to {stop - 1}" for axis, (start, stop) in named)
-            msg = f"tile {tile.index}: the input has NaN in {where}; nothing was {plan.direction}d"
+            msg = f"tile {tile.index}: the input has NaN in {place_of(plan, tile)}; nothing was {plan.direction}d"
             raise InputError(msg)
+
+
+def place_of(plan: Plan, tile: Tile) -> str:
+    """Name the cells that a tile reads."""
+    named = zip(plan.geometry.axes, tile.src, strict=True)
+    return ", ".join(f"{axis.name} {start} to {stop - 1}" for axis, (start, stop) in named)
 
 
 def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
@@ -42,10 +46,9 @@ def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
 class ResultCheck:
     """Check the result of every call against the plan and against the first result."""
 
-    def __init__(self, plan: Plan, array: Array, backend: Backend) -> None:
+    def __init__(self, plan: Plan, backend: Backend | None) -> None:
         self._plan = plan
-        self._backend = backend
-        self._library = type(array)
+        self._backend = backend  # None until the first result where the input was read lazily
         self._first: Array | None = None
         batch = plan.geometry.batch
         self._batch = 1 if batch is None else plan.shape[batch]
@@ -54,16 +57,51 @@ class ResultCheck:
         """Refuse a result of another library, shape, dtype or device than expected."""
         where = f"tile {tiles[0].index}" + (f" and {len(tiles) - 1} more" if len(tiles) > 1 else "")
         prefix = f"{where}: {self._plan.direction} returned"
-        self._check_kind(prefix, result)
+        self._backend = self._checked_kind(prefix, result)
         self._check_shape(prefix, tiles, tuple(result.shape))
         if self._first is None:
-            self._first = self._backend.empty((0,), result.dtype, result)  # not a view: it would keep the tile alive
+            self._first = self.backend.empty((0,), result.dtype, result)  # not a view: it would keep the tile alive
             self._channels = self._channels_of(result)
-        elif result.dtype != self._first.dtype or not self._backend.same_device(result, self._first):
+        elif result.dtype != self._first.dtype or not self.backend.same_device(result, self._first):
             msg = f"{prefix} {_dtype_and_device(result)}, the tiles before it were {_dtype_and_device(self._first)}"
             raise BackendError(msg)
 
-    def _check_kind(self, prefix: str, result: Array) -> None:
+    @property
+    def backend(self) -> Backend:
+        """Backend of the results, known after the first."""
+        assert self._backend is not None
+        return self._backend
+
+    def check_numbers(self, tiles: tuple[Tile, ...], result: Array) -> None:
+        """
+        Refuse NaN, and name the tile.
+
+        One cell in every half of a latent is looked at on each axis, of an encode every cell: NaN from anywhere but
+        the last layers of a decoder spreads further than that, and a look at every cell would show in the time.
+        """
+        if not self.backend.is_floating(result):
+            return
+        steps = [1] * self._plan.geometry.ndim
+        if self._plan.direction == "decode":
+            for axis in self._plan.geometry.axes:
+                steps[axis.position] = max(1, axis.law.factor // 2)
+        sample = result[tuple(slice(None, None, step) for step in steps)]
+        if self.backend.has_nan(sample):
+            which = self._first_with_nan(tiles, sample)
+            msg = f"tile {which.index}: {self._plan.direction} returned NaN; in float16, try bfloat16 or float32"
+            raise InputError(msg)
+
+    def _first_with_nan(self, tiles: tuple[Tile, ...], sample: Array) -> Tile:
+        batch = self._plan.geometry.batch
+        for i, tile in enumerate(tiles):
+            if batch is not None:
+                own = slice(i * self._batch, (i + 1) * self._batch)
+                if not self.backend.has_nan(sample[(slice(None),) * batch + (own, ...)]):
+                    continue
+            return tile
+        raise AssertionError
+
+    def _checked_kind(self, prefix: str, result: Array) -> Backend:
         if result is None:
             msg = f"{prefix} None, expected an array"
             raise BackendError(msg)
@@ -72,12 +110,16 @@ class ResultCheck:
         except BackendError as error:
             msg = f"{prefix} something that is not an array: {error}"
             raise BackendError(msg) from None
-        if backend is not self._backend:
+        if self._backend is not None and backend is not self._backend:
             msg = f"{prefix} an array of {backend.name}, the input is one of {self._backend.name}; convert one of them"
             raise BackendError(msg)
-        if not backend.is_floating(result):
+        if obstacle := backend.obstacle(result):
+            msg = f"{prefix} {obstacle}"
+            raise BackendError(msg)
+        if self._plan.halo is None and not backend.is_floating(result):  # cores are copied, whatever they hold
             msg = f"{prefix} dtype {getattr(result, 'dtype', type(result))}, expected floating-point numbers"
             raise BackendError(msg)
+        return backend
 
     def _check_shape(self, prefix: str, tiles: tuple[Tile, ...], shape: tuple[int, ...]) -> None:
         geometry = self._plan.geometry

@@ -14,8 +14,9 @@ from tilekit._plan.spans import Interval
 from tilekit._plan.tiling import Tiling
 from tilekit._progress import Progress, progress_of
 from tilekit._run.canvas import Canvas
-from tilekit._run.checks import ResultCheck, check_input
-from tilekit.backends import Array, Backend, backend_of
+from tilekit._run.checks import ResultCheck
+from tilekit._run.source import Source, source_of
+from tilekit.backends import Array
 from tilekit.backends._base import ArrayFunction
 
 __all__ = ["decode_tiled", "encode_tiled", "stream_tiled"]
@@ -45,7 +46,9 @@ def decode_tiled(  # noqa: PLR0913
         Maps a tile (b, C, f, h, w) to (b, C', F, H, W), or the axes that the geometry names. Its batch is that of the
         input times the number of tiles of the call.
     latents : array, shape (B, C, f, h, w)
-        Never written to.
+        Never written to: `decode` gets copies. Or anything with ``shape``, ``dtype`` and slices, such as a dataset of
+        zarr or h5py, a dask array or a `numpy.memmap`: its tiles are read when they are needed and come to `decode` as
+        NumPy arrays, and what that returns may be of any library.
     tiling : Tiling, TilingConfig or None
         Tile sizes and overlaps in pixel-side units; None decodes all at once.
     geometry : Geometry
@@ -89,8 +92,8 @@ def decode_tiled(  # noqa: PLR0913
     >>> decode_tiled(decode, np.ones((1, 4, 64, 96)), Tiling(width=(256, 64)), geometry=SD_IMAGE).shape
     (1, 3, 512, 768)
     """
-    run = _Run(decode, latents, _planned("decode", latents, tiling, geometry, blend, halo), tile_batch_size, progress)
-    return run.whole(on_frames_ready)
+    source, planned = _planned("decode", latents, tiling, geometry, blend, halo)
+    return _Run(decode, source, planned, tile_batch_size, progress).whole(on_frames_ready)
 
 
 def encode_tiled(  # noqa: PLR0913
@@ -113,6 +116,8 @@ def encode_tiled(  # noqa: PLR0913
         Maps a tile (b, C', F, H, W) to (b, C, f, h, w).
     video : array, shape (B, C', F, H, W)
         Or an image or sound, as the geometry says; sizes on its grid (frames 1 + 8k, sides multiples of 32 for LTX-2).
+        Or anything with ``shape``, ``dtype`` and slices, as for `decode_tiled`. The tiles of an array are views of it:
+        `encode` must not write to them.
     tiling, geometry, tile_batch_size, blend, halo, progress
         As for `decode_tiled`; sizes in pixel-side units.
 
@@ -135,9 +140,8 @@ def encode_tiled(  # noqa: PLR0913
     >>> encode_tiled(encode, np.ones((1, 3, 512, 768)), Tiling(width=(256, 64)), geometry=SD_IMAGE).shape
     (1, 3, 64, 96)
     """
-    return _Run(
-        encode, video, _planned("encode", video, tiling, geometry, blend, halo), tile_batch_size, progress
-    ).whole(None)
+    source, planned = _planned("encode", video, tiling, geometry, blend, halo)
+    return _Run(encode, source, planned, tile_batch_size, progress).whole(None)
 
 
 def stream_tiled(  # noqa: PLR0913
@@ -187,9 +191,8 @@ def stream_tiled(  # noqa: PLR0913
     >>> [(start // 2048, block.shape[2] // 2048) for start, block in stream]
     [(0, 6), (6, 6), (12, 8)]
     """
-    return _Run(
-        decode, latents, _planned("decode", latents, tiling, geometry, blend, halo), tile_batch_size, progress
-    ).blocks()
+    source, planned = _planned("decode", latents, tiling, geometry, blend, halo)
+    return _Run(decode, source, planned, tile_batch_size, progress).blocks()
 
 
 def _planned(  # noqa: PLR0913, PLR0917
@@ -199,7 +202,7 @@ def _planned(  # noqa: PLR0913, PLR0917
     geometry: Geometry,
     blend: Blend,
     halo: Mapping[str, Interval | None] | None,
-) -> Plan:
+) -> tuple[Source, Plan]:
     """Check the arguments of a public function, and make its plan."""
     if blend not in ("linear", "crop"):
         msg = f'blend must be "linear" or "crop", got {blend!r}'
@@ -207,8 +210,8 @@ def _planned(  # noqa: PLR0913, PLR0917
     if (blend == "crop") != (halo is not None):
         msg = f'blend="crop" and a halo go together, got blend={blend!r} and halo={halo}; see tilekit.measure_halo'
         raise PlanError(msg)
-    backend_of(array)  # refuses what is no array before its shape is asked for
-    return plan(tuple(array.shape), tiling, geometry=geometry, direction=direction, halo=halo)
+    source = source_of(array, direction)
+    return source, plan(source.shape, tiling, geometry=geometry, direction=direction, halo=halo)
 
 
 class _Run:
@@ -217,7 +220,7 @@ class _Run:
     def __init__(
         self,
         function: Any,
-        array: Array,
+        source: Source,
         plan: Plan,
         tile_batch_size: int,
         progress: Progress,
@@ -225,22 +228,22 @@ class _Run:
         if not callable(function):
             msg = f"{plan.direction} must be callable, got {type(function).__qualname__}"
             raise BackendError(msg)
-        self._backend: Backend = backend_of(array)
         self._plan = plan
         self._size = checked_batch_size(self._plan, tile_batch_size)
-        check_input(self._plan, self._backend, array)
+        source.check(plan)
         self._function = function
-        self._array = array
+        self._source = source
         self._progress = progress
-        self._check = ResultCheck(self._plan, array, self._backend)
+        self._check = ResultCheck(self._plan, source.expected)
 
     def whole(self, callback: Callback | None) -> Array:
         """Run all tiles into one array, and call back with what is final."""
-        if len(self._plan.tiles) == 1:
+        if self._plan.n_tiles == 1:
             return self._single(callback)
-        canvas, emitted, total = Canvas(self._plan, self._backend), 0, self._plan.out_sizes[0]
+        canvas, emitted, total = None, 0, self._plan.out_sizes[0]
         for call, result in self._results(by_slab=callback is not None):
             parts = self._parts(call.tiles, result)
+            canvas = canvas or Canvas(self._plan, self._check.backend)
             if not canvas.is_open:
                 canvas.open(0, total, parts[0])
             for tile in call.tiles:
@@ -249,16 +252,18 @@ class _Run:
             if callback is not None and call.final > emitted:
                 callback(canvas.view(emitted, call.final), emitted)
                 emitted = call.final
+        assert canvas is not None  # a plan has at least one tile
         return canvas.close()
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
         """Run slab by slab and yield each finished block."""
-        if len(self._plan.tiles) == 1:
+        if self._plan.n_tiles == 1:
             yield 0, self._single(None)
             return
-        canvas, emitted = Canvas(self._plan, self._backend), 0
+        canvas, emitted = None, 0
         for call, result in self._results(by_slab=True):
             parts = self._parts(call.tiles, result)
+            canvas = canvas or Canvas(self._plan, self._check.backend)
             if not canvas.is_open:
                 canvas.open(emitted, self._plan.block_end(emitted), parts[0])
             for tile in call.tiles:
@@ -278,22 +283,23 @@ class _Run:
     def _results(self, *, by_slab: bool) -> Iterator[tuple[Call, Array]]:
         """Call the function call by call; the results are checked and finished."""
         done = 0
-        with progress_of(self._progress, len(self._plan.tiles), self._plan.direction) as report:
+        with progress_of(self._progress, self._plan.n_tiles, self._plan.direction) as report:
             for call in schedule(self._plan, self._size, by_slab=by_slab):
                 held = [self._function(self._input(call.tiles))]
                 self._check(call.tiles, held[0])
-                self._backend.synchronize(held[0])
+                self._check.backend.synchronize(held[0])
+                self._check.check_numbers(call.tiles, held[0])
                 yield call, held.pop()  # popped, so that this frame does not keep it alive
                 done += len(call.tiles)
                 report(done)
 
     def _input(self, tiles: Sequence[Tile]) -> Array:
-        inputs = [self._array[self._plan.geometry.region(tile.src)] for tile in tiles]
+        inputs = [self._source.read(self._plan, tile) for tile in tiles]
         if len(inputs) == 1:
             return inputs[0]
         batch = self._plan.geometry.batch
         assert batch is not None
-        return self._backend.concat(inputs, batch)
+        return self._source.backend.concat(inputs, batch)
 
     def _parts(self, tiles: Sequence[Tile], result: Array) -> list[Array]:
         """Cut the result of a call into those of its tiles."""

@@ -43,6 +43,14 @@ class Backend:
         xp = self.namespace(x)
         return bool(xp.any(xp.isnan(x)))
 
+    def obstacle(self, x: Array) -> str | None:
+        """Say what keeps an array from being cut and blended, and what to do; None where nothing does."""
+        return None
+
+    def copy(self, x: Array) -> Array:
+        """Give an array of its own memory, so that who writes into it changes no other."""
+        return self.namespace(x).asarray(x, copy=True)
+
     def same_device(self, x: Array, like: Array) -> bool:
         """Whether two arrays are on the same device."""
         return bool(getattr(x, "device", None) == getattr(like, "device", None))

@@ -1,5 +1,7 @@
 """JAX: arrays cannot be written; every update gives a new one."""
 
+import sys
+
 from tilekit.backends._base import Array, Backend, Region
 
 __all__ = ["JaxBackend"]
@@ -9,6 +11,16 @@ class JaxBackend(Backend):
     """Arrays of ``jax``."""
 
     name = "jax"
+
+    def obstacle(self, x: Array) -> str | None:
+        """Say what keeps an array from being cut and blended: a trace, which has no numbers yet."""
+        if isinstance(x, sys.modules["jax"].core.Tracer):
+            return "a traced array of jax.jit, vmap or grad: it has no numbers yet; jit the function of a tile instead"
+        return None
+
+    def copy(self, x: Array) -> Array:
+        """Give the array itself, which nobody can write into."""
+        return x
 
     def synchronize(self, x: Array) -> None:
         """Wait until `x` is computed."""

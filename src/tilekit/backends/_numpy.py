@@ -25,6 +25,16 @@ class NumpyBackend(Backend):
     def is_floating(self, x: Array) -> bool:
         return isinstance(x, np.ndarray) and bool(np.issubdtype(x.dtype, np.floating))
 
+    def obstacle(self, x: Array) -> str | None:
+        """Say what keeps an array from being cut and blended: a mask, which would be dropped."""
+        return (
+            "a masked array: its mask would be lost; give x.filled(value)" if isinstance(x, np.ma.MaskedArray) else None
+        )
+
+    def copy(self, x: Array) -> Array:
+        """Give an array of its own memory."""
+        return np.array(x)
+
     def same_device(self, x: Array, like: Array) -> bool:
         """Give True: there is one place only."""
         return True

@@ -32,6 +32,23 @@ class TorchBackend(Backend):
     def has_nan(self, x: Array) -> bool:
         return bool(torch.isnan(x).any())
 
+    def obstacle(self, x: Array) -> str | None:
+        """Say what keeps a tensor from being cut and blended."""
+        if x.layout != torch.strided:
+            return f"a sparse tensor ({x.layout}); give a dense one: x.to_dense()"
+        if x.is_meta:
+            return "a tensor on the device 'meta', which has no numbers; load it first"
+        if torch._C._functorch.is_batchedtensor(x):
+            return "a tensor inside torch.vmap; call it outside: the first axis of a tile is a batch already"
+        forward_ad: Any = torch.autograd.forward_ad
+        if forward_ad.unpack_dual(x).tangent is not None:
+            return "a tensor with forward derivatives; only backward ones go through tiles"
+        return None
+
+    def copy(self, x: Array) -> Array:
+        """Give a tensor of its own memory; derivatives pass."""
+        return x.clone(memory_format=torch.contiguous_format)
+
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         size = prod(shape) * dtype.itemsize
         if like.device.type != "cpu" or size < HUGE:
