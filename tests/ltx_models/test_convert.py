@@ -23,7 +23,10 @@ from ltx_models.checkpoints.layouts._values import narrow, widen
 from ltx_models.convert import Layout, convert
 from ltx_models.convert.forms import LAYOUTS
 from ltx_models.convert.write import Entry, write_file
+from ltx_models.defaults import toy_checkpoint
 from ltx_models.nn.statistics import STATISTICS
+from ltx_models.pipelines.finding import find_files
+from ltx_models.pipelines.sources import Wish
 from ltx_models.text import ConnectorConfig
 from ltx_models.transformer import TransformerConfig
 from ltx_models.video_vae import VideoVAEConfig
@@ -318,3 +321,17 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path: Path) -> None:
         entries[name] = Entry("F32", (1,), read)
     write_file(tmp_path / "x.safetensors", entries, {}, lambda _: log.append("written"))
     assert log == ["read a", "written", "read b", "written"]
+
+
+@pytest.mark.parametrize("layout", ["official", "split", "mlx"])
+@pytest.mark.parametrize("kind", ["dev", "distilled"])
+def test_what_was_converted_is_known_for_dev_or_distilled(tmp_path: Path, layout: Any, kind: str) -> None:
+    """`generate` refused such a folder, and took a file for distilled; twice converted it is known all the same."""
+    source = tmp_path / f"ltx-2.3-{kind}.safetensors"
+    source.write_bytes(toy_checkpoint().read_bytes())
+    names = [f"{n}.safetensors" if layout == "official" else f"{n}" for n in ("one", "two")]
+    convert(source, tmp_path / names[0], layout=layout)
+    convert(tmp_path / names[0], tmp_path / names[1], layout=layout)
+    wish = Wish(upsampler=False, distilled_lora=False, text_encoder=False)
+    for name in names:
+        assert find_files(tmp_path / name, wish)[0].name.partition("-")[0] == kind

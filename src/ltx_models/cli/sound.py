@@ -13,6 +13,7 @@ from ltx_models.cli import options, report
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, checkpoint_of
 from ltx_models.cli.stopping import look
+from ltx_models.defaults import toy_checkpoint
 from ltx_models.media import MediaError, read_audio, read_latents, refuse_same, refuse_unwritable, write_latents
 from ltx_models.media._places import LATENTS
 
@@ -70,7 +71,7 @@ def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
-    """Declare networks of sound, of which the package ships none."""
+    """Declare networks of sound; the package ships those of the toy."""
     options.add_model(parser)
     parser.add_argument(
         "--frames-per-chunk", type=options.positive, default=100, metavar="N", help="mel frames at once; default: 100"
@@ -159,11 +160,9 @@ def upscale(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace, name: str) -> Any:
-    if args.checkpoint is None:
-        msg = "--checkpoint: the package ships no networks of sound; give a checkpoint of LTX-2 or 2.3"
-        raise ValueError(msg)
+    path = toy_checkpoint() if args.checkpoint is None else checkpoint(args)
     load = getattr(ltx_models, f"load_{name}")
-    return load(checkpoint(args), backend=options.backend_name(args.backend), dtype=args.dtype, device=args.device)
+    return load(path, backend=options.backend_name(args.backend), dtype=args.dtype, device=args.device)
 
 
 def _write(args: argparse.Namespace, vocoder: Any, mels: Iterator[Any], notes: list[str]) -> None:

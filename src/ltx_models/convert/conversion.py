@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, open_checkpoint
+from ltx_models.checkpoints.kinds import MARKER, kind_of
 from ltx_models.convert.forms import LAYOUTS, QUANTIZATION, Folder
 from ltx_models.convert.tensors import SCALES, entries_of, layer_of
 from ltx_models.convert.write import index_of, shard_names, shards_of, write_file
@@ -20,7 +21,6 @@ from ltx_models.nn.checks import check_dtype
 from ltx_models.quantization import GROUP_SIZE, Scheme, large
 
 Layout = Literal["official", "split", "diffusers", "mlx"]
-MARKER = "ltx_models"
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,8 @@ def _check_source(checkpoint: Checkpoint, dtype: str | None, quantize: str | Non
 def _metadata(checkpoint: Checkpoint, layout: str, dtype: str | None, quantize: str | None) -> dict[str, str]:
     """Keep the metadata of the source, and add the marker of this layout."""
     metadata = {key: value for key, value in checkpoint.metadata.items() if key not in {MARKER, "format"}}
-    metadata[MARKER] = json.dumps({"layout": layout})
+    kind = kind_of(checkpoint.path, checkpoint.metadata)
+    metadata[MARKER] = json.dumps({"layout": layout} | ({"kind": kind} if kind else {}))
     metadata["format"] = "mlx" if layout == "mlx" else "pt"
     if quantize is not None:
         bits = {} if quantize == "fp8" else {"bits": int(quantize[3:]), "group_size": GROUP_SIZE}

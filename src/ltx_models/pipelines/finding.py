@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ltx_models.byte_sizes import format_bytes
+from ltx_models.checkpoints.kinds import kind_of, kind_of_file
 from ltx_models.download import (
     GEMMA,
     DownloadError,
@@ -67,7 +68,7 @@ def find_files(
         return choice.recipe, _files(place, choice)
     repo = None if place.exists() else repository(str(path))
     if repo is None:
-        return _of_name(wish, place.stem), Files(place)
+        return _of_file(wish, place), Files(place)
     recipe, wanted, files_in = _in_repository(*repo, wish, token)
     wishes = [wanted]
     if wish.text_encoder and files_in(Path()).text_encoder is None:
@@ -218,7 +219,7 @@ def _in_repository(
 ) -> tuple[Recipe, Wanted, Callable[[Path], Files]]:
     """Choose by what the cache has, if that is enough, else by what there is; say what it becomes once fetched."""
     if file is not None:
-        return _of_name(wish, Path(file).stem), Wanted(repo, (file,)), lambda folder: Files(folder / file)
+        return _of_file(wish, Path(file)), Wanted(repo, (file,)), lambda folder: Files(folder / file)
     try:
         choice = choose(Listing(repo, cached_names(repo), by_name), wish)
     except SourceError as error:
@@ -242,12 +243,13 @@ def _files(folder: Path, choice: Choice) -> Files:
     )
 
 
-def _of_name(wish: Wish, stem: str) -> Recipe:
-    """Give the pipeline asked for, or that of a single file."""
+def _of_file(wish: Wish, path: Path) -> Recipe:
+    """Give the pipeline asked for, or that of a single file, which says it by its header or its name."""
     name = wish.pipeline
     if name is None:
         name = "distilled-one-stage" if wish.upsampler else "distilled"
-        name = "dev" if "dev" in stem.split("-") else name
+        kind = kind_of_file(path) if path.is_file() else kind_of(path, {})
+        name = "dev" if kind == "dev" else name
     if name not in RECIPES:
         msg = f"pipeline: got {name!r}, allowed are {', '.join(map(repr, RECIPES))}"
         raise ValueError(msg)

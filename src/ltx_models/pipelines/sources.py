@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from ltx_models.checkpoints import read_header
+from ltx_models.checkpoints.kinds import KINDS, kind_of_file
 from ltx_models.checkpoints.layouts import FOLDERS
 from ltx_models.download import MODELS
 from ltx_models.pipelines.settings import RECIPES, Recipe
@@ -61,12 +62,15 @@ class Listing:
         Gives the components that a file holds.
     remedy : str
         What to do about a file that is not there.
+    kind : callable
+        Gives ``"dev"`` or ``"distilled"`` where a file says so itself, else None.
     """
 
     where: str
     names: tuple[str, ...]
     holds: Callable[[str], frozenset[str]]
     remedy: str = ""
+    kind: Callable[[str], str | None] = lambda name: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,13 @@ def local_listing(folder: Path) -> Listing:
     found = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
     names = (path.relative_to(folder).as_posix() for path in found if path.is_file())
     kept = tuple(sorted(name for name in names if not any(part.startswith(".") for part in name.split("/"))))
-    return Listing(str(folder), kept, lambda name: by_header(folder / name), "give its path")
+    return Listing(
+        str(folder),
+        kept,
+        lambda name: by_header(folder / name),
+        "give its path",
+        lambda name: kind_of_file(folder / name),
+    )
 
 
 def by_name(name: str) -> frozenset[str]:
@@ -355,7 +365,10 @@ def _recipe(there: Listing, wish: Wish, chosen: str, upsampler: bool) -> Recipe:
     """Give the pipeline asked for, or the one that the names speak of."""
     if wish.pipeline is not None:
         return RECIPES[wish.pipeline]
-    said = _words(chosen) & {"dev", "distilled"} or _words(there.where) & {"dev", "distilled"}
+    said = _words(chosen) & KINDS or _words(there.where) & KINDS
+    if len(said) != 1:
+        files = [chosen] if chosen in there.names else [name for name in there.names if name.endswith(".safetensors")]
+        said = {kind for name in files if "transformer" in there.holds(name) and (kind := there.kind(name))}
     if not chosen and len(said) != 1:
         msg = (
             f"{there.where}: neither its name nor those of its files say whether it is dev or distilled; say which "
