@@ -1,0 +1,157 @@
+"""
+Neighbourhood attention over time, height and width: each cell attends to a box of cells around it.
+
+Along an axis of n cells, the query at i sees the k keys from ``clamp(i - k // 2, 0, n - k)`` on: at a border the box
+moves inward and keeps its size. Source: A. Hassani, S. Walton, J. Li, S. Li and H. Shi, "Neighborhood Attention
+Transformer", 2023.
+
+The library `natten` computes it on CUDA; elsewhere boxes of queries attend to the union of their keys with a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from ltx_models.nn import Array, Backend
+
+LEAST_QUERIES = 4  # queries along an axis that share one call, at least; more for larger kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Some queries of one axis, and the keys that any of them sees."""
+
+    queries: slice
+    keys: slice
+    seen: tuple[tuple[bool, ...], ...]
+    """For each query, which of the keys it sees."""
+
+
+def start(query: int, cells: int, kernel: int) -> int:
+    """
+    Give the first key that a query sees along one axis.
+
+    Parameters
+    ----------
+    query : int
+        Its place.
+    cells : int
+        Cells of the axis, at least `kernel`.
+    kernel : int
+        Keys that it sees.
+
+    Returns
+    -------
+    int
+        The place of the first of them.
+
+    Examples
+    --------
+    >>> [start(i, 5, 3) for i in range(5)]
+    [0, 0, 1, 2, 2]
+    """
+    return min(max(query - kernel // 2, 0), cells - kernel)
+
+
+@cache
+def runs(cells: int, kernel: int) -> tuple[Run, ...]:
+    """Cut the queries of one axis into runs that share a call."""
+    size = max(LEAST_QUERIES, -(-kernel // 2))
+    cut = []
+    for first in range(0, cells, size):
+        queries = range(first, min(first + size, cells))
+        starts = [start(query, cells, kernel) for query in queries]
+        keys = range(starts[0], starts[-1] + kernel)
+        seen = tuple(tuple(at <= key < at + kernel for key in keys) for at in starts)
+        cut.append(Run(slice(queries.start, queries.stop), slice(keys.start, keys.stop), seen))
+    return tuple(cut)
+
+
+def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> Array:
+    """
+    Attend to the neighbourhood of each cell.
+
+    Parameters
+    ----------
+    nn : Backend
+        The framework.
+    q, k, v : array, shape (B, T, H, W, heads, d)
+        Queries, keys and values; no axis is shorter than its kernel.
+    kernel : (int, int, int)
+        Frames, rows and columns that a cell attends to.
+
+    Returns
+    -------
+    array, shape (B, T, H, W, heads, d)
+        What was gathered; scores are divided by the square root of d.
+
+    Raises
+    ------
+    ValueError
+        If an axis is shorter than its kernel.
+    """
+    cells = tuple(int(n) for n in q.shape[1:4])
+    if any(n < size for n, size in zip(cells, kernel, strict=True)):
+        msg = f"neighbourhood attention: got {cells} cells (time, height, width), expected at least {tuple(kernel)}"
+        raise ValueError(msg)
+    if nn.name == "torch" and q.device.type == "cuda" and find_spec("natten") is not None:
+        from natten.functional import na3d  # type: ignore[import-not-found]  # an extra that only CUDA machines have
+
+        return na3d(q, k, v, kernel_size=tuple(kernel))
+    masks: dict[Any, Array] = {}
+    frames = [
+        nn.xp.concat(
+            [_row(nn, (q, k, v), (time, height), runs(cells[2], kernel[2]), masks) for height in runs(cells[1], kernel[1])],
+            axis=2,
+        )
+        for time in runs(cells[0], kernel[0])
+    ]
+    return nn.xp.concat(frames, axis=1)
+
+
+def _row(
+    nn: Backend, qkv: tuple[Array, Array, Array], above: tuple[Run, Run], columns: Sequence[Run], masks: dict[Any, Array]
+) -> Array:
+    """Attend from the boxes of queries that follow one another along the width."""
+    return nn.xp.concat([_box(nn, qkv, (*above, column), masks) for column in columns], axis=3)
+
+
+def _box(nn: Backend, qkv: tuple[Array, Array, Array], box: tuple[Run, ...], masks: dict[Any, Array]) -> Array:
+    q, k, v = qkv
+    queries = q[:, box[0].queries, box[1].queries, box[2].queries, ...]
+    keys = (slice(None), box[0].keys, box[1].keys, box[2].keys, ...)
+    seen = tuple(run.seen for run in box)
+    if seen not in masks:
+        masks[seen] = nn.asarray(_mask(seen), like=q)
+    out = nn.attention(_flat(nn, queries), _flat(nn, k[keys]), _flat(nn, v[keys]), masks[seen])
+    return nn.xp.reshape(nn.xp.permute_dims(out, (0, 2, 1, 3)), queries.shape)
+
+
+def _flat(nn: Backend, x: Array) -> Array:
+    """Give (B, T, H, W, heads, d) as (B, heads, T H W, d)."""
+    batch, *_, heads, d = x.shape
+    return nn.xp.permute_dims(nn.xp.reshape(x, (batch, -1, heads, d)), (0, 2, 1, 3))
+
+
+def _mask(seen: tuple[tuple[tuple[bool, ...], ...], ...]) -> Any:
+    """Make 0 where a query of a box sees a key, and minus infinity elsewhere: (queries, keys)."""
+    allowed = np.ones((1, 1), dtype=bool)
+    for axis in seen:
+        allowed = np.kron(allowed, np.asarray(axis, dtype=bool))
+    return np.where(allowed, 0.0, -np.inf).astype(np.float32)
+
+
+def areas(cells: Sequence[int], kernel: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Count the queries and keys of each call, for forecasts of its work and memory."""
+    axes = [[(run.queries.stop - run.queries.start, run.keys.stop - run.keys.start) for run in runs(n, size)]
+            for n, size in zip(cells, kernel, strict=True)]
+    for time in axes[0]:
+        for height in axes[1]:
+            for width in axes[2]:
+                yield time[0] * height[0] * width[0], time[1] * height[1] * width[1]
