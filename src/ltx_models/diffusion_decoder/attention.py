@@ -107,7 +107,10 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> 
     masks: dict[Any, Array] = {}
     frames = [
         nn.xp.concat(
-            [_row(nn, (q, k, v), (time, height), runs(cells[2], kernel[2]), masks) for height in runs(cells[1], kernel[1])],
+            [
+                _row(nn, (q, k, v), (time, height), runs(cells[2], kernel[2]), masks)
+                for height in runs(cells[1], kernel[1])
+            ],
             axis=2,
         )
         for time in runs(cells[0], kernel[0])
@@ -116,7 +119,11 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> 
 
 
 def _row(
-    nn: Backend, qkv: tuple[Array, Array, Array], above: tuple[Run, Run], columns: Sequence[Run], masks: dict[Any, Array]
+    nn: Backend,
+    qkv: tuple[Array, Array, Array],
+    above: tuple[Run, Run],
+    columns: Sequence[Run],
+    masks: dict[Any, Array],
 ) -> Array:
     """Attend from the boxes of queries that follow one another along the width."""
     return nn.xp.concat([_box(nn, qkv, (*above, column), masks) for column in columns], axis=3)
@@ -149,8 +156,10 @@ def _mask(seen: tuple[tuple[tuple[bool, ...], ...], ...]) -> Any:
 
 def areas(cells: Sequence[int], kernel: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Count the queries and keys of each call, for forecasts of its work and memory."""
-    axes = [[(run.queries.stop - run.queries.start, run.keys.stop - run.keys.start) for run in runs(n, size)]
-            for n, size in zip(cells, kernel, strict=True)]
+    axes = [
+        [(run.queries.stop - run.queries.start, run.keys.stop - run.keys.start) for run in runs(n, size)]
+        for n, size in zip(cells, kernel, strict=True)
+    ]
     for time in axes[0]:
         for height in axes[1]:
             for width in axes[2]:

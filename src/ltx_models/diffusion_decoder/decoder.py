@@ -15,7 +15,8 @@ from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig
 from ltx_models.diffusion_decoder.geometry import Sizes, Tile, enlarged, tiles
 from ltx_models.diffusion_decoder.layers import Block, DenoisingBlock, SharedModulation, TimestepEmbedder, Upsample
 from ltx_models.nn import Array, Module
-from ltx_models.video_layers import PerChannelStatistics, patchify, unpatchify
+from ltx_models.nn.statistics import PerChannelStatistics
+from ltx_models.video_vae.layers import patchify, unpatchify
 
 
 class DiffusionDecoder(Module):

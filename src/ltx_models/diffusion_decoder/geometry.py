@@ -140,7 +140,9 @@ def tiles(sizes: Sizes, counts: Sequence[int]) -> Iterator[Tile]:
     for axis, count in enumerate(counts):
         cells = sizes.cores[axis]
         edges = [i * cells // count for i in range(count + 1)]
-        axes.append([((start, stop), _box(sizes, axis, start, stop)) for start, stop in zip(edges, edges[1:], strict=False)])
+        axes.append(
+            [((start, stop), _box(sizes, axis, start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]
+        )
     for parts in product(*axes):
         core, box = zip(*parts, strict=True)
         yield Tile(core, box)  # type: ignore[arg-type]  # three axes, as above

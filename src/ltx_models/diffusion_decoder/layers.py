@@ -9,7 +9,7 @@ import numpy as np
 from ltx_models.diffusion_decoder.attention import attend
 from ltx_models.diffusion_decoder.config import GATE_ROWS, Triple
 from ltx_models.nn import Array, Backend, Module
-from ltx_models.rope import rotate
+from ltx_models.transformer.rope import rotate
 
 SINUSOIDS = 128
 ROPE_BASE = 10000.0

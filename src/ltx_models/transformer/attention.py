@@ -119,11 +119,13 @@ class FeedForward(Module):
         The framework.
     width : int
         Channels.
+    bias : bool
+        Whether the layers have biases.
     """
 
-    def __init__(self, nn: Backend, width: int) -> None:
+    def __init__(self, nn: Backend, width: int, bias: bool = True) -> None:
         super().__init__()
-        self.net = nn.ModuleList([_Inner(nn, width), nn.Identity(), nn.Linear(4 * width, width)])
+        self.net = nn.ModuleList([_Inner(nn, width, bias), nn.Identity(), nn.Linear(4 * width, width, bias=bias)])
 
     def forward(self, x: Array) -> Array:
         """
@@ -143,9 +145,9 @@ class FeedForward(Module):
 
 
 class _Inner(Module):
-    def __init__(self, nn: Backend, width: int) -> None:
+    def __init__(self, nn: Backend, width: int, bias: bool) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, 4 * width)
+        self.proj = nn.Linear(width, 4 * width, bias=bias)
 
     def forward(self, x: Array) -> Array:
         return self.nn.gelu_tanh(self.proj(x))

@@ -83,7 +83,7 @@ class TransformerBlock(Module):
         shared = (stream.heads, stream.head_dim, config.eps, config.gated, config.pairing)
         setattr(self, f"{prefix}attn1", Attention(nn, width, width, *shared))
         setattr(self, f"{prefix}attn2", Attention(nn, width, stream.context_dim, *shared))
-        setattr(self, f"{prefix}ff", FeedForward(nn, width))
+        setattr(self, f"{prefix}ff", FeedForward(nn, width, stream.ff_bias))
         setattr(self, f"{prefix}scale_shift_table", nn.parameter((config.rows, width)))
         if config.text_modulation:
             setattr(self, f"{prefix}prompt_scale_shift_table", nn.parameter((2, width)))

@@ -58,6 +58,8 @@ class StreamConfig:
         For each position axis the extent that rotary angles span.
     caption_channels : int or None
         Channels of a text encoding that is projected inside the transformer (2.0); None where it arrives ready (2.3).
+    ff_bias : bool
+        Whether the layers of the feed-forward networks have biases (2.5: those of video have not).
     """
 
     in_channels: int
@@ -67,6 +69,7 @@ class StreamConfig:
     context_dim: int
     max_pos: tuple[float, ...]
     caption_channels: int | None = None
+    ff_bias: bool = True
 
     @property
     def width(self) -> int:
@@ -94,6 +97,10 @@ class TransformerConfig:
         Attention with a gate for each head (2.3).
     text_modulation : bool
         Text cross attention with scales, shifts and a gate, and a modulated text encoding (2.3).
+    text_embedding : bool
+        Whether the modulation of the text encoding depends on the noise level; without it, a block's table alone.
+    keyframe_marker : bool
+        Whether tokens of keyframes get a learned embedding (2.5).
     pairing : {"split", "interleaved"}
         The rotary embedding's pairs of channels.
     double_frequencies : bool
@@ -117,6 +124,8 @@ class TransformerConfig:
     layers: int
     gated: bool = False
     text_modulation: bool = False
+    text_embedding: bool = True
+    keyframe_marker: bool = False
     pairing: Pairing = "split"
     double_frequencies: bool = True
     theta: float = 10000.0
@@ -179,11 +188,18 @@ class TransformerConfig:
             msg = f"transformer config: missing {', '.join(missing)}; pass a whole one as config={{'transformer': ...}}"
             raise ValueError(msg)
         return cls(
-            video=_stream(config, "", PIXELS_AND_SECONDS) if video else None,
-            audio=_stream(config, "audio_", PIXELS_AND_SECONDS[:1]) if audio else None,
+            video=_stream(config, "", PIXELS_AND_SECONDS, bool(config.get("ff_bias", True))) if video else None,
+            audio=_stream(
+                config, "audio_", PIXELS_AND_SECONDS[:1], not video or bool(config.get("audio_ff_bias", True))
+            )
+            if audio
+            else None,
             layers=config["num_layers"],
             gated=bool(config.get("apply_gated_attention", False)),
             text_modulation=bool(config.get("cross_attention_adaln", False)),
+            # the official reader of audio-only files looks at neither of the two
+            text_embedding=not video or bool(config.get("use_prompt_adaln_single", True)),
+            keyframe_marker=video and bool(config.get("use_keyframes_abs_pos_embedding", False)),
             pairing=cast("Pairing", config.get("rope_type", "split")),
             double_frequencies=config.get("frequencies_precision") == "float64",
             theta=float(config.get("positional_embedding_theta", 10000.0)),
@@ -207,6 +223,8 @@ class TransformerConfig:
             "num_layers": self.layers,
             "apply_gated_attention": self.gated,
             "cross_attention_adaln": self.text_modulation,
+            "use_prompt_adaln_single": self.text_embedding,
+            "use_keyframes_abs_pos_embedding": self.keyframe_marker,
             "rope_type": self.pairing,
             "frequencies_precision": "float64" if self.double_frequencies else "float32",
             "positional_embedding_theta": self.theta,
@@ -224,6 +242,7 @@ class TransformerConfig:
                     f"{prefix}attention_head_dim": stream.head_dim,
                     f"{prefix}cross_attention_dim": stream.context_dim,
                     f"{prefix}positional_embedding_max_pos": list(stream.max_pos),
+                    f"{prefix}ff_bias": stream.ff_bias,
                 }
                 section |= {"caption_channels": stream.caption_channels} if stream.caption_channels else _READY_TEXT
         return section
@@ -246,7 +265,7 @@ class TransformerConfig:
         return Rotary(width, heads, (most,), self.theta, self.double_frequencies, self.middle)
 
 
-def _stream(config: Mapping[str, Any], prefix: str, max_pos: tuple[float, ...]) -> StreamConfig:
+def _stream(config: Mapping[str, Any], prefix: str, max_pos: tuple[float, ...], ff_bias: bool) -> StreamConfig:
     # audio channel counts are missing in some files: both are 8 channels x 16 mel bands
     default = None if prefix else 128
     inputs = config.get(f"{prefix}in_channels", config.get(f"{prefix}out_channels", default or 128))
@@ -260,4 +279,5 @@ def _stream(config: Mapping[str, Any], prefix: str, max_pos: tuple[float, ...]) 
         context_dim=config.get(f"{prefix}cross_attention_dim", heads * head_dim),
         max_pos=tuple(float(x) for x in config.get(f"{prefix}positional_embedding_max_pos", max_pos)),
         caption_channels=None if ready else config.get("caption_channels", 3840),
+        ff_bias=ff_bias,
     )

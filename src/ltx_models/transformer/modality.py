@@ -47,6 +47,9 @@ class Modality:
         How much each token attends to each other, from 0 (not at all) to 1; floats or booleans.
     enabled : bool
         A stream that is not enabled is attended to but not updated.
+    keyframes_mask : array, shape (B, T, 1), optional
+        Positive for the tokens of the first latent frame and of generated keyframes, which a transformer of 2.5 marks;
+        others do not look at it.
     """
 
     latent: Array
@@ -57,6 +60,7 @@ class Modality:
     context_mask: Array | None = None
     attention_mask: Array | None = None
     enabled: bool = True
+    keyframes_mask: Any = None
 
 
 def check_modality(name: str, modality: Modality, config: StreamConfig) -> None:
@@ -74,6 +78,10 @@ def check_modality(name: str, modality: Modality, config: StreamConfig) -> None:
         if got not in shapes:
             msg = f"{name}.{field}: got shape {got}, expected {shapes[0]} to go with {tokens} tokens of {batch} samples"
             raise ValueError(msg)
+    mask = modality.keyframes_mask
+    if mask is not None and tuple(mask.shape) not in {(batch, tokens, 1), (1, tokens, 1)}:
+        msg = f"{name}.keyframes_mask: got shape {tuple(mask.shape)}, expected {(batch, tokens, 1)}"
+        raise ValueError(msg)
     context = tuple(modality.context.shape)
     if len(context) != 3 or context[0] != batch or context[2] != config.text_channels:
         msg = f"{name}.context: got shape {context}, expected ({batch}, S, {config.text_channels})"

@@ -39,7 +39,7 @@ CROSS_GATE = {"video": "av_ca_a2v_gate_adaln_single", "audio": "av_ca_v2a_gate_a
 
 class Transformer(Module):
     """
-    The transformer of LTX-2 (2.0 and 2.3), with video, audio or both.
+    The transformer of LTX-2 (2.0, 2.3 and 2.5), with video, audio or both.
 
     Parameters
     ----------
@@ -87,8 +87,10 @@ class Transformer(Module):
         width = stream.width
         setattr(self, f"{prefix}patchify_proj", nn.Linear(stream.in_channels, width))
         setattr(self, f"{prefix}adaln_single", AdaLN(nn, width, self.config.rows))
-        if self.config.text_modulation:
+        if self.config.text_modulation and self.config.text_embedding:
             setattr(self, f"{prefix}prompt_adaln_single", AdaLN(nn, width, 2))
+        if self.config.keyframe_marker and not prefix:
+            self.keyframes_abs_pos_embedding = nn.parameter((1, width))
         if stream.caption_channels is not None:
             projection = MLP(nn, stream.caption_channels, width, "gelu_tanh")
             setattr(self, f"{prefix}caption_projection", projection)
@@ -161,7 +163,7 @@ class Transformer(Module):
             return None
         nn, config = self.nn, getattr(self.config, name)
         dtype = getattr(self, f"{prefix}scale_shift_table").dtype
-        x = getattr(self, f"{prefix}patchify_proj")(nn.cast(own.latent, dtype))
+        x = self._mark(getattr(self, f"{prefix}patchify_proj")(nn.cast(own.latent, dtype)), own, prefix)
         batch, tokens, _ = x.shape
         steps = Timesteps.of(nn, own.timesteps, batch, tokens)
         time, embedded = self._embed(f"{prefix}adaln_single", steps, x)
@@ -180,7 +182,7 @@ class Transformer(Module):
             enabled=own.enabled,
         )
         if self.config.text_modulation:
-            stream = replace(stream, text_time=self._embed(f"{prefix}prompt_adaln_single", Timesteps(own.sigma), x)[0])
+            stream = replace(stream, text_time=self._text_time(own, x, prefix))
         if other is not None:
             seen = steps if self.config.cross_timesteps == "own" else Timesteps(other.sigma)
             stream = replace(
@@ -192,6 +194,19 @@ class Transformer(Module):
                 ],
             )
         return stream, embedded
+
+    def _mark(self, x: Array, own: Modality, prefix: str) -> Array:
+        """Add the learned embedding to the tokens of keyframes."""
+        if own.keyframes_mask is None or prefix or not self.config.keyframe_marker:
+            return x
+        mask = self._place(own.keyframes_mask, x)
+        return self.nn.xp.where(mask > 0, x + self.keyframes_abs_pos_embedding, x)
+
+    def _text_time(self, own: Modality, x: Array, prefix: str) -> Levels:
+        """Give the modulation of the text encoding; zeros where it is a table of the blocks alone."""
+        if self.config.text_embedding:
+            return self._embed(f"{prefix}prompt_adaln_single", Timesteps(own.sigma), x)[0]
+        return Levels(self.nn.xp.zeros_like(x[:1, :1]), None, 1)
 
     def _embed(self, adaln: str, steps: Timesteps, x: Array, scale: float | None = None) -> tuple[Levels, Levels]:
         """Run one of the embeddings on each noise level."""
