@@ -37,7 +37,7 @@ SECTION: dict[str, Any] = {
         ["res_x", {"num_layers": 1, "inject_noise": False}],
     ],
     "encoder_base_channels": 12,
-    "decoder_base_channels": 12,
+    "decoder_base_channels": 24,
     "norm_layer": "pixel_norm",
     "patch_size": 4,
     "latent_log_var": "uniform",

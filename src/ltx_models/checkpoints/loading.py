@@ -62,6 +62,7 @@ def load_component(
     backend: BackendName,
     dtype: DType,
     device: Any = None,
+    change: Callable[[Backend, Checkpoint, str, Array], Array] | None = None,
 ) -> Any:
     """
     Build one network and give it its weights, strictly; every ``load_…`` function takes these parameters.
@@ -81,6 +82,9 @@ def load_component(
         The dtype of all floating-point weights, and so of the result.
     device : optional
         A torch device; MLX arrays belong to none.
+    change : callable, optional
+        Takes the framework, the checkpoint, the name of a parameter and its tensor as stored, and gives the tensor to
+        use in its place.
 
     Returns
     -------
@@ -103,7 +107,10 @@ def load_component(
         keys = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
         check_keys(checkpoint, keys, nn.shapes(module))
         target = nn.dtype(dtype)
-        weights = {name: _cast(nn, checkpoint.tensor(key), target, device) for name, key in keys.items()}
+        weights = {}
+        for name, key in keys.items():
+            x = checkpoint.tensor(key)
+            weights[name] = _cast(nn, x if change is None else change(nn, checkpoint, name, x), target, device)
         return nn.load(module, weights, device)
 
 

@@ -105,31 +105,20 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> 
 
         return na3d(q, k, v, kernel_size=tuple(kernel))
     masks: dict[Any, Array] = {}
-    frames = [
-        nn.xp.concat(
-            [
-                _row(nn, (q, k, v), (time, height), runs(cells[2], kernel[2]), masks)
-                for height in runs(cells[1], kernel[1])
-            ],
-            axis=2,
-        )
-        for time in runs(cells[0], kernel[0])
-    ]
+    times, rows, columns = (runs(n, size) for n, size in zip(cells, kernel, strict=True))
+    frames = []
+    for time in times:
+        strips = []
+        for row in rows:
+            boxes = [_box(nn, (q, k, v), (time, row, column), masks) for column in columns]
+            strips.append(nn.xp.concat(boxes, axis=3))
+        frames.append(nn.xp.concat(strips, axis=2))
+        nn.settle(frames[-1])
     return nn.xp.concat(frames, axis=1)
 
 
-def _row(
-    nn: Backend,
-    qkv: tuple[Array, Array, Array],
-    above: tuple[Run, Run],
-    columns: Sequence[Run],
-    masks: dict[Any, Array],
-) -> Array:
-    """Attend from the boxes of queries that follow one another along the width."""
-    return nn.xp.concat([_box(nn, qkv, (*above, column), masks) for column in columns], axis=3)
-
-
 def _box(nn: Backend, qkv: tuple[Array, Array, Array], box: tuple[Run, ...], masks: dict[Any, Array]) -> Array:
+    """Attend from one box of queries."""
     q, k, v = qkv
     queries = q[:, box[0].queries, box[1].queries, box[2].queries, ...]
     keys = (slice(None), box[0].keys, box[1].keys, box[2].keys, ...)

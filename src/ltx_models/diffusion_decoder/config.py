@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, prod
 from typing import Any, Literal
 
 Triple = tuple[int, int, int]
 Prediction = Literal["x0", "v"]
-CLASS_NAME = "CausalDiffusionVAE"
 GATE_ROWS = 7  # rows of modulation in a block: scale, shift and gate of attention and of the MLP, gate of the context
 
 
@@ -174,7 +174,7 @@ def _ladder(decoder: Mapping[str, Any]) -> tuple[Stage, ...]:
         Stage(int(width), int(depth), _triple("stage_kernels", kernel), _triple("upsamples", stride), int(reduction))
         for width, depth, kernel, (stride, reduction) in rows
     )
-    for before, after in zip(stages[:-2], stages[1:-1], strict=True):
+    for before, after in pairwise(stages[:-1]):
         if before.channels // before.reduction != after.channels:
             msg = (
                 f"vae.decoder.stage_channels: a stage of {before.channels} channels reduced by {before.reduction} is "

@@ -2,8 +2,8 @@
 The diffusion video decoder of LTX-2.5: latents to a context, then noise to pixels that the context guides.
 
 Four stages of neighbourhood attention turn the latents into a context of one cell for 4x4 pixels, and some blocks
-denoise pixels with it. The network is the plain one: one noise field, one pass over the whole width. The default mode of
-the official tools computes the denoising blocks in four slabs of the width whose borders differ.
+denoise pixels with it. The network is the plain one: one noise field, one pass over the whole width. The default mode
+of the official tools computes the denoising blocks in four slabs of the width, whose borders differ.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig
 from ltx_models.diffusion_decoder.geometry import Sizes, Tile, enlarged, tiles
 from ltx_models.diffusion_decoder.layers import Block, DenoisingBlock, SharedModulation, TimestepEmbedder, Upsample
 from ltx_models.nn import Array, Module
+from ltx_models.nn.patches import patchify, unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
-from ltx_models.video_vae.layers import patchify, unpatchify
 
 
 class DiffusionDecoder(Module):

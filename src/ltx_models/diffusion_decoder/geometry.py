@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import ceil
 
 from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig, Triple
@@ -140,12 +140,10 @@ def tiles(sizes: Sizes, counts: Sequence[int]) -> Iterator[Tile]:
     for axis, count in enumerate(counts):
         cells = sizes.cores[axis]
         edges = [i * cells // count for i in range(count + 1)]
-        axes.append(
-            [((start, stop), _box(sizes, axis, start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]
-        )
+        axes.append([((start, stop), _box(sizes, axis, start, stop)) for start, stop in pairwise(edges)])
     for parts in product(*axes):
         core, box = zip(*parts, strict=True)
-        yield Tile(core, box)  # type: ignore[arg-type]  # three axes, as above
+        yield Tile(core, box)
 
 
 def _box(sizes: Sizes, axis: int, start: int, stop: int) -> Interval:

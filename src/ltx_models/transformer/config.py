@@ -188,16 +188,12 @@ class TransformerConfig:
             msg = f"transformer config: missing {', '.join(missing)}; pass a whole one as config={{'transformer': ...}}"
             raise ValueError(msg)
         return cls(
-            video=_stream(config, "", PIXELS_AND_SECONDS, bool(config.get("ff_bias", True))) if video else None,
-            audio=_stream(
-                config, "audio_", PIXELS_AND_SECONDS[:1], not video or bool(config.get("audio_ff_bias", True))
-            )
-            if audio
-            else None,
+            video=_stream(config, "", PIXELS_AND_SECONDS) if video else None,
+            audio=_stream(config, "audio_", PIXELS_AND_SECONDS[:1], alone=not video) if audio else None,
             layers=config["num_layers"],
             gated=bool(config.get("apply_gated_attention", False)),
             text_modulation=bool(config.get("cross_attention_adaln", False)),
-            # the official reader of audio-only files looks at neither of the two
+            # the official reader of files with audio alone does not look at these
             text_embedding=not video or bool(config.get("use_prompt_adaln_single", True)),
             keyframe_marker=video and bool(config.get("use_keyframes_abs_pos_embedding", False)),
             pairing=cast("Pairing", config.get("rope_type", "split")),
@@ -265,7 +261,7 @@ class TransformerConfig:
         return Rotary(width, heads, (most,), self.theta, self.double_frequencies, self.middle)
 
 
-def _stream(config: Mapping[str, Any], prefix: str, max_pos: tuple[float, ...], ff_bias: bool) -> StreamConfig:
+def _stream(config: Mapping[str, Any], prefix: str, max_pos: tuple[float, ...], alone: bool = False) -> StreamConfig:
     # audio channel counts are missing in some files: both are 8 channels x 16 mel bands
     default = None if prefix else 128
     inputs = config.get(f"{prefix}in_channels", config.get(f"{prefix}out_channels", default or 128))
@@ -279,5 +275,5 @@ def _stream(config: Mapping[str, Any], prefix: str, max_pos: tuple[float, ...], 
         context_dim=config.get(f"{prefix}cross_attention_dim", heads * head_dim),
         max_pos=tuple(float(x) for x in config.get(f"{prefix}positional_embedding_max_pos", max_pos)),
         caption_channels=None if ready else config.get("caption_channels", 3840),
-        ff_bias=ff_bias,
+        ff_bias=alone or bool(config.get(f"{prefix}ff_bias", True)),
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ltx_models.nn.stream import MIN_CAP, UNBOUNDED
 
 SpatialPadding = Literal["zeros", "reflect"]
+CONVOLUTIONAL = "CausalVideoAutoencoder"
 STRIDES = {"compress_all": (2, 2, 2), "compress_space": (1, 2, 2), "compress_time": (2, 1, 1)}
 
 
@@ -88,7 +89,7 @@ class VideoVAEConfig:
     encoder_base_channels : int
         Channels after the encoder's first convolution; in official files as many as of latents.
     decoder_base_channels : int
-        An eighth of the channels after the decoder's first convolution.
+        Channels after the decoder's last block.
     encoder_padding, decoder_padding : {"zeros", "reflect"}
         What lies beyond the border of a frame.
     causal_decoder : bool
@@ -109,8 +110,8 @@ class VideoVAEConfig:
 
     @property
     def decoder_width(self) -> int:
-        """Channels after the decoder's first convolution; the factor is fixed in the official code."""
-        return self.decoder_base_channels * 8
+        """Channels after the decoder's first convolution: every step to a higher resolution divides them."""
+        return self.decoder_base_channels * prod(block.multiplier for block in self.decoder_blocks)
 
     @property
     def decoder_scale(self) -> tuple[int, int, int]:
@@ -169,24 +170,23 @@ class VideoVAEConfig:
         Raises
         ------
         ValueError
-            If it describes no convolutional video autoencoder, or an unknown block or padding.
+            If it does not describe a video autoencoder, or an unknown block or padding.
 
         Notes
         -----
         Source: the configurators of Lightricks/LTX-2; absent keys take their code's defaults.
         """
-        kind = section.get("_class_name", "CausalVideoAutoencoder")
-        if kind != "CausalVideoAutoencoder":
-            msg = f"vae._class_name: got {kind!r}; only the convolutional 'CausalVideoAutoencoder' is known"
-            raise ValueError(msg)
-        for key in ("encoder_blocks", "decoder_blocks"):
+        diffusion = is_diffusion(section)
+        if diffusion:
+            section = _nested(section)
+        for key in ("encoder_blocks",) if diffusion else ("encoder_blocks", "decoder_blocks"):
             if not section.get(key):
                 msg = f"vae.{key}: missing; the checkpoint's config does not describe a video autoencoder, pass config="
                 raise ValueError(msg)
         latent_channels = section.get("latent_channels", 128)
         return cls(
             encoder_blocks=tuple(_block(entry, "_res") for entry in section["encoder_blocks"]),
-            decoder_blocks=tuple(_block(entry, "") for entry in reversed(section["decoder_blocks"])),
+            decoder_blocks=tuple(_block(entry, "") for entry in reversed(section.get("decoder_blocks", ()))),
             latent_channels=latent_channels,
             in_channels=section.get("in_channels", 3),
             out_channels=section.get("out_channels", 3),
@@ -199,6 +199,24 @@ class VideoVAEConfig:
             decoder_padding=_padding(section, "spatial_padding_mode", "reflect"),
             causal_decoder=section.get("causal_decoder", False),
         )
+
+
+def is_diffusion(section: Mapping[str, Any]) -> bool:
+    """Say whether the section ``vae`` of a configuration describes a diffusion decoder (2.5)."""
+    return bool(section.get("_class_name", CONVOLUTIONAL) != CONVOLUTIONAL)
+
+
+def _nested(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keys of a convolutional autoencoder for an encoder that stands beside a diffusion decoder."""
+    encoder = section.get("encoder") or {}
+    flat = {
+        "encoder_blocks": encoder.get("blocks"),
+        "latent_channels": section.get("latent_channels", encoder.get("out_channels")),
+        "in_channels": encoder.get("in_channels"),
+        "patch_size": encoder.get("patch_size"),
+        "encoder_spatial_padding_mode": encoder.get("spatial_padding_mode"),
+    }
+    return {key: value for key, value in flat.items() if value is not None}
 
 
 def _residual_steps(name: str, block: BlockConfig, width: int, time: int, space: int) -> list[UnitSpec]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ltx_models.nn import Array, Module
 from ltx_models.nn.checks import check_array
+from ltx_models.nn.patches import unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
 from ltx_models.nn.stream import Flow, Unit
 from ltx_models.video_vae.config import VideoVAEConfig
@@ -19,7 +20,6 @@ from ltx_models.video_vae.layers import (
     TimeEmbedder,
     activate,
     modulation,
-    unpatchify,
 )
 from ltx_models.video_vae.stream import decode_stream
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ltx_models.nn import Array, Module
 from ltx_models.nn.checks import check_array, check_frames
+from ltx_models.nn.patches import patchify
 from ltx_models.nn.statistics import PerChannelStatistics
 from ltx_models.nn.stream import Flow, Unit
 from ltx_models.video_vae.config import VideoVAEConfig
@@ -16,7 +17,6 @@ from ltx_models.video_vae.layers import (
     ResBlocks,
     SpaceToDepthDownsample,
     activate,
-    patchify,
 )
 from ltx_models.video_vae.stream import encode_stream
 

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints import BackendName, Checkpoint, DType, keys_of_half, load_component, section_of
+from ltx_models.checkpoints import (
+    BackendName,
+    Checkpoint,
+    DType,
+    keys_of_half,
+    load_component,
+    open_checkpoint,
+    section_of,
+)
+from ltx_models.diffusion_decoder.loading import load_diffusion_decoder
 from ltx_models.nn import Backend
-from ltx_models.video_vae.config import VideoVAEConfig
+from ltx_models.video_vae.config import VideoVAEConfig, is_diffusion
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder
 
@@ -33,8 +42,8 @@ def load_video_decoder(
 
     Returns
     -------
-    VideoDecoder
-        A native module, ready for inference.
+    VideoDecoder or DiffusionDecoder
+        As the configuration says: the latter from 2.5 on. A native module, ready for inference.
 
     Examples
     --------
@@ -50,6 +59,10 @@ def load_video_decoder(
         return VideoDecoder(nn, VideoVAEConfig.read(section_of(checkpoint, config, "vae")), timestep=timestep)
 
     names = keys_of_half("vae", "decoder")
+    with open_checkpoint(path) as checkpoint:
+        section = section_of(checkpoint, config, "vae")
+    if is_diffusion(section):
+        return load_diffusion_decoder(path, section, names, backend=backend, dtype=dtype, device=device)
     return load_component(path, make, names, backend=backend, dtype=dtype, device=device)
 
 

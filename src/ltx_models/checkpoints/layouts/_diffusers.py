@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from ltx_models.checkpoints.layouts._published import AUDIO_VAE, SECOND_EXTRACTOR
@@ -190,7 +191,7 @@ def _video_back(config: Mapping[str, Any]) -> Config:
         "patch_size": config.get("patch_size", 4),
         "encoder_blocks": encoder,
         "decoder_blocks": decoder,
-        "decoder_base_channels": config["decoder_block_out_channels"][-1] // 8,
+        "decoder_base_channels": config["decoder_block_out_channels"][-1] // prod(config["upsample_factor"]),
         "norm_layer": "pixel_norm",
         "latent_log_var": "uniform",
         "causal_decoder": config.get("decoder_causal", False),
@@ -354,7 +355,8 @@ def _video_there(section: Mapping[str, Any]) -> Config:
         widths.append(widths[-1] * options.get("multiplier", 1))
     decoder = [_options(entry) for entry in section["decoder_blocks"]]  # from pixels to latents
     compress = decoder[1::2]
-    before = [section.get("decoder_base_channels", 128) * 8]
+    factors = [options.get("multiplier", 1) for _, options in compress]
+    before = [section.get("decoder_base_channels", 128) * prod(factors)]
     for _, options in reversed(compress):
         before.append(before[-1] // options.get("multiplier", 1))
     return {
@@ -373,7 +375,7 @@ def _video_there(section: Mapping[str, Any]) -> Config:
         "decoder_spatio_temporal_scaling": [True] * len(compress),
         "upsample_type": [_KINDS[_kind(name)] for name, _ in reversed(compress)],
         "upsample_residual": [bool(options.get("residual", False)) for _, options in compress],
-        "upsample_factor": [options.get("multiplier", 1) for _, options in compress],
+        "upsample_factor": factors,
         "timestep_conditioning": bool(section.get("timestep_conditioning", False)),
         "encoder_causal": True,
         "decoder_causal": bool(section.get("causal_decoder", False)),
