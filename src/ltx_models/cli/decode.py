@@ -86,10 +86,9 @@ def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> 
     return meter
 
 
-def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> ltx_models.ExactPlan:
+def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> Any:
     """Choose how to decode without seams within the budget."""
-    itemsize = 4 if args.dtype == "float32" else 2
-    return ltx_models.plan_exact(decoder.config, latents.shape, itemsize=itemsize, memory_bytes=args.memory)
+    return ltx_models.plan_exact(decoder, latents.shape, memory_bytes=args.memory)
 
 
 def how(args: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ The library `natten` computes it on CUDA; elsewhere boxes of queries attend to t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -24,8 +24,33 @@ LEAST_QUERIES = 4  # queries along an axis that share one call, at least; more f
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """
+    What is there of one axis: a decode in pieces has some of the queries, and the keys that they see.
+
+    Attributes
+    ----------
+    cells : int
+        Cells of the whole axis.
+    queries : (int, int)
+        The queries that are there.
+    first_key : int
+        The first key that is there.
+    """
+
+    cells: int
+    queries: tuple[int, int]
+    first_key: int = 0
+
+    @classmethod
+    def whole(cls, cells: int) -> Span:
+        """Give the span of an axis that is there as a whole."""
+        return cls(cells, (0, cells))
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """Some queries of one axis, and the keys that any of them sees."""
+    """Some queries of one axis, and the keys that any of them sees, as places in the arrays that are there."""
 
     queries: slice
     keys: slice
@@ -33,7 +58,7 @@ class Run:
     """For each query, which of the keys it sees."""
 
 
-def start(query: int, cells: int, kernel: int) -> int:
+def first_key(query: int, cells: int, kernel: int) -> int:
     """
     Give the first key that a query sees along one axis.
 
@@ -53,27 +78,28 @@ def start(query: int, cells: int, kernel: int) -> int:
 
     Examples
     --------
-    >>> [start(i, 5, 3) for i in range(5)]
+    >>> [first_key(i, 5, 3) for i in range(5)]
     [0, 0, 1, 2, 2]
     """
     return min(max(query - kernel // 2, 0), cells - kernel)
 
 
 @cache
-def runs(cells: int, kernel: int) -> tuple[Run, ...]:
+def runs(span: Span, kernel: int) -> tuple[Run, ...]:
     """Cut the queries of one axis into runs that share a call."""
     size = max(LEAST_QUERIES, -(-kernel // 2))
     cut = []
-    for first in range(0, cells, size):
-        queries = range(first, min(first + size, cells))
-        starts = [start(query, cells, kernel) for query in queries]
-        keys = range(starts[0], starts[-1] + kernel)
-        seen = tuple(tuple(at <= key < at + kernel for key in keys) for at in starts)
-        cut.append(Run(slice(queries.start, queries.stop), slice(keys.start, keys.stop), seen))
+    for begin in range(*span.queries, size):
+        queries = range(begin, min(begin + size, span.queries[1]))
+        firsts = [first_key(query, span.cells, kernel) for query in queries]
+        keys = range(firsts[0], firsts[-1] + kernel)
+        seen = tuple(tuple(at <= key < at + kernel for key in keys) for at in firsts)
+        there = slice(queries.start - span.queries[0], queries.stop - span.queries[0])
+        cut.append(Run(there, slice(keys.start - span.first_key, keys.stop - span.first_key), seen))
     return tuple(cut)
 
 
-def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> Array:
+def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int], spans: Sequence[Span]) -> Array:
     """
     Attend to the neighbourhood of each cell.
 
@@ -81,10 +107,14 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> 
     ----------
     nn : Backend
         The framework.
-    q, k, v : array, shape (B, T, H, W, heads, d)
-        Queries, keys and values; no axis is shorter than its kernel.
+    q : array, shape (B, T, H, W, heads, d)
+        Queries.
+    k, v : array, shape (B, T', H', W', heads, d)
+        Keys and values: at least those that the queries see.
     kernel : (int, int, int)
         Frames, rows and columns that a cell attends to.
+    spans : three of Span
+        What is there of time, height and width; no axis is shorter than its kernel.
 
     Returns
     -------
@@ -96,25 +126,35 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int]) -> 
     ValueError
         If an axis is shorter than its kernel.
     """
-    cells = tuple(int(n) for n in q.shape[1:4])
-    if any(n < size for n, size in zip(cells, kernel, strict=True)):
+    if any(span.cells < size for span, size in zip(spans, kernel, strict=True)):
+        cells = tuple(span.cells for span in spans)
         msg = f"neighbourhood attention: got {cells} cells (time, height, width), expected at least {tuple(kernel)}"
         raise ValueError(msg)
-    if nn.name == "torch" and q.device.type == "cuda" and find_spec("natten") is not None:
+    if _fused(nn, q, k):
         from natten.functional import na3d  # type: ignore[import-not-found]  # an extra that only CUDA machines have
 
         return na3d(q, k, v, kernel_size=tuple(kernel))
     masks: dict[Any, Array] = {}
-    times, rows, columns = (runs(n, size) for n, size in zip(cells, kernel, strict=True))
+    times, rows, columns = (runs(span, size) for span, size in zip(spans, kernel, strict=True))
     frames = []
     for time in times:
         strips = []
         for row in rows:
             boxes = [_box(nn, (q, k, v), (time, row, column), masks) for column in columns]
-            strips.append(nn.xp.concat(boxes, axis=3))
-        frames.append(nn.xp.concat(strips, axis=2))
+            strips.append(_concat(nn, boxes, axis=3))
+        frames.append(_concat(nn, strips, axis=2))
         nn.settle(frames[-1])
-    return nn.xp.concat(frames, axis=1)
+    return _concat(nn, frames, axis=1)
+
+
+def _fused(nn: Backend, q: Array, k: Array) -> bool:
+    """Say whether `natten` can compute it: on CUDA, and where queries and keys are of the same cells."""
+    there = nn.name == "torch" and q.device.type == "cuda" and find_spec("natten") is not None
+    return there and tuple(q.shape) == tuple(k.shape)
+
+
+def _concat(nn: Backend, arrays: list[Array], axis: int) -> Array:
+    return arrays[0] if len(arrays) == 1 else nn.xp.concat(arrays, axis=axis)
 
 
 def _box(nn: Backend, qkv: tuple[Array, Array, Array], box: tuple[Run, ...], masks: dict[Any, Array]) -> Array:
@@ -141,15 +181,3 @@ def _mask(seen: tuple[tuple[tuple[bool, ...], ...], ...]) -> Any:
     for axis in seen:
         allowed = np.kron(allowed, np.asarray(axis, dtype=bool))
     return np.where(allowed, 0.0, -np.inf).astype(np.float32)
-
-
-def areas(cells: Sequence[int], kernel: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Count the queries and keys of each call, for forecasts of its work and memory."""
-    axes = [
-        [(run.queries.stop - run.queries.start, run.keys.stop - run.keys.start) for run in runs(n, size)]
-        for n, size in zip(cells, kernel, strict=True)
-    ]
-    for time in axes[0]:
-        for height in axes[1]:
-            for width in axes[2]:
-                yield time[0] * height[0] * width[0], time[1] * height[1] * width[1]

@@ -80,7 +80,7 @@ class DiffusionDecoderConfig:
     prediction: Prediction = "v"
 
     @property
-    def scale(self) -> Triple:
+    def decoder_scale(self) -> Triple:
         """Frames, rows and columns of pixels to a latent cell."""
         time, height, width = (prod(stage.stride[axis] for stage in self.stages) for axis in range(3))
         return time, height * self.patch_size, width * self.patch_size

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig
-from ltx_models.diffusion_decoder.geometry import Sizes, Tile, enlarged, tiles
+from ltx_models.diffusion_decoder.geometry import Sizes
 from ltx_models.diffusion_decoder.layers import Block, DenoisingBlock, SharedModulation, TimestepEmbedder, Upsample
+from ltx_models.diffusion_decoder.sweep import TIME, Piece, attended, cut, each, part, size, upsampled
 from ltx_models.nn import Array, Module
 from ltx_models.nn.patches import patchify, unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
@@ -80,8 +81,7 @@ class DiffusionDecoder(Module):
         ValueError
             If the shape of the latents or of the noise does not fit.
         """
-        blocks = [part for _, part in self.decode_tiles(latent, noise, (1, 1, 1))]
-        return blocks[0]
+        return next(iter(self.sweep(latent, noise)))[1]
 
     def noise_shape(self, shape: Sequence[int]) -> tuple[int, int, int, int, int]:
         """
@@ -100,48 +100,41 @@ class DiffusionDecoder(Module):
         batch, _, *size = (int(n) for n in shape)
         return (batch, self.config.out_channels, *Sizes(self.config, (size[0], size[1], size[2])).video)
 
-    def decode_tiles(
-        self, latent: Array, noise: Sequence[Array] | None, counts: Sequence[int]
+    def sweep(
+        self, latent: Array, noise: Sequence[Array] | None = None, *, axis: int = 0, most: int | None = None
     ) -> Iterator[tuple[int, Array]]:
         """
-        Decode in tiles that equal the whole: with the whole reach around each, cropped, from one noise field.
+        Decode in pieces along one axis: equal to the whole, and nothing is computed twice.
 
         Parameters
         ----------
         latent : array, shape (B, 128, f, h, w)
             Normalised latents.
-        noise : sequence of one array, or None
+        noise : sequence of one array, optional
             As `forward` takes it.
-        counts : (int, int, int)
-            Tiles along time, height and width.
+        axis : {0, 1, 2}
+            Along which pieces follow one another: time, height or width.
+        most : int, optional
+            The most cells of the denoising blocks, frames or 4 rows or columns of pixels, that a piece has. All of them
+            where absent.
 
         Yields
         ------
         start : int
-            The first frame of the block.
-        frames : array, shape (B, 3, n, 32 h, 32 w)
-            Finished frames, in order, each once.
+            The first frame, row or column of pixels of the block.
+        pixels : array, shape (B, 3, F, H, W)
+            A finished block, which is a part of the video along that axis; in order, each pixel once.
+
+        Raises
+        ------
+        ValueError
+            If the shape of the latents or of the noise does not fit.
         """
-        nn = self.nn
         sizes = self.check(latent)
-        field = self._field(latent, noise, sizes)
-        cells = self.context_cells(latent, sizes)
-        rows: list[Array] = []
-        columns: list[Array] = []
-        for tile in tiles(sizes, counts):
-            columns.append(self._tile(cells, field, sizes, tile))
-            nn.settle(columns[-1])
-            if tile.core[2][1] == sizes.cores[2]:
-                rows.append(columns[0] if len(columns) == 1 else nn.xp.concat(columns, axis=4))
-                columns = []
-            if not columns and tile.core[1][1] == sizes.cores[1]:
-                block = rows[0] if len(rows) == 1 else nn.xp.concat(rows, axis=3)
-                rows = []
-                start = enlarged(sizes, 0, tile.core[0])[0]
-                block = self._cropped(block, sizes, start)
-                if block.shape[2]:
-                    nn.settle(block)
-                    yield start, block
+        most = sizes.patches[axis] if most is None else most
+        pieces = self._context(latent, sizes, axis, most)
+        pieces = self._denoised(pieces, self._field(latent, noise, sizes), sizes, axis, most)
+        return self._pixels(pieces, sizes, axis)
 
     def check(self, latent: Array) -> Sizes:
         """Refuse latents of another number of axes or channels; give the sizes of their decode."""
@@ -151,69 +144,76 @@ class DiffusionDecoder(Module):
             raise ValueError(msg)
         return Sizes(self.config, (shape[2], shape[3], shape[4]))
 
-    def context_cells(self, latent: Array, sizes: Sizes) -> Array:
-        """Run all stages but the last over the whole of the latents: (B, T, H, W, C) on the grid that tiles cut."""
+    def _context(self, latent: Array, sizes: Sizes, axis: int, most: int) -> Iterator[Piece]:
+        """Run the deterministic stages: pieces of the context."""
+        nn = self.nn
+        pieces = each(
+            cut(nn, iter([Piece(0, (self._entered(latent, sizes),))]), axis, sizes.most(0, axis, most)),
+            lambda piece: (self.conv_in(piece.arrays[0]),),
+        )
+        for index, (blocks, upsample) in enumerate(zip(self.det_stages, self.upsamples, strict=True)):
+            cells, count = sizes.grid(index), sizes.most(index, axis, most)
+            pieces = cut(nn, pieces, axis, count)
+            for block in blocks:
+                pieces = attended(nn, pieces, block, axis, cells, count)
+            pieces = upsampled(nn, pieces, upsample, axis)
+        return cut(nn, self._without_ghosts(pieces, sizes, axis), axis, most)
+
+    def _entered(self, latent: Array, sizes: Sizes) -> Array:
+        """Pad latents, undo their normalisation, and append the ghost frames: (B, T, H, W, C)."""
         nn = self.nn
         x = nn.cast(nn.xp.permute_dims(latent, (0, 2, 3, 4, 1)), self.conv_in.weight.dtype)
-        after = tuple(p - n - b for p, n, b in zip(sizes.padded, sizes.latent, sizes.before, strict=True))
+        after = (p - n - b for p, n, b in zip(sizes.padded, sizes.latent, sizes.before, strict=True))
         widths = [(0, 0), *zip(sizes.before, after, strict=True), (0, 0)]
-        if any(pair != (0, 0) for pair in widths):
-            x = nn.pad(x, widths, "replicate")
+        widths[1] = (0, widths[1][1] + self.config.ghosts)
         x = self.per_channel_statistics(x, normalize=False)
-        if self.config.ghosts:
-            x = nn.pad(x, [(0, 0), (0, self.config.ghosts), (0, 0), (0, 0), (0, 0)], "replicate")
-        x = self.conv_in(x)
-        for stage, upsample in zip(self.det_stages[:-1], self.upsamples[:-1], strict=True):
-            x = upsample(self._stage(stage, x))
-        nn.settle(x)
-        return x
+        return nn.pad(x, widths, "replicate") if any(pair != (0, 0) for pair in widths) else x
 
-    def _stage(self, blocks: Sequence[Any], x: Array) -> Array:
-        for block in blocks:
-            x = block(x)
-            self.nn.settle(x)
-        return x
+    def _without_ghosts(self, pieces: Iterator[Piece], sizes: Sizes, axis: int) -> Iterator[Piece]:
+        """Let the frames go that the ghost frames became, as far as attention does not need them."""
+        for piece in pieces:
+            stop = sizes.kept - (piece.start if axis == TIME else 0)
+            context = [piece.arrays[0][:, : max(0, stop), ...]]
+            start = piece.start
+            del piece
+            if context[0].shape[1]:
+                yield Piece(start, (context.pop(),))
 
-    def _tile(self, cells: Array, field: Array, sizes: Sizes, tile: Tile) -> Array:
-        """Decode the core of a tile: (B, 3, n, rows, columns) of pixels."""
-        time, height, width = tile.box
-        part = cells[:, time[0] : time[1], height[0] : height[1], width[0] : width[1], ...]
-        context = self.upsamples[-1](self._stage(self.det_stages[-1], part), time[0] == 0)
-        frames, rows, columns = (enlarged(sizes, axis, tile.box[axis]) for axis in range(3))
-        context = context[:, : frames[1] - frames[0], ...]
-        patch = self.config.patch_size
-        noise = field[
-            :, :, frames[0] : frames[1], rows[0] * patch : rows[1] * patch, columns[0] * patch : columns[1] * patch
-        ]
-        pixels = self._denoise(noise, context)
-        inner = [slice(None), slice(None)]
-        for axis, box in enumerate((frames, rows, columns)):
-            core, factor = enlarged(sizes, axis, tile.core[axis]), 1 if axis == 0 else patch
-            inner.append(slice((core[0] - box[0]) * factor, (core[1] - box[0]) * factor))
-        return pixels[tuple(inner)]
-
-    def _denoise(self, noise: Array, context: Array) -> Array:
-        """Denoise pixels (B, 3, n, rows, columns) of a box of the noise field."""
+    def _denoised(self, pieces: Iterator[Piece], field: Array, sizes: Sizes, axis: int, most: int) -> Iterator[Piece]:
+        """Denoise patches of pixels in all steps: pieces of patches."""
         nn, config = self.nn, self.config
-        dtype = context.dtype
-        x = patchify(nn.xp, nn.cast(noise, nn.float32), config.patch_size)
-        for step in range(config.steps):
-            now, after = 1 - step / config.steps, 1 - (step + 1) / config.steps
-            out = nn.cast(self._predict(nn.cast(x, dtype), context, now), nn.float32)
-            if config.prediction == "v":
-                x = x - (now - after) * out
-            else:
-                x = out if step == config.steps - 1 else x - (now - after) * (x - out) / now
-        return nn.cast(unpatchify(nn.xp, x, config.patch_size), dtype)
+        factor = 1 if axis == TIME else config.patch_size
 
-    def _predict(self, x: Array, context: Array, timestep: float) -> Array:
-        nn = self.nn
-        modulation = self.shared_adaln(self.t_embedder(timestep * self.config.timestep_scale))
-        x = self.conv_in_x_t(x)
+        def noisy(piece: Piece) -> tuple[Array, ...]:
+            cells = piece.start, piece.start + size(axis, piece)
+            noise = part(nn.xp.permute_dims(field, (0, 2, 3, 4, 1)), axis, cells[0] * factor, cells[1] * factor)
+            noise = nn.cast(nn.xp.permute_dims(noise, (0, 4, 1, 2, 3)), nn.float32)
+            return piece.arrays[0], patchify(nn.xp, noise, config.patch_size)
+
+        pieces = each(pieces, noisy)
+        for step in range(config.steps):
+            pieces = self._step(pieces, sizes, axis, most, step)
+        return pieces
+
+    def _step(self, pieces: Iterator[Piece], sizes: Sizes, axis: int, most: int, step: int) -> Iterator[Piece]:
+        """Denoise in one step: pieces of (context, patches) become such."""
+        nn, config = self.nn, self.config
+        now, after = 1 - step / config.steps, 1 - (step + 1) / config.steps
+        modulation = self.shared_adaln(self.t_embedder(now * config.timestep_scale))
+        dtype = modulation.dtype
+
+        def leave(piece: Piece) -> tuple[Array, ...]:
+            y, context, x = piece.arrays
+            out = nn.cast(self.conv_out(self.norm_out(y)), nn.float32)
+            if config.prediction == "v":
+                return context, x - (now - after) * out
+            return context, out if step == config.steps - 1 else x - (now - after) * (x - out) / now
+
+        pieces = each(pieces, lambda piece: (self.conv_in_x_t(nn.cast(piece.arrays[1], dtype)), *piece.arrays))
         for block in self.diff_blocks:
-            x = block(x, context, modulation)
-            nn.settle(x)
-        return self.conv_out(self.norm_out(x))
+            rows = modulation + block.scale_shift_table
+            pieces = attended(nn, pieces, block, axis, sizes.patches, most, rows)
+        return each(pieces, leave)
 
     def _field(self, latent: Array, noise: Sequence[Array] | None, sizes: Sizes) -> Array:
         """Check or draw the noise, and repeat its last frame where the context has more frames than the video."""
@@ -230,8 +230,19 @@ class DiffusionDecoder(Module):
         missing = sizes.kept - sizes.frames
         return nn.pad(field, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)], "replicate") if missing else field
 
-    def _cropped(self, block: Array, sizes: Sizes, start: int) -> Array:
-        """Cut finished frames, of which `start` is the first, to those of the latents as given."""
-        (_, above, left), (frames, height, width) = sizes.before, sizes.result
-        top, first = above * self.config.scale[1], left * self.config.scale[2]
-        return block[:, :, : max(0, frames - start), top : top + height, first : first + width]
+    def _pixels(self, pieces: Iterator[Piece], sizes: Sizes, axis: int) -> Iterator[tuple[int, Array]]:
+        """Make pixels of patches, and cut them to the latents as given."""
+        nn, patch = self.nn, self.config.patch_size
+        offsets = tuple(before * scale for before, scale in zip(sizes.before, self.config.decoder_scale, strict=True))
+        for piece in pieces:
+            start = piece.start * (1 if axis == TIME else patch)
+            pixels = nn.cast(unpatchify(nn.xp, piece.arrays[1], patch), piece.arrays[0].dtype)
+            region = [slice(None), slice(None)]
+            for other in range(3):
+                low, high = offsets[other], offsets[other] + sizes.result[other]
+                shift = start if other == axis else 0
+                region.append(slice(max(0, low - shift), max(0, high - shift)))
+            pixels = pixels[tuple(region)]
+            if pixels.shape[2 + axis]:
+                nn.settle(pixels)
+                yield max(0, start - offsets[axis]), pixels

@@ -1,25 +1,19 @@
-"""
-How to run a diffusion decoder exactly within a memory budget: whole, or its last stages in tiles; integers alone.
-
-All stages but the last run on the whole of the latents: they are small. Tiles of the rest carry the whole reach of the
-network around them, which is cropped, so they equal the whole.
-"""
+"""How to run a diffusion decoder exactly in a budget: whole, or as a sweep along one axis; integers alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 
 from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig, Stage, Triple
-from ltx_models.diffusion_decoder.geometry import Sizes, Tile, enlarged, tiles
-from ltx_models.diffusion_decoder.layers import SLAB_CELLS
-from ltx_models.quantities import format_bytes
+from ltx_models.diffusion_decoder.geometry import Sizes, slab_frames
+from ltx_models.media._files import size_text
 
-MAX_TILES = 16  # of an axis, beyond which the reach around them costs more than any budget is worth
-ATTENTION_ARRAYS = 10  # arrays of a block's size that its attention holds at the peak, its input not counted
-HIDDEN_ARRAYS = 12  # arrays of a slab's size in an MLP: three of four times the channels
+AXES = ("time", "height", "width")
+BUSY = 8  # arrays of a piece's size that a block makes beside what it keeps
+HIDDEN = 12  # channels in an MLP at once, over those of the block
+PIXELS = 4  # bytes of a number of the noisy pixels, which are float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +25,15 @@ class DiffusionPlan:
     ----------
     shape : tuple of int
         Latents, (B, C, f, h, w).
-    tiles : (int, int, int)
-        Tiles along time, height and width.
+    axis : {0, 1, 2}
+        Along which pieces follow one another: time, height or width.
+    most : int or None
+        The most cells of the denoising blocks that a piece has along it, each a frame, or 4 rows or columns of pixels;
+        None for the whole clip in one piece.
     peak_bytes : int
         Forecast of the live arrays at the peak, without weights, noise and a result that is assembled.
     work : float
-        Multiply-adds over those of the untiled network.
+        Multiply-adds over those of the untiled network: 1, since nothing is computed twice.
     reason : str
         Why this one.
 
@@ -44,32 +41,35 @@ class DiffusionPlan:
     --------
     >>> from ltx_models import plan_exact
     >>> from ltx_models.diffusion_decoder import LTX2_5
-    >>> print(plan_exact(LTX2_5, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=24 * 2**30))
-    exact diffusion decode of latents 1x128x16x34x60: 1 x 2 x 3 tiles along time, height and width
-      work 1.687 of untiled, peak 20.8 GiB without weights
-      because the whole clip needs 90.4 GiB and the budget is 24.0 GiB
+    >>> print(plan_exact(LTX2_5, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=8 * 2**30))
+    exact diffusion decode of latents 1x128x16x34x60: a sweep along the width, 7 columns of patches (28 pixels) at a time
+      work 1.000 of untiled, peak 7.9 GiB without weights
+      because the whole clip needs 70.6 GiB and the budget is 8.0 GiB
     """
 
     shape: tuple[int, int, int, int, int]
-    tiles: Triple
+    axis: int
+    most: int | None
     peak_bytes: int
     work: float
     reason: str
 
     def __str__(self) -> str:
         """Say what is done and why."""
-        whole = self.tiles == (1, 1, 1)
-        how = "the whole clip" if whole else f"{' x '.join(map(str, self.tiles))} tiles along time, height and width"
+        how = "the whole clip in one piece"
+        if self.most is not None:
+            unit = "frames" if self.axis == 0 else f"columns of patches ({4 * self.most} pixels)"
+            how = f"a sweep along the {AXES[self.axis]}, {self.most} {unit} at a time"
         return (
             f"exact diffusion decode of latents {'x'.join(map(str, self.shape))}: {how}\n"
-            f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
+            f"  work {self.work:.3f} of untiled, peak {size_text(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
 
 
 class Costs:
     """
-    Work and memory of a diffusion decode.
+    Memory of a diffusion decode.
 
     Parameters
     ----------
@@ -85,68 +85,45 @@ class Costs:
         batch, _, frames, height, width = shape
         self.config, self.batch, self.itemsize = config, batch, itemsize
         self.sizes = Sizes(config, (frames, height, width))
-        self.stages = [(stage, self.sizes.grid(index)) for index, stage in enumerate(config.stages)]
-        self.denoising = Stage(config.channels, config.depth, config.kernel, (1, 1, 1), 1)
-
-    def work(self, counts: Sequence[int]) -> float:
-        """Multiply-adds over those of the untiled network."""
-        early = sum(prod(grid) * self._macs(stage) for stage, grid in self.stages[:-1])
-        return (early + self._late(counts)) / (early + self._late((1, 1, 1)))
-
-    def _late(self, counts: Sequence[int]) -> int:
-        """Multiply-adds of the stages that run in tiles: the axes of tiles are independent."""
-        cells, patches = 1, 1
-        for axis, count in enumerate(counts):
-            boxes = [tile.box[axis] for tile in self._along(axis, count)]
-            cells *= sum(stop - start for start, stop in boxes)
-            patches *= sum(stop - start for start, stop in (enlarged(self.sizes, axis, box) for box in boxes))
-        return cells * self._macs(self.config.stages[-1]) + self.config.steps * patches * self._macs(self.denoising)
-
-    def _along(self, axis: int, count: int) -> Iterator[Tile]:
-        counts = [1, 1, 1]
-        counts[axis] = count
-        return tiles(self.sizes, counts)
-
-    def _macs(self, stage: Stage) -> int:
-        """Multiply-adds of one cell: projections, MLP and the scores and sums of attention."""
-        c = stage.channels
-        return stage.depth * (4 * c * c + 12 * c * c + 2 * c * prod(stage.kernel))
-
-    def peak(self, counts: Sequence[int]) -> int:
-        """Forecast the bytes of live arrays at the peak."""
-        early = max(self._stage(stage, prod(grid)) for stage, grid in self.stages[:-1])
-        last, grid = self.stages[-1]
-        kept = self._bytes(prod(grid) * last.channels)
-        boxes = [
-            max((tile.box[axis] for tile in self._along(axis, count)), key=lambda box: box[1] - box[0])
-            for axis, count in enumerate(counts)
+        patch = config.out_channels * config.patch_size**2
+        companions = config.context_channels + -(-patch * PIXELS // itemsize)
+        denoising = Stage(config.channels, config.steps * config.depth, config.kernel, (1, 1, 1), 1)
+        self.stages: list[tuple[Stage, Triple, int]] = [
+            *((stage, self.sizes.grid(index), 0) for index, stage in enumerate(config.stages)),
+            (denoising, self.sizes.patches, companions),
         ]
-        cells = prod(stop - start for start, stop in boxes)
-        patches = prod(
-            stop - start for start, stop in (enlarged(self.sizes, axis, box) for axis, box in enumerate(boxes))
-        )
-        context = self._bytes(patches * self.config.context_channels)
-        pixels = self.batch * patches * self.config.out_channels * self.config.patch_size**2 * 4
-        denoise = context + 3 * pixels + self._stage(self.denoising, patches)
-        grow = self._bytes(cells * last.channels) + 2 * context
-        return max(early, kept + max(self._stage(last, cells), grow, denoise) + self._finished(counts))
 
-    def _finished(self, counts: Sequence[int]) -> int:
-        """Bytes of the pixels of tiles that wait for the rest of their frames."""
-        if counts[1] * counts[2] == 1:
+    def peak(self, axis: int, most: int) -> int:
+        """Forecast the bytes of live arrays at the peak."""
+        pieces = [
+            min(grid[axis], self.sizes.most(index, axis, most) if index < len(self.stages) - 1 else most)
+            for index, (_, grid, _) in enumerate(self.stages)
+        ]
+        rows = list(zip(self.stages, pieces, strict=True))
+        kept = [stage.depth * self._kept(stage, grid, axis, piece, more) for (stage, grid, more), piece in rows]
+        busy = [self._busy(stage, grid, axis, piece, more) for (stage, grid, more), piece in rows]
+        return sum(kept) + max(busy)
+
+    def _kept(self, stage: Stage, grid: Triple, axis: int, piece: int, companions: int) -> int:
+        """Bytes that a block keeps between two pieces: keys and values, and what waits for keys."""
+        total, kernel = grid[axis], stage.kernel[axis]
+        if piece >= total:
             return 0
-        frames, height, width = self.sizes.video
-        return 2 * self._bytes(-(-frames // counts[0]) * height * width * self.config.out_channels)
+        keys, waiting = min(total, kernel - 1), min(total, kernel - 1 - kernel // 2)
+        channels = 2 * stage.channels * keys + (2 * stage.channels + companions) * waiting
+        across = prod(n for other, n in enumerate(grid) if other != axis)
+        return self.batch * self.itemsize * across * channels
 
-    def _stage(self, stage: Stage, cells: int) -> int:
-        """Bytes at the peak of a block: its input, and what attention or the MLP holds."""
-        slab = min(cells, max(SLAB_CELLS, 1))
-        attention = (1 + ATTENTION_ARRAYS) * cells
-        hidden = 4 * cells + HIDDEN_ARRAYS * slab
-        return self._bytes(stage.channels * max(attention, hidden))
-
-    def _bytes(self, numbers: int) -> int:
-        return self.batch * numbers * self.itemsize
+    def _busy(self, stage: Stage, grid: Triple, axis: int, piece: int, companions: int) -> int:
+        """Bytes of what a block makes of a piece."""
+        frames, height, width = (piece if other == axis else n for other, n in enumerate(grid))
+        cells = frames * height * width
+        slab = min(frames, slab_frames(self.batch, height, width)) * height * width
+        attention = (BUSY * stage.channels + companions) * cells
+        hidden = (4 * stage.channels + companions) * cells + HIDDEN * stage.channels * slab
+        made = self.batch * self.itemsize * max(attention, hidden)
+        # while a piece is joined to what was kept, both are there
+        return made + self._kept(stage, grid, axis, piece, companions)
 
 
 def plan_diffusion(
@@ -169,7 +146,8 @@ def plan_diffusion(
     Returns
     -------
     DiffusionPlan
-        What to do, what it costs, and why: whole where it fits, else the tiles with the least work that fit.
+        What to do, what it costs, and why: whole where it fits, else the sweep with the largest pieces that fit; along
+        the time where that is as good, so that frames are finished in order.
 
     Raises
     ------
@@ -179,20 +157,22 @@ def plan_diffusion(
     batch, channels, frames, height, width = shape
     shape = (batch, channels, frames, height, width)
     costs = Costs(config, shape, itemsize)
-    whole = costs.peak((1, 1, 1))
+    patches = costs.sizes.patches
+    whole = costs.peak(0, patches[0])
     if memory_bytes is None or whole <= memory_bytes:
-        budget = "no budget was given" if memory_bytes is None else f"it fits the budget of {format_bytes(memory_bytes)}"
-        return DiffusionPlan(shape, (1, 1, 1), whole, 1.0, budget)
-    choices = [range(1, min(MAX_TILES, cells) + 1) for cells in costs.sizes.cores]
-    ways = [(counts, costs.peak(counts)) for counts in product(*choices)]
-    fitting = [(costs.work(counts), peak, counts) for counts, peak in ways if peak <= memory_bytes]
+        reason = "no budget was given" if memory_bytes is None else f"the budget is {size_text(memory_bytes)}"
+        return DiffusionPlan(shape, 0, None, whole, 1.0, reason)
+    ways = [(axis, most, costs.peak(axis, most)) for axis, n in enumerate(patches) for most in range(1, n)]
+    fitting = [
+        (most * prod(patches) // patches[axis], -axis, most, peak) for axis, most, peak in ways if peak <= memory_bytes
+    ]
     if not fitting:
-        least = min(peak for _, peak in ways)
+        least = min((peak for *_, peak in ways), default=whole)
         msg = (
-            f"memory_bytes: got {format_bytes(memory_bytes)}, the least that an exact diffusion decode of latents "
-            f"{shape} needs is {format_bytes(least)}; give more memory, or tile with tilekit.decode_tiled"
+            f"memory_bytes: got {size_text(memory_bytes)}, the least that an exact diffusion decode of latents "
+            f"{shape} needs is {size_text(least)}; give more memory, or tile with tilekit.decode_tiled"
         )
         raise ValueError(msg)
-    work, peak, counts = min(fitting)
-    reason = f"the whole clip needs {format_bytes(whole)} and the budget is {format_bytes(memory_bytes)}"
-    return DiffusionPlan(shape, counts, peak, work, reason)
+    _, axis, most, peak = max(fitting)
+    reason = f"the whole clip needs {size_text(whole)} and the budget is {size_text(memory_bytes)}"
+    return DiffusionPlan(shape, -axis, most, peak, 1.0, reason)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ltx_models.diffusion_decoder.attention import attend
+from ltx_models.diffusion_decoder.attention import Span, attend
 from ltx_models.diffusion_decoder.config import GATE_ROWS, Triple
+from ltx_models.diffusion_decoder.geometry import slab_frames
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.transformer.rope import rotate
 
 SINUSOIDS = 128
 ROPE_BASE = 10000.0
-SLAB_CELLS = 1 << 18  # cells whose hidden channels are there at once in an MLP, which is four times as wide
 
 
 def rope_channels(head_dim: int) -> Triple:
@@ -49,7 +50,7 @@ def rope_channels(head_dim: int) -> Triple:
     return shares
 
 
-def turn(nn: Backend, x: Array) -> Array:
+def turn(nn: Backend, x: Array, starts: Triple) -> Array:
     """
     Turn pairs of channels (2i, 2i + 1) by the place of their cell: rotary position embedding.
 
@@ -59,6 +60,8 @@ def turn(nn: Backend, x: Array) -> Array:
         The framework.
     x : array, shape (B, T, H, W, heads, d)
         Queries or keys.
+    starts : (int, int, int)
+        The place of the first cell along each axis.
 
     Returns
     -------
@@ -68,11 +71,12 @@ def turn(nn: Backend, x: Array) -> Array:
     turned, first = [], 0
     for axis, share in enumerate(rope_channels(x.shape[-1])):
         rates = ROPE_BASE ** (-np.arange(0, share, 2, dtype=np.float64) / share)
-        angles = np.arange(x.shape[1 + axis], dtype=np.float32)[:, None] * rates.astype(np.float32)
+        places = np.arange(starts[axis], starts[axis] + x.shape[1 + axis], dtype=np.float32)
+        angles = places[:, None] * rates.astype(np.float32)
         shape = [1] * 6
         shape[1 + axis], shape[5] = angles.shape
-        table = tuple(nn.asarray(wave(angles).reshape(shape), like=x) for wave in (np.cos, np.sin))
-        turned.append(rotate(nn, x[..., first : first + share], (table[0], table[1]), "interleaved"))
+        cos, sin = (nn.asarray(wave(angles).reshape(shape), like=x) for wave in (np.cos, np.sin))
+        turned.append(rotate(nn, x[..., first : first + share], (cos, sin), "interleaved"))
         first += share
     return nn.xp.concat(turned, axis=-1)
 
@@ -99,13 +103,17 @@ class NeighbourhoodAttention(Module):
         self.k_norm = nn.RMSNorm(head_dim, eps=1e-6)
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x: Array) -> Array:
-        """Attend, (B, T, H, W, C)."""
-        nn, channels = self.nn, x.shape[-1]
+    def project(self, x: Array, starts: Triple) -> tuple[Array, Array, Array]:
+        """Make queries, keys and values, (B, T, H, W, heads, d), of cells of which the first is at `starts`."""
+        nn = self.nn
         rows = nn.xp.reshape(self.qkv(x), (*x.shape[:-1], 3, self.heads, -1))
-        q, k = turn(nn, self.q_norm(rows[..., 0, :, :])), turn(nn, self.k_norm(rows[..., 1, :, :]))
-        out = attend(nn, q, k, rows[..., 2, :, :], self.kernel)
-        return self.proj(nn.xp.reshape(out, (*x.shape[:-1], channels)))
+        q, k = turn(nn, self.q_norm(rows[..., 0, :, :]), starts), turn(nn, self.k_norm(rows[..., 1, :, :]), starts)
+        return q, k, nn.copy(rows[..., 2, :, :])
+
+    def forward(self, q: Array, k: Array, v: Array, spans: Sequence[Span]) -> Array:
+        """Attend, and project what was gathered: (B, T, H, W, C)."""
+        out = attend(self.nn, q, k, v, self.kernel, spans)
+        return self.proj(self.nn.xp.reshape(out, (*q.shape[:4], -1)))
 
 
 class GatedMLP(Module):
@@ -128,9 +136,9 @@ class GatedMLP(Module):
         self.w_down = nn.Linear(hidden, channels, bias=False)
 
     def forward(self, x: Array) -> Array:
-        """Transform each cell, (B, T, H, W, C), some frames at a time: the hidden channels take most memory."""
+        """Transform each cell, (B, T, H, W, C), some frames at a time."""
         nn = self.nn
-        frames = max(1, SLAB_CELLS // (x.shape[0] * x.shape[2] * x.shape[3]))
+        frames = slab_frames(x.shape[0], x.shape[2], x.shape[3])
         done = []
         for first in range(0, x.shape[1], frames):
             part = x[:, first : first + frames, ...]
@@ -142,6 +150,8 @@ class GatedMLP(Module):
 class Block(Module):
     """
     A block of a deterministic stage: attention and MLP, each after a norm and added to what came in.
+
+    It runs in two parts, since a decode in pieces must wait for keys between them.
 
     Parameters
     ----------
@@ -160,13 +170,19 @@ class Block(Module):
         self.norm2 = nn.RMSNorm(channels, eps=1e-6)
         self.mlp = GatedMLP(nn, channels)
 
-    def forward(self, x: Array) -> Array:
-        """Transform (B, T, H, W, C)."""
-        x = x + self.attn(self.norm1(x))
+    def enter(self, x: Array, context: Array | None, rows: Array | None) -> tuple[Array, Array]:
+        """Give what attention is added to, and what it reads: (B, T, H, W, C) each."""
+        del context, rows  # of a denoising block
+        return x, self.norm1(x)
+
+    def forward(self, x: Array, gathered: Array, rows: Array | None) -> Array:
+        """Finish cells whose attention has been gathered, (B, T, H, W, C)."""
+        del rows
+        x = x + gathered
         return x + self.mlp(self.norm2(x))
 
 
-class DenoisingBlock(Module):
+class DenoisingBlock(Block):
     """
     A block of the denoising stage: the context is added, and the timestep scales and shifts after each norm.
 
@@ -183,35 +199,20 @@ class DenoisingBlock(Module):
     """
 
     def __init__(self, nn: Any, channels: int, context: int, head_dim: int, kernel: Triple) -> None:
-        super().__init__()
+        super().__init__(nn, channels, head_dim, kernel)
         self.context_proj = nn.Linear(context, channels)
         self.scale_shift_table = nn.parameter((GATE_ROWS, channels))
-        self.norm1 = nn.RMSNorm(channels, eps=1e-6)
-        self.attn = NeighbourhoodAttention(nn, channels, head_dim, kernel)
-        self.norm2 = nn.RMSNorm(channels, eps=1e-6)
-        self.mlp = GatedMLP(nn, channels)
 
-    def forward(self, x: Array, context: Array, modulation: Array) -> Array:
-        """
-        Denoise a little.
-
-        Parameters
-        ----------
-        x : array, shape (B, T, H, W, C)
-            Patches of noisy pixels.
-        context : array, shape (B, T, H, W, C')
-            What the latents say of each cell.
-        modulation : array, shape (7, C)
-            Of the timestep, shared by all blocks.
-
-        Returns
-        -------
-        array, shape (B, T, H, W, C)
-            The same cells.
-        """
-        rows = modulation + self.scale_shift_table
+    def enter(self, x: Array, context: Array | None, rows: Array | None) -> tuple[Array, Array]:
+        """Add the context (B, T, H, W, C'); `rows`, (7, C), are scales and shifts of the timestep."""
+        assert rows is not None
         x = x + self.context_proj(context)
-        x = x + self.attn(self.norm1(x) * (1 + rows[0, :]) + rows[1, :])
+        return x, self.norm1(x) * (1 + rows[0, :]) + rows[1, :]
+
+    def forward(self, x: Array, gathered: Array, rows: Array | None) -> Array:
+        """Finish cells whose attention has been gathered, (B, T, H, W, C)."""
+        assert rows is not None
+        x = x + gathered
         return x + self.mlp(self.norm2(x) * (1 + rows[3, :]) + rows[4, :])
 
 

@@ -8,8 +8,8 @@ stream pushes pieces through them (`ltx_models.nn.stream`).
 from ltx_models.video_vae.config import LTX2, LTX2_3, VideoVAEConfig
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder
-from ltx_models.video_vae.exact import decode_exact, encode_exact, stream_decode, stream_encode
-from ltx_models.video_vae.exact_plan import ExactPlan, plan_exact
+from ltx_models.video_vae.exact import decode_exact, encode_exact, plan_exact, stream_decode, stream_encode
+from ltx_models.video_vae.exact_plan import ExactPlan
 from ltx_models.video_vae.loading import load_video_decoder, load_video_encoder
 
 __all__ = [

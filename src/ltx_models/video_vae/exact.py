@@ -4,27 +4,133 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, overload
 
+from ltx_models.diffusion_decoder import DiffusionDecoder, DiffusionDecoderConfig, DiffusionPlan, plan_diffusion
+from ltx_models.diffusion_decoder.geometry import Sizes
 from ltx_models.nn import Array
 from ltx_models.nn.space import TiledStage
 from ltx_models.nn.stream import Stage, chunks_of
 from ltx_models.progress import Progress, reported
+from ltx_models.video_vae.config import VideoVAEConfig
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
-from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_exact
+from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_convolutional
 from ltx_models.video_vae.layers import Context, Window
 from ltx_models.video_vae.stream import decode_chunks, encode_chunks
 
-__all__ = ["ExactPlan", "decode_exact", "encode_exact", "stream_decode", "stream_encode"]
+__all__ = [
+    "DiffusionPlan",
+    "ExactPlan",
+    "decode_exact",
+    "encode_exact",
+    "plan_exact",
+    "stream_decode",
+    "stream_encode",
+]
+
+Decoder = VideoDecoder | DiffusionDecoder
+Network = Decoder | VideoEncoder | VideoVAEConfig | DiffusionDecoderConfig
+Plan = ExactPlan | DiffusionPlan
+AnyPlan = TypeVar("AnyPlan", ExactPlan, DiffusionPlan)
+
+
+@overload
+def plan_exact(
+    network: DiffusionDecoder | DiffusionDecoderConfig,
+    shape: Sequence[int],
+    *,
+    decode: bool | None = None,
+    itemsize: int | None = None,
+    memory_bytes: int | None = None,
+    causal: bool | None = None,
+) -> DiffusionPlan: ...
+@overload
+def plan_exact(
+    network: VideoDecoder | VideoEncoder | VideoVAEConfig,
+    shape: Sequence[int],
+    *,
+    decode: bool | None = None,
+    itemsize: int | None = None,
+    memory_bytes: int | None = None,
+    causal: bool | None = None,
+) -> ExactPlan: ...
+def plan_exact(
+    network: Network,
+    shape: Sequence[int],
+    *,
+    decode: bool | None = None,
+    itemsize: int | None = None,
+    memory_bytes: int | None = None,
+    causal: bool | None = None,
+) -> Plan:
+    """
+    Choose how to decode or encode exactly within a memory budget.
+
+    A convolutional network runs untiled where it fits; else as a stream with the largest chunk that fits; else as a
+    stream whose stages of highest resolution run in spatial tiles, with the least work that fits. Without a budget: a
+    stream whose pieces are just large enough to run at full speed. A diffusion decoder runs untiled where it fits or
+    without a budget, else as a sweep along one axis.
+
+    Parameters
+    ----------
+    network : VideoDecoder, DiffusionDecoder, VideoEncoder, or the configuration of one
+        What is to run; a configuration needs no weights.
+    shape : sequence of int
+        Latents, (B, C, f, h, w).
+    decode : bool, optional
+        Whether a `VideoVAEConfig` is planned as a decoder, as it is where absent.
+    itemsize : int, optional
+        Bytes of one number: 4 for float32, 2 for bfloat16 and float16. That of the weights where absent; 4 for a
+        configuration.
+    memory_bytes : int, optional
+        What live arrays may take at the peak, without weights and without a result that is assembled.
+    causal : bool, optional
+        Whether a convolutional decoder looks back only; as configured where absent.
+
+    Returns
+    -------
+    ExactPlan or DiffusionPlan
+        What to do, what it costs, and why.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit, or nothing fits the budget: the text says the least that would.
+    TypeError
+        If `network` is none of these.
+
+    Examples
+    --------
+    >>> from ltx_models import default_checkpoint, load_video_decoder, plan_exact
+    >>> decoder = load_video_decoder(default_checkpoint(), dtype="float32")
+    >>> plan_exact(decoder, (1, 128, 16, 16, 16), memory_bytes=200 * 2**20).work
+    1.0
+    """
+    config = getattr(network, "config", network)
+    if not isinstance(config, (VideoVAEConfig, DiffusionDecoderConfig)):
+        msg = f"plan_exact: got a {type(network).__name__}, expected a video decoder or encoder, or its configuration"
+        raise TypeError(msg)
+    shape = tuple(int(n) for n in shape)
+    if len(shape) != 5 or shape[1] != config.latent_channels or min(shape) < 1:
+        msg = (
+            f"plan_exact: got shape {shape}, expected latents (batch, {config.latent_channels}, frames, height, width)"
+        )
+        raise ValueError(msg)
+    if itemsize is None:
+        itemsize = 4 if config is network else _itemsize(network)
+    if isinstance(config, DiffusionDecoderConfig):
+        return plan_diffusion(config, shape, itemsize=itemsize, memory_bytes=memory_bytes)
+    decode = not isinstance(network, VideoEncoder) if decode is None else decode
+    return plan_convolutional(config, shape, decode=decode, itemsize=itemsize, memory_bytes=memory_bytes, causal=causal)
 
 
 def decode_exact(
-    decoder: VideoDecoder,
+    decoder: Decoder,
     latent: Array,
     *,
     memory_bytes: int | None = None,
-    plan: ExactPlan | None = None,
+    plan: Plan | None = None,
     timestep: Array | None = None,
     noise: Sequence[Array] | None = None,
     on_frames_ready: Callable[[Array, int], object] | None = None,
@@ -38,13 +144,13 @@ def decode_exact(
 
     Parameters
     ----------
-    decoder : VideoDecoder
+    decoder : VideoDecoder or DiffusionDecoder
         What `load_video_decoder` returned.
     latent : array, shape (B, 128, f, h, w)
         Normalised latents.
     memory_bytes : int, optional
         What live arrays may take at the peak, beside the weights and a result that is assembled.
-    plan : ExactPlan, optional
+    plan : ExactPlan or DiffusionPlan, optional
         How to decode, instead of the choice that `plan_exact` makes for the budget.
     timestep, noise : optional
         As `VideoDecoder.forward` takes them.
@@ -128,11 +234,11 @@ def encode_exact(
 
 
 def stream_decode(
-    decoder: VideoDecoder,
+    decoder: Decoder,
     latent: Array,
     *,
     memory_bytes: int | None = None,
-    plan: ExactPlan | None = None,
+    plan: Plan | None = None,
     timestep: Array | None = None,
     noise: Sequence[Array] | None = None,
 ) -> Iterator[tuple[int, Array]]:
@@ -151,14 +257,60 @@ def stream_decode(
     frames : array, shape (B, 3, n, 32 h, 32 w)
         Finished frames, in order, each once.
     """
+    if isinstance(decoder, DiffusionDecoder):
+        return _decode_diffusion(decoder, latent, memory_bytes, plan, timestep, noise)
     decoder.check(latent, noise)
     config, causal = decoder.config, decoder.causal(None)
-    plan = plan or plan_exact(config, latent.shape, itemsize=_itemsize(decoder), memory_bytes=memory_bytes)
+    chosen = plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes)
+    plan = _checked(chosen, ExactPlan, latent.shape)
     if plan.frames is None:
         return iter([(0, decoder(latent, timestep=timestep, noise=noise))])
     stages = partial(_decoder_stages, decoder, plan, causal)
     frames_per_chunk = max(1, plan.frames // config.decoder_scale[0])
     return decode_chunks(decoder, latent, frames_per_chunk, stages, timestep=timestep, noise=noise, causal=causal)
+
+
+def _decode_diffusion(
+    decoder: DiffusionDecoder,
+    latent: Array,
+    memory_bytes: int | None,
+    plan: Plan | None,
+    timestep: Array | None,
+    noise: Sequence[Array] | None,
+) -> Iterator[tuple[int, Array]]:
+    if timestep is not None:
+        msg = "timestep: a diffusion decoder has steps of its own; leave timestep= out"
+        raise ValueError(msg)
+    decoder.check(latent)
+    chosen = _checked(plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes), DiffusionPlan, latent.shape)
+    blocks = decoder.sweep(latent, noise, axis=chosen.axis, most=chosen.most)
+    if chosen.axis == 0:
+        return blocks
+    size = Sizes(decoder.config, (latent.shape[2], latent.shape[3], latent.shape[4])).result
+    return iter([(0, _assembled(decoder.nn, blocks, size, 2 + chosen.axis))])
+
+
+def _assembled(nn: Any, blocks: Iterator[tuple[int, Array]], size: Sequence[int], axis: int) -> Array:
+    """Put together blocks that are rows or columns: frames are finished only when all are there."""
+    result: Array = None
+    for start, block in blocks:
+        if result is None:
+            result = nn.on_device(nn.xp.zeros((*block.shape[:2], *size), dtype=block.dtype), block)
+        result[(*(slice(None),) * axis, slice(start, start + block.shape[axis]), ...)] = block
+        nn.settle(result)
+        del block
+    return result
+
+
+def _checked(plan: Plan, kind: type[AnyPlan], shape: Sequence[int]) -> AnyPlan:
+    """Refuse a plan of another network or for other latents."""
+    if not isinstance(plan, kind):
+        msg = f"plan: got a {type(plan).__name__}, this decoder takes a {kind.__name__}; make it with plan_exact"
+        raise TypeError(msg)
+    if tuple(shape) != plan.shape:
+        msg = f"plan: is for latents of shape {plan.shape}, got {tuple(shape)}; make one for this shape"
+        raise ValueError(msg)
+    return plan
 
 
 def _decoder_stages(
@@ -202,7 +354,8 @@ def stream_encode(
     config = encoder.config
     check_video(encoder, video)
     shape = tuple(n if i < 2 else -(-n // config.encoder_scale[i - 2]) for i, n in enumerate(video.shape))
-    plan = plan or plan_exact(config, shape, decode=False, itemsize=_itemsize(encoder), memory_bytes=memory_bytes)
+    chosen = plan or plan_exact(encoder, shape, memory_bytes=memory_bytes)
+    plan = _checked(chosen, ExactPlan, shape)
     if plan.frames is None:
         return iter([(0, encoder(video))])
     pieces = chunks_of(encoder.nn, "video", video, plan.frames)
@@ -225,7 +378,8 @@ def _encoder_stages(encoder: VideoEncoder, plan: ExactPlan) -> list[Any]:
 
 
 def _itemsize(module: Any) -> int:
-    return int(module.conv_in.conv.bias.nbytes // module.conv_in.conv.bias.shape[0])
+    bias = getattr(module.conv_in, "conv", module.conv_in).bias
+    return int(bias.nbytes // bias.shape[0])
 
 
 def _collect(

@@ -46,8 +46,8 @@ class ExactPlan:
 
     Examples
     --------
-    >>> from ltx_models.video_vae.exact_plan import plan_exact
-    >>> from ltx_models.video_vae.config import LTX2
+    >>> from ltx_models import plan_exact
+    >>> from ltx_models.video_vae import LTX2
     >>> print(plan_exact(LTX2, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=2 * 2**30))
     exact decode of latents 1x128x16x34x60: stream of 4 frames at a time
       work 1.000 of untiled, peak 1.8 GiB without weights
@@ -261,7 +261,7 @@ class Costs:
         return entry, leave * self._time(last, frames)
 
 
-def plan_exact(
+def plan_convolutional(
     config: VideoVAEConfig,
     shape: Sequence[int],
     *,
@@ -271,7 +271,7 @@ def plan_exact(
     causal: bool | None = None,
 ) -> ExactPlan:
     """
-    Choose how to run a video network exactly.
+    Choose how to run a convolutional network exactly; `plan_exact` calls this for one.
 
     Untiled where it fits; else a stream with the largest chunk that fits; else a stream whose stages of highest
     resolution run in spatial tiles, with the least work that fits. Without a budget: a stream whose pieces are just
