@@ -97,6 +97,18 @@ def oracle(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 @pytest.fixture(scope="session")
+def oracle25(reference25: Path) -> Callable[[str], list[Case]]:
+    """Give the reference cases of LTX-2.5 whose names fit a pattern."""
+
+    def find(pattern: str) -> list[Case]:
+        cases = [Case(path) for path in sorted(reference25.glob(f"{pattern}.safetensors"))]
+        assert cases, f"no case in {reference25} fits {pattern}"
+        return cases
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def complete(reference: Path) -> bool:
     """Whether the full sets of reference cases are there, not the compact choice alone."""
     return reference != COMPACT

@@ -42,8 +42,8 @@ def test_the_decoder_gives_the_reference_pixels(nn: Backend, oracle: Any) -> Non
         agree(host(nn, video), case.get("output.video"), *VIDEO, case.name)
 
 
-def test_the_encoder_gives_the_reference_latents(nn: Backend, oracle: Any) -> None:
-    for case in oracle("video_encoder_*"):
+def test_the_encoder_gives_the_reference_latents(nn: Backend, oracle: Any, oracle25: Any) -> None:
+    for case in [*oracle("video_encoder_*"), *oracle25("video_encoder_*")]:
         encoder = load_video_encoder(case.path, backend=nn.name, dtype="float32")
         video = case.get("input.video_u8").astype(np.float32) / 127.5 - 1
         frames = (video.shape[2] - 1) // 8 * 8 + 1

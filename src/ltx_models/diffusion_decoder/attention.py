@@ -143,7 +143,7 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int], spa
             boxes = [_box(nn, (q, k, v), (time, row, column), masks) for column in columns]
             strips.append(_concat(nn, boxes, axis=3))
         frames.append(_concat(nn, strips, axis=2))
-        nn.settle(frames[-1])
+        nn.synchronize(frames[-1])
     return _concat(nn, frames, axis=1)
 
 

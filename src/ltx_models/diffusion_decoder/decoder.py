@@ -244,5 +244,5 @@ class DiffusionDecoder(Module):
                 region.append(slice(max(0, low - shift), max(0, high - shift)))
             pixels = pixels[tuple(region)]
             if pixels.shape[2 + axis]:
-                nn.settle(pixels)
+                nn.synchronize(pixels)
                 yield max(0, start - offsets[axis]), pixels

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig, Stage, Triple
 from ltx_models.diffusion_decoder.geometry import Sizes, slab_frames
-from ltx_models.media._files import size_text
 
 AXES = ("time", "height", "width")
 BUSY = 8  # arrays of a piece's size that a block makes beside what it keeps
@@ -42,7 +42,7 @@ class DiffusionPlan:
     >>> from ltx_models import plan_exact
     >>> from ltx_models.diffusion_decoder import LTX2_5
     >>> print(plan_exact(LTX2_5, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=8 * 2**30))
-    exact diffusion decode of latents 1x128x16x34x60: a sweep along the width, 7 columns of patches (28 pixels) at a time
+    exact diffusion decode of latents 1x128x16x34x60: a sweep along the width, 7 patches (28 pixels) at a time
       work 1.000 of untiled, peak 7.9 GiB without weights
       because the whole clip needs 70.6 GiB and the budget is 8.0 GiB
     """
@@ -58,11 +58,11 @@ class DiffusionPlan:
         """Say what is done and why."""
         how = "the whole clip in one piece"
         if self.most is not None:
-            unit = "frames" if self.axis == 0 else f"columns of patches ({4 * self.most} pixels)"
+            unit = "frames" if self.axis == 0 else f"patches ({4 * self.most} pixels)"
             how = f"a sweep along the {AXES[self.axis]}, {self.most} {unit} at a time"
         return (
             f"exact diffusion decode of latents {'x'.join(map(str, self.shape))}: {how}\n"
-            f"  work {self.work:.3f} of untiled, peak {size_text(self.peak_bytes)} without weights\n"
+            f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
 
@@ -160,7 +160,7 @@ def plan_diffusion(
     patches = costs.sizes.patches
     whole = costs.peak(0, patches[0])
     if memory_bytes is None or whole <= memory_bytes:
-        reason = "no budget was given" if memory_bytes is None else f"the budget is {size_text(memory_bytes)}"
+        reason = "no budget was given" if memory_bytes is None else f"the budget is {format_bytes(memory_bytes)}"
         return DiffusionPlan(shape, 0, None, whole, 1.0, reason)
     ways = [(axis, most, costs.peak(axis, most)) for axis, n in enumerate(patches) for most in range(1, n)]
     fitting = [
@@ -169,10 +169,10 @@ def plan_diffusion(
     if not fitting:
         least = min((peak for *_, peak in ways), default=whole)
         msg = (
-            f"memory_bytes: got {size_text(memory_bytes)}, the least that an exact diffusion decode of latents "
-            f"{shape} needs is {size_text(least)}; give more memory, or tile with tilekit.decode_tiled"
+            f"memory_bytes: got {format_bytes(memory_bytes)}, the least that an exact diffusion decode of latents "
+            f"{shape} needs is {format_bytes(least)}; give more memory, or tile with tilekit.decode_tiled"
         )
         raise ValueError(msg)
     _, axis, most, peak = max(fitting)
-    reason = f"the whole clip needs {size_text(whole)} and the budget is {size_text(memory_bytes)}"
+    reason = f"the whole clip needs {format_bytes(whole)} and the budget is {format_bytes(memory_bytes)}"
     return DiffusionPlan(shape, -axis, most, peak, 1.0, reason)

@@ -143,7 +143,7 @@ class GatedMLP(Module):
         for first in range(0, x.shape[1], frames):
             part = x[:, first : first + frames, ...]
             done.append(self.w_down(nn.silu(self.w_gate(part)) * self.w_up(part)))
-            nn.settle(done[-1])
+            nn.synchronize(done[-1])
         return done[0] if len(done) == 1 else nn.xp.concat(done, axis=1)
 
 

@@ -76,7 +76,7 @@ def upsampled(nn: Backend, pieces: Iterator[Piece], layer: Any, axis: int) -> It
         start = (grown(factor, piece.start) if piece.start else 0) if axis == TIME else piece.start * factor
         out = [layer(piece.arrays[0], first)]
         del piece
-        nn.settle(*out)
+        nn.synchronize(*out)
         yield Piece(start, (out.pop(),))
 
 
@@ -134,14 +134,14 @@ def attended(
             spans[axis] = Span(total, (done, stop), kept)
             x, *companions, q = (part(array, axis, 0, stop - done) for array in waiting)
             gathered = block.attn(q, *keys, spans)
-            nn.settle(gathered)
+            nn.synchronize(gathered)
             if stop < available:  # else the views are all that is left of what they were cut from
                 x, *companions = map(nn.copy, (x, *companions))
             oldest = first_key(stop, total, kernel) if stop < total else total
             del q
             waiting, keys = _rest(nn, waiting, axis, stop - done), _rest(nn, keys, axis, oldest - kept)
             out = [Piece(done, (block(x, gathered, rows), *companions))]
-            nn.settle(out[0].arrays[0])
+            nn.synchronize(out[0].arrays[0])
             done, kept = stop, oldest
             del x, companions, gathered
             yield out.pop()

@@ -297,7 +297,7 @@ def _assembled(nn: Any, blocks: Iterator[tuple[int, Array]], size: Sequence[int]
         if result is None:
             result = nn.on_device(nn.xp.zeros((*block.shape[:2], *size), dtype=block.dtype), block)
         result[(*(slice(None),) * axis, slice(start, start + block.shape[axis]), ...)] = block
-        nn.settle(result)
+        nn.synchronize(result)
         del block
     return result
 
@@ -353,7 +353,8 @@ def stream_encode(
     """
     config = encoder.config
     check_video(encoder, video)
-    shape = tuple(n if i < 2 else -(-n // config.encoder_scale[i - 2]) for i, n in enumerate(video.shape))
+    sizes = (-(-n // scale) for n, scale in zip(video.shape[2:], config.encoder_scale, strict=True))
+    shape = (int(video.shape[0]), config.latent_channels, *sizes)
     chosen = plan or plan_exact(encoder, shape, memory_bytes=memory_bytes)
     plan = _checked(chosen, ExactPlan, shape)
     if plan.frames is None:
