@@ -88,14 +88,20 @@ def test_neighbourhood_attention_gathers_the_keys_of_the_rule(cells: Any, kernel
     assert np.abs(out[(0, *at)] - want).max() < 1e-5
 
 
-@pytest.mark.parametrize("config", [SMALL, replace(SMALL, steps=3), replace(SMALL, steps=2, prediction="v")])
-@pytest.mark.parametrize("shape", [(1, 4, 2, 1, 3), (2, 4, 1, 1, 2)])
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (SMALL, (1, 4, 2, 1, 3)),
+        (replace(SMALL, steps=2, depth=1), (1, 4, 1, 1, 2)),
+        (replace(SMALL, steps=2, depth=1, prediction="v"), (2, 4, 1, 1, 2)),
+    ],
+)
 def test_a_sweep_along_any_axis_gives_the_whole(nn: Backend, config: Any, shape: Any, close: Any) -> None:
     decoder, latent = made(nn, config), drawn(nn, *shape)
     noise = [drawn(nn, *decoder.noise_shape(shape), seed=1)]
     whole = decoder(latent, noise=noise)
     for axis in range(3):
-        for most in (2, 5):
+        for most in (3, 8):
             blocks = list(decoder.sweep(latent, noise, axis=axis, most=most))
             ends = np.cumsum([0, *(block.shape[2 + axis] for _, block in blocks)])
             assert [start for start, _ in blocks] == list(ends[:-1])
@@ -104,11 +110,11 @@ def test_a_sweep_along_any_axis_gives_the_whole(nn: Backend, config: Any, shape:
 
 
 def test_a_budget_is_kept_and_frames_come_in_order(nn: Backend, close: Any) -> None:
-    decoder, shape = made(nn, SMALL), (1, 4, 4, 2, 6)
+    decoder, shape = made(nn, SMALL), (1, 4, 3, 1, 6)
     latent, noise = drawn(nn, *shape), [drawn(nn, *decoder.noise_shape(shape), seed=1)]
     whole = plan_exact(decoder, shape)
     assert (whole.most, whole.work) == (None, 1.0)
-    for share in (0.7, 0.4, 0.25):
+    for share in (0.6, 0.3):
         plan = plan_exact(decoder, shape, memory_bytes=int(whole.peak_bytes * share))
         assert plan.peak_bytes <= whole.peak_bytes * share
         video = decode_exact(decoder, latent, plan=plan, noise=noise)
@@ -130,7 +136,7 @@ def test_the_forecast_is_near_the_bytes_that_live(axis: int, most: int | None) -
     latent = torch.randn(shape)
     known = {x.untyped_storage().data_ptr() for x in (*decoder.state_dict().values(), *noise, latent)}
 
-    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    class Counter(TorchDispatchMode):
         live: ClassVar[dict[int, int]] = {}
         peak = 0
 
