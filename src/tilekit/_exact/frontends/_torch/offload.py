@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from tilekit._exact.frontends._torch.captured import Path, resolve
 
-__all__ = ["bypasses", "compute_dtype", "live", "moved"]
+__all__ = ["brought", "bypasses", "compute_dtype", "live", "moved"]
 
 _ACCELERATE = {"AlignDevicesHook", "CpuOffload", "ModelHook"}
 _DIFFUSERS = {"GroupOffloadingHook", "LazyPrefetchGroupOffloadingHook", "LayerExecutionTrackerHook"}
@@ -94,8 +94,12 @@ def moved(function: Any, path: Path) -> bool:
 
 def live(function: Any, path: Path) -> Tensor:
     """Read a tensor as it is now, from where the hooks would take it."""
+    return brought(function, path, resolve(function, path))
+
+
+def brought(function: Any, path: Path, tensor: Tensor) -> Tensor:
+    """Give what the hooks around a tensor would put in its place."""
     holder = resolve(function, path[:-1])
-    tensor: Tensor = resolve(holder, path[-1:])
     if not isinstance(holder, Module):
         return tensor
     for module, name in _lineage(function, path):

@@ -1,6 +1,8 @@
 """Record what a function does on tensors without memory: every operation that reaches torch's dispatcher."""
 
+import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -171,7 +173,10 @@ def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterato
     """Enter what a trace needs: no memory, no gradients, and compiled functions run as they are written."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(fake)
         stack.enter_context(recorder)
         stack.enter_context(recorder.modules())

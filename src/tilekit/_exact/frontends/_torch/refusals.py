@@ -10,7 +10,9 @@ from torch.nn import Parameter
 from tilekit._errors import TraceError
 from tilekit._exact.frontends._torch.record import place_in_source
 
-__all__ = ["check_input", "explain", "kind_of_weight", "refuse", "title"]
+__all__ = ["STATE", "check_input", "explain", "kind_of_weight", "refuse", "title"]
+
+STATE = "keep the state outside of the call, or call the function plainly"
 
 _PLAIN: set[type] = {Tensor, Parameter, torch.nn.Buffer} if hasattr(torch.nn, "Buffer") else {Tensor, Parameter}
 

@@ -1,0 +1,180 @@
+"""What cannot be made exact is refused with the reason and the way out; what only looks so is not."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tilekit.exact.test_torch_weights import Net, agree
+
+torch = pytest.importorskip("torch")
+
+from tilekit._errors import TraceError  # noqa: E402  # after torch is known to be there
+from tilekit._exact.frontends._torch import trace  # noqa: E402
+
+nn, F = torch.nn, torch.nn.functional
+X = torch.arange(72.0).reshape(1, 2, 6, 6) / 36 - 1
+KEPT = torch.zeros(1)
+
+
+class Counts(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    """Gives something else at each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x * self.calls
+
+
+class Remembers(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    """Adds what came before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Any = None
+
+    def forward(self, x: Any) -> Any:
+        y = x if self.last is None else x + self.last
+        self.last = x[:, :, -1:]
+        return y
+
+
+def keeps(x: Any) -> Any:
+    KEPT.add_(1)
+    return x + KEPT
+
+
+def branches(x: Any) -> Any:
+    return x * 2 if x.sum() > 0 else x
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "dropout": (nn.Dropout(0.5).train(), r"Dropout.*draws random numbers.*\.eval\(\)"),
+    "noise": (lambda x: x + torch.randn_like(x), r"<lambda>.*draws random numbers \(randn_like\)"),
+    "noise in place": (lambda x: x + torch.empty_like(x).normal_(), "draws random numbers"),
+    "python's random": (lambda x: x * random.random(), "random numbers .of Python or NumPy"),
+    "NumPy's random": (lambda x: x * np.random.rand(), "random numbers .of Python or NumPy"),  # noqa: NPY002
+    "branch": (branches, r"test_torch_refusals.py:\d+, in branches asks for the value.*take the branch out"),
+    "item": (lambda x: x * x.max().item(), "asks for the value of a tensor"),
+    "nonzero": (lambda x: x[x > 0], "shape depends on values"),
+    "training": (nn.BatchNorm2d(2).train(), r"writes to (running|num_batches).*\.eval\(\)"),
+    "global": (keeps, "writes to"),
+    "counter": (Counts(), r"keeps state \(calls\)"),
+    "memory": (Remembers(), r"keeps state \(last\)"),
+    "two results": (lambda x: (x, x + 1), "a tuple of 2 tensors, not one tensor.*sample"),
+    "two named": (lambda x: {"a": x, "b": x + 1}, r"dict\(a, b\), not one tensor"),
+    "none": (lambda x: None, "NoneType, not one tensor"),
+    "number": (lambda x: x.shape[0], "int, not one tensor"),
+    "numpy": (lambda x: torch.from_numpy(np.sqrt(x.numpy())), "cannot be followed"),
+    "wrong shape": (nn.Conv2d(3, 4, 1), "cannot be followed without running it.*see that the plain call works"),
+    "lazy": (nn.LazyConv2d(3, 1), "has not seen an input yet"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_reason(name: str) -> None:
+    function, text = REFUSED[name]
+    with pytest.raises(TraceError, match=text):
+        trace(function, X)
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        ([1.0], "of type list, not a torch.Tensor"),
+        (X.to_sparse(), "not dense"),
+        (X.to("meta"), "meta device"),
+        (X.clone().requires_grad_(), r"requires a gradient.*no_grad\(\)"),
+        (nn.Parameter(X), "requires a gradient"),
+    ],
+    ids=["list", "sparse", "meta", "gradient", "parameter"],
+)
+def test_inputs_that_are_refused(x: Any, text: str) -> None:
+    with pytest.raises(TraceError, match=text):
+        trace(Net(), x)
+
+
+def test_transforms_are_refused() -> None:
+    with pytest.raises(TraceError, match=r"transform of torch\.func"):
+        torch.vmap(lambda x: trace(torch.sin, x))(X)
+
+
+def test_scripted_modules_are_refused() -> None:
+    with pytest.warns(DeprecationWarning, match="is deprecated"):
+        scripted = torch.jit.script(nn.Sequential(nn.ReLU()))
+    with pytest.raises(TraceError, match=r"scripted module.*Python module"):
+        trace(scripted, X)
+
+
+def test_weights_of_another_kind_are_refused() -> None:
+    class Odd(torch.Tensor):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+        pass
+
+    net = Net()
+    net.first.weight = nn.Parameter(net.first.weight.detach().as_subclass(Odd))
+    with pytest.raises(TraceError, match=r"weight first\.weight is a .* tensor of type Odd"):
+        trace(net, X)
+
+
+def test_weights_on_the_meta_device_are_refused() -> None:
+    net = Net()
+    traced = trace(net, X)
+    net.first.weight = nn.Parameter(net.first.weight.to("meta"))
+    with pytest.raises(TraceError, match="meta"):
+        agree(net, traced)
+
+
+def test_randomness_that_the_result_does_not_read_is_allowed() -> None:
+    def function(x: Any) -> Any:
+        torch.randn(3)
+        return x * 2
+
+    agree(function, trace(function, X))
+
+
+def test_caches_are_allowed_where_they_change_nothing() -> None:
+    class Cached(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+        def __init__(self) -> None:
+            super().__init__()
+            self.table: Any = None
+            self.seen: list[int] = []
+
+        def forward(self, x: Any) -> Any:
+            if self.table is None:
+                self.table = torch.arange(x.shape[-1]) * 2.0
+            self.seen = [x.shape[0]]
+            return x + self.table
+
+    net = Cached()
+    traced = trace(net, X)
+    assert net.table is None
+    assert net.seen == []
+    agree(net, traced)
+    agree(net, traced)
+
+
+def test_writes_on_the_input_stay_inside() -> None:
+    def function(x: Any) -> Any:
+        x.mul_(3)
+        x[:, :, 1:3] += 1
+        return x
+
+    x = X.clone()
+    traced = trace(function, x)
+    assert torch.equal(x, X)
+    from tests.tilekit.exact.test_torch_weights import evaluate
+
+    torch.testing.assert_close(evaluate(function, traced, x), function(X.clone()))
+    assert torch.equal(x, X)
+
+
+def test_gradients_of_weights_alone_are_no_reason() -> None:
+    net = Net()
+    agree(net, trace(net, X))
+    with torch.no_grad():
+        trace(net, X.clone().requires_grad_())
