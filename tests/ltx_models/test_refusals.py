@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tests.ltx_models.pipeline_files import contexts, write_whole
 
+from ltx_models import default_checkpoint
 from ltx_models.cli import main
 from ltx_models.lora import check_lora
 from ltx_models.media import (
@@ -132,7 +133,7 @@ def test_a_disk_that_fills_while_decoding_costs_no_latents(
     code, error = generate("--no-audio", output=disk / "a.mp4")
     assert code == 1
     assert re.search(r"cannot write \S+/disk/a\.mp4: No space left on device \(\d.* were written, \d.* are free", error)
-    kept = re.search(r"the latents are in (\S+): 'ltx-models decode \1' goes on from there", error)
+    kept = re.search(r"the latents are in (\S+): 'ltx-models decode \1 --checkpoint \S+' goes on from there", error)
     assert kept, error
     assert [p.name for p in disk.iterdir()] == ["filler"]
     monkeypatch.undo()
@@ -177,7 +178,7 @@ def test_a_full_disk_ends_every_verb_with_code_1(
     else:
         fill(disk, 200_000 if verb == "convert" else 4096)
     arguments: dict[str, list[Any]] = {
-        "decode": [saved, "-o", disk / "a.mp4"],
+        "decode": [saved, "--checkpoint", default_checkpoint(), "-o", disk / "a.mp4"],
         "reconstruct": [files["clip"], "--frames", "9", "-o", disk / "a.mp4"],
         "encode": [files["clip"], "--frames", "9", "-o", disk / "a.safetensors"],
         "convert": [files["path"], disk / "a", "--layout", "split"],
