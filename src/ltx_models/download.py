@@ -35,10 +35,13 @@ class Wanted:
         As ``owner/name``.
     patterns : tuple of str
         Names with ``*``; each must fit at least one file.
+    revision : str or None
+        A branch, tag or commit; None for the default branch.
     """
 
     repo: str
     patterns: tuple[str, ...]
+    revision: str | None = None
 
 
 MODELS: dict[str, dict[str, Wanted]] = {
@@ -91,6 +94,8 @@ class Item:
         Where it will come from.
     path : Path or None
         Where it lies, unless it comes from the network.
+    revision : str or None
+        The branch, tag or commit; None for the default branch.
     """
 
     repo: str
@@ -98,6 +103,7 @@ class Item:
     n_bytes: int | None
     source: str
     path: Path | None
+    revision: str | None = None
 
 
 def wanted_by(
@@ -173,7 +179,7 @@ def plan(wanted: Iterable[Wanted], *, local: str | Path | None = None, token: st
     for entry in wanted:
         names = _local_names(entry, local)
         if names is not None and local is not None:
-            items += [_here(entry.repo, name, Path(local) / name, "local") for name in names]
+            items += [_here(entry, name, Path(local) / name, "local") for name in names]
             continue
         hub = _hub()
         if (cached := _all_cached(hub, entry)) is not None:
@@ -182,13 +188,13 @@ def plan(wanted: Iterable[Wanted], *, local: str | Path | None = None, token: st
         for name, size in _offline_names(hub, entry) if _offline(hub) else _listed(hub, entry, token):
             near = Path(local, name) if local is not None else None
             if near is not None and near.is_file() and size in {None, near.stat().st_size}:
-                items.append(_here(entry.repo, name, near, "local"))
+                items.append(_here(entry, name, near, "local"))
                 continue
-            cached = hub.try_to_load_from_cache(entry.repo, name)
+            cached = hub.try_to_load_from_cache(entry.repo, name, **_at(entry.revision))
             if isinstance(cached, str):
-                items.append(_here(entry.repo, name, Path(cached), "cache"))
+                items.append(_here(entry, name, Path(cached), "cache"))
             else:
-                items.append(Item(entry.repo, name, size, "network", None))
+                items.append(Item(entry.repo, name, size, "network", None, entry.revision))
     return items
 
 
@@ -235,7 +241,7 @@ def fetch(
             progress(item)
         hub = _hub()
         try:
-            fetched = hub.hf_hub_download(item.repo, item.name, local_dir=local, token=token)
+            fetched = hub.hf_hub_download(item.repo, item.name, local_dir=local, token=token, **_at(item.revision))
         except Exception as error:
             raise _explained(error, item.repo, item.name) from error
         paths.append(Path(fetched))
@@ -259,7 +265,7 @@ def is_offline() -> bool:
     return _offline(_hub())
 
 
-def listed_names(repo: str, token: str | None = None) -> list[str]:
+def listed_names(repo: str, token: str | None = None, revision: str | None = None) -> list[str]:
     """
     List the files of a repository.
 
@@ -269,6 +275,8 @@ def listed_names(repo: str, token: str | None = None) -> list[str]:
         As ``owner/name``.
     token : str, optional
         Of Hugging Face.
+    revision : str, optional
+        A branch, tag or commit.
 
     Returns
     -------
@@ -280,10 +288,10 @@ def listed_names(repo: str, token: str | None = None) -> list[str]:
     DownloadError
         If the repository is gated or unknown, or there is no network.
     """
-    return [name for name, _ in _listed(_hub(), Wanted(repo, ("*",)), token)]
+    return [name for name, _ in _listed(_hub(), Wanted(repo, ("*",), revision), token)]
 
 
-def cached_names(repo: str) -> tuple[str, ...]:
+def cached_names(repo: str, revision: str | None = None) -> tuple[str, ...]:
     """
     List what the cache of huggingface_hub has of a repository.
 
@@ -291,6 +299,8 @@ def cached_names(repo: str) -> tuple[str, ...]:
     ----------
     repo : str
         As ``owner/name``.
+    revision : str, optional
+        A branch, tag or commit.
 
     Returns
     -------
@@ -303,7 +313,7 @@ def cached_names(repo: str) -> tuple[str, ...]:
         If huggingface_hub is not installed.
     """
     try:
-        folder = Path(_hub().snapshot_download(repo, local_files_only=True))
+        folder = Path(_hub().snapshot_download(repo, local_files_only=True, **_at(revision)))
     except (FileNotFoundError, ValueError):  # not in the cache, or no name of a repository: asking the hub will tell
         return ()
     return tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()))
@@ -336,14 +346,19 @@ def _all_cached(hub: Any, entry: Wanted) -> list[Item] | None:
     """Find files whose names are known in the cache; None unless all are there, so that no request is needed."""
     if any("*" in pattern for pattern in entry.patterns):
         return None
-    paths = [hub.try_to_load_from_cache(entry.repo, name) for name in entry.patterns]
+    paths = [hub.try_to_load_from_cache(entry.repo, name, **_at(entry.revision)) for name in entry.patterns]
     if not all(isinstance(path, str) for path in paths):
         return None
-    return [_here(entry.repo, name, Path(path), "cache") for name, path in zip(entry.patterns, paths, strict=True)]
+    return [_here(entry, name, Path(path), "cache") for name, path in zip(entry.patterns, paths, strict=True)]
 
 
-def _here(repo: str, name: str, path: Path, source: str) -> Item:
-    return Item(repo, name, path.stat().st_size, source, path)
+def _here(entry: Wanted, name: str, path: Path, source: str) -> Item:
+    return Item(entry.repo, name, path.stat().st_size, source, path, entry.revision)
+
+
+def _at(revision: str | None) -> dict[str, str]:
+    """Give the argument by which huggingface_hub takes a revision, if one was asked for."""
+    return {} if revision is None else {"revision": revision}
 
 
 def _local_names(entry: Wanted, local: str | Path | None) -> list[str] | None:
@@ -377,7 +392,7 @@ def _offline(hub: Any) -> bool:
 def _listed(hub: Any, entry: Wanted, token: str | None) -> list[tuple[str, int | None]]:
     """List the files of a repository that fit, with their sizes."""
     try:
-        info = hub.HfApi(token=token).model_info(entry.repo, files_metadata=True)
+        info = hub.HfApi(token=token).model_info(entry.repo, files_metadata=True, **_at(entry.revision))
     except Exception as error:
         raise _explained(error, entry.repo) from error
     sizes = {sibling.rfilename: sibling.size for sibling in info.siblings}
@@ -387,7 +402,8 @@ def _listed(hub: Any, entry: Wanted, token: str | None) -> list[tuple[str, int |
 def _offline_names(hub: Any, entry: Wanted) -> list[tuple[str, int | None]]:
     """List what the cache has of a repository."""
     try:
-        folder = Path(hub.snapshot_download(entry.repo, allow_patterns=list(entry.patterns), local_files_only=True))
+        some = {"allow_patterns": list(entry.patterns), **_at(entry.revision)}
+        folder = Path(hub.snapshot_download(entry.repo, local_files_only=True, **some))
     except Exception as error:
         msg = (
             f"{entry.repo}: HF_HUB_OFFLINE is set and the cache does not have it; unset it, or give a folder that has "

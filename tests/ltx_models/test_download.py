@@ -12,6 +12,8 @@ from ltx_models import download as module
 from ltx_models.checkpoints import read_header
 from ltx_models.download import MODELS, PIPELINES, DownloadError, Wanted, fetch, plan, wanted_by
 from ltx_models.pipelines import RECIPES
+from ltx_models.pipelines.finding import find_files
+from ltx_models.pipelines.sources import Wish
 
 FILES = {"model-a.safetensors": 3000, "model-b.safetensors": 500, "config.json": 20, "big.onnx": 10**9}
 
@@ -33,6 +35,7 @@ class Hub:
         self.cache.mkdir()
         self.constants = SimpleNamespace(HF_HUB_CACHE=str(self.cache), HF_HUB_OFFLINE=False)
         self.calls: list[str] = []
+        self.revisions: list[str | None] = []
         self.status: int | None = 200
 
     def HfApi(self, token: str | None = None) -> "Hub":  # the name of the client's class
@@ -43,23 +46,31 @@ class Hub:
         if self.status != 200:
             raise Refusal(self.status)
 
-    def model_info(self, repo: str, files_metadata: bool = False) -> Any:
+    def model_info(self, repo: str, files_metadata: bool = False, revision: str | None = None) -> Any:
         assert files_metadata
+        self.revisions.append(revision)
         self._answer(f"list {repo}")
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in FILES.items()])
 
-    def try_to_load_from_cache(self, repo: str, name: str) -> str | None:
+    def try_to_load_from_cache(self, repo: str, name: str, revision: str | None = None) -> str | None:
+        self.revisions.append(revision)
         path = self.cache / name
         return str(path) if path.exists() else None
 
-    def hf_hub_download(self, repo: str, name: str, local_dir: Any = None, token: str | None = None) -> str:
+    def hf_hub_download(
+        self, repo: str, name: str, local_dir: Any = None, token: str | None = None, revision: str | None = None
+    ) -> str:
+        self.revisions.append(revision)
         self._answer(f"get {name}")
         path = Path(local_dir or self.cache) / name
         path.write_bytes(b"x" * min(FILES[name], 5000))
         return str(path)
 
-    def snapshot_download(self, repo: str, allow_patterns: list[str], local_files_only: bool) -> str:
+    def snapshot_download(
+        self, repo: str, local_files_only: bool, allow_patterns: Any = None, revision: str | None = None
+    ) -> str:
         assert local_files_only
+        self.revisions.append(revision)
         if not list(self.cache.iterdir()):
             raise Refusal(None)
         return str(self.cache)
@@ -228,3 +239,27 @@ def test_command_line_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         cli.main([*command[:2], str(tmp_path / "t"), "--shard-size", "lots"])
     assert "expected a size such as 16GB or 500MiB" in capsys.readouterr().err
+
+
+def test_every_request_is_of_the_revision_that_was_asked_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository may change under its name; a commit does not."""
+    wanted = (Wanted("owner/name", ("model-*.safetensors",), "v1.0"), Wanted("owner/name", ("config.json",), "v1.0"))
+    items = plan(wanted)
+    assert {item.revision for item in items} == {"v1.0"}
+    fetch(items)
+    module.listed_names("owner/name", revision="v1.0")
+    module.cached_names("owner/name", "v1.0")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    plan([Wanted("owner/name", ("*.json",), "v1.0")])
+    assert set(hub.revisions) == {"v1.0"}
+    assert len(hub.revisions) >= 8
+    hub.revisions.clear()
+    module.listed_names("owner/name")
+    assert hub.revisions == [None]
+
+
+def test_a_revision_belongs_to_a_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["download", "distilled", "--revision", "v1.0"]) == 2
+    assert "--revision goes with --repo" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"revision: got 'v1.0', but .* is on this machine"):
+        find_files(tmp_path, Wish(), revision="v1.0")

@@ -22,6 +22,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--no-text-encoder", action="store_true", help="leave the Gemma folder out")
     parser.add_argument("--repo", metavar="OWNER/NAME", help="another repository; then --include says which files")
     parser.add_argument("--include", nargs="+", metavar="PATTERN", help="names with *; default: *.safetensors *.json")
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit; with --repo")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="a folder, searched first; default: the cache")
     parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, and how large it is")
     options.add_debug(parser)
@@ -30,11 +31,12 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Say what is needed, then fetch it."""
-    if args.include and not args.repo:
-        msg = "--include goes with --repo; the files of a pipeline are known"
+    if (args.include or args.revision) and not args.repo:
+        msg = f"{'--include' if args.include else '--revision'} goes with --repo; the files of a pipeline are known"
         raise ValueError(msg)
     if args.repo:
-        wanted: tuple[Wanted, ...] = (Wanted(args.repo, tuple(args.include or ("*.safetensors", "*.json"))),)
+        names = tuple(args.include or ("*.safetensors", "*.json"))
+        wanted: tuple[Wanted, ...] = (Wanted(args.repo, names, args.revision),)
     else:
         wanted = wanted_by(args.pipeline, version=args.version, fp8=args.fp8, text_encoder=not args.no_text_encoder)
     items = plan(wanted, local=args.to)

@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         video_vae=args.video_vae_path,
         audio_vae=args.audio_vae_path,
         say=told.note,
+        revision=args.revision,
     )
     if args.checkpoint_path is None:
         told.note(TOY)

@@ -49,6 +49,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="checkpoint in any layout: a file, a folder, or a repository as owner/name; default: the embedded toy, "
         "which draws coloured shapes that move and sound, and nothing else",
     )
+    group.add_argument("--revision", metavar="REV", help="branch, tag or commit of that repository; default: its main")
     group.add_argument("--gemma-root", type=Path, metavar="DIR", help="folder or repository of Gemma 3")
     group.add_argument("--spatial-upsampler-path", type=Path, metavar="FILE", help="for two-stage pipelines")
     group.add_argument("--distilled-lora", type=Path, metavar="FILE", help="for dev-two-stage, -hq and keyframes")

@@ -31,7 +31,12 @@ Say = Callable[[str], object]
 
 
 def find_files(
-    path: str | Path, wish: Wish, *, token: str | None = None, say: Say | None = None
+    path: str | Path,
+    wish: Wish,
+    *,
+    token: str | None = None,
+    say: Say | None = None,
+    revision: str | None = None,
 ) -> tuple[Recipe, Files]:
     """
     Find the files of a pipeline, and fetch what is not here.
@@ -47,6 +52,8 @@ def find_files(
         Of Hugging Face.
     say : callable, optional
         Takes lines about what will be fetched; by default they go to standard error.
+    revision : str, optional
+        The branch, tag or commit of the repository; what is on this machine under its own path has none.
 
     Returns
     -------
@@ -63,13 +70,16 @@ def find_files(
         If a file is missing, or it is not clear which is meant.
     """
     place = Path(path)
+    if revision is not None and place.exists():
+        msg = f"revision: got {revision!r}, but {path} is on this machine; leave it out, or name a repository"
+        raise ValueError(msg)
     if place.is_dir():
         choice = choose(local_listing(place), wish)
         return choice.recipe, _files(place, choice)
     repo = None if place.exists() else repository(str(path))
     if repo is None:
         return _of_file(wish, place), Files(place)
-    recipe, wanted, files_in = _in_repository(*repo, wish, token)
+    recipe, wanted, files_in = _in_repository(*repo, wish, token, revision)
     wishes = [wanted]
     if wish.text_encoder and files_in(Path()).text_encoder is None:
         wishes += of_text_encoder(GEMMA)
@@ -215,20 +225,20 @@ def announce(items: Sequence[Item], say: Say) -> None:
 
 
 def _in_repository(
-    repo: str, file: str | None, wish: Wish, token: str | None
+    repo: str, file: str | None, wish: Wish, token: str | None, revision: str | None
 ) -> tuple[Recipe, Wanted, Callable[[Path], Files]]:
     """Choose by what the cache has, if that is enough, else by what there is; say what it becomes once fetched."""
     if file is not None:
-        return _of_file(wish, Path(file)), Wanted(repo, (file,)), lambda folder: Files(folder / file)
+        return _of_file(wish, Path(file)), Wanted(repo, (file,), revision), lambda folder: Files(folder / file)
     try:
-        choice = choose(Listing(repo, cached_names(repo), by_name), wish)
+        choice = choose(Listing(repo, cached_names(repo, revision), by_name), wish)
     except SourceError as error:
         if is_offline():
             msg = f"{repo}: HF_HUB_OFFLINE is set and the cache does not have what is needed ({error}); unset it"
             raise DownloadError(msg) from error
-        there = tuple(listed_names(repo, token))
+        there = tuple(listed_names(repo, token, revision))
         choice = choose(Listing(repo, there, by_name, "it is not published there, give its path"), wish)
-    return choice.recipe, Wanted(repo, choice.names), lambda folder: _files(folder, choice)
+    return choice.recipe, Wanted(repo, choice.names, revision), lambda folder: _files(folder, choice)
 
 
 def _files(folder: Path, choice: Choice) -> Files:

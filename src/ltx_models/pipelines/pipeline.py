@@ -114,6 +114,7 @@ class LTX2Pipeline:
         audio_vae: str | Path | None = None,
         keep: bool = False,
         token: str | None = None,
+        revision: str | None = None,
         say: Callable[[str], object] | None = None,
     ) -> Self:
         """
@@ -162,6 +163,8 @@ class LTX2Pipeline:
             Keep networks in memory between uses.
         token : str, optional
             Of Hugging Face, for gated repositories; by default what is configured there.
+        revision : str, optional
+            The branch, tag or commit of the checkpoint's repository; pin one to get the same files for ever.
         say : callable, optional
             Takes lines about what will be fetched and how large it is; by default they go to standard error.
 
@@ -190,7 +193,7 @@ class LTX2Pipeline:
             path = _toy(others | {"video_vae": video_vae, "audio_vae": audio_vae})
         find = partial(find_file, token=token, say=say)
         wish = Wish(pipeline, quantize == "fp8", upsampler is None, distilled_lora is None, text_encoder is None)
-        recipe, files = find_files(path, wish, token=token, say=say)
+        recipe, files = find_files(path, wish, token=token, say=say, revision=revision)
         given = {"upsampler": upsampler, "distilled_lora": distilled_lora}
         files = replace(
             files,
