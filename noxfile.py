@@ -62,6 +62,13 @@ def tests(session: nox.Session) -> None:
     session.run(python, "-m", "pytest", *PARALLEL, *session.posargs, env=ONE_THREAD)
 
 
+@nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Throw random plans and configurations at the packages for a minute: ``nox -s fuzz -- --seconds 600``."""
+    python = shared(session, "test")
+    session.run(python, "-m", "tests.fuzz", *session.posargs, env=ONE_THREAD)
+
+
 @nox.session(name="tests-numpy", reuse_venv=True)
 def tests_numpy(session: nox.Session) -> None:
     """Run the tests of the engine with the core dependencies alone: no torch, no MLX, no PyAV."""

@@ -227,3 +227,16 @@ def test_a_function_that_refuses_nan_is_measured_all_the_same() -> None:
 def test_what_does_not_fit_is_refused(call: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         call()
+
+
+def test_a_function_that_uses_its_memory_again_is_measured() -> None:
+    decode = local_decoder(PIXELS, [(2, 1), (0, 3)])
+    memory: dict[tuple[int, ...], Numbers] = {}
+
+    def reusing(z: Numbers) -> Numbers:
+        result = decode(z)
+        kept = memory.setdefault(result.shape, result)
+        kept[...] = result
+        return kept
+
+    assert tk.measure_halo(reusing, (1, 4, 9, 9), geometry=PIXELS) == {"height": (2, 1), "width": (0, 3)}

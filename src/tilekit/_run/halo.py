@@ -263,5 +263,5 @@ class _Probe:
             msg = f"the function returned {type(result).__qualname__}, expected an array of {self._backend.name}"
             raise BackendError(msg)
         self._backend.synchronize(result)
-        numbers: Numbers = self._backend.to_numpy(result)
+        numbers: Numbers = np.array(self._backend.to_numpy(result))  # a copy: the function may use its memory again
         return numbers
