@@ -5,7 +5,7 @@ Its arrays cannot be told a device, and lack some names of the standard.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -15,7 +15,8 @@ from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes
-from tilekit._exact.ops import Attention, Conv
+from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
+from tilekit._exact.ops import Attention, Conv, Moments, Reduce
 from tilekit.backends import Array
 
 __all__ = ["MlxKernels"]
@@ -31,6 +32,34 @@ def scores_bytes(job: Job[Attention]) -> int:
     return 2 * min(rows, SCORES)
 
 
+PIECE = 1 << 19
+"""Bytes of what moments are taken of at once; three copies of it are there."""
+
+
+def _computed(x: mx.array) -> mx.array:
+    compute: Any = mx.eval if mx.default_device().type == mx.cpu else mx.async_eval
+    compute(x)
+    return x
+
+
+def _computed_part(part: MomentsPart) -> MomentsPart:
+    _computed(part.mean)
+    _computed(part.squares)
+    return part
+
+
+def _length(op: Moments, x: mx.array, axis: int) -> int:
+    """Say how well an axis can be cut: not at all where it holds the groups."""
+    return 0 if axis == op.channel_axis else int(x.shape[axis])
+
+
+def _pieces(x: mx.array, axis: int, count: int) -> Iterator[mx.array]:
+    n = x.shape[axis]
+    count = min(n, count)
+    for i in range(count):
+        yield x[tuple(slice(i * n // count, (i + 1) * n // count) if d == axis else slice(None) for d in range(x.ndim))]
+
+
 class MlxKernels(Kernels):
     """Operations over arrays of ``mlx.core``."""
 
@@ -44,10 +73,7 @@ class MlxKernels(Kernels):
         17 MiB at the peak computed operation by operation, 39 step by step, 41 left to the end). A graphics processor
         is handed the work and not waited for.
         """
-        made = super().run(node, shapes, box, boxes, arrays)
-        compute: Any = mx.eval if mx.default_device().type == mx.cpu else mx.async_eval
-        compute(made)
-        return made
+        return _computed(super().run(node, shapes, box, boxes, arrays))
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Array:
         """Convolve; sums are those of MLX."""
@@ -57,12 +83,31 @@ class MlxKernels(Kernels):
             return made
         return made + bias[0].reshape(tuple(-1 if axis == job.op.channel_axis else 1 for axis in range(made.ndim)))
 
+    def part(self, op: Moments | Reduce, x: Array) -> Any:
+        """Take what one box gives to a statistic, in pieces whose copies stay small."""
+        if not isinstance(op, Moments):
+            return _computed(super().part(op, x))
+        axis = max((axis for axis in range(x.ndim) if axis not in op.batch_axes), key=lambda axis: _length(op, x, axis))
+        count = 1 if axis == op.channel_axis else max(1, -(-4 * x.size // PIECE))
+        total: MomentsPart | None = None
+        for piece in _pieces(x, axis, count):
+            some = _computed_part(super().part(op, piece))
+            total = some if total is None else _computed_part(merge_moments(total, some))
+        return total
+
+    def merge(self, op: Moments | Reduce, a: Any, b: Any) -> Any:
+        """Put what two boxes gave together."""
+        merged = super().merge(op, a, b)
+        return _computed_part(merged) if isinstance(merged, MomentsPart) else _computed(merged)
+
     def scratch(self, job: Job[Any]) -> int:
         """Count what is unfolded for a convolution, and the scores of attention, on a processor."""
         if mx.default_device().type != mx.cpu:
             return 0
         if isinstance(job.op, Conv):
             return unfolded_bytes(job)
+        if isinstance(job.op, Moments):
+            return 3 * min(4 * math.prod(job.shapes[0]), PIECE)
         return scores_bytes(job) if isinstance(job.op, Attention) else 0
 
     def owns(self, x: Array) -> bool:
@@ -91,14 +136,14 @@ class MlxKernels(Kernels):
         mx.eval(made)
         return made
 
+    def concat(self, arrays: Arrays, axis: int) -> Array:
+        """Put arrays one after the other; one array is given back as it is."""
+        return arrays[0] if len(arrays) == 1 else _computed(mx.concatenate(list(arrays), axis=axis))
+
     def put(self, out: Array, region: tuple[slice, ...], part: Array) -> Array:
-        """Give the array with a part written."""
-        if any(cut.step not in {None, 1} for cut in region):
-            made = mx.array(out)
-            made[region] = part
-            return made
-        starts = mx.array([cut.start or 0 for cut in region])
-        return mx.slice_update(out, part.astype(out.dtype), starts, list(range(out.ndim)))
+        """Write a part into memory that nobody else reads, without a copy of the rest."""
+        out[region] = part.astype(out.dtype)
+        return _computed(out)
 
     def empty(self, shape: Shape, dtype: str) -> Array:
         """Give an array whose numbers do not matter."""
