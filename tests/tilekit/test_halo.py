@@ -240,3 +240,14 @@ def test_a_function_that_uses_its_memory_again_is_measured() -> None:
         return kept
 
     assert tk.measure_halo(reusing, (1, 4, 9, 9), geometry=PIXELS) == {"height": (2, 1), "width": (0, 3)}
+
+
+def test_a_slight_dependence_on_the_size_of_a_tile_is_refused_in_float32() -> None:
+    """By a thousandth of the result over the whole width, which float32 does not round away."""
+
+    def sloped(z: Numbers) -> Numbers:
+        slope = np.linspace(0, 1e-3, 4 * z.shape[3], dtype=np.float32)
+        return np.asarray(enlarge(z, PIXELS) * (1 + slope), np.float32)
+
+    with pytest.raises(tk.HaloError, match="depends on where a tile lies or how large it is"):
+        tk.measure_halo(sloped, (1, 4, 9, 9), geometry=PIXELS)
