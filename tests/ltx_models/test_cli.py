@@ -17,7 +17,7 @@ pytest.importorskip("PIL", reason="needs the extra 'video'")
 import ltx_models
 from ltx_models import media
 from ltx_models.checkpoints.latent_space import Kind, latent_space
-from ltx_models.cli import main, options, report
+from ltx_models.cli import main, missing, options, report
 from ltx_models.convert import convert
 from ltx_models.defaults import toy_checkpoint
 from ltx_models.nn import BackendName
@@ -405,3 +405,42 @@ def test_help_fits_80_columns(
 )
 def test_bytes_are_written_as_people_read_them(n_bytes: float, text: str) -> None:
     assert report.size_of(n_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["decode", "a.safetensors", "--outptu", "x"],
+            "ltx-models decode: got '--outptu', there is no such flag; did you ",
+        ),
+        (["decode", "a", "--outptu=x"], "did you mean --output?"),
+        (["encode", "a.mp4", "--tilling", "none"], "ltx-models encode: .* did you mean --tiling?"),
+        (
+            ["encode", "a.mp4", "--zzz"],
+            r"ltx-models encode: got '--zzz', there is no such flag \(see ltx-models encode",
+        ),
+        (
+            ["info", "a.safetensors", "b.safetensors"],
+            "ltx-models info: got 'b.safetensors', nothing more is expected here",
+        ),
+    ],
+)
+def test_unknown_arguments_are_said_with_the_verb_and_the_nearest_flag(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(said.replace("?", r"\?"), err), err
+
+
+def test_all_missing_extras_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were named one at a time, each after the other was installed."""
+    message = "video and sound files need PyAV; install it with: pip install 'tilekit-vae[video]'"
+    monkeypatch.setattr(missing, "_is_there", lambda name: name == "torch")
+    assert missing.also_missing(message) == [
+        "also missing: text, hub; all at once: pip install 'tilekit-vae[video,text,hub]'"
+    ]
+    monkeypatch.setattr(missing, "_is_there", lambda name: name != "av")
+    assert missing.also_missing(message) == []
+    assert missing.also_missing("cannot read a.mp4") == []

@@ -11,9 +11,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from ltx_models.cli import convert, decode, download, encode, generate, info, plan, reconstruct, sound
+from ltx_models.cli.missing import also_missing
+from ltx_models.cli.parsing import Parser
 from ltx_models.cli.standard_streams import patient_streams
 from ltx_models.cli.stopping import Stopped, stoppable, told_to_stop
 from ltx_models.media import DiskError, MediaError
@@ -23,13 +25,6 @@ __all__ = ["main"]
 # What users can cause: wrong values and files (ValueError covers this project's errors), missing packages, full disks.
 USER_ERRORS = (ValueError, OSError, ImportError, MediaError)
 FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of the machine, not of what the user wrote
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> _Parser:
+def _parser() -> Parser:
     """Declare all verbs."""
-    parser = _Parser(
+    parser = Parser(
         prog="ltx-models",
         description="LTX-2: videos with sound from prompts, and video to latents and back, in little memory.",
     )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
     for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download):
         verb.add(verbs)
     return parser
@@ -90,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
             return _interrupted(number)
         if args.debug or not isinstance(error, USER_ERRORS):
             raise
-        told = [str(error), *getattr(error, "__notes__", ())]
+        told = [str(error), *getattr(error, "__notes__", ()), *also_missing(str(error))]
         print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
         return 1 if isinstance(error, DiskError) or getattr(error, "errno", None) in FAULTS else 2
     return 0

@@ -80,7 +80,7 @@ def fitted(size: Size, *, two_stages: bool, snap: bool = False) -> tuple[Size, l
     >>> fitted(Size(512, 768, 100, 24.0), two_stages=False)
     Traceback (most recent call last):
     ...
-    ValueError: frames: got 100, must be 1 + 8k; nearest 97 and 105 (or snap)
+    ValueError: frames: got 100, must be 1 + 8k; nearest 97 and 105; snap=True (--snap) takes the nearest
     """
     if not size.fps > 0:
         msg = f"frame rate: got {size.fps}, must be above 0"
@@ -105,5 +105,7 @@ def _moved(name: str, value: int, step: int, rest: int, snap: bool, notes: list[
         return nearest
     rule = f"{rest} + {step}k" if rest else f"a multiple of {step}"
     which = f"nearest {below} and {above}" if above != below else f"the least is {below}"
-    msg = f"{name}: got {value}, must be {rule}; {which}" + (" (or snap)" if value > 0 else "")
+    msg = f"{name}: got {value}, must be {rule}; {which}" + (
+        "; snap=True (--snap) takes the nearest" if value > 0 else ""
+    )
     raise ValueError(msg)

@@ -122,6 +122,9 @@ class Wish:
     text_encoder: bool = True
 
 
+ITSELF = "its own path"
+
+
 def local_listing(folder: Path) -> Listing:
     """
     List a folder.
@@ -337,7 +340,7 @@ def _variant(there: Listing, labels: list[str], variant: str | None, fp8: bool) 
     reduced = [label for label in found if _words(label) & REDUCED]
     plain = [label for label in found if label not in reduced]
     wished = [label for label in reduced if "fp8" in _words(label)] if fp8 else plain
-    return _one(there, wished or plain or found, f"{wanted} checkpoint", "its own path", all_of=labels)
+    return _one(there, wished or plain or found, f"{wanted} checkpoint", ITSELF, all_of=labels)
 
 
 def _upsamplers(there: Listing, holds: dict[str, frozenset[str]]) -> list[str]:
@@ -355,7 +358,9 @@ def _one(there: Listing, found: list[str], what: str, flag: str, all_of: list[st
         return best[0]
     if not found:
         others = f"; there are {', '.join(all_of)}" if all_of else ""
-        msg = f"{there.where}: no {what} in it{others}; {there.remedy or 'give its path'} ({flag})"
+        remedy = there.remedy or "give its path"
+        named = "" if flag == ITSELF else f" ({flag})"  # a checkpoint is named itself, by no flag
+        msg = f"{there.where}: no {what} in it{others}; {remedy}{named}"
     else:
         msg = f"{there.where}: has {', '.join(found)}; say which {what} is meant, by {flag}"
     raise SourceError(msg)

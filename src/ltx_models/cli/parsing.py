@@ -1,0 +1,30 @@
+"""A parser of arguments whose errors are one line, with the verb and what was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def parse_known_args(  # type: ignore[override]  # whose overloads tell apart namespaces that nobody here has
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse, and refuse what is left over while it is known to which verb it was given."""
+        found, left = super().parse_known_args(args, namespace)
+        if left and self._subparsers is None:
+            flags = [name for name in self._option_string_actions if name.startswith("--")]
+            name = left[0].partition("=")[0]
+            near = get_close_matches(name, flags, n=1, cutoff=0.6)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            what = "there is no such flag" if name.startswith("-") else "nothing more is expected here"
+            self.error(f"got {left[0]!r}, {what}{guess}")
+        return found, left
