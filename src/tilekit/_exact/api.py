@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tilekit._errors import InputError, PlanError
 from tilekit._exact.frontends import Traced
@@ -17,6 +17,7 @@ from tilekit.backends import Array
 
 __all__ = ["Exact", "exact"]
 
+Offload = Literal["host", "disk"]
 Function = Any  # checked to be callable
 
 
@@ -29,7 +30,9 @@ class _Planned:
     program: Program
 
 
-def exact(function: Function, memory_bytes: int | None = None, *, progress: Progress = None) -> "Exact":
+def exact(
+    function: Function, memory_bytes: int | None = None, *, offload: Offload | None = None, progress: Progress = None
+) -> "Exact":
     """
     Make a function exact in little memory: no seams, whatever the size.
 
@@ -45,8 +48,10 @@ def exact(function: Function, memory_bytes: int | None = None, *, progress: Prog
         module, a method (``vae.decode``) or a plain function of torch or MLX. It must be a function of its input and
         its weights alone. Weights are read when they are used.
     memory_bytes : int, optional
-        What live arrays may take at the peak: the result included for a call, not for a stream; the input and the
-        weights are not. Left out: as little as it can be without making anything twice.
+        What live arrays may take at the peak: the result included for a call, one block of it for a stream; the input
+        and the weights are not. Left out: as little as it can be without making anything twice.
+    offload : {"host", "disk"}, optional
+        Where arrays may wait that later stages read, if the device is too small for them.
     progress : bool or callable, optional
         True for a bar, a callable for (finished steps, all steps). What it raises ends the call.
 
@@ -58,7 +63,8 @@ def exact(function: Function, memory_bytes: int | None = None, *, progress: Prog
     Raises
     ------
     PlanError
-        If `memory_bytes` is not a positive integer. Where no plan meets it, the call raises this.
+        If `memory_bytes` is not a positive integer, or `offload` is no such place. Where no plan meets the budget, the
+        call raises this.
 
     Examples
     --------
@@ -71,7 +77,7 @@ def exact(function: Function, memory_bytes: int | None = None, *, progress: Prog
     >>> decode.plan((1, 4, 64, 64)).work
     1.0
     """
-    return Exact(function, memory_bytes, progress=progress)
+    return Exact(function, memory_bytes, offload=offload, progress=progress)
 
 
 class Exact:
@@ -86,16 +92,29 @@ class Exact:
         See `exact`.
     memory_bytes : int, optional
         See `exact`.
+    offload : {"host", "disk"}, optional
+        See `exact`.
     progress : bool or callable, optional
         See `exact`.
     """
 
-    def __init__(self, function: Function, memory_bytes: int | None = None, *, progress: Progress = None) -> None:
+    def __init__(
+        self,
+        function: Function,
+        memory_bytes: int | None = None,
+        *,
+        offload: Offload | None = None,
+        progress: Progress = None,
+    ) -> None:
         if not callable(function):
             msg = f"function: expected something to call with an array, got {type(function).__name__}"
             raise PlanError(msg)
         self.function = function
         self.memory_bytes = _checked_budget(memory_bytes)
+        if offload not in {None, "host", "disk"}:
+            msg = f"offload: got {offload!r}, expected 'host', 'disk' or None"
+            raise PlanError(msg)
+        self.offload = offload
         self.progress = progress
         self._planned: dict[Any, _Planned] = {}
 
@@ -202,7 +221,7 @@ class Exact:
         planned = self._planned.get(key)
         if planned is None or not planned.traced.current():
             traced = self._traced(x, key)
-            choice = search(traced.graph, self.memory_bytes, kernels.scratch, stream=stream)
+            choice = search(traced.graph, self.memory_bytes, kernels.scratch, stream=stream, spill=self.offload)
             made = plan_of(
                 traced.graph,
                 choice.stages,

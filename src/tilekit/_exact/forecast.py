@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from tilekit._exact.boxes import Box, Shape, extent, full
+from tilekit._exact.boxes import Box, Shape, cells, extent, full
 from tilekit._exact.ghosts import Ghost, Ledger
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels._jobs import Job
@@ -46,7 +47,7 @@ def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = 
     scratch : callable
         What the kernels take for themselves.
     stream : bool
-        The output is handed out block by block, and not counted.
+        The output is handed out block by block; one block is counted, which whoever takes it has until the next.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = 
         Counted bytes.
     """
     ledger = Ledger()
-    replay = Replay(program, _Ghosts(program.graph, ledger, scratch, stream=stream))
+    replay = Replay(program, _Ghosts(program.graph, ledger, scratch, _sliding_axis(program) if stream else None))
     peaks = []
     for _ in replay:
         peaks.append(ledger.peak)
@@ -65,11 +66,12 @@ def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = 
 class _Ghosts:
     """The hands of a dry run."""
 
-    def __init__(self, graph: Graph, ledger: Ledger, scratch: Scratch, *, stream: bool) -> None:
+    def __init__(self, graph: Graph, ledger: Ledger, scratch: Scratch, axis: int | None) -> None:
         self._graph = graph
         self._ledger = ledger
         self._scratch = scratch
-        self._stream = stream
+        self._axis = axis
+        self._blocks: dict[Box, tuple[Ghost, int]] = {}
         self._result: Ghost | None = None
         source = graph.nodes[graph.input]
         self._source = ledger.uncounted(source.shape, source.itemsize)
@@ -105,7 +107,9 @@ class _Ghosts:
         return self._ledger.ghost(extent(box), node.itemsize)
 
     def part(self, op: Moments | Reduce, value: Ghost) -> Ghost:
-        node = Node(-1, op, (), (0,) * 8, "float32")
+        dtype = "float32" if value.itemsize > 2 else "bfloat16"
+        node = Node(-1, op, (), (0,) * 8, dtype)
+        self._ledger.touch(self._scratch(Job(op, (), (value.shape,), (), (full(value.shape),), dtype)))
         box = statistic_box(op, node, full(value.shape))
         shape = (*extent(box)[: len(op.batch_axes)], op.groups, 2) if isinstance(op, Moments) else extent(box)
         return self._ledger.ghost(shape, 4)
@@ -123,12 +127,36 @@ class _Ghosts:
         return value if place == "device" else self._ledger.ghost(value.shape, value.itemsize)
 
     def emit(self, box: Box, value: Ghost) -> None:
-        if self._result is None and not self._stream:
+        if self._axis is not None:
+            self._open_block(box, value, self._axis)
+        elif self._result is None:
             node = self._graph.nodes[self._graph.output]
-            if box != full(node.shape):
-                self._result = self._ledger.ghost(node.shape, node.itemsize)
-            else:
-                self._result = value
+            whole = full(node.shape)
+            self._result = value if box == whole else self._ledger.ghost(node.shape, node.itemsize)
+
+    def _open_block(self, box: Box, value: Ghost, axis: int) -> None:
+        """Count blocks that wait for other tiles, and the last one, which whoever takes it still has."""
+        node = self._graph.nodes[self._graph.output]
+        whole = full(node.shape)
+        rows = (*whole[:axis], box[axis], *whole[axis + 1 :])
+        if box == rows:
+            self._result = value
+            return
+        block, missing = self._blocks.get(rows) or (self._ledger.ghost(extent(rows), node.itemsize), cells(rows))
+        self._blocks[rows] = block, missing - cells(box)
+        if missing == cells(box):
+            self._result = self._blocks.pop(rows)[0]
+
+
+def _sliding_axis(program: Program) -> int:
+    """Give the axis along which the steps of the output follow each other."""
+    output = program.graph.output
+    steps = [step for stage in program.stages for step in stage.stage.steps]
+    boxes = [(step.track, box) for step in steps for node, box in step.targets if node == output]
+    for (track, box), (other, after) in pairwise(sorted(boxes)):
+        if track == other:
+            return next(axis for axis, (p, q) in enumerate(zip(box, after, strict=True)) if p != q)
+    return 0
 
 
 def _view(op: Op, box: Box, values: list[Ghost | None]) -> Ghost | None:

@@ -67,8 +67,8 @@ class ExactPlan:
     rows : tuple of StageRow
         What each stage costs.
     peak_bytes : int
-        Forecast of the bytes of live arrays at the peak: the result included for a call, not for a stream; without the
-        input and the weights.
+        Forecast of the bytes of live arrays at the peak: the result included for a call, one block of it for a stream;
+        without the input and the weights.
     step_peaks : tuple of int
         The same for each step.
     work : float
@@ -229,7 +229,7 @@ def plan_of(  # noqa: PLR0913
     program = program_of(graph, stages)
     counted = forecast(program, scratch, stream=stream)
     source, output = graph.nodes[graph.input], graph.nodes[graph.output]
-    plain = forecast(program_of(graph, (whole_stage(graph),)), scratch)
+    plain = forecast(program_of(graph, (whole_stage(graph),)))
     plan = ExactPlan(
         source.shape,
         output.shape,

@@ -35,7 +35,7 @@ class Collect:
             return
         if self._whole is None:
             self._whole = self._kernels.empty(self._node.shape, self._node.dtype)
-        self._whole = self._kernels.put(self._whole, within(whole, box), value)
+        self._whole = self._kernels.write(self._whole, within(whole, box), value)
 
     @property
     def result(self) -> Array:
@@ -74,7 +74,7 @@ class Blocks:
             self._open[rows] = (value if self._kernels.owns(value) else self._kernels.copy(value), 0)
             return
         block, missing = self._open.get(rows) or (self._kernels.empty(extent(held), self._node.dtype), cells(held))
-        self._open[rows] = (self._kernels.put(block, within(held, box), value), missing - cells(box))
+        self._open[rows] = (self._kernels.write(block, within(held, box), value), missing - cells(box))
 
     def ready(self) -> Iterator[tuple[int, Array]]:
         """Give the blocks that are complete and whose turn it is."""

@@ -95,7 +95,7 @@ class Arrays:
         """Put pieces together that fill a box."""
         whole = self._kernels.empty(extent(box), node.dtype)
         for held, piece in pieces:
-            whole = self._kernels.put(whole, within(box, held), piece)
+            whole = self._kernels.write(whole, within(box, held), piece)
         return whole
 
     def part(self, op: Moments | Reduce, value: Array) -> Any:

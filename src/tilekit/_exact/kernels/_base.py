@@ -346,6 +346,10 @@ class Kernels:
         """Write a part, and give the array back."""
         return self.backend.put(out, region, part, (slice(None),) * part.ndim)
 
+    def write(self, out: Array, region: tuple[slice, ...], part: Array) -> Array:
+        """Write a part into a large array at once, without another copy of it, and give the array back."""
+        return self.backend.put(out, region, part, (slice(None),) * part.ndim)
+
     def empty(self, shape: Shape, dtype: str) -> Array:
         """Give an array whose numbers do not matter."""
         return self.xp.empty(shape, dtype=self.dtype(dtype), device=self.device)
@@ -381,8 +385,8 @@ class Kernels:
         return x if x.dtype == wanted else self.xp.astype(x, wanted)
 
     def is_finite(self, x: Array) -> bool:
-        """Whether no NaN and no infinity is in an array."""
-        return bool(self.xp.all(self.xp.isfinite(x)))
+        """Whether no NaN and no infinity is in an array; a sum shows it without a mask, but it may overflow."""
+        return bool(self.xp.isfinite(self.xp.sum(x))) or bool(self.xp.all(self.xp.isfinite(x)))
 
     def nbytes(self, x: Array) -> int:
         """Count the bytes that the cells of an array take."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,13 +15,11 @@ from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
+from tilekit._exact.kernels._torch_scratch import SMALL, scratch
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
 from tilekit.backends import Backend
 
 __all__ = ["TorchKernels"]
-
-_SMALL = 1 << 18
-"""Cells up to which statistics are taken in float64."""
 
 Taken = tuple[Tensor, Tensor | None]
 
@@ -107,10 +106,10 @@ class TorchKernels(Kernels):
         x = x if order == tuple(range(x.ndim)) else x.permute(order)
         rows = x.reshape(*x.shape[: len(op.batch_axes)], op.groups, -1)
         exact = self.device.type != "mps"
-        rows = rows.double() if exact and rows.numel() <= _SMALL else self.widen(rows)
+        rows = rows.double() if exact and rows.numel() <= SMALL else self.widen(rows)
         mean = rows.mean(-1, keepdim=True)
         apart = rows - mean
-        squares = torch.linalg.vecdot(apart, apart)
+        squares = apart.mul_(apart).sum(-1)  # in place: a dot product of rows would make another copy
         wide = torch.float64 if exact else torch.float32
         return MomentsPart(rows.shape[-1], mean[..., 0].to(wide), squares.to(wide))
 
@@ -157,6 +156,14 @@ class TorchKernels(Kernels):
                 weights = torch.tensor([weight for _, weight in pairs], dtype=dtype, device=self.device).reshape(shape)
             made.append((cells, weights))
         return made
+
+    def scratch(self, job: Job[Any]) -> int:
+        """Count padded copies, wide copies of half precisions, and what attention puts in order."""
+        return scratch(job)
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Keep no gradients."""
+        return torch.no_grad()
 
     # what is used of the library ------------------------------------------------------------------------------------
 

@@ -132,7 +132,9 @@ class Attend:
 
     def __call__(self, arrays: Sequence[Tensor], rows: tuple[int, int]) -> Tensor:
         """Attend; a causal mask is made for these rows."""
-        query, key, value, *masks = arrays
+        # fused kernels ask for channels that lie together, and without them every score is made
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in arrays[:3])
+        masks = arrays[3:]
         mask = masks[0] if masks else None
         if self.causal:
             seen = torch.arange(*rows, device=query.device)[:, None] >= torch.arange(key.shape[2], device=query.device)

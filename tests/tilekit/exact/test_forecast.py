@@ -1,0 +1,85 @@
+"""What a plan forecasts is what a run takes, counted in bytes of live tensors."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import tilekit as tk
+
+torch = pytest.importorskip("torch")
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+
+class Counted(TorchDispatchMode):
+    """The bytes of tensors that calls gave, each memory once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live: dict[int, int] = {}
+        self.peak: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(x, torch.Tensor):
+                storage = x.untyped_storage()
+                key = storage._cdata
+                if key not in self.live:
+                    self.live[key] = storage.nbytes()
+                    weakref.finalize(storage, self.live.pop, key, None)
+        self.peak = max(self.peak, sum(self.live.values()))
+        return out
+
+
+def counted(call: Callable[[], Any], *known: Any) -> int:
+    """Count the peak of a call, without tensors that were there before."""
+    with Counted() as mode:
+        mode.live = {x.untyped_storage()._cdata: 0 for x in known}
+        call()
+    peak: int = mode.peak
+    return peak
+
+
+class Residual(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is not typed here
+    def __init__(self, channels: int, *, norm: bool) -> None:
+        super().__init__()
+        self.norm = torch.nn.GroupNorm(2, channels) if norm else torch.nn.Identity()
+        self.first = torch.nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = torch.nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate")
+
+    def forward(self, x: Any) -> Any:
+        return x + self.second(torch.nn.functional.silu(self.first(self.norm(x))))
+
+
+def decoder(dtype: Any, *, norm: bool) -> Any:
+    torch.manual_seed(0)
+    layers = [
+        torch.nn.Conv2d(4, 16, 3, padding=1),
+        Residual(16, norm=norm),
+        torch.nn.Upsample(scale_factor=2),
+        torch.nn.Conv2d(16, 16, 3, padding=1),
+        Residual(16, norm=norm),
+        torch.nn.PixelShuffle(2),
+        Residual(4, norm=norm),
+        torch.nn.Conv2d(4, 3, 3, padding=1),
+    ]
+    return torch.nn.Sequential(*layers).to(dtype)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [None, 0.6])
+def test_a_plan_forecasts_what_a_call_takes(dtype: Any, share: float | None, *, norm: bool) -> None:
+    network = decoder(dtype, norm=norm)
+    z = torch.randn(1, 4, 96, 80).to(dtype)
+    budget = None if share is None else int(share * tk.exact(network).plan(z).plain_bytes)
+    decode = tk.exact(network, budget)
+    plan = decode.plan(z)
+    known = (z, *network.parameters())
+    assert counted(lambda: decode(z), *known) == pytest.approx(plan.peak_bytes, rel=0.1)
+    with torch.no_grad():
+        assert plan.peak_bytes <= counted(lambda: network(z), *known)
+    streamed = decode.plan(z, stream=True)
+    assert counted(lambda: [None for _ in decode.stream(z)], *known) == pytest.approx(streamed.peak_bytes, rel=0.1)
