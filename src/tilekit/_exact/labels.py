@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tilekit._exact.boxes import Box, Interval, Shape
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.ops import Along, Concat, Conv, Local, Pool, Scatter
+from tilekit._exact.ops import Along, Concat, Conv, Local, Pointwise, Pool, Scatter
 
 __all__ = ["Labels", "across", "candidates", "carried", "cut_at", "labels"]
 
@@ -36,6 +36,9 @@ def carried(graph: Graph, node: Node, axis: int) -> tuple[int | None, ...]:
     """
     if isinstance(node.op, Concat | Scatter):
         return tuple(axis for _ in node.inputs)
+    if isinstance(node.op, Pointwise):
+        places = (axis - len(node.shape) + len(shape) for shape in graph.shapes(node))
+        return tuple(at if at >= 0 and s[at] > 1 else None for at, s in zip(places, graph.shapes(node), strict=True))
     if isinstance(node.op, Conv | Local | Pool) and axis in node.op.axes:
         # the windows of a short axis hold all of it, from every place
         return (axis, *(None for _ in node.inputs[1:]))
@@ -139,13 +142,15 @@ def candidates(graph: Graph) -> tuple[int, ...]:
     """
     Give the axes of the output that may slide: those that some convolution slides along, longest first.
 
-    Where a network has no convolution, those that go along with an axis of the input.
+    Where a network has no convolution, the longest that goes along with an axis of the input.
     """
     shape = graph.nodes[graph.output].shape
     found = {axis: _joined(graph, axis) for axis, n in enumerate(shape) if n > 1}
     held = [axis for axis, row in found.items() if _slides(graph, row)]
-    held = held or [axis for axis, row in found.items() if row[graph.input] is not None]
-    return tuple(sorted(held, key=lambda axis: -shape[axis]))
+    if held:
+        return tuple(sorted(held, key=lambda axis: -shape[axis]))
+    held = [axis for axis, row in found.items() if row[graph.input] is not None]
+    return (max(held, key=shape.__getitem__),) if held else ()
 
 
 def _slides(graph: Graph, found: Sequence[int | None]) -> bool:

@@ -22,7 +22,7 @@ PARTS = (4, 16, 64, 256, 1024)
 USUAL = (64, 16, 4)
 """The same where no budget is given, tried from the smallest strip on until a dry run does not take too long."""
 EFFORT = 60_000
-"""Operations in all steps up to which a dry run is worth its time."""
+"""Operations in all steps up to which a dry run is worth its time, and a quarter of those of all dry runs."""
 MIB = 1 << 20
 
 
@@ -102,6 +102,7 @@ class _Trial:
         self._slides = slides(graph, stream=stream)
         axis = min((way.axis for way in self._slides), default=0)
         self._best: Choice | None = None
+        self._left = 4 * EFFORT
         self._whole = self._run(plain(graph), axis)
 
     def _run(self, stages: tuple[Stage, ...], axis: int) -> Choice:
@@ -118,7 +119,10 @@ class _Trial:
         """Count what does not take long to count."""
         share = work * len(self._graph.nodes) / max(1, len(stages)) / way.pieces
         effort = sum(len(stage.steps) for stage in stages) * share
-        return self._run(stages, way.axis) if effort <= EFFORT else None
+        if effort > min(EFFORT, self._left):
+            return None
+        self._left -= int(effort)
+        return self._run(stages, way.axis)
 
     def usual(self) -> Choice:
         """Choose where no budget is given: the least memory of all ways that make nothing again."""
@@ -171,11 +175,10 @@ class _Trial:
             lasting = way.frontiers.lasting
             if not lasting.held:
                 continue
-            for count in PARTS[2:]:
+            for count in PARTS[2:4]:
                 choice = self._fitted(way, self._largest // count, budget)
                 if choice is not None:
                     yield choice
-                    break
 
     def _fitted(self, way: Slide, size: int, budget: int) -> Choice | None:
         """Give the most that may be kept between stages with strips of one size."""
@@ -192,6 +195,7 @@ class _Trial:
 
     def least(self) -> Choice:
         """Give what takes least of all that was tried, and of ways that keep as little as can be."""
+        self._left = EFFORT
         for way in self._slides:
             path, share = way.frontiers.lasting, way.frontiers.lasting.held
             while share and (smaller := way.frontiers.within(share)) is not None:

@@ -32,7 +32,7 @@ def points(n: int, coarse: int, steps: int) -> tuple[int, ...]:
     Where an axis begins with a single cell (``1 + 8 (f - 1)`` frames of a causal decoder), so does the cut.
     """
     steps = min(steps, n)
-    if steps > coarse or coarse < 2:
+    if steps > coarse or not 1 < coarse <= n:
         return tuple(k * n // steps for k in range(steps + 1))
     ends = (k * coarse // steps for k in range(steps + 1))
     if n % coarse and (n - 1) % (coarse - 1) == 0:
@@ -200,14 +200,16 @@ def tiles(  # noqa: PLR0913
     """
     shape = graph.nodes[graph.output].shape
     cuts = [grids(graph, axis, count) for axis, count in grid.items()]
-    tracks: list[tuple[Step, ...]] = []
-    for track, tile in enumerate(product(*cuts)):
+    boxes: list[Box] = []
+    for tile in product(*cuts):
         box = full(shape)
         for axis, interval in zip(grid, tile, strict=True):
             box = (*box[:axis], interval, *box[axis + 1 :])
-        made = pull(graph, {graph.output: box}, stored)
-        share = cells(box) / math.prod(shape)
-        strips = _Strips(graph, labels, made, int(strip_bytes / share))
-        tracks.append(_steps(strips, {graph.output: box}, track))
+        boxes.append(box)
+    largest = max(boxes, key=cells)
+    made = pull(graph, {graph.output: largest}, stored)
+    # the same strips in all tiles, so that blocks of whole rows come out
+    strips = _Strips(graph, labels, made, int(strip_bytes * math.prod(shape) / cells(largest)))
+    tracks = [_steps(strips, {graph.output: box}, track) for track, box in enumerate(boxes)]
     steps = (step for row in zip_longest(*tracks) for step in row if step) if in_turn else chain(*tracks)
     return Stage(tuple(steps), stored, name="tiles")

@@ -185,7 +185,8 @@ def _mean(b: Builder, draw: Draw, x: int) -> int:
     n, c, h, w = b.shape(x)
 
     def call(arrays: Any) -> Any:
-        return sum((arrays[0][:, :, :, i : i + 1] for i in range(1, w)), arrays[0][:, :, :, 0:1])
+        x = arrays[0]  # or a part of it
+        return sum((x[:, :, :, i : i + 1] for i in range(1, x.shape[3])), x[:, :, :, 0:1])
 
     total = b.add(Reduce((3,), True, "sum", call), (x,), (n, c, h, 1))
     wide = b.add(Expand(), (total,), (n, c, h, w))
