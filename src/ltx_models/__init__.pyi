@@ -7,6 +7,8 @@ from .audio_vae import mel_stream as mel_stream
 from .checkpoints import CheckpointError as CheckpointError
 from .defaults import default_checkpoint as default_checkpoint
 from .defaults import default_pipeline as default_pipeline
+from .duration import duration_frames as duration_frames
+from .duration import load_duration_head as load_duration_head
 from .pipelines import LTX2Pipeline as LTX2Pipeline
 from .sound_tiles import decode_audio_tiled as decode_audio_tiled
 from .sound_tiles import vocode_tiled as vocode_tiled
@@ -37,10 +39,12 @@ __all__ = [
     "decode_exact",
     "default_checkpoint",
     "default_pipeline",
+    "duration_frames",
     "encode_exact",
     "load_audio_decoder",
     "load_audio_encoder",
     "load_connectors",
+    "load_duration_head",
     "load_statistics",
     "load_text_encoder",
     "load_transformer",

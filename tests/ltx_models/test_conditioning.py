@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,3 +176,37 @@ def test_what_does_not_fit_is_refused(nn: Backend) -> None:
     ):
         with pytest.raises(ValueError, match=text):
             wrong()
+
+
+def test_generated_keyframes_are_those_of_the_reference(nn: Backend, oracle25: Any, close: Any) -> None:
+    for case in oracle25("keyframe_state_*"):
+        shape, fps = case.args["target"], case.args["fps"]
+        state = c.video_state(shape, fps=fps, like=nn.asarray(np.zeros(shape, np.float32)))
+        for step in case.args["steps"]:
+            if step["kind"] == "given":
+                latent = nn.asarray(case.get("input.given"))
+                state = c.append_keyframe(state, latent, frame=step["frame"], fps=fps, strength=step["strength"])
+            else:
+                initial = nn.asarray(case.get("input.initial_keyframes")) if step.get("initial") else None
+                state = c.append_slots(state, step["frames"], fps=fps, initial=initial)
+        for name in ("keyframes_mask", "positions", "latent"):
+            close(getattr(state, name), case.get(f"output.{name}"), 1e-6, f"{case.name} {name}")
+        close(state.mask[..., None], case.get("output.denoise_mask"), 1e-6, case.name)
+        slots = c.take_slots(state, nn.asarray(case.get("input.denoised_tokens")))
+        close(slots, case.get("output.generated_keyframes"), 1e-6, case.name)
+
+
+def test_keyframes_that_do_not_fit_are_refused(nn: Backend, reference25: Path) -> None:
+    for row in json.loads((reference25 / "even_keyframes.json").read_text())["rows"]:
+        assert list(c.even_keyframes(row["keyframes"], row["frames"])) == row["positions"]
+    with pytest.raises(ValueError, match="got 8 for 9 frames; expected 0 or more, and at least 10 frames"):
+        c.even_keyframes(8, 9)
+    state = c.video_state((1, 4, 2, 2, 2), fps=24, like=nn.asarray(np.zeros((1,), np.float32)))
+    with pytest.raises(ValueError, match=r"slots: got frames \[9\], expected at least one, each from 0 to 8"):
+        c.append_slots(state, [9], fps=24)
+    with pytest.raises(ValueError, match=r"initial: got shape .*, expected \(1, 4, 2, 2, 2\)"):
+        c.append_slots(state, [3, 5], fps=24, initial=nn.asarray(np.zeros((1, 4, 1, 2, 2), np.float32)))
+    with pytest.raises(ValueError, match="has slots already"):
+        c.append_slots(c.append_slots(state, [3], fps=24), [4], fps=24)
+    with pytest.raises(ValueError, match="this state has none"):
+        c.take_slots(state, state.latent)

@@ -22,7 +22,7 @@ from ltx_models.transformer.rope import Rotary
 
 # The reference in float32 and in float64 differ by up to (7e-4, 2.6e-4); ours is this close to it in float32.
 MOST, RMS = 2e-4, 5e-5
-FIELDS = ("latent", "sigma", "timesteps", "positions", "context", "context_mask", "attention_mask")
+FIELDS = ("latent", "sigma", "timesteps", "positions", "context", "context_mask", "attention_mask", "keyframes_mask")
 
 
 def inputs(nn: Backend, case: Any, name: str) -> Modality | None:
@@ -33,10 +33,15 @@ def inputs(nn: Backend, case: Any, name: str) -> Modality | None:
     return Modality(**given_arrays, enabled=case.args.get(f"{name}_enabled", True))
 
 
+def perturbations(case: Any) -> Any:
+    lists = case.args.get("perturbations")
+    return lists if lists is not None and any(lists) else None
+
+
 def run_case(nn: Backend, case: Any, rule: Any = "own") -> None:
     model = load_transformer(case.path, backend=nn.name, dtype="float32", cross_timesteps=rule)
     given_streams = {name: inputs(nn, case, name) for name in ("video", "audio")}
-    found = model(**given_streams, perturbations=case.args["perturbations"])
+    found = model(**given_streams, perturbations=perturbations(case))
     for name, got in zip(("video", "audio"), found, strict=True):
         want = case.get(f"output.{name}")
         assert (got is None) == (want is None)
@@ -50,6 +55,21 @@ def test_outputs_equal_the_reference(nn: Backend, oracle: Any, complete: bool) -
     cases = [c for c in oracle("dit_*") if not c.name.endswith("core100")]
     assert len(cases) == (30 if complete else 6)
     for case in cases:
+        run_case(nn, case)
+
+
+def test_outputs_of_2_5_equal_the_reference(nn: Backend, oracle25: Any) -> None:
+    for case in oracle25("dit_*"):
+        run_case(nn, case)
+
+
+def test_a_transformer_of_2_5_looks_at_the_marks_of_keyframes(nn: Backend, oracle25: Any) -> None:
+    (case,) = oracle25("dit_video25_slots")
+    mask = case.arrays.pop("input.video.keyframes_mask")
+    with pytest.raises(AssertionError):  # a transformer of 2.5 is told which tokens are keyframes
+        run_case(nn, case)
+    case.arrays["input.video.keyframes_mask"] = mask[:, :-1]
+    with pytest.raises(ValueError, match=r"video\.keyframes_mask: got shape .*, expected \(1, 30, 1\)"):
         run_case(nn, case)
 
 

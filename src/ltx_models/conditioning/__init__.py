@@ -11,6 +11,7 @@ Positions and masks that steps need on the host are NumPy arrays, so that no ste
 """
 
 from ltx_models.conditioning.conditions import append_keyframe, append_reference, inpaint, regenerate, replace_frames
+from ltx_models.conditioning.slots import append_slots, even_keyframes, take_slots
 from ltx_models.conditioning.states import LatentState, add_noise, audio_state, freeze, mask_array, video_state
 from ltx_models.conditioning.tokens import SCALE, audio_positions, audio_tokens, patchify, unpatchify, video_positions
 
@@ -20,15 +21,18 @@ __all__ = [
     "add_noise",
     "append_keyframe",
     "append_reference",
+    "append_slots",
     "audio_positions",
     "audio_state",
     "audio_tokens",
+    "even_keyframes",
     "freeze",
     "inpaint",
     "mask_array",
     "patchify",
     "regenerate",
     "replace_frames",
+    "take_slots",
     "unpatchify",
     "video_positions",
     "video_state",

@@ -156,27 +156,8 @@ def _append(
     nn = backend_of(state.latent)
     tokens = _spread(latent, state)
     added = np.full((state.mask.shape[0], tokens.shape[1]), 1 - strength, np.float32)
-    masks = None
-    if attention is not None or state.attention_mask is not None:
-        masks = _grown(state, tokens.shape[1], 1.0 if attention is None else attention)
-    return replace(
-        state,
-        latent=nn.xp.concat([state.latent, nn.xp.zeros_like(tokens)], axis=1),
-        clean=nn.xp.concat([state.clean, tokens], axis=1),
-        mask=np.concatenate([state.mask, added], axis=1),
-        positions=np.concatenate([state.positions, positions], axis=2),
-        attention_mask=masks,
-    )
-
-
-def _grown(state: LatentState, added: int, attention: float) -> Floats:
-    batch, count = state.mask.shape
-    grown = np.zeros((batch, count + added, count + added), np.float32)
-    grown[:, :count, :count] = 1 if state.attention_mask is None else state.attention_mask
-    grown[:, : state.generated, count:] = attention
-    grown[:, count:, : state.generated] = attention
-    grown[:, count:, count:] = 1
-    return grown
+    zeros = nn.xp.zeros_like(tokens)
+    return state.appended(zeros, tokens, added, positions, np.zeros_like(added), attention)
 
 
 def regenerate(state: LatentState, latent: Array, start: float, end: float) -> LatentState:

@@ -33,6 +33,11 @@ class LatentState:
         How much tokens attend to each other.
     frozen : bool
         The stream is given as a whole and only conditions the other.
+    keyframes_mask : array of float32 on the host, shape (B, T, 1), or None
+        1 for the tokens of the first latent frame, which stands for a single frame, and of generated keyframes; a
+        transformer of 2.5 marks them. None of audio.
+    slots : (int, int) or None
+        The first token of the generated keyframes, and how many keyframes there are.
     """
 
     latent: Array
@@ -42,11 +47,66 @@ class LatentState:
     shape: tuple[int, ...]
     attention_mask: Floats | None = None
     frozen: bool = False
+    keyframes_mask: Floats | None = None
+    slots: tuple[int, int] | None = None
+
+    def appended(
+        self,
+        latent: Array,
+        clean: Array,
+        mask: Floats,
+        positions: Floats,
+        marks: Floats,
+        attention: float | None = None,
+    ) -> LatentState:
+        """
+        Append tokens.
+
+        Parameters
+        ----------
+        latent, clean : array, shape (B, N, C)
+            What is refined of them, and what is given.
+        mask, marks : array of float32 on the host, shape (B, N)
+            1 where they are generated; 1 where they are keyframes to mark.
+        positions : array of float32 on the host, shape (1 or B, axes, N, 2)
+            Where they are.
+        attention : float, optional
+            How much they and generated tokens attend to each other, from 0 to 1; fully where absent.
+
+        Returns
+        -------
+        LatentState
+            With the tokens after all others.
+        """
+        xp = backend_of(self.latent).xp
+        marked, attended = self.keyframes_mask, self.attention_mask
+        placed = (self.positions.shape[0], *positions.shape[1:])
+        if attention is not None or attended is not None:
+            attended = _grown(self, mask.shape[1], 1.0 if attention is None else attention)
+        return replace(
+            self,
+            latent=xp.concat([self.latent, latent], axis=1),
+            clean=xp.concat([self.clean, clean], axis=1),
+            mask=np.concatenate([self.mask, mask], axis=1),
+            positions=np.concatenate([self.positions, np.broadcast_to(positions, placed)], axis=2),
+            attention_mask=attended,
+            keyframes_mask=None if marked is None else np.concatenate([marked, marks[..., None]], axis=1),
+        )
 
     @property
     def generated(self) -> int:
         """How many of the tokens, the first ones, make up the result."""
         return int(np.prod(self.shape[2:5])) if len(self.shape) == 5 else self.shape[2]
+
+
+def _grown(state: LatentState, added: int, attention: float) -> Floats:
+    batch, count = state.mask.shape
+    grown = np.zeros((batch, count + added, count + added), np.float32)
+    grown[:, :count, :count] = 1 if state.attention_mask is None else state.attention_mask
+    grown[:, : state.generated, count:] = attention
+    grown[:, count:, : state.generated] = attention
+    grown[:, count:, count:] = 1
+    return grown
 
 
 def video_state(
@@ -74,7 +134,10 @@ def video_state(
         All of it to be generated.
     """
     positions = video_positions(*shape[2:], fps=fps, causal=causal)
-    return _state(shape, positions, like, initial)
+    state = _state(shape, positions, like, initial)
+    marks = np.zeros((*state.mask.shape, 1), np.float32)
+    marks[:, : shape[3] * shape[4]] = 1
+    return replace(state, keyframes_mask=marks)
 
 
 def audio_state(shape: Sequence[int], *, like: Array, initial: Array | None = None) -> LatentState:
@@ -107,6 +170,7 @@ def _state(shape: Sequence[int], positions: Floats, like: Array, initial: Array 
     latent = nn.asarray(np.zeros(shape, dtype=np.float32), like) if initial is None else initial
     tokens = nn.cast(patchify(latent), like.dtype)
     batch, count, _ = tokens.shape
+    positions = np.broadcast_to(positions, (batch, *positions.shape[1:]))
     return LatentState(tokens, tokens, np.ones((batch, count), np.float32), positions, shape)
 
 

@@ -285,4 +285,5 @@ class _Predictor:
             context_mask=text.negative_mask if negative else text.mask,
             attention_mask=self.attention[name],
             enabled=enabled,
+            keyframes_mask=state.keyframes_mask,
         )
