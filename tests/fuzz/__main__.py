@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import cycle
 from random import Random
 
+from tests.fuzz.files import fuzz_clip, fuzz_latents, fuzz_sound
 from tests.fuzz.plans import fuzz_configuration, fuzz_json, fuzz_plan
 
 # A fuzzer raises AssertionError for a wrong result; errors of the packages are its own to expect.
@@ -19,6 +20,9 @@ FUZZERS: dict[str, Callable[[Random], object]] = {
     "plan": fuzz_plan,
     "json": fuzz_json,
     "configuration": fuzz_configuration,
+    "clip": fuzz_clip,
+    "sound": fuzz_sound,
+    "latents": fuzz_latents,
 }
 
 

@@ -548,6 +548,15 @@ def test_files_that_end_early_are_refused(tmp_path: Path, name: str) -> None:
     assert read <= {"dash.mp4": 2, "a.flv": 2}.get(name, 0), f"{read} of {tried}"
 
 
+def test_a_title_that_is_no_utf_8_is_no_matter(tmp_path: Path) -> None:
+    """PyAV raised a UnicodeDecodeError of its own."""
+    path = tmp_path / "a.mkv"
+    data = foreign(path, *CONTAINERS["a.mkv"]).read_bytes()
+    assert data.count(b"Lavf")
+    path.write_bytes(data.replace(b"Lavf", b"L\xb5\xfff"))
+    assert media.read_video(path).video.shape[2] == 24
+
+
 def test_intact_avi_with_empty_packets_is_read(tmp_path: Path) -> None:
     """FFmpeg writes them where frames are shown longer; such files were called cut off."""
     path = foreign(tmp_path / "a.avi", "avi", "mpeg4", {}, gap=5)

@@ -48,7 +48,7 @@ def open_media(path: str | os.PathLike[str]) -> Any:
     refuse_irregular(path)
     try:
         # A path that begins with its root is no URL, whatever colons follow.
-        return library.open(os.path.abspath(path))
+        return library.open(os.path.abspath(path), metadata_errors="replace")
     except (library.error.FFmpegError, OSError) as e:
         msg = f"cannot read {path}: {e.strerror or 'not a media file'}"
         raise MediaError(msg) from e
