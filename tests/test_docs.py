@@ -40,7 +40,7 @@ def test_files_that_the_documents_link_to_exist(path: Path) -> None:
 
 
 def test_the_tree_of_the_architecture_page_is_that_of_the_sources() -> None:
-    """Every folder and module of tilekit, and every module of the two folders that the line divides."""
+    """Every folder and module of tilekit, every module of its large folders, and every package of ltx_models."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     tree = re.search(r"^src/tilekit/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert tree is not None
@@ -49,7 +49,13 @@ def test_the_tree_of_the_architecture_page_is_that_of_the_sources() -> None:
     inner = {name for indent, name in listed if len(indent) == 4}
     source = ROOT / "src" / "tilekit"
     assert top == {p.name for p in source.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
-    assert inner == {p.name for d in ("_plan", "_run") for p in (source / d).glob("*.py")} - {"__init__.py"}
+    parts = [p for d in ("_plan", "_run", "_exact") for p in (source / d).iterdir() if not p.name.startswith("__")]
+    assert inner == {p.name for p in parts}
+    models = ROOT / "src" / "ltx_models"
+    packages = {p.name for p in models.iterdir() if (p / "__init__.py").exists()}
+    tree = re.search(r"^src/ltx_models/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert tree is not None
+    assert packages <= set(re.findall(r"^  (\w+)/ ", tree[1], re.MULTILINE))
 
 
 def test_every_dependency_is_pinned_at_or_above_its_lower_bound() -> None:
