@@ -58,7 +58,7 @@ def demo(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the whole suite, with every backend and extra installed."""
-    python = shared(session, "test")
+    python = shared(session, "test", "networks")
     session.run(python, "-m", "pytest", *PARALLEL, *session.posargs, env=ONE_THREAD)
 
 

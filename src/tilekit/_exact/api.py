@@ -118,6 +118,10 @@ class Exact:
         self.progress = progress
         self._planned: dict[Any, _Planned] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave plans behind: those of a copy must read the weights of the copy."""
+        return {**vars(self), "_planned": {}}
+
     def __call__(self, x: Array, *, plan: ExactPlan | None = None) -> Array:
         """
         Evaluate the function.

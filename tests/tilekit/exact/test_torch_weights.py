@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.tilekit.exact._pull import Pull
 
+from tilekit import exact
 from tilekit._exact.boxes import full
 
 torch = pytest.importorskip("torch")
@@ -152,6 +153,16 @@ def test_a_copy_has_its_own_weights() -> None:
         agree(other, trace(other, X))
         agree(net, trace(net, X))
     torch.save(net, io.BytesIO())
+
+
+def test_a_copy_of_exact_has_its_own_weights() -> None:
+    evaluated = exact(Net())
+    evaluated(X)
+    for other in (copy.deepcopy(evaluated), pickle.loads(pickle.dumps(evaluated))):
+        replaced_parameter(other.function)
+        with torch.no_grad():
+            torch.testing.assert_close(other(X), other.function(X), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(evaluated(X), evaluated.function(X), rtol=1e-5, atol=1e-5)
 
 
 def test_the_network_is_left_as_it_was() -> None:
