@@ -71,6 +71,17 @@ def spectrum(x: Any) -> Any:
     return torch.view_as_real(y)
 
 
+def waves(x: Any) -> Any:
+    y = torch.polar(x[:, :2].exp().repeat(1, 2, 1)[:, :3], x[:, :3])
+    return torch.istft(y, 4, 2, window=torch.hann_window(4))
+
+
+def nearest_codes(x: Any) -> Any:
+    book = torch.linspace(-1, 1, 20).reshape(5, 4)
+    codes = torch.cdist(x.mT, book).argmin(-1)
+    return F.embedding(codes, book).mT + x.max(1, keepdim=True)[1]
+
+
 def rolled_windows(x: Any) -> Any:
     y = torch.roll(x, (-2, 3), (2, 3)).unflatten(2, (-1, 4)).unflatten(4, (-1, 5))
     return y.permute(0, 2, 4, 1, 3, 5).softmax(-1)
@@ -213,6 +224,8 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "einsum": (lambda x: torch.einsum("bchw,dc->bdhw", x, torch.ones(3, 8)), PICTURE),
     "fft": (lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=-1) * 2, n=10), PICTURE),
     "stft": (spectrum, SOUND),
+    "istft": (waves, SOUND),
+    "codes": (nearest_codes, SOUND),
     "lstm": (seeded(Recurrent(nn.LSTM)), SOUND),
     "gru": (seeded(Recurrent(nn.GRU)), SOUND),
     "grid_sample": (lambda x: F.grid_sample(x, torch.zeros(1, 4, 4, 2), align_corners=False), PICTURE),

@@ -69,11 +69,19 @@ class Recorder(TorchDispatchMode):
         self._stack: list[str] = []
         self.aliases = Aliases(self._run)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: the wrapper for it takes seconds to import, and nothing is compiled here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Let the fake tensors compute shapes, and note the operation."""
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             return self._scalar(self.aliases.now(args[0]))
+        if func is aten.equal.default:
+            same = self._run(aten.eq.Tensor, _mapped(self.aliases.now, args), {})
+            return bool(self._scalar(self._run(aten.all.default, (same,), {})))
         if func._schema.is_mutable:
             return self._write(func, args, kwargs)
         if not self.aliases.active:

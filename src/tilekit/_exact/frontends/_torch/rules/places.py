@@ -8,7 +8,7 @@ from torch import Tensor
 from tilekit._exact.frontends._torch.called import Called, Rule
 from tilekit._exact.frontends._torch.calls import Aten, Filled, Ramp, Slot, Triangle
 from tilekit._exact.frontends._torch.taps import averaged, cubic, linear, nearest
-from tilekit._exact.ops import Fill, Pad, Pool, Resample, Take
+from tilekit._exact.ops import Fill, Gather, Pad, Pool, Resample, Take
 from tilekit._exact.ops import PadMode as Mode
 
 __all__ = ["RULES"]
@@ -182,6 +182,11 @@ def _index_select(c: Called) -> int:
     return _taken(c, c.node(c["self"]), c["dim"] % max(1, len(c.shape)), c["index"]) or c.whole()
 
 
+def _embedding(c: Called) -> int:
+    call, inputs = c.call()
+    return c.add(Gather(0, call), inputs) if len(inputs) == 2 else c.whole()
+
+
 def _taken(c: Called, x: int, axis: int, index: Tensor) -> int | None:
     numbers = c.numbers(index)
     if numbers is None or not numbers.numel():
@@ -247,4 +252,5 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("tril", "triu"), _triangle),
     "index_select": _index_select,
     "index": _index,
+    "embedding": _embedding,
 }

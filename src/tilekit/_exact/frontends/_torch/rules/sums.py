@@ -76,7 +76,7 @@ def _mean(c: Called) -> int:
 
 def _extreme(c: Called) -> int:
     if c.entry.several:  # with the places: max and min along one axis
-        return c.whole() if c.part else _extreme_of(c, [c["dim"]])
+        return _other_reduction(c) if c.part else _extreme_of(c, [c["dim"]])
     return _extreme_of(c, _argument(c, "dim"))
 
 
