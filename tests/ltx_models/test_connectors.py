@@ -126,5 +126,5 @@ def test_refuses_a_configuration_between_the_versions(oracle: Any) -> None:
     (case,) = oracle("connectors_20_full")
     config = {"caption_proj_before_connector": True, "caption_projection_first_linear": False}
     config |= {"caption_proj_input_norm": False, "caption_projection_second_linear": False}
-    with pytest.raises(CheckpointError, match="its config speaks of another version"):
+    with pytest.raises(CheckpointError, match="its configuration is that of another version"):
         load_connectors(case.path, config=config)

@@ -28,7 +28,9 @@ __all__ = [
 
 
 @contextmanager
-def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Checkpoint]:
+def open_checkpoint(
+    path: str | Path, framework: str = "torch", beside: str | Path | None = None
+) -> Iterator[Checkpoint]:
     """
     Open a checkpoint; tensors are read when they are asked for.
 
@@ -39,6 +41,8 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
         layouts of `ltx_models.checkpoints.layouts`; keys and shapes are the official ones.
     framework : {"torch", "mlx", "numpy"}
         The kind of arrays to read.
+    beside : path, optional
+        Another file or folder, whose tensors are seen too, where the first does not have them.
 
     Yields
     ------
@@ -51,7 +55,8 @@ def open_checkpoint(path: str | Path, framework: str = "torch") -> Iterator[Chec
         If a file is missing, truncated or not safetensors, or if two shards hold the same key.
     """
     view = read_view(path)
-    yield Checkpoint(Path(path), view.metadata, view.files, framework)
+    files = view.files if beside is None else {**read_view(beside).files, **view.files}
+    yield Checkpoint(Path(path), view.metadata, files, framework)
 
 
 def load_component(
@@ -63,6 +68,7 @@ def load_component(
     dtype: DType,
     device: Any = None,
     change: Callable[[Backend, Checkpoint, str, Array], Array] | None = None,
+    beside: str | Path | None = None,
 ) -> Any:
     """
     Build one network and give it its weights, strictly; every ``load_…`` function takes these parameters.
@@ -85,6 +91,8 @@ def load_component(
     change : callable, optional
         Takes the framework, the checkpoint, the name of a parameter and its tensor as stored, and gives the tensor to
         use in its place.
+    beside : path, optional
+        Another file or folder with tensors of the network, for networks that are published in two.
 
     Returns
     -------
@@ -101,7 +109,7 @@ def load_component(
     """
     check_dtype(dtype)
     nn = get_backend(backend)
-    with open_checkpoint(path, backend) as checkpoint:
+    with open_checkpoint(path, backend, beside) as checkpoint:
         with described_by(path):
             module = nn.build(lambda: make(nn, checkpoint))
         keys = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
@@ -225,6 +233,9 @@ def section_of(checkpoint: Checkpoint, config: Mapping[str, Any] | None, section
     """
     whole = checkpoint.config if config is None else config
     inner = whole.get(section, whole)
+    if inner is None:
+        msg = f"{checkpoint.path}: its config has no {section}; the file is of other components, or pass config="
+        raise CheckpointError(msg)
     if not isinstance(inner, Mapping):
         msg = f"{checkpoint.path}: config.{section} is a {type(inner).__name__}, expected an object"
         raise CheckpointError(msg)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, load_component, prefixed, section_of
 from ltx_models.nn import Array, Backend, Module
+from ltx_models.text.gemma4 import TextEncoderFile, check_pair
 from ltx_models.transformer.attention import Attention, FeedForward
 from ltx_models.transformer.rope import Pairing, Rotary, Tables
 
@@ -57,6 +58,8 @@ class ConnectorConfig:
         The rotary embedding's pairs of channels.
     double : bool
         Whether its frequencies are computed in float64.
+    ff_bias : bool
+        Whether the feed-forward networks have biases.
     """
 
     heads: int
@@ -67,6 +70,7 @@ class ConnectorConfig:
     gated: bool = False
     pairing: Pairing = "split"
     double: bool = False
+    ff_bias: bool = True
 
     @property
     def width(self) -> int:
@@ -117,6 +121,7 @@ class ConnectorConfig:
             gated=bool(section.get("connector_apply_gated_attention", False)),
             pairing=cast(Pairing, pairing),
             double=section.get("frequencies_precision") == "float64",
+            ff_bias=bool(section.get("connector_ff_bias", True)),
         )
 
 
@@ -236,7 +241,7 @@ class ConnectorBlock(Module):
         self.attn1 = Attention(
             nn, width, width, config.heads, config.head_dim, gated=config.gated, pairing=config.pairing
         )
-        self.ff = FeedForward(nn, width)
+        self.ff = FeedForward(nn, width, config.ff_bias)
 
     def forward(self, x: Array, rope: tuple[Array, Array]) -> Array:
         """Map (B, T, C)."""
@@ -409,6 +414,7 @@ def load_connectors(
     dtype: DType = "bfloat16",
     device: Any = None,
     config: Mapping[str, Any] | None = None,
+    projections: str | Path | None = None,
 ) -> Any:
     """
     Load the feature extractor and the connectors of a checkpoint.
@@ -419,11 +425,18 @@ def load_connectors(
         As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
         Takes the place of the embedded configuration: all of it, or its section ``transformer``.
+    projections : path, optional
+        The text encoder's file, where that holds the projections, as in 2.5.
 
     Returns
     -------
     TextConnectors
         A native module, ready for inference.
+
+    Raises
+    ------
+    ValueError
+        If the text encoder of `projections` does not belong to the transformer.
 
     Examples
     --------
@@ -432,6 +445,9 @@ def load_connectors(
 
     def make(nn: Backend, checkpoint: Checkpoint) -> TextConnectors:
         section = section_of(checkpoint, config, "transformer")
+        if projections is not None:
+            gemma = TextEncoderFile.read(Path(projections)).config
+            check_pair(checkpoint.metadata, gemma, f"{path} and {projections}")
         second = is_second_extractor(section)
         key = f"text_embedding_projection.{'video_aggregate_embed' if second else 'aggregate_embed'}.weight"
         if key not in checkpoint.files:
@@ -445,4 +461,4 @@ def load_connectors(
         return TextConnectors(nn, ConnectorConfig.read(section), audio, inputs, 0 if second else outputs)
 
     names = prefixed(*PREFIXES, ("text_embedding_projection.", "text_embedding_projection."))
-    return load_component(path, make, names, backend=backend, dtype=dtype, device=device)
+    return load_component(path, make, names, backend=backend, dtype=dtype, device=device, beside=projections)

@@ -16,6 +16,7 @@ from ltx_models.nn.checks import check_dtype
 from ltx_models.quantization import Scheme
 from ltx_models.text.folder import check_folder, tokenizer_folder
 from ltx_models.text.gemma import LanguageModel, mlx_gemma, needed, torch_gemma
+from ltx_models.text.gemma4 import TextEncoderFile, mlx_gemma4, torch_gemma4
 
 MAX_TOKENS = 1024
 ENHANCER = (
@@ -70,7 +71,7 @@ class Contexts:
 
 class TextEncoder:
     """
-    Gemma 3 as an encoder of prompts.
+    A language model as an encoder of prompts: Gemma 3, or the Gemma 4 of LTX-2.5.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ class TextEncoder:
         kept, dropped = [], []
         for i, prompt in enumerate(prompts):
             ids = [int(token) for token in self.tokenizer(prompt.strip(), truncation=False)["input_ids"]]
-            begin = self.tokenizer.bos_token_id
+            begin = self.tokenizer.bos_token_id  # Gemma 4 adds none
             if begin is not None and ids[:1] != [begin]:
                 ids = [begin, *ids]
             excess = max(0, len(ids) - self.max_tokens)
@@ -250,14 +251,15 @@ def load_text_encoder(
     offload: bool = False,
 ) -> TextEncoder:
     """
-    Load Gemma 3 from a folder.
+    Load the language model that reads prompts: a folder of Gemma 3, or the text encoder's file of LTX-2.5.
 
     Parameters
     ----------
     path : path
         A folder with ``config.json``, the tokenizer's files and ``model*.safetensors``, as
         ``google/gemma-3-12b-it-qat-q4_0-unquantized`` has them, or with the tokenizer in a folder ``tokenizer`` beside
-        it, as diffusers has. Nothing is downloaded.
+        it, as diffusers has. Or a safetensors file of LTX-2.5, which holds a fine-tuned Gemma 4 with its tokenizer.
+        Nothing is downloaded.
     backend : {"torch", "mlx"}
         The framework: ``transformers`` or ``mlx-lm``.
     dtype : {"bfloat16", "float16", "float32"}
@@ -284,6 +286,8 @@ def load_text_encoder(
         If `quantize` is not for the backend, or both it and `offload` are wanted.
     ValueError
         If the folder lacks files or holds another model, or the backend or dtype is not known.
+    CheckpointError
+        If the file is no text encoder of LTX-2.5, or lacks a part.
     ImportError
         If the framework's package is not installed; the text says what to install.
 
@@ -295,9 +299,27 @@ def load_text_encoder(
     path = Path(path)
     check_dtype(dtype)
     nn = get_backend(backend)
+    if path.is_file():
+        return _from_file(nn, path, dtype, device, max_tokens, quantize, offload)
     config = check_folder(path)
     transformers = needed("transformers", "the tokenizer")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder(path)), local_files_only=True)
     max_tokens = min(MAX_TOKENS, tokenizer.model_max_length) if max_tokens is None else max_tokens
     make = torch_gemma if backend == "torch" else mlx_gemma
     return TextEncoder(nn, make(nn, path, config, dtype, device, tokenizer, quantize, offload), tokenizer, max_tokens)
+
+
+def _from_file(
+    nn: Backend,
+    path: Path,
+    dtype: DType,
+    device: Any,
+    max_tokens: int | None,
+    quantize: Scheme | None,
+    offload: bool,
+) -> TextEncoder:
+    """Load the text encoder's file of LTX-2.5."""
+    file = TextEncoderFile.read(path)
+    make = torch_gemma4 if nn.name == "torch" else mlx_gemma4
+    model = make(nn, file, dtype, device, quantize, offload)
+    return TextEncoder(nn, model, file.tokenizer(), MAX_TOKENS if max_tokens is None else max_tokens)

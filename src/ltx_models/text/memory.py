@@ -8,7 +8,7 @@ files for a prompt, and give the very numbers that the whole model gives.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def layer_names(path: Path) -> tuple[Checkpoint, dict[str, str]]:
     Parameters
     ----------
     path : Path
-        Its folder.
+        Its folder or file.
 
     Returns
     -------
@@ -45,9 +45,8 @@ def layer_names(path: Path) -> tuple[Checkpoint, dict[str, str]]:
     CheckpointError
         If a file is broken.
     """
-    files = {
-        key: stored for file in sorted(path.glob("model*.safetensors")) for key, stored in read_header(file)[1].items()
-    }
+    parts = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
+    files = {key: stored for file in parts for key, stored in read_header(file)[1].items()}
     names = {match[1]: key for key in files if (match := _KEY.fullmatch(key))}
     return Checkpoint(path, {}, files), names
 
@@ -118,6 +117,33 @@ def in_turn(nn: Backend, inner: Any, path: Path, dtype: Any, device: Any = None)
     CheckpointError
         If the files lack weights of the model.
     """
+    wanted, tensor = _reader(nn, inner, path, dtype, device)
+    model = SimpleNamespace(nn=nn, transformer_blocks=inner.layers, inner=inner)
+    for name in wanted:
+        if not name.startswith("layers."):
+            owner, _, leaf = f"inner.{name}".rpartition(".")
+            nn.assign(_find(model, owner), leaf, tensor(name))
+    blocks = [[name for name in wanted if name.startswith(f"layers.{i}.")] for i in range(len(inner.layers))]
+    return Offload(
+        model, blocks, lambda name: {f"transformer_blocks.{name[7:]}": tensor(name)}, wrap=nn.name == "torch"
+    )
+
+
+def all_now(nn: Backend, inner: Any, path: Path, dtype: Any, device: Any = None) -> None:
+    """
+    Read all weights of a text model, one after the other.
+
+    Parameters
+    ----------
+    nn, inner, path, dtype, device
+        As `in_turn` takes them, with the same errors.
+    """
+    wanted, tensor = _reader(nn, inner, path, dtype, device)
+    nn.load(inner, {name: tensor(name) for name in wanted}, strict=nn.name == "mlx")
+
+
+def _reader(nn: Backend, inner: Any, path: Path, dtype: Any, device: Any) -> tuple[list[str], Callable[[str], Array]]:
+    """Name the weights of a text model, and give what reads one of them; refuse where one is missing."""
     checkpoint, names = layer_names(path)
     checkpoint = Checkpoint(checkpoint.path, {}, checkpoint.files, nn.name)
 
@@ -131,15 +157,12 @@ def in_turn(nn: Backend, inner: Any, path: Path, dtype: Any, device: Any = None)
     if missing := sorted(wanted.keys() - names.keys()):
         msg = f"{path}: {len(missing)} weights of the language model are missing, such as {missing[0]}"
         raise CheckpointError(msg)
-    model = SimpleNamespace(nn=nn, transformer_blocks=inner.layers, inner=inner)
-    for name in wanted:
-        if not name.startswith("layers."):
-            owner, _, leaf = f"inner.{name}".rpartition(".")
-            nn.assign(_find(model, owner), leaf, tensor(name))
-    blocks = [[name for name in wanted if name.startswith(f"layers.{i}.")] for i in range(len(inner.layers))]
-    return Offload(
-        model, blocks, lambda name: {f"transformer_blocks.{name[7:]}": tensor(name)}, wrap=nn.name == "torch"
-    )
+    wrong = [name for name, shape in wanted.items() if checkpoint.files[names[name]].shape != shape]
+    if wrong:
+        got = checkpoint.files[names[wrong[0]]].shape
+        msg = f"{path}: {wrong[0]} has shape {got}, the configuration says {wanted[wrong[0]]}"
+        raise CheckpointError(msg)
+    return list(wanted), tensor
 
 
 def _find(model: Any, path: str) -> Any:
