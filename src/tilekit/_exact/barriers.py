@@ -7,7 +7,7 @@ between what is known and what is yet to come. A node in the cut costs its bytes
 later stage and costs a rate times its multiply-adds, and the input costs nothing.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -178,10 +178,19 @@ class Barriers:
         The axis of the output that is written part by part, where it is a concatenation.
     ends : set of int, optional
         Nodes that are made and kept in the place of the output.
+    others : sequence of labels
+        Those of other axes, for stages in which these do not slide.
     """
 
-    def __init__(self, graph: Graph, labels: Labels, along: int | None = None, ends: Frontier | None = None) -> None:
-        self.graph, self.labels = graph, labels
+    def __init__(
+        self,
+        graph: Graph,
+        labels: Labels,
+        along: int | None = None,
+        ends: Frontier | None = None,
+        others: Sequence[Labels] = (),
+    ) -> None:
+        self.graph, self.labels, self.others = graph, labels, tuple(others)
         self.goals, self.tail = goals(graph, labels, along)
         if ends is not None:
             self.goals = _until(graph, self.goals, ends)
@@ -236,15 +245,31 @@ class Barriers:
         return tuple(ready)
 
     @cached_property
-    def early(self) -> tuple[Frontier, ...]:
-        """For each goal, what only the next one needs and could be made already: a shortcut of fewer channels."""
+    def since(self) -> tuple[int, ...]:
+        """
+        For each node, the first goal after which it may be kept.
+
+        Where it costs nothing, that is sooner than it is needed: the last frames of an array that a later chunk reads
+        go with the array. What only the next goal needs may be made one stage early: a shortcut of fewer channels.
+        """
         ends = {index for goal in self.goals for index in goal.nodes} | self.tail
-        rows: list[set[int]] = [set() for _ in range(len(self.goals) + 1)]
+        since: list[int] = []
         for node in self.graph.nodes:
-            j = self.first[node.index] - 1
-            if j >= 0 and self.graph.live[node.index] and self.ready[node.index] < j and node.index not in ends:
-                rows[j].add(node.index)
-        return tuple(frozenset(row) for row in rows)
+            at = self.first[node.index]
+            if self.graph.live[node.index] and node.inputs and node.index not in ends | set(self._statistics):
+                sources = [index for index in node.inputs if self.graph.live[index]]
+                ready = max(since[index] for index in sources)
+                if self.ready[node.index] == max(self.ready[index] for index in sources) and self._smaller(node):
+                    at = min(at, ready)
+                if self.ready[node.index] < at - 1 and ready <= at - 1 == self.first[node.index] - 1:
+                    at = max(0, at - 1)
+            since.append(at)
+        return tuple(since)
+
+    def _smaller(self, node: Node) -> bool:
+        """Whether a node costs nothing and is no larger than what it is made of."""
+        sources = [index for index in node.inputs if self.graph.live[index]]
+        return not self._work[node.index] and node.nbytes < sum(self._bytes[index] for index in sources)
 
     @cached_property
     def _crossing(self) -> tuple[tuple[int, ...], ...]:
@@ -254,18 +279,13 @@ class Barriers:
             if self.graph.live[node.index] and node.index not in self._statistics:
                 for user in self.graph.users[node.index]:
                     if user not in self.tail:
-                        for j in range(self._since(node.index), min(self._since(user), len(rows))):
+                        for j in range(self.since[node.index], min(self.since[user], len(rows))):
                             rows[j][node.index] = None
         for i, goal in enumerate(self.goals):
             for index in goal.nodes:
                 for j in range(self.first[index], i):
                     rows[j][index] = None
         return tuple(tuple(row) for row in rows)
-
-    def _since(self, index: int) -> int:
-        """Give the first goal after which a node may be kept."""
-        first = self.first[index]
-        return first - 1 if first > 0 and index in self.early[first - 1] else first
 
     def crossing(self, j: int, front: Frontier) -> Frontier:
         """Give what later stages need of all that was ever made, back to the frontier."""
@@ -289,7 +309,7 @@ class Barriers:
                 net.add(source, here, ENDLESS)
             elif index in made:
                 net.add(source, here, self._again(index, rate))
-            elif index not in self.early[j]:
+            elif self.first[index] <= j:
                 net.add(here, sink, ENDLESS)  # let go by an earlier stage
             if index in ends:
                 net.add(here + 1, sink, ENDLESS)

@@ -195,13 +195,13 @@ class _Trial:
 
     def least(self) -> Choice:
         """Give what takes least of all that was tried, and of ways that keep as little as can be."""
-        self._left = EFFORT
+        self._left = 4 * EFFORT
         for way in self._slides:
             path, share = way.frontiers.lasting, way.frontiers.lasting.held
             while share and (smaller := way.frontiers.within(share)) is not None:
                 path, share = smaller, min(share * 3 // 4, smaller.held - 1)
             again = path.work / max(1, way.frontiers.lasting.work)
-            for count in PARTS[1:-1]:
+            for count in PARTS[2:4]:
                 self._try(way, way.stages(path, self._largest // count), again)
         return self._best or self._whole
 

@@ -13,7 +13,7 @@ from tilekit._exact.boxes import Box, Interval, cells, full, hull
 from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.graph import Graph
 from tilekit._exact.labels import Labels, cut_at
-from tilekit._exact.ops import Conv, Input
+from tilekit._exact.ops import Attention, Constant, Conv, Input
 from tilekit._exact.steps import Kept, Place, Stage, Step
 
 __all__ = ["coarse", "grids", "often", "plain", "points", "pull", "slide", "tiles"]
@@ -50,7 +50,10 @@ class _Strips:
         lengths = [node.shape[labels[node.index] or 0] for node in nodes]
         lengths = [n for n, node in zip(lengths, nodes, strict=True) if isinstance(node.op, Conv)] or lengths or [1]
         self.coarse = min((n for n in lengths if n > 1), default=1)
-        largest = max((node.nbytes for node in nodes), default=0)
+        # a mask is made row by row with the attention that it is for
+        masks = [graph.nodes[i] for node in nodes for i in node.inputs if not graph.live[i]]
+        held = [*nodes, *(mask for mask in masks if not isinstance(mask.op, Constant))]
+        largest = max((node.nbytes for node in held), default=0)
         self.steps = max(1, min(max(lengths), -(-largest // max(1, strip_bytes))))
 
     def cut(self, index: int, box: Box) -> tuple[Box | None, ...]:
@@ -102,10 +105,27 @@ def _stage(  # noqa: PLR0913, PLR0917
     if not wanted:
         return None
     made = barriers.made(j, front, after)
-    strips = _Strips(graph, barriers.labels, made | set(wanted), strip_bytes)
+    found = _sliding(graph, barriers, made, wanted)
+    strips = _Strips(graph, found, made | set(wanted), strip_bytes)
     statistics = {s for index in made | set(wanted) for s in graph.nodes[index].inputs if s in known}
     keep = tuple(Kept(index, barriers.labels[index] or 0, place) for index in sorted(fresh))
     return Stage(_steps(strips, wanted), front | statistics, goal.statistics, keep, _title(barriers, goal))
+
+
+def _sliding(graph: Graph, barriers: Barriers, made: Frontier, wanted: Mapping[int, Box]) -> Labels:
+    """
+    Give the labels along which a stage goes: those of the axis that slides, unless attention is whole along it.
+
+    Cells of a clip are joined with frames outermost, so its queries are cut along frames alone. What such a stage reads
+    is complete, so it may go along any axis.
+    """
+    attention = [index for index in made if isinstance(graph.nodes[index].op, Attention)]
+    if all(barriers.labels[index] is not None for index in attention):
+        return barriers.labels
+    for other in barriers.others:
+        if all(other[index] is not None for index in (*attention, *wanted)):
+            return other
+    return barriers.labels
 
 
 def _steps(strips: _Strips, wanted: Mapping[int, Box], track: int = 0) -> tuple[Step, ...]:

@@ -8,7 +8,7 @@ from itertools import product
 from tilekit._exact.barriers import Barriers, Frontier, parts, work
 from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.labels import candidates, labels
+from tilekit._exact.labels import Labels, candidates, labels
 from tilekit._exact.stages import coarse, often, slide, tiles
 from tilekit._exact.steps import Place, Stage
 
@@ -24,6 +24,8 @@ class Slide:
     """The axis of the output that slides."""
     axis: int
     """The axis of the output along which blocks come: that of its parts, where it is written part by part."""
+    labels: Mapping[int, Labels]
+    """For each axis that may slide."""
 
     @cached_property
     def pieces(self) -> int:
@@ -34,7 +36,8 @@ class Slide:
     def barriers(self) -> Barriers:
         """What must be complete before what."""
         part = self.axis if self.axis != self.along else None
-        return Barriers(self.graph, labels(self.graph, self.along), part)
+        others = [row for axis, row in self.labels.items() if axis != self.along]
+        return Barriers(self.graph, self.labels[self.along], part, others=others)
 
     @cached_property
     def frontiers(self) -> Frontiers:
@@ -113,9 +116,10 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
     if not axes:
         return ()
     first = min(axes)
-    held = [Slide(graph, axis, axis) for axis in axes if not stream or axis == first]
+    found = {axis: labels(graph, axis) for axis in sorted(axes)}
+    held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:
-        held += [Slide(graph, axis, first) for axis in axes if axis != first]
+        held += [Slide(graph, axis, first, found) for axis in axes if axis != first]
     return tuple(held)
 
 
