@@ -256,13 +256,10 @@ class Barriers:
         since: list[int] = []
         for node in self.graph.nodes:
             at = self.first[node.index]
-            if self.graph.live[node.index] and node.inputs and node.index not in ends | set(self._statistics):
+            if self.graph.live[node.index] and node.inputs and node.index not in ends | self._statistics.keys():
                 sources = [index for index in node.inputs if self.graph.live[index]]
-                ready = max(since[index] for index in sources)
-                if self.ready[node.index] == max(self.ready[index] for index in sources) and self._smaller(node):
-                    at = min(at, ready)
-                if self.ready[node.index] < at - 1 and ready <= at - 1 == self.first[node.index] - 1:
-                    at = max(0, at - 1)
+                soonest = max(self.ready[node.index] + 1, *(since[index] for index in sources))
+                at = min(at, max(soonest, 0 if self._smaller(node) else at - 1))
             since.append(at)
         return tuple(since)
 
