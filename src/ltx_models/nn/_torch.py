@@ -240,7 +240,8 @@ def unfold(x: Tensor, size: int, step: int) -> Tensor:
 
 def all_finite(x: Tensor) -> bool:
     """Say whether no value is NaN or infinite."""
-    return torch.compiler.is_compiling() or bool(torch.isfinite(x).all())
+    traced = torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter}  # there are no values then
+    return traced or bool(torch.isfinite(x).all())
 
 
 def multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:

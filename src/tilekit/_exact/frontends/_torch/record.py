@@ -82,6 +82,8 @@ class Recorder(TorchDispatchMode):
         if func is aten.equal.default:
             same = self._run(aten.eq.Tensor, _mapped(self.aliases.now, args), {})
             return bool(self._scalar(self._run(aten.all.default, (same,), {})))
+        if func is aten.mkldnn_convolution.default:  # it does not know fake tensors
+            func, args, kwargs = _convolution(*args, **kwargs)
         if func._schema.is_mutable:
             return self._write(func, args, kwargs)
         if not self.aliases.active:
@@ -199,3 +201,10 @@ def place_in_source(error: BaseException) -> str:
     if not outside:
         return "the function"
     return f"{outside[-1].filename}:{outside[-1].lineno}, in {outside[-1].name}"
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Any, stride: Any, dilation: Any, groups: int
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Give the operation of every device that one of oneDNN stands for."""
+    return aten.convolution.default, (x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups), {}
