@@ -72,7 +72,7 @@ def run(folder: Path, backend: str, dtype: str, case: str, way: str) -> None:
     )
     draw, widths = np.random.default_rng(0), (WEIGHTS["cross_attention_dim"], WEIGHTS["audio_cross_attention_dim"])
     text = tuple(draw.normal(size=(1, 64, w)).astype(np.float32) for w in widths)
-    found = forecast(pipe.parts, pipe.recipe, Size(height, width, frames, 24.0), pipe.config, 2**29)
+    found = forecast(pipe.components, pipe.recipe, Size(height, width, frames, 24.0), pipe.config, 2**29)
     before, peaks = resident("VmRSS:"), dict[str, int]()
 
     def progress(phase: str, done: int, total: int) -> None:
@@ -175,7 +175,7 @@ def presets() -> None:
                     continue
                 assert pipe.memory is not None
                 found = forecast(
-                    pipe.parts, pipe.recipe, Size(1024, 1536, 121, 24.0), pipe.config, pipe.memory.decode_bytes
+                    pipe.components, pipe.recipe, Size(1024, 1536, 121, 24.0), pipe.config, pipe.memory.decode_bytes
                 )
                 held = [way(pipe.memory.quantize, pipe.memory.offload)]
                 held.append(way(pipe.memory.text_quantize, pipe.memory.text_offload))

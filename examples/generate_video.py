@@ -53,7 +53,7 @@ def main() -> None:
     info = probe_video(options.out)
     print(f"{options.out}: {info.frames} frames of {info.width}x{info.height} at {info.fps} fps, {info.audio}")
     # the toy's autoencoder is found again; another checkpoint is named, with the dtype of this run
-    again = f"{latents} --backend {options.backend} --dtype {pipe.parts.dtype}"
+    again = f"{latents} --backend {options.backend} --dtype {pipe.components.dtype}"
     again += f" --checkpoint {options.checkpoint}" if options.checkpoint else ""
     print(f"{latents}: 'ltx-models decode {again} -o again.mp4' makes the video again")
 

@@ -52,6 +52,45 @@ class ProgressBar:
         self.close()
 
 
+class PhaseBar:
+    """
+    A bar for each phase of a run, one after another.
+
+    Parameters
+    ----------
+    shown : bool or None
+        See `ProgressBar`.
+    """
+
+    def __init__(self, *, shown: bool | None = None) -> None:
+        self._shown = shown
+        self._bar: ProgressBar | None = None
+        self._phase = ""
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """Show how far a phase is; another one takes the bar of the last away."""
+        if phase != self._phase:
+            self.close()
+            self._phase = phase
+        if self._bar is None:
+            self._bar = ProgressBar(phase, shown=self._shown)
+        self._bar(done, total, note)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        """Give the bar itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        self.close()
+
+
 @contextmanager
 def reported(progress: Progress, label: str, unit: str) -> Iterator[Callable[[int, int], object]]:
     """

@@ -26,7 +26,7 @@ from ltx_models.convert.write import Entry, write_file
 from ltx_models.defaults import toy_checkpoint
 from ltx_models.nn.statistics import STATISTICS
 from ltx_models.pipelines.finding import find_files
-from ltx_models.pipelines.sources import Wish
+from ltx_models.pipelines.sources import Criteria
 from ltx_models.text import ConnectorConfig
 from ltx_models.transformer import TransformerConfig
 from ltx_models.video_vae import VideoVAEConfig
@@ -332,6 +332,6 @@ def test_what_was_converted_is_known_for_dev_or_distilled(tmp_path: Path, layout
     names = [f"{n}.safetensors" if layout == "official" else f"{n}" for n in ("one", "two")]
     convert(source, tmp_path / names[0], layout=layout)
     convert(tmp_path / names[0], tmp_path / names[1], layout=layout)
-    wish = Wish(upsampler=False, distilled_lora=False, text_encoder=False)
+    criteria = Criteria(upsampler=False, distilled_lora=False, text_encoder=False)
     for name in names:
-        assert find_files(tmp_path / name, wish)[0].name.partition("-")[0] == kind
+        assert find_files(tmp_path / name, criteria)[0].name.partition("-")[0] == kind

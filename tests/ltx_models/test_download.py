@@ -13,7 +13,7 @@ from ltx_models.checkpoints import read_header
 from ltx_models.download import MODELS, PIPELINES, DownloadError, Wanted, fetch, plan, wanted_by
 from ltx_models.pipelines import RECIPES
 from ltx_models.pipelines.finding import find_files
-from ltx_models.pipelines.sources import Wish
+from ltx_models.pipelines.sources import Criteria
 
 FILES = {"model-a.safetensors": 3000, "model-b.safetensors": 500, "config.json": 20, "big.onnx": 10**9}
 
@@ -262,4 +262,4 @@ def test_a_revision_belongs_to_a_repository(tmp_path: Path, capsys: pytest.Captu
     assert cli.main(["download", "distilled", "--revision", "v1.0"]) == 2
     assert "--revision goes with --repo" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"revision: got 'v1.0', but .* is on this machine"):
-        find_files(tmp_path, Wish(), revision="v1.0")
+        find_files(tmp_path, Criteria(), revision="v1.0")

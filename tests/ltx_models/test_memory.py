@@ -107,14 +107,14 @@ def test_what_is_quantised_already_is_not_quantised_in_another_way(files: dict[s
 def test_the_forecast_is_of_weights_and_tokens(files: dict[str, Path]) -> None:
     pipe = LTX2Pipeline.from_pretrained(files["path"], pipeline="distilled", upsampler=files["upsampler"])
     size = Size(128, 192, 17, 24.0)
-    found = forecast(pipe.parts, pipe.recipe, size, pipe.config, 2**30)
+    found = forecast(pipe.components, pipe.recipe, size, pipe.config, 2**30)
     assert list(found) == ["stage 1", "upsample", "stage 2", "decode"]
     weights = transformer_bytes(files["path"], 2)
     audio = size.audio_frames * 128
     assert found["stage 1"] == weights + 2 * COPIES * (3 * 2 * 3 * 128 + audio)
     assert found["stage 2"] == weights + 2 * COPIES * (3 * 4 * 6 * 128 + audio)
     assert found["decode"] > 2**20
-    larger = forecast(pipe.parts, pipe.recipe, Size(256, 384, 33, 24.0), pipe.config, 2**30)
+    larger = forecast(pipe.components, pipe.recipe, Size(256, 384, 33, 24.0), pipe.config, 2**30)
     assert all(larger[step] >= found[step] for step in found)
 
 

@@ -15,9 +15,9 @@ from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake, Size, fitted, plan_memory, read_memory
 from ltx_models.pipelines.pictures import read_picture
 from ltx_models.pipelines.request import Request
+from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.settings import defaults
-from ltx_models.pipelines.steps import encode_text, enhance
-from ltx_models.pipelines.watch import Watch
+from ltx_models.pipelines.steps import encode_text, enhance_prompt
 from ltx_models.sampling import Cancelled, Guidance
 
 SMALL: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9}
@@ -141,10 +141,10 @@ def test_a_seed_repeats_and_another_does_not(files: dict[str, Path]) -> None:
 def test_networks_are_let_go_after_a_run(files: dict[str, Path]) -> None:
     pipe = pipeline(files, "distilled")
     latents(pipe)
-    assert pipe.parts.held == ()
+    assert pipe.components.held == ()
     kept = pipeline(files, "distilled-one-stage", keep=True)
     latents(kept)
-    assert "transformer" in kept.parts.held
+    assert "transformer" in kept.components.held
 
 
 @pytest.mark.parametrize("stream", ["video", "audio"])
@@ -156,8 +156,8 @@ def test_a_given_first_frame_is_kept(files: dict[str, Path], nn: Backend) -> Non
     picture = np.full((64, 64, 3), 200, np.uint8)
     pipe = pipeline(files, "distilled-one-stage", nn.name)
     shown, weak = (latents(pipe, images=[Image(picture, 0, s, crf=0)])["video"] for s in (1.0, 0.2))
-    encoder = pipe.parts.get("video_encoder")
-    clip = pipe.parts.array(np.full((1, 3, 1, 64, 64), 200 / 127.5 - 1, np.float32))
+    encoder = pipe.components.get("video_encoder")
+    clip = pipe.components.array(np.full((1, 3, 1, 64, 64), 200 / 127.5 - 1, np.float32))
     wanted = as_float32(encoder(clip))
     np.testing.assert_allclose(shown[:, :, :1], wanted, atol=1e-4)
     assert np.abs(weak[:, :, :1] - wanted).max() > 0.05
@@ -260,26 +260,26 @@ def test_prompts_go_through_the_language_model(files: dict[str, Path], monkeypat
             return tuple(prompts)
 
         def hidden_states(self, tokens: tuple[str, ...]) -> Any:
-            assert pipe.parts.held == ("text_encoder",), "the connectors come when the language model is gone"
+            assert pipe.components.held == ("text_encoder",), "the connectors come when the language model is gone"
             return torch.ones(1), torch.ones(1)
 
         def enhance(self, prompt: str, seed: int) -> str:
             return f"{prompt}, written out by {seed}"
 
     def connectors(hidden: Any, mask: Any, padding_side: str) -> Any:
-        assert pipe.parts.held == ("connectors",)
+        assert pipe.components.held == ("connectors",)
         x, y = (np.concatenate(pair) for pair in zip(contexts(1), contexts(2), strict=True))
         return torch.tensor(x), torch.tensor(y), mask
 
     import torch
 
     pipe = pipeline(files, "dev")
-    monkeypatch.setattr(pipe.parts, "_load", {"text_encoder": Encoder(), "connectors": connectors}.get)
-    text = encode_text(pipe.parts, request(pipe), Watch())
+    monkeypatch.setattr(pipe.components, "_load", {"text_encoder": Encoder(), "connectors": connectors}.get)
+    text = encode_text(Run(pipe.components, request(pipe)))
     assert asked == [("a fox", "rain")]
     np.testing.assert_array_equal(text["video"].negative, contexts(2)[0])
-    assert enhance(pipe.parts, "a fox", 4, Watch()) == "a fox, written out by 4"
-    assert pipe.parts.held == ()
+    assert enhance_prompt(Run(pipe.components, replace(request(pipe), seed=4))) == "a fox, written out by 4"
+    assert pipe.components.held == ()
 
 
 def request(pipe: LTX2Pipeline) -> Request:
@@ -297,7 +297,7 @@ def test_previews_come_as_often_as_asked(files: dict[str, Path]) -> None:
     pipe = pipeline(files, "distilled-one-stage")
     latents(pipe, preview=lambda _, step, picture: seen.append((step, tuple(picture.shape))), preview_every=3)
     assert seen == [(3, (3, 64, 64)), (6, (3, 64, 64))]
-    assert pipe.parts.held == ()
+    assert pipe.components.held == ()
 
 
 @pytest.mark.parametrize(

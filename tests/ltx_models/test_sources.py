@@ -25,7 +25,7 @@ from ltx_models.media import as_float32, iter_frames, read_latents, write_latent
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import LTX2Pipeline
 from ltx_models.pipelines.finding import find_files, repository
-from ltx_models.pipelines.sources import Listing, SourceError, Wish, by_header, by_name, choose, local_listing
+from ltx_models.pipelines.sources import Criteria, Listing, SourceError, by_header, by_name, choose, local_listing
 
 SMALL: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "output_type": "latent"}
 
@@ -165,50 +165,56 @@ def listing(*names: str, where: str = "owner/name") -> Listing:
 
 
 @pytest.mark.parametrize(
-    ("wish", "recipe", "names"),
+    ("criteria", "recipe", "names"),
     [
-        (Wish(), "distilled", ["distilled-1.1", "spatial-upscaler-x2-1.1"]),
-        (Wish("distilled-one-stage"), "distilled-one-stage", ["distilled-1.1"]),
-        (Wish("distilled", fp8=True), "distilled", ["distilled-fp8", "spatial-upscaler-x2-1.1"]),
-        (Wish("distilled", upsampler=False), "distilled", ["distilled-1.1"]),
-        (Wish("dev"), "dev", ["dev"]),
-        (Wish("dev-two-stage"), "dev-two-stage", ["dev", "spatial-upscaler-x2-1.1", "distilled-lora-384-1.1"]),
+        (Criteria(), "distilled", ["distilled-1.1", "spatial-upscaler-x2-1.1"]),
+        (Criteria("distilled-one-stage"), "distilled-one-stage", ["distilled-1.1"]),
+        (Criteria("distilled", fp8=True), "distilled", ["distilled-fp8", "spatial-upscaler-x2-1.1"]),
+        (Criteria("distilled", upsampler=False), "distilled", ["distilled-1.1"]),
+        (Criteria("dev"), "dev", ["dev"]),
+        (Criteria("dev-two-stage"), "dev-two-stage", ["dev", "spatial-upscaler-x2-1.1", "distilled-lora-384-1.1"]),
     ],
 )
-def test_of_the_official_repository_no_more_than_needed_is_taken(wish: Wish, recipe: str, names: list[str]) -> None:
-    choice = choose(listing(*OFFICIAL, *FOLDERS[1:7]), wish)
+def test_of_the_official_repository_no_more_than_needed_is_taken(
+    criteria: Criteria, recipe: str, names: list[str]
+) -> None:
+    choice = choose(listing(*OFFICIAL, *FOLDERS[1:7]), criteria)
     assert choice.recipe.name == recipe
     short = [name.removeprefix("ltx-2.3-").removeprefix("22b-").removesuffix(".safetensors") for name in choice.names]
     assert short == names
 
 
 def test_of_folders_only_components_are_taken_and_the_language_model_with_its_tokenizer() -> None:
-    choice = choose(listing(*FOLDERS, where="owner/LTX-2-distilled-bf16"), Wish())
+    choice = choose(listing(*FOLDERS, where="owner/LTX-2-distilled-bf16"), Criteria())
     assert (choice.checkpoint, choice.text_encoder, choice.recipe.name) == ("", "text_encoder", "distilled")
     assert choice.upsampler == "ltx-2-spatial-upscaler-x2-1.0.safetensors"
     left = {"transformer/big.bin", "assets/cat.safetensors", "latent_upsampler/diffusion_pytorch_model.safetensors"}
     assert set(choice.names) == set(FOLDERS) - left
-    assert choose(listing(*FOLDERS, where="a/LTX-2-dev"), Wish(text_encoder=False)).text_encoder is None
+    assert choose(listing(*FOLDERS, where="a/LTX-2-dev"), Criteria(text_encoder=False)).text_encoder is None
 
 
 @pytest.mark.parametrize(
-    ("names", "wish", "text"),
+    ("names", "criteria", "text"),
     [
-        (OFFICIAL[7:], Wish(), "no transformer of LTX-2 in it; there are ltx-2.3-spatial-upscaler-x1.5"),
-        ((), Wish(), "no safetensors files at all"),
-        (OFFICIAL[:2], Wish("distilled"), "no distilled checkpoint in it; there are ltx-2.3-22b-dev.safetensors, "),
-        (OFFICIAL[2:3], Wish("dev"), "no dev checkpoint in it"),
-        (OFFICIAL[:1], Wish("dev-two-stage"), r"no spatial x2 upsampler in it.*\(--spatial-upsampler-path"),
-        ((OFFICIAL[0], OFFICIAL[9]), Wish("keyframes"), r"no distilled LoRA in it; .*\(--distilled-lora"),
-        (("a-distilled.safetensors", "b-distilled.safetensors"), Wish(), "say which distilled checkpoint is meant"),
-        (FOLDERS, Wish(), "neither its name nor those of its files say whether it is dev or distilled"),
-        ((FOLDERS[2],), Wish("dev"), "1 of 2 shards are there"),
-        (("transformer-a.safetensors", "transformer-b.safetensors"), Wish("dev"), "has the transformers transformer-a"),
+        (OFFICIAL[7:], Criteria(), "no transformer of LTX-2 in it; there are ltx-2.3-spatial-upscaler-x1.5"),
+        ((), Criteria(), "no safetensors files at all"),
+        (OFFICIAL[:2], Criteria("distilled"), "no distilled checkpoint in it; there are ltx-2.3-22b-dev.safetensors, "),
+        (OFFICIAL[2:3], Criteria("dev"), "no dev checkpoint in it"),
+        (OFFICIAL[:1], Criteria("dev-two-stage"), r"no spatial x2 upsampler in it.*\(--spatial-upsampler-path"),
+        ((OFFICIAL[0], OFFICIAL[9]), Criteria("keyframes"), r"no distilled LoRA in it; .*\(--distilled-lora"),
+        (("a-distilled.safetensors", "b-distilled.safetensors"), Criteria(), "say which distilled checkpoint is meant"),
+        (FOLDERS, Criteria(), "neither its name nor those of its files say whether it is dev or distilled"),
+        ((FOLDERS[2],), Criteria("dev"), "1 of 2 shards are there"),
+        (
+            ("transformer-a.safetensors", "transformer-b.safetensors"),
+            Criteria("dev"),
+            "has the transformers transformer-a",
+        ),
     ],
 )
-def test_what_is_missing_or_ambiguous_is_said(names: tuple[str, ...], wish: Wish, text: str) -> None:
+def test_what_is_missing_or_ambiguous_is_said(names: tuple[str, ...], criteria: Criteria, text: str) -> None:
     with pytest.raises(SourceError, match=text):
-        choose(listing(*names), wish)
+        choose(listing(*names), criteria)
 
 
 def test_names_and_headers_tell_the_same(files: dict[str, Path], layouts: dict[str, Path]) -> None:
@@ -226,7 +232,7 @@ def test_a_folder_as_downloads_leave_it(files: dict[str, Path], layouts: dict[st
     save_file({"language_model.model.x": np.ones(2, np.float32)}, tmp_path / "ltx/model-00001-of-00001.safetensors")
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / "ltx" / name).write_text("{}")
-    recipe, found = find_files(tmp_path / "ltx", Wish())
+    recipe, found = find_files(tmp_path / "ltx", Criteria())
     assert (recipe.name, found.text_encoder) == ("distilled", tmp_path / "ltx")
     assert found.transformer == tmp_path / "ltx" / files["path"].name
     assert local_listing(tmp_path / "ltx").names[0] == "config.json"

@@ -145,7 +145,7 @@ def test_it_is_never_mixed_with_other_files(others: dict[str, str]) -> None:
 def test_a_checkpoint_of_its_own_does_not_borrow_from_it() -> None:
     pytest.importorskip("torch")
     pipe = LTX2Pipeline.from_pretrained(CHECKPOINT, pipeline="distilled-one-stage")
-    assert pipe.parts.files.text_encoder is None
+    assert pipe.components.files.text_encoder is None
     with pytest.raises(ValueError, match="text_encoder: no folder of the Gemma model"):
         pipe(RED)
 

@@ -225,7 +225,7 @@ def test_a_first_frame_is_as_in_diffusers(
     blocks = np.random.default_rng(4).integers(0, 256, (16, 8, 3), np.uint8)
     picture = Image(np.repeat(np.repeat(blocks, 8, 0), 8, 1), 0, 1.0, 0)
     with torch.no_grad():
-        latent = pipeline("torch").parts.get("video_encoder")(torch.tensor(read_image(picture, 128, 64, crf=0)))
+        latent = pipeline("torch").components.get("video_encoder")(torch.tensor(read_image(picture, 128, 64, crf=0)))
     mean, std = (torch.tensor(x).reshape(1, -1, 1, 1, 1) for x in reference.statistics["video"])
     first = torch.cat([latent, torch.zeros_like(latent)], dim=2) * std + mean
     asked = SIZE | {"prompt": SENTENCES[0], "output_type": "latent", "return_dict": False, **NEUTRAL}
@@ -237,7 +237,7 @@ def test_a_first_frame_is_as_in_diffusers(
     found = {}
     for kind in ("own", "other"):
         if kind == "other":
-            pipe.parts._held["transformer"] = other
+            pipe.components._held["transformer"] = other
         draw = Drawn(7, (1, 128, 2, 4, 2), (1, 8, 9, 16))
         found[kind] = pipe(**SIZE, prompt=SENTENCES[0], images=[picture], output_type="latent", draw=draw).latents
         for stream in ("video", "audio"):

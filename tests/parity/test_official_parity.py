@@ -234,7 +234,7 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
         given |= {"prompt": ask["prompt"], "negative_prompt": ask["negative_prompt"]}
         given |= dict.fromkeys(("prompt_embeds", "negative_prompt_embeds"))
         for which, pair in zip(
-            ("good", "bad"), encode_prompts(pipe.parts, [ask["prompt"], ask["negative_prompt"]]), strict=True
+            ("good", "bad"), encode_prompts(pipe.components, [ask["prompt"], ask["negative_prompt"]]), strict=True
         ):
             for n, x in zip(("video", "audio"), pair, strict=True):
                 contexts_found[f"{which}_context_{n}"] = as_float32(x)

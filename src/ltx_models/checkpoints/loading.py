@@ -11,7 +11,7 @@ from ltx_models.checkpoints.files import Checkpoint, CheckpointError, described_
 from ltx_models.checkpoints.layouts import read_view
 from ltx_models.nn import DTYPES, Array, Backend, BackendName, DType
 from ltx_models.nn import backend as get_backend
-from ltx_models.nn.checks import check_dtype
+from ltx_models.nn.checks import check_device, check_dtype
 from ltx_models.nn.statistics import STATISTICS
 
 __all__ = [
@@ -109,6 +109,7 @@ def load_component(
     """
     check_dtype(dtype)
     nn = get_backend(backend)
+    check_device(nn, device)
     with open_checkpoint(path, backend, beside) as checkpoint:
         with described_by(path):
             module = nn.build(lambda: make(nn, checkpoint))

@@ -119,8 +119,8 @@ def _decoded(args: argparse.Namespace, latents: Any, path: Path) -> AudioSource:
     from ltx_models.pipelines.components import Components
     from ltx_models.pipelines.files import Files
     from ltx_models.pipelines.steps import decode_sound
-    from ltx_models.pipelines.watch import Watch
 
-    parts = Components(Files(path), backend_name=backend_name(args.backend), dtype=args.dtype, device=args.device)
-    sound = decode_sound(parts, parts.array(latents), Watch())
+    backend = backend_name(args.backend)
+    components = Components(Files(path), backend_name=backend, dtype=args.dtype, device=args.device)
+    sound = decode_sound(components, components.array(latents))
     return sound.samples, sound.rate

@@ -91,15 +91,15 @@ def found(path: Path) -> Path:
         On this machine.
     """
     from ltx_models.pipelines.finding import find_files, repository
-    from ltx_models.pipelines.sources import SourceError, Wish
+    from ltx_models.pipelines.sources import Criteria, SourceError
 
     if path.exists() or repository(str(path)) is None:
         return path
-    wish = Wish("distilled", upsampler=False, distilled_lora=False, text_encoder=False)
+    criteria = Criteria("distilled", upsampler=False, distilled_lora=False, text_encoder=False)
     try:
-        return find_files(path, wish)[1].transformer
+        return find_files(path, criteria)[1].transformer
     except SourceError:
-        return find_files(path, replace(wish, pipeline="dev"))[1].transformer
+        return find_files(path, replace(criteria, pipeline="dev"))[1].transformer
 
 
 def load_encoder(args: argparse.Namespace) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from ltx_models.cli import report
 from ltx_models.cli.stopping import look
 from ltx_models.peak_memory import peak_bytes
-from ltx_models.progress import ProgressBar
+from ltx_models.progress import PhaseBar
 
 
 class Progress:
@@ -23,7 +23,7 @@ class Progress:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._bar: ProgressBar | None = None
+        self._bar = PhaseBar()
         self._phase = ""
         self._begun = time.monotonic()
 
@@ -31,16 +31,13 @@ class Progress:
         """Take (phase, done, total)."""
         look()
         if phase != self._phase:
-            self.close()
             self._phase, self._begun = phase, time.monotonic()
         if self._json:
             spent = time.monotonic() - self._begun
             left = spent / done * (total - done) if done else None
             self.event("progress", phase=phase, done=done, total=total, seconds_left=left, peak_bytes=peak_bytes())
             return
-        if self._bar is None:
-            self._bar = ProgressBar(phase)
-        self._bar(done, total, report.size_of(peak_bytes()))
+        self._bar(phase, done, total, report.size_of(peak_bytes()))
 
     def note(self, text: str) -> None:
         """Say something in words."""
@@ -56,6 +53,4 @@ class Progress:
 
     def close(self) -> None:
         """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()

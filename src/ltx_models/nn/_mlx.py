@@ -336,11 +336,6 @@ def build(make: Callable[[], Module]) -> Module:
 
 def load(module: Module, weights: Mapping[str, mx.array], device: Any = None, strict: bool = True) -> Any:
     """Give the module its weights."""
-    if device is not None:
-        msg = (
-            f"device: MLX arrays belong to no device, got {device!r}; leave it out, or call mlx.core.set_default_device"
-        )
-        raise ValueError(msg)
     order = _official(module)
     pairs = [(k, mx.contiguous(v.transpose(_inverse(order[k]))) if k in order else v) for k, v in weights.items()]
     module.update(tree_unflatten(pairs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ltx_models.nn._types import DTYPES, Array, Backend
 
 
@@ -57,3 +59,25 @@ def check_sound(nn: Backend, name: str, x: Array, channels: int, bins: int | Non
     if not nn.all_finite(x):
         msg = f"{name}: holds NaN or infinite values; sound made of it would be noise"
         raise ValueError(msg)
+
+
+def check_device(nn: Backend, device: Any) -> None:
+    """Refuse devices that are not there: any with MLX, and those that this machine or this build of torch has not."""
+    if device is None:
+        return
+    if nn.name == "mlx":
+        msg = (
+            f"device: MLX arrays belong to no device, got {device!r}; leave it out, or call mlx.core.set_default_device"
+        )
+        raise ValueError(msg)
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    # an unknown name, a build without CUDA, a device without memory of its own
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        names = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        names += ["mps"] if torch.backends.mps.is_available() else []
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        msg = f"device: got {str(device)!r}, torch has {', '.join(names)} here ({reason[:120]})"
+        raise ValueError(msg) from error

@@ -24,7 +24,7 @@ from ltx_models.download import (
 )
 from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.settings import RECIPES, Recipe
-from ltx_models.pipelines.sources import Choice, Listing, SourceError, Wish, by_name, choose, local_listing
+from ltx_models.pipelines.sources import Choice, Criteria, Listing, SourceError, by_name, choose, local_listing
 
 REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<file>.+\.safetensors))?")
 Say = Callable[[str], object]
@@ -32,7 +32,7 @@ Say = Callable[[str], object]
 
 def find_files(
     path: str | Path,
-    wish: Wish,
+    criteria: Criteria,
     *,
     token: str | None = None,
     say: Say | None = None,
@@ -46,7 +46,7 @@ def find_files(
     path : path or str
         A file, a folder, a repository as ``owner/name``, or a file in one as ``owner/name/file.safetensors``. What is
         on this machine comes first.
-    wish : Wish
+    criteria : Criteria
         What is asked for.
     token : str, optional
         Of Hugging Face.
@@ -74,14 +74,14 @@ def find_files(
         msg = f"revision: got {revision!r}, but {path} is on this machine; leave it out, or name a repository"
         raise ValueError(msg)
     if place.is_dir():
-        choice = choose(local_listing(place), wish)
+        choice = choose(local_listing(place), criteria)
         return choice.recipe, _files(place, choice)
     repo = None if place.exists() else repository(str(path))
     if repo is None:
-        return _of_file(wish, place), Files(place)
-    recipe, wanted, files_in = _in_repository(*repo, wish, token, revision)
+        return _of_file(criteria, place), Files(place)
+    recipe, wanted, files_in = _in_repository(*repo, criteria, token, revision)
     wishes = [wanted]
-    if wish.text_encoder and files_in(Path()).text_encoder is None:
+    if criteria.text_encoder and files_in(Path()).text_encoder is None:
         wishes += of_text_encoder(GEMMA)
     folders = fetched(wishes, token, say)
     files = files_in(folders[wanted.repo])
@@ -225,19 +225,19 @@ def announce(items: Sequence[Item], say: Say) -> None:
 
 
 def _in_repository(
-    repo: str, file: str | None, wish: Wish, token: str | None, revision: str | None
+    repo: str, file: str | None, criteria: Criteria, token: str | None, revision: str | None
 ) -> tuple[Recipe, Wanted, Callable[[Path], Files]]:
     """Choose by what the cache has, if that is enough, else by what there is; say what it becomes once fetched."""
     if file is not None:
-        return _of_file(wish, Path(file)), Wanted(repo, (file,), revision), lambda folder: Files(folder / file)
+        return _of_file(criteria, Path(file)), Wanted(repo, (file,), revision), lambda folder: Files(folder / file)
     try:
-        choice = choose(Listing(repo, cached_names(repo, revision), by_name), wish)
+        choice = choose(Listing(repo, cached_names(repo, revision), by_name), criteria)
     except SourceError as error:
         if is_offline():
             msg = f"{repo}: HF_HUB_OFFLINE is set and the cache does not have what is needed ({error}); unset it"
             raise DownloadError(msg) from error
         there = tuple(listed_names(repo, token, revision))
-        choice = choose(Listing(repo, there, by_name, "it is not published there, give its path"), wish)
+        choice = choose(Listing(repo, there, by_name, "it is not published there, give its path"), criteria)
     return choice.recipe, Wanted(repo, choice.names, revision), lambda folder: _files(folder, choice)
 
 
@@ -253,11 +253,11 @@ def _files(folder: Path, choice: Choice) -> Files:
     )
 
 
-def _of_file(wish: Wish, path: Path) -> Recipe:
+def _of_file(criteria: Criteria, path: Path) -> Recipe:
     """Give the pipeline asked for, or that of a single file, which says it by its header or its name."""
-    name = wish.pipeline
+    name = criteria.pipeline
     if name is None:
-        name = "distilled-one-stage" if wish.upsampler else "distilled"
+        name = "distilled-one-stage" if criteria.upsampler else "distilled"
         kind = kind_of_file(path) if path.is_file() else kind_of(path, {})
         name = "dev" if kind == "dev" else name
     if name not in RECIPES:

@@ -1,4 +1,4 @@
-"""What each step of a pipeline will take at its peak, told from headers before anything is read."""
+"""The expected peak memory of each step of a pipeline, computed from headers before any weights are read."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COPIES = 16
 
 
 def forecast(
-    parts: Components, recipe: Recipe, size: Size, config: TransformerConfig, decode_bytes: int
+    components: Components, recipe: Recipe, size: Size, config: TransformerConfig, decode_bytes: int
 ) -> dict[str, int]:
     """
     Forecast the peak of each step, without what the framework itself takes.
 
     Parameters
     ----------
-    parts : Components
+    components : Components
         Which networks, in which form.
     recipe : Recipe
         The pipeline.
@@ -55,27 +55,27 @@ def forecast(
     ValueError
         If the decode does not fit its budget.
     """
-    itemsize = 4 if parts.dtype == "float32" else 2
-    found: dict[str, int] = {}
-    if parts.files.text_encoder is not None:
-        bits = None if parts.text_quantize is None else BITS[parts.text_quantize]
-        model = size_of(parts.files.text_encoder, itemsize, bits)[1 if parts.text_offload else 0]
-        found["text"] = max(model, _bytes(parts.files.of("connectors"), ("connectors",), itemsize))
-    weights = _Weights.read(parts.files.transformer)
-    model = (weights.in_turn if parts.offload else weights.bytes)(parts.quantize, itemsize)
+    itemsize = 4 if components.dtype == "float32" else 2
+    peaks: dict[str, int] = {}
+    if components.files.text_encoder is not None:
+        bits = None if components.text_quantize is None else BITS[components.text_quantize]
+        model = size_of(components.files.text_encoder, itemsize, bits)[1 if components.text_offload else 0]
+        peaks["text"] = max(model, _bytes(components.files.of("connectors"), ("connectors",), itemsize))
+    weights = _Weights.read(components.files.transformer)
+    model = (weights.in_turn if components.offload else weights.bytes)(components.quantize, itemsize)
     stages = [size.half, size] if recipe.two_stages else [size]
     for number, stage in enumerate(stages):
-        found["denoise" if len(stages) == 1 else f"stage {number + 1}"] = model + _tokens(stage, config) * itemsize
+        peaks["denoise" if len(stages) == 1 else f"stage {number + 1}"] = model + _tokens(stage, config) * itemsize
     if recipe.two_stages:
-        upsampler = _bytes(parts.files.of("upsampler"), ("", "upsampler"), itemsize)
-        found["upsample"] = model + upsampler
-    decoder = _bytes(parts.files.of("video_decoder"), ("video_vae",), itemsize, "decoder.")
-    with open_checkpoint(parts.files.of("video_decoder"), "numpy") as checkpoint:
+        upsampler = _bytes(components.files.of("upsampler"), ("", "upsampler"), itemsize)
+        peaks["upsample"] = model + upsampler
+    decoder = _bytes(components.files.of("video_decoder"), ("video_vae",), itemsize, "decoder.")
+    with open_checkpoint(components.files.of("video_decoder"), "numpy") as checkpoint:
         video = VideoVAEConfig.read(checkpoint.config.get("vae", checkpoint.config))
     plan = plan_exact(video, (1, video.latent_channels, *size.latent), itemsize=itemsize, memory_bytes=decode_bytes)
-    found["decode"] = decoder + plan.peak_bytes
+    peaks["decode"] = decoder + plan.peak_bytes
     order = ["text", "denoise", "stage 1", "upsample", "stage 2", "decode"]
-    return {name: found[name] for name in order if name in found}
+    return {name: peaks[name] for name in order if name in peaks}
 
 
 def _tokens(size: Size, config: TransformerConfig) -> int:
@@ -85,24 +85,24 @@ def _tokens(size: Size, config: TransformerConfig) -> int:
     return COPIES * sum(count * stream.width for stream, count in counts if stream is not None)
 
 
-def _bytes(path: Path, components: tuple[str, ...], itemsize: int, start: str = "") -> int:
+def _bytes(path: Path, names: tuple[str, ...], itemsize: int, start: str = "") -> int:
     """Count the bytes of a component in memory."""
     with open_checkpoint(path, "numpy") as checkpoint:
         return itemsize * sum(
             math.prod(checkpoint.shape(key))
             for key in checkpoint.keys
             for component, name in [component_of(key)]
-            if component in components and name.startswith(start)
+            if component in names and name.startswith(start)
         )
 
 
-def told(found: Mapping[str, int], text: str = "forecast of the peaks") -> str:
+def describe_forecast(peaks: Mapping[str, int], text: str = "forecast of the peaks") -> str:
     """
     Write a forecast for people.
 
     Parameters
     ----------
-    found : mapping of str to int
+    peaks : mapping of str to int
         What `forecast` gave.
     text : str
         Put before it.
@@ -114,7 +114,7 @@ def told(found: Mapping[str, int], text: str = "forecast of the peaks") -> str:
 
     Examples
     --------
-    >>> told({"denoise": 3 * 2**30, "decode": 2**30})
+    >>> describe_forecast({"denoise": 3 * 2**30, "decode": 2**30})
     'forecast of the peaks: denoise 3.0 GiB, decode 1.0 GiB'
     """
-    return f"{text}: " + ", ".join(f"{name} {format_bytes(n_bytes)}" for name, n_bytes in found.items())
+    return f"{text}: " + ", ".join(f"{name} {format_bytes(n_bytes)}" for name, n_bytes in peaks.items())

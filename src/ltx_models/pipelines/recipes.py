@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ltx_models.pipelines import steps
-from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.files import Lora
-from ltx_models.pipelines.grid import Size
-from ltx_models.pipelines.request import Latents, Request
-from ltx_models.pipelines.watch import Watch
+from ltx_models.pipelines.request import Latents
+from ltx_models.pipelines.run import Run
 from ltx_models.sampling import Noise
 
 
-def generate(parts: Components, ask: Request, watch: Watch) -> Latents:
+def generate(run: Run) -> Latents:
     """
     Run a pipeline up to its latents.
 
     Parameters
     ----------
-    parts : Components
-        The networks; the transformer is released at the end unless they are kept.
-    ask : Request
-        What to do.
-    watch : Watch
-        Who listens.
+    run : Run
+        What is generated; the networks are released at the end unless they are kept.
 
     Returns
     -------
@@ -32,80 +27,72 @@ def generate(parts: Components, ask: Request, watch: Watch) -> Latents:
         Of the streams that were asked for.
     """
     try:
-        return two_stages(parts, ask, watch) if ask.recipe.two_stages else one_stage(parts, ask, watch)
+        return two_stages(run) if run.request.recipe.two_stages else one_stage(run)
     finally:
-        if not parts.keep:
-            parts.release()
+        if not run.components.keep:
+            run.components.release()
 
 
-def one_stage(parts: Components, ask: Request, watch: Watch) -> Latents:
+def one_stage(run: Run) -> Latents:
     """
     Denoise at full size: the dev pipeline with guidance, a distilled one without a second stage, a retake.
 
     Parameters
     ----------
-    parts : Components
-        The networks.
-    ask : Request
-        What to do.
-    watch : Watch
-        Who listens.
+    run : Run
+        What is generated.
 
     Returns
     -------
     Latents
         Of the streams that were asked for.
     """
-    text = steps.encode_text(parts, ask, watch)
-    video = steps.find_conditions(parts, ask, ask.size, True, watch)
-    given = {"video": video, "audio": steps.find_sound(parts, ask, watch)}
-    draw = ask.draw or Noise(ask.seed)
-    return steps.run_stage(parts, ask, text, given, draw, watch, stage=0, size=ask.size, loras=_loras(parts, ask, 0))
+    request = run.request
+    text = steps.encode_text(run)
+    pictures = steps.encode_pictures(run, request.size, first_stage=True)
+    conditions = {"video": pictures, "audio": steps.encode_sound(run)}
+    draw = request.draw or Noise(request.seed)
+    return steps.denoise_stage(run, steps.Stage(0, request.size, text, conditions, draw, _loras(run, 0)))
 
 
-def two_stages(parts: Components, ask: Request, watch: Watch) -> Latents:
+def two_stages(run: Run) -> Latents:
     """
-    Denoise at half the size, enlarge, and refine.
+    Denoise at half the size, upsample, and refine.
 
     Parameters
     ----------
-    parts : Components
-        The networks.
-    ask : Request
-        What to do.
-    watch : Watch
-        Who listens.
+    run : Run
+        What is generated; sound alone is refined as it is, as nothing of it is upsampled.
 
     Returns
     -------
     Latents
         Pictures of the second stage; sound of the one that the recipe names.
     """
-    parts.files.of("upsampler")  # refused now, and not after the first stage
-    text = steps.encode_text(parts, ask, watch)
-    sound = steps.find_sound(parts, ask, watch)
-    draw = ask.draw or Noise(ask.seed)
-
-    def stage(number: int, size: Size, initial: Latents | None = None) -> Latents:
-        video = steps.find_conditions(parts, ask, size, number == 0, watch)
-        given, loras = {"video": video, "audio": sound}, _loras(parts, ask, number)
-        return steps.run_stage(
-            parts, ask, text, given, draw, watch, stage=number, size=size, loras=loras, initial=initial
-        )
-
-    small = stage(0, ask.size.half)
-    large = Latents(steps.enlarge(parts, small.video, watch), small.audio)
-    fine = stage(1, ask.size, large)
-    return Latents(fine.video, small.audio if ask.recipe.first_sound else fine.audio)
+    request = run.request
+    text = steps.encode_text(run)
+    sound = steps.encode_sound(run)
+    draw = request.draw or Noise(request.seed)
+    conditions = {"video": steps.encode_pictures(run, request.size.half, first_stage=True), "audio": sound}
+    first = steps.Stage(0, request.size.half, text, conditions, draw, _loras(run, 0))
+    small = steps.denoise_stage(run, first)
+    if small.video is None and request.recipe.first_sound:
+        return small
+    large = small if small.video is None else replace(small, video=steps.upsample(run, small.video))
+    conditions = conditions | {"video": steps.encode_pictures(run, request.size, first_stage=False)}
+    second = replace(first, number=1, size=request.size, conditions=conditions, loras=_loras(run, 1), initial=large)
+    fine = steps.denoise_stage(run, second)
+    return Latents(fine.video, small.audio if request.recipe.first_sound else fine.audio)
 
 
-def _loras(parts: Components, ask: Request, stage: int) -> Sequence[Lora]:
+def _loras(run: Run, stage: int) -> Sequence[Lora]:
     """Name the LoRAs of a stage: an in-context one belongs to the first, where its references are."""
-    common = () if ask.references and stage == 1 else parts.files.loras
-    strength = ask.recipe.strengths[stage]
+    files, request = run.components.files, run.request
+    common = () if request.references and stage == 1 else files.loras
+    strength = request.recipe.strengths[stage]
     if not strength:
         return common
-    if parts.files.distilled_lora is None:
-        msg = f"distilled_lora: the pipeline {ask.recipe.name!r} needs the distilled LoRA's file"
+    if files.distilled_lora is None:
+        msg = f"distilled_lora: the pipeline {request.recipe.name!r} needs the distilled LoRA's file"
         raise ValueError(msg)
-    return (*common, (parts.files.distilled_lora, strength))
+    return (*common, (files.distilled_lora, strength))

@@ -132,15 +132,15 @@ def version_of(path: str | Path) -> tuple[int, ...]:
         If it is no checkpoint.
     """
     with open_checkpoint(path, "numpy") as checkpoint:
-        found = re.match(r"\d+(\.\d+)*", checkpoint.metadata.get("model_version", "").strip().strip('"'))
+        version = re.match(r"\d+(\.\d+)*", checkpoint.metadata.get("model_version", "").strip().strip('"'))
         section = checkpoint.config.get("transformer", {})
     newer = (2, 3) if isinstance(section, dict) and section.get("cross_attention_adaln") else ()
-    return tuple(int(part) for part in found[0].split(".")) if found else newer
+    return tuple(int(part) for part in version[0].split(".")) if version else newer
 
 
-def said_of(metadata: Mapping[str, str]) -> dict[str, float]:
+def settings_of(metadata: Mapping[str, str]) -> dict[str, float]:
     """
-    Read what a checkpoint itself says that clips should be like, as small ones do that know no other.
+    Read the sizes of clips that a checkpoint was trained on, which small ones name in their metadata.
 
     Parameters
     ----------
@@ -154,18 +154,18 @@ def said_of(metadata: Mapping[str, str]) -> dict[str, float]:
 
     Examples
     --------
-    >>> said_of({"default_settings": '{"height": 64, "width": 96, "frames": 33, "fps": 24}'})["frames"]
+    >>> settings_of({"default_settings": '{"height": 64, "width": 96, "frames": 33, "fps": 24}'})["frames"]
     33
     """
-    said = parse_json(metadata.get("default_settings", "{}"))
-    if not isinstance(said, dict) or not all(isinstance(value, (int, float)) for value in said.values()):
-        msg = f"default_settings: got {said!r}, expected numbers by name"
+    settings = parse_json(metadata.get("default_settings", "{}"))
+    if not isinstance(settings, dict) or not all(isinstance(value, (int, float)) for value in settings.values()):
+        msg = f"default_settings: got {settings!r}, expected numbers by name"
         raise ValueError(msg)
-    return said
+    return settings
 
 
 def defaults(
-    recipe: Recipe, version: Sequence[int], layers: int = 48, said: Mapping[str, float] | None = None
+    recipe: Recipe, version: Sequence[int], layers: int = 48, settings: Mapping[str, float] | None = None
 ) -> Defaults:
     """
     Give what a recipe uses with a checkpoint.
@@ -178,8 +178,8 @@ def defaults(
         What `version_of` read.
     layers : int
         Blocks of the transformer; where it has fewer than the official ones, its last but one is perturbed.
-    said : mapping of str to float, optional
-        What `said_of` read, which goes before the official sizes.
+    settings : mapping of str to float, optional
+        What `settings_of` read, which goes before the official sizes.
 
     Returns
     -------
@@ -210,14 +210,14 @@ def defaults(
     crf = 18 if tuple(version) >= (2, 4) else 33
     if recipe.high_quality:
         quick = replace(plain, stg_scale=0.0, stg_blocks=(), rescale_scale=0.45)
-        found = Defaults(1088, 1920, 121, 24.0, 15, quick, replace(quick, cfg_scale=7.0, rescale_scale=1.0), crf)
+        standard = Defaults(1088, 1920, 121, 24.0, 15, quick, replace(quick, cfg_scale=7.0, rescale_scale=1.0), crf)
     else:
         steps = 30 if newer else 40
-        found = Defaults(512 * scale, 768 * scale, 121, 24.0, steps, plain, replace(plain, cfg_scale=7.0), crf)
-    if not said:
-        return found
-    height, width = (int(said[name]) * scale for name in ("height", "width"))
-    return replace(found, height=height, width=width, frames=int(said["frames"]), fps=float(said["fps"]))
+        standard = Defaults(512 * scale, 768 * scale, 121, 24.0, steps, plain, replace(plain, cfg_scale=7.0), crf)
+    if not settings:
+        return standard
+    height, width = (int(settings[name]) * scale for name in ("height", "width"))
+    return replace(standard, height=height, width=width, frames=int(settings["frames"]), fps=float(settings["fps"]))
 
 
 def schedules(

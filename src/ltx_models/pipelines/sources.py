@@ -101,7 +101,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Criteria:
     """
     What is asked of a folder or repository.
 
@@ -209,7 +209,7 @@ def by_header(file: Path) -> frozenset[str]:
     return frozenset(kind for kind, starts in SIGNS.items() if any(key.startswith(starts) for key in bare))
 
 
-def choose(there: Listing, wish: Wish) -> Choice:
+def choose(there: Listing, criteria: Criteria) -> Choice:
     """
     Choose the files of a pipeline.
 
@@ -217,7 +217,7 @@ def choose(there: Listing, wish: Wish) -> Choice:
     ----------
     there : Listing
         What there is.
-    wish : Wish
+    criteria : Criteria
         What is asked for.
 
     Returns
@@ -232,25 +232,25 @@ def choose(there: Listing, wish: Wish) -> Choice:
     ValueError
         If there is no pipeline of that name.
     """
-    if wish.pipeline is not None and wish.pipeline not in RECIPES:
-        msg = f"pipeline: got {wish.pipeline!r}, allowed are {', '.join(map(repr, RECIPES))}"
+    if criteria.pipeline is not None and criteria.pipeline not in RECIPES:
+        msg = f"pipeline: got {criteria.pipeline!r}, allowed are {', '.join(map(repr, RECIPES))}"
         raise ValueError(msg)
     sets = _sets(there.names)
     holds = {label: frozenset[str]().union(*map(there.holds, files)) for label, files in sets.items()}
-    variant = None if wish.pipeline is None else "distilled" if not RECIPES[wish.pipeline].guided else "dev"
+    variant = None if criteria.pipeline is None else "distilled" if not RECIPES[criteria.pipeline].guided else "dev"
     whole = [label for label in sets if {"transformer", "video_vae"} <= holds[label]]
-    chosen, names = _checkpoint(there, sets, holds, whole, variant, wish.fp8)
-    upsamplers = _upsamplers(there, holds) if wish.upsampler else []
-    recipe = _recipe(there, wish, chosen, bool(upsamplers) or not wish.upsampler)
+    chosen, names = _checkpoint(there, sets, holds, whole, variant, criteria.fp8)
+    upsamplers = _upsamplers(there, holds) if criteria.upsampler else []
+    recipe = _recipe(there, criteria, chosen, bool(upsamplers) or not criteria.upsampler)
     upsampler = lora = text = None
-    if recipe.two_stages and wish.upsampler:
+    if recipe.two_stages and criteria.upsampler:
         upsampler = _one(there, upsamplers, "spatial x2 upsampler", "--spatial-upsampler-path or upsampler=")
         names += [name for name in there.names if name == upsampler or name.startswith(f"{upsampler}/")]
-    if recipe.needs_lora and wish.distilled_lora:
+    if recipe.needs_lora and criteria.distilled_lora:
         loras = [label for label in sets if "lora" in holds[label] and "distilled" in _words(label)]
         lora = _one(there, loras, "distilled LoRA", "--distilled-lora or distilled_lora=")
         names += sets[lora]
-    if wish.text_encoder:
+    if criteria.text_encoder:
         text, more = _text_encoder(there, sets, holds)
         names += more
     return Choice(recipe, chosen, upsampler, lora, text, tuple(dict.fromkeys(names)))
@@ -366,10 +366,10 @@ def _one(there: Listing, found: list[str], what: str, flag: str, all_of: list[st
     raise SourceError(msg)
 
 
-def _recipe(there: Listing, wish: Wish, chosen: str, upsampler: bool) -> Recipe:
+def _recipe(there: Listing, criteria: Criteria, chosen: str, upsampler: bool) -> Recipe:
     """Give the pipeline asked for, or the one that the names speak of."""
-    if wish.pipeline is not None:
-        return RECIPES[wish.pipeline]
+    if criteria.pipeline is not None:
+        return RECIPES[criteria.pipeline]
     said = _words(chosen) & KINDS or _words(there.where) & KINDS
     if len(said) != 1:
         files = [chosen] if chosen in there.names else [name for name in there.names if name.endswith(".safetensors")]

@@ -24,7 +24,7 @@ from ltx_models.checkpoints import (
 from ltx_models.checkpoints.files import described_by
 from ltx_models.nn import Array, Backend
 from ltx_models.nn import backend as get_backend
-from ltx_models.nn.checks import check_dtype
+from ltx_models.nn.checks import check_device, check_dtype
 from ltx_models.offload import Offload
 from ltx_models.quantization import Scheme, by_rows, check_scheme, hollow_out, large, quantized
 from ltx_models.regular import parse_json
@@ -90,9 +90,7 @@ def load_transformer(
     """
     check_dtype(dtype)
     nn = get_backend(backend)
-    if nn.name == "mlx" and device is not None:
-        msg = f"device: MLX arrays belong to no device, got {device!r}; leave it out"
-        raise ValueError(msg)
+    check_device(nn, device)
     if quantize is not None:
         check_scheme(nn, quantize)
     with open_checkpoint(path, backend) as checkpoint:

@@ -1,0 +1,148 @@
+"""What a call leaves open, filled in: sizes, schedules and guidance of the recipe and the checkpoint's version."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ltx_models.pipelines.call import Call, SamplingOptions
+from ltx_models.pipelines.checks import clip_size
+from ltx_models.pipelines.grid import Size, fitted
+from ltx_models.pipelines.request import Request
+from ltx_models.pipelines.settings import NEGATIVE_PROMPT, Defaults, Recipe, schedules
+from ltx_models.pipelines.sound import read_sound
+from ltx_models.sampling import Guidance
+
+
+def resolve_size(call: Call, recipe: Recipe, defaults: Defaults) -> tuple[Size, list[str]]:
+    """
+    Give the size of the result: that of a retake's clip, else what the call says, else the default.
+
+    Parameters
+    ----------
+    call : Call
+        What is asked for.
+    recipe : Recipe
+        The pipeline.
+    defaults : Defaults
+        What it uses unless told otherwise.
+
+    Returns
+    -------
+    size : Size
+        One that fits the grid.
+    notes : list of str
+        What was moved, for the user.
+    """
+    options = call.size
+    if call.inputs.retake is not None:
+        return clip_size(call.inputs.retake, options, recipe)
+    size = Size(
+        defaults.height if options.height is None else options.height,
+        defaults.width if options.width is None else options.width,
+        defaults.frames if options.num_frames is None else options.num_frames,
+        defaults.fps if options.frame_rate is None else options.frame_rate,
+    )
+    return fitted(size, two_stages=recipe.two_stages, snap=options.snap)
+
+
+def resolve(call: Call, recipe: Recipe, defaults: Defaults, streams: tuple[str, ...], size: Size) -> Request:
+    """
+    Complete a checked call.
+
+    Parameters
+    ----------
+    call : Call
+        What is asked for.
+    recipe : Recipe
+        The pipeline.
+    defaults : Defaults
+        What it uses unless told otherwise.
+    streams : tuple of str
+        What is generated.
+    size : Size
+        Of the result.
+
+    Returns
+    -------
+    Request
+        All that the run needs to know.
+    """
+    prompts, inputs, sampling = call.prompts, call.inputs, call.sampling
+    n_steps = defaults.steps if sampling.num_inference_steps is None else sampling.num_inference_steps
+    first = size.half if recipe.two_stages else size
+    return Request(
+        recipe=recipe,
+        size=size,
+        prompt=prompts.prompt or "",
+        negative_prompt=NEGATIVE_PROMPT if prompts.negative_prompt is None else prompts.negative_prompt,
+        sigmas=schedules(recipe, n_steps, math.prod(first.latent), sampling.sigmas),
+        guidance=resolve_guidance(sampling, defaults, streams),
+        prompt_embeds=prompts.prompt_embeds,
+        negative_prompt_embeds=prompts.negative_prompt_embeds,
+        streams=streams,
+        seed=sampling.seed,
+        images=inputs.all_images,
+        appended=recipe.name == "keyframes",
+        image_crf=defaults.image_crf,
+        fit=inputs.fit,
+        references=tuple(inputs.references),
+        sound=None if inputs.audio is None else read_sound(inputs.audio, size.seconds, start=inputs.audio_start),
+        retake=inputs.retake,
+        draw=sampling.draw,
+    )
+
+
+def resolve_guidance(sampling: SamplingOptions, defaults: Defaults, streams: tuple[str, ...]) -> Mapping[str, Guidance]:
+    """
+    Give the guidance of each stream.
+
+    Parameters
+    ----------
+    sampling : SamplingOptions
+        What is asked for.
+    defaults : Defaults
+        What is used unless it says otherwise.
+    streams : tuple of str
+        What is generated; one alone has no other stream to be guided away from.
+
+    Returns
+    -------
+    mapping of str to Guidance
+        For ``"video"`` and ``"audio"``.
+    """
+    guidance = {"video": defaults.video, "audio": defaults.audio} | dict(sampling.guidance or {})
+    if sampling.guidance_scale is not None:
+        guidance["video"] = replace(guidance["video"], cfg_scale=sampling.guidance_scale)
+    if len(streams) == 1:
+        guidance = {name: replace(one, modality_scale=1.0) for name, one in guidance.items()}
+    return guidance
+
+
+def unused(call: Call, recipe: Recipe) -> list[str]:
+    """
+    Say what a call sets and its pipeline does not use.
+
+    Parameters
+    ----------
+    call : Call
+        What is asked for.
+    recipe : Recipe
+        The pipeline.
+
+    Returns
+    -------
+    list of str
+        Notes for the user.
+    """
+    if recipe.guided:
+        return []
+    values = {
+        "negative_prompt": call.prompts.negative_prompt,
+        "guidance": call.sampling.guidance,
+        "guidance_scale": call.sampling.guidance_scale,
+        "num_inference_steps": call.sampling.num_inference_steps,
+    }
+    names = ", ".join(name for name, value in values.items() if value is not None)
+    return [f"{names}: not used by the pipeline {recipe.name!r}"] if names else []

@@ -1,0 +1,20 @@
+"""The steps that every pipeline is made of: text, conditions, denoise, upsample, decode."""
+
+from ltx_models.pipelines.steps.conditions import encode_pictures, encode_sound
+from ltx_models.pipelines.steps.decoding import decode_sound, decode_video, preview_picture, upsample
+from ltx_models.pipelines.steps.denoising import Stage, denoise_stage
+from ltx_models.pipelines.steps.text import encode_prompts, encode_text, enhance_prompt
+
+__all__ = [
+    "Stage",
+    "decode_sound",
+    "decode_video",
+    "denoise_stage",
+    "encode_pictures",
+    "encode_prompts",
+    "encode_sound",
+    "encode_text",
+    "enhance_prompt",
+    "preview_picture",
+    "upsample",
+]

@@ -1,0 +1,86 @@
+"""From prompts to text embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ltx_models.nn import Array
+from ltx_models.pipelines.components import Components
+from ltx_models.pipelines.run import Run
+from ltx_models.sampling import Text
+
+
+def encode_text(run: Run) -> dict[str, Text]:
+    """
+    Give the text embeddings that each stream attends to.
+
+    Parameters
+    ----------
+    run : Run
+        Whose request has prompts, or their embeddings.
+
+    Returns
+    -------
+    dict of str to Text
+        For ``"video"`` and ``"audio"``.
+    """
+    components, request = run.components, run.request
+    positive, negative = request.prompt_embeds, request.negative_prompt_embeds
+    if positive is None:
+        with run.callbacks.phase("text"):
+            prompts = [request.prompt, *([request.negative_prompt] if request.negates else [])]
+            positive, *others = encode_prompts(components, prompts)
+        negative = others[0] if others else None
+    if negative is None or not request.negates:
+        negative = (None, None)
+
+    def embeddings(values: Array | None) -> Array | None:
+        return None if values is None else components.adapted(components.array(values))
+
+    pairs = zip(("video", "audio"), positive, negative, strict=True)
+    return {name: Text(embeddings(x), embeddings(worse)) for name, x, worse in pairs if x is not None}
+
+
+def enhance_prompt(run: Run) -> str:
+    """
+    Let the language model expand the prompt.
+
+    Parameters
+    ----------
+    run : Run
+        Whose request has an idea for a clip, and the seed of the expansion.
+
+    Returns
+    -------
+    str
+        The expanded prompt.
+    """
+    with run.callbacks.phase("enhance"), run.components.using("text_encoder") as encoder:
+        return str(encoder.enhance(run.request.prompt, seed=run.request.seed))
+
+
+def encode_prompts(components: Components, prompts: Sequence[str]) -> list[tuple[Array, Array | None]]:
+    """
+    Run the language model and the connectors.
+
+    Parameters
+    ----------
+    components : Components
+        The networks.
+    prompts : sequence of str
+        The prompts.
+
+    Returns
+    -------
+    list of pair of array
+        For each prompt the embeddings of video and audio, of shape (1, S, C); None where the checkpoint has no audio.
+    """
+    with components.using("text_encoder") as encoder:
+        hidden, mask = encoder.hidden_states(encoder.tokenize(prompts))
+        components.nn.synchronize(hidden, mask)
+    # gigabytes each: the one is released before the other is loaded
+    with components.using("connectors") as connectors:
+        video, audio, _ = connectors(hidden, mask, padding_side="left")
+    pairs = [(video[i : i + 1], None if audio is None else audio[i : i + 1]) for i in range(len(prompts))]
+    components.nn.synchronize(*(x for pair in pairs for x in pair if x is not None))
+    return pairs
