@@ -35,9 +35,9 @@ def test_a_misspelt_keyword_is_refused_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("prompt", [["a fox", "a hen"], b"a fox", 7])
 def test_what_is_no_text_is_refused_as_a_prompt(prompt: Any) -> None:
-    with pytest.raises(ValueError, match="prompt: got .*, expected one text; call the pipeline once for each video"):
+    with pytest.raises(ValueError, match=r"prompt: got .*, expected one text; call the pipeline once for each video"):
         check_prompts(Prompts(prompt))
-    with pytest.raises(ValueError, match="negative_prompt: got .*, expected one text"):
+    with pytest.raises(ValueError, match=r"negative_prompt: got .*, expected one text"):
         check_prompts(Prompts("a fox", prompt))
 
 
