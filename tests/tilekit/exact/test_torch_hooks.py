@@ -1,4 +1,4 @@
-"""Weights that accelerate and diffusers keep elsewhere, or in 8 bits, are read from there; their hooks stay as they are."""
+"""Weights that accelerate and diffusers keep elsewhere, or in 8 bits, are read from there."""
 
 from collections.abc import Callable
 from pathlib import Path
