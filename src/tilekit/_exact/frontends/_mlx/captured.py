@@ -16,7 +16,7 @@ from mlx.nn import Module
 
 __all__ = ["Captured", "Place"]
 
-_FOREIGN = ("builtins", "mlx", "numpy", "threading", "logging", "_thread", "weakref", "re", "enum", "tokenizers")
+_FOREIGN = ("builtins", "mlx.", "numpy", "threading", "logging", "_thread", "weakref", "re", "enum", "tilekit._exact")
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.BuiltinFunctionType)
 _MOST = 200_000
 """Objects looked at before the search ends; a pipeline of several models has some 20,000."""
