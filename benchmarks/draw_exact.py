@@ -86,9 +86,8 @@ def draw_errors(plt: Any, path: Path, decoder: Any) -> None:
         axis.axis("off")
     figure.colorbar(image, ax=axes, label="difference from the plain call", shrink=0.9)
     figure.savefig(path, dpi=80)
-    print(
-        f"{path.name}: blended at most {maps[0].max():.3g}, exact at most {maps[1].max():.3g} of {plain.abs().max():.3g}"
-    )
+    largest = float(plain.abs().max())
+    print(f"{path.name}: blended at most {maps[0].max():.3g}, exact at most {maps[1].max():.3g} of {largest:.3g}")
 
 
 def main(folder: Path) -> None:
