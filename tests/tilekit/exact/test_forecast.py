@@ -83,3 +83,15 @@ def test_a_plan_forecasts_what_a_call_takes(dtype: Any, share: float | None, *, 
         assert plan.peak_bytes <= counted(lambda: network(z), *known)
     streamed = decode.plan(z, stream=True)
     assert counted(lambda: [None for _ in decode.stream(z)], *known) == pytest.approx(streamed.peak_bytes, rel=0.1)
+
+
+def test_zeros_that_no_stride_reaches_cost_no_copy() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 5, stride=2, padding=2))
+    z = torch.randn(1, 4, 33, 30, generator=torch.Generator().manual_seed(0))
+    call = tk.exact(network, 1 << 30)
+    known = [z, *network.parameters()]
+    with torch.no_grad():
+        plain = counted(lambda: network(z), *known)
+        assert call.plan(z).peak_bytes <= plain
+        assert counted(lambda: call(z), *known) <= 1.02 * plain
+        torch.testing.assert_close(call(z), network(z))

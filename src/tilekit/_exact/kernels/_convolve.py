@@ -1,6 +1,7 @@
 """A convolution with the array API alone: one matrix product for each tap of the kernel."""
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
 from tilekit.backends import Array
 
-__all__ = ["convolve", "paddings"]
+__all__ = ["convolve", "evened", "paddings"]
 
 
 def paddings(job: Job[Conv]) -> tuple[tuple[int, int], ...]:
@@ -17,6 +18,12 @@ def paddings(job: Job[Conv]) -> tuple[tuple[int, int], ...]:
     op, shape = job.op, job.shapes[0]
     windows = (op.window(d, job.box[axis], shape[axis]) for d, axis in enumerate(op.axes))
     return tuple((before, after) for _, before, after in windows)
+
+
+def evened(op: Conv, pads: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Give as many zeros after as before where a stride passes over the ones added: libraries then need no copy."""
+    pairs = zip(pads, op.stride, strict=True)
+    return tuple((before, before if after < before < after + stride else after) for (before, after), stride in pairs)
 
 
 class Library(Protocol):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._convolve import evened, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
 
@@ -27,6 +27,7 @@ def convolve(job: Job[Conv], x: Tensor, weight: Tensor, bias: Tensor | None) -> 
 def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
     if any(n != 1 for n in op.input_dilation):
         x = _stretched(x, op.input_dilation)
+    pads = evened(op, pads)
     merged = tuple(min(before, after) for before, after in pads)
     rest = [(before - both, after - both) for (before, after), both in zip(pads, merged, strict=True)]
     if any(before or after for before, after in rest):

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from tilekit._exact.boxes import Shape, cells, extent
-from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._convolve import evened, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Attention, Conv, Moments, Normalize, Resample
 
@@ -38,6 +38,7 @@ def _padded(job: Job[Conv], size: int) -> int:
     assert given is not None  # asked only where something is read
     if op.transposed:
         return 0
+    pads = evened(op, pads)
     stretched = any(n != 1 for n in op.input_dilation)
     merged = [min(before, after) for before, after in pads]
     if not stretched and all(before == after for before, after in pads):
