@@ -295,12 +295,11 @@ class Barriers:
         `rate` is what a multiply-add made again costs, in bytes; None where no cut exists.
         """
         needed = sorted(self.crossing(j, front))
-        place = {index: 2 * k for k, index in enumerate(needed)}
-        source, sink = 2 * len(needed), 2 * len(needed) + 1
+        root = self._roots(needed, front)
+        place = {index: 2 * k for k, index in enumerate(dict.fromkeys(root.values()))}
+        source, sink = 2 * len(place), 2 * len(place) + 1
         net = Network(sink + 1)
-        ends = set(self._crossing[j])
-        for index in needed:
-            here = place[index]
+        for index, here in place.items():
             net.add(here, here + 1, self._price(index, front))
             if index in front or isinstance(self.graph.nodes[index].op, Input):
                 net.add(source, here, ENDLESS)
@@ -308,17 +307,26 @@ class Barriers:
                 net.add(source, here, self._again(index, rate))
             elif self.first[index] <= j:
                 net.add(here, sink, ENDLESS)  # let go by an earlier stage
-            if index in ends:
-                net.add(here + 1, sink, ENDLESS)
-            for user in self.graph.users[index]:
-                if user in place:
-                    net.add(here + 1, place[user], ENDLESS)
-                    net.add(place[user], here, ENDLESS)
+        for index in {root[index] for index in self._crossing[j] if index in root}:
+            net.add(place[index] + 1, sink, ENDLESS)
+        for before, after in {(root[i], root[u]) for i in needed for u in self.graph.users[i] if u in root}:
+            if before != after:
+                net.add(place[before] + 1, place[after], ENDLESS)
+                net.add(place[after], place[before], ENDLESS)
         side = net.cut(source, sink)
         if side is None:
             return None
-        cut = (index for index in needed if side[place[index]] and not side[place[index] + 1])
+        cut = (index for index, here in place.items() if side[here] and not side[here + 1])
         return frozenset(index for index in cut if not isinstance(self.graph.nodes[index].op, Input))
+
+    def _roots(self, needed: Sequence[int], front: Frontier) -> dict[int, int]:
+        """For each node, what is kept in its place: what it is made of, where that is no larger and costs nothing."""
+        root: dict[int, int] = {}
+        for index in needed:
+            sources = [source for source in self.graph.nodes[index].inputs if source in root]
+            free = index not in front and len(sources) == 1 and not self._work[index]
+            root[index] = root[sources[0]] if free and self._bytes[index] >= self._bytes[root[sources[0]]] else index
+        return root
 
     def _price(self, index: int, front: Frontier) -> int:
         """Give what keeping a node costs."""

@@ -28,9 +28,9 @@ class Path:
 class Frontiers:
     """Paths of frontiers through the goals of a graph."""
 
-    WIDTH = 8
+    WIDTH = 4
     """States that are followed from one goal to the next."""
-    FACTORS = (INFINITE, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.0)
+    FACTORS = (INFINITE, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0)
     """Rates, in bytes to a multiply-add, over the average of the graph."""
 
     def __init__(self, barriers: Barriers) -> None:

@@ -21,6 +21,8 @@ PARTS = (4, 16, 64, 256, 1024)
 """Strips of the largest array, tried from the largest strip on."""
 USUAL = (64, 16, 4)
 """The same where no budget is given, tried from the smallest strip on until a dry run does not take too long."""
+ENOUGH = 1.6
+"""Work up to which smaller strips are not tried for the sake of keeping more."""
 EFFORT = 60_000
 """Operations in all steps up to which a dry run is worth its time, and a quarter of those of all dry runs."""
 MIB = 1 << 20
@@ -171,26 +173,26 @@ class _Trial:
 
     def _remade(self, budget: int) -> Iterator[Choice]:
         """Give ways that keep less at barriers: as much as strips leave of the budget."""
-        for way in self._slides:
-            lasting = way.frontiers.lasting
-            if not lasting.held:
-                continue
+        ranked = sorted(self._slides, key=lambda way: (way.frontiers.lasting.held, len(way.barriers.goals)))
+        for way in [way for way in ranked if way.frontiers.lasting.held][:2]:
             for count in PARTS[2:4]:
                 choice = self._fitted(way, self._largest // count, budget)
                 if choice is not None:
                     yield choice
+                    if choice.work < ENOUGH:
+                        break
 
     def _fitted(self, way: Slide, size: int, budget: int) -> Choice | None:
         """Give the most that may be kept between stages with strips of one size."""
         allowance = budget
-        for _ in range(6):
+        for _ in range(5):
             path = way.frontiers.within(allowance)
             if path is None:
                 return None
             choice = self._try(way, way.stages(path, size), path.work / max(1, way.frontiers.lasting.work))
             if choice is None or choice.peak_bytes <= budget:
                 return choice
-            allowance = min(path.held - 1, allowance - (choice.peak_bytes - budget) // 2)
+            allowance = min(path.held - 1, budget - max(0, choice.peak_bytes - path.held))
         return None
 
     def least(self) -> Choice:
