@@ -284,6 +284,10 @@ class Barriers:
                     rows[j][index] = None
         return tuple(tuple(row) for row in rows)
 
+    def ends(self, j: int) -> Frontier:
+        """Give what later stages read of what is made by then: it may be kept as it is."""
+        return frozenset(i for i in self._crossing[j] if not isinstance(self.graph.nodes[i].op, Input))
+
     def crossing(self, j: int, front: Frontier) -> Frontier:
         """Give what later stages need of all that was ever made, back to the frontier."""
         return frozenset(self._behind(self._crossing[j], front))
@@ -324,8 +328,11 @@ class Barriers:
         root: dict[int, int] = {}
         for index in needed:
             sources = [source for source in self.graph.nodes[index].inputs if source in root]
-            free = index not in front and len(sources) == 1 and not self._work[index]
-            root[index] = root[sources[0]] if free and self._bytes[index] >= self._bytes[root[sources[0]]] else index
+            root[index] = index
+            if index not in front and len(sources) == 1 and not self._work[index]:
+                before = root[sources[0]]
+                if self._bytes[before] <= self._bytes[index] and self._price(before, front) < ENDLESS:
+                    root[index] = before
         return root
 
     def _price(self, index: int, front: Frontier) -> int:

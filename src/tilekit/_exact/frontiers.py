@@ -95,6 +95,8 @@ class Frontiers:
         made = self.barriers.made(j, front)
         for factor in factors:
             kept = self.barriers.keep(j, front, made, factor * self._rate)
+            if kept is None and factor == INFINITE:
+                kept = self.barriers.ends(j)
             if kept is not None:
                 yield kept
             if not kept:
