@@ -22,6 +22,7 @@ class Costs:
     tile_batch_size: int
     streaming: bool
     decoder_bytes_per_cell: int = 0
+    in_flight: int = 1
 
     def engine_bytes(self, layout: Layout, *, at_most: float = math.inf) -> int:
         """Walk through the calls for the largest sum of output, waiting strips and results; stop above `at_most`."""
@@ -30,9 +31,11 @@ class Costs:
             return numbers * self.itemsize * prod(layout.out_sizes)
         ledger, strips, emitted, peak = Ledger(), _Strips(), 0, 0
         across = prod(layout.out_sizes[1:])
-        for call in schedule(layout, self.tile_batch_size, by_slab=self.streaming):
+        calls = list(schedule(layout, self.tile_batch_size, by_slab=self.streaming))
+        sizes = [sum(prod(b - a for a, b in tile.dst) for tile in call.tiles) for call in calls]
+        for i, call in enumerate(calls):
             end = layout.block_end(emitted) if self.streaming else layout.out_sizes[0]
-            results = sum(prod(b - a for a, b in tile.dst) for tile in call.tiles)
+            results = sum(sizes[i : i + self.in_flight])
             for tile in call.tiles:
                 for box in boxes(layout, tile):
                     _, last = ledger.count(box)

@@ -74,7 +74,13 @@ class Plan(Layout):
         return sum(1 for _ in schedule(self, tile_batch_size, by_slab=streaming))
 
     def peak_bytes(
-        self, *, channels: int = 3, itemsize: int = 4, tile_batch_size: int = 1, streaming: bool = False
+        self,
+        *,
+        channels: int = 3,
+        itemsize: int = 4,
+        tile_batch_size: int = 1,
+        streaming: bool = False,
+        in_flight: int = 1,
     ) -> int:
         """
         Forecast the peak memory of the engine, the results of one call included.
@@ -89,14 +95,16 @@ class Plan(Layout):
             Most tiles of one call.
         streaming : bool
             Whether finished blocks are handed out and dropped, as in `stream_tiled`.
+        in_flight : int
+            How many calls an executor has under way or waiting for their turn.
 
         Returns
         -------
         int
-            Bytes of the output (or block), of strips that wait for a neighbour, and of the results of one call. Memory
-            that the decoder uses inside is not counted.
+            Bytes of the output (or block), of strips that wait for a neighbour, and of the results of the calls that
+            are in flight. Memory that the decoder uses inside is not counted.
         """
-        return Costs(channels, itemsize, tile_batch_size, streaming).engine_bytes(self)
+        return Costs(channels, itemsize, tile_batch_size, streaming, in_flight=in_flight).engine_bytes(self)
 
     def to_json(self) -> str:
         """Write the plan as one line of JSON; `Plan.from_json` reads it."""

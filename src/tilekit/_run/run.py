@@ -13,6 +13,7 @@ from tilekit._plan.schedule import Call, checked_batch_size, schedule
 from tilekit._plan.spans import Interval
 from tilekit._plan.tiling import Tiling
 from tilekit._progress import Progress, progress_of
+from tilekit._run.calls import Executor, Workers
 from tilekit._run.canvas import Canvas
 from tilekit._run.checks import ResultCheck
 from tilekit._run.source import Source, source_of
@@ -36,6 +37,8 @@ def decode_tiled(  # noqa: PLR0913
     halo: Mapping[str, Interval | None] | None = None,
     on_frames_ready: Callback | None = None,
     progress: Progress = None,
+    executor: Executor | None = None,
+    in_flight: int | None = None,
 ) -> Array:
     """
     Decode in tiles and blend them into one array.
@@ -66,6 +69,13 @@ def decode_tiled(  # noqa: PLR0913
         once, in order. Tiles are then batched only within their slab.
     progress : bool or callable, optional
         True shows a bar (tqdm); a callable gets (done, total), the numbers of tiles.
+    executor : Executor, optional
+        Computes the tiles: a `concurrent.futures.ThreadPoolExecutor` or ``ProcessPoolExecutor``, or what behaves like
+        one (Dask's ``client.get_executor(pure=False)``, mpi4py's). Results are blended in the order of the plan, so
+        they equal those without one bit for bit.
+    in_flight : int, optional
+        The most calls under way or waiting for their turn; by default twice the workers, where the executor says how
+        many, else the calls of the first block.
 
     Returns
     -------
@@ -93,7 +103,7 @@ def decode_tiled(  # noqa: PLR0913
     (1, 3, 512, 768)
     """
     source, planned = _planned("decode", latents, tiling, geometry, blend, halo)
-    return _Run(decode, source, planned, tile_batch_size, progress).whole(on_frames_ready)
+    return _Run(decode, source, planned, tile_batch_size, progress, Workers(executor, in_flight)).whole(on_frames_ready)
 
 
 def encode_tiled(  # noqa: PLR0913
@@ -106,6 +116,8 @@ def encode_tiled(  # noqa: PLR0913
     blend: Blend = "linear",
     halo: Mapping[str, Interval | None] | None = None,
     progress: Progress = None,
+    executor: Executor | None = None,
+    in_flight: int | None = None,
 ) -> Array:
     """
     Encode in tiles and blend the latents into one array.
@@ -118,7 +130,7 @@ def encode_tiled(  # noqa: PLR0913
         Or an image or sound, as the geometry says; sizes on its grid (frames 1 + 8k, sides multiples of 32 for LTX-2).
         Or anything with ``shape``, ``dtype`` and slices, as for `decode_tiled`. The tiles of an array are views of it:
         `encode` must not write to them.
-    tiling, geometry, tile_batch_size, blend, halo, progress
+    tiling, geometry, tile_batch_size, blend, halo, progress, executor, in_flight
         As for `decode_tiled`; sizes in pixel-side units.
 
     Returns
@@ -141,7 +153,7 @@ def encode_tiled(  # noqa: PLR0913
     (1, 3, 64, 96)
     """
     source, planned = _planned("encode", video, tiling, geometry, blend, halo)
-    return _Run(encode, source, planned, tile_batch_size, progress).whole(None)
+    return _Run(encode, source, planned, tile_batch_size, progress, Workers(executor, in_flight)).whole(None)
 
 
 def stream_tiled(  # noqa: PLR0913
@@ -154,6 +166,8 @@ def stream_tiled(  # noqa: PLR0913
     blend: Blend = "linear",
     halo: Mapping[str, Interval | None] | None = None,
     progress: Progress = None,
+    executor: Executor | None = None,
+    in_flight: int | None = None,
 ) -> Iterator[tuple[int, Array]]:
     """
     Decode in tiles and hand out each block of finished output once, in order.
@@ -164,7 +178,7 @@ def stream_tiled(  # noqa: PLR0913
 
     Parameters
     ----------
-    decode, latents, tiling, geometry, blend, halo, progress
+    decode, latents, tiling, geometry, blend, halo, progress, executor, in_flight
         As for `decode_tiled`.
     tile_batch_size : int
         Most tiles of one call. Tiles are batched only within their slab.
@@ -192,7 +206,7 @@ def stream_tiled(  # noqa: PLR0913
     [(0, 6), (6, 6), (12, 8)]
     """
     source, planned = _planned("decode", latents, tiling, geometry, blend, halo)
-    return _Run(decode, source, planned, tile_batch_size, progress).blocks()
+    return _Run(decode, source, planned, tile_batch_size, progress, Workers(executor, in_flight)).blocks()
 
 
 def _planned(  # noqa: PLR0913, PLR0917
@@ -217,13 +231,14 @@ def _planned(  # noqa: PLR0913, PLR0917
 class _Run:
     """The state of one call of a public function."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         function: Any,
         source: Source,
         plan: Plan,
         tile_batch_size: int,
         progress: Progress,
+        workers: Workers,
     ) -> None:
         if not callable(function):
             msg = f"{plan.direction} must be callable, got {type(function).__qualname__}"
@@ -234,6 +249,8 @@ class _Run:
         self._function = function
         self._source = source
         self._progress = progress
+        workers.check()
+        self._workers = workers
         self._check = ResultCheck(self._plan, source.expected)
 
     def whole(self, callback: Callback | None) -> Array:
@@ -284,8 +301,10 @@ class _Run:
         """Call the function call by call; the results are checked and finished."""
         done = 0
         with progress_of(self._progress, self._plan.n_tiles, self._plan.direction) as report:
-            for call in schedule(self._plan, self._size, by_slab=by_slab):
-                held = [self._function(self._input(call.tiles))]
+            calls = tuple(schedule(self._plan, self._size, by_slab=by_slab))
+            for call, result in self._workers.compute(self._function, calls, self._input, self._source.backend):
+                held = [result]
+                del result
                 self._check(call.tiles, held[0])
                 self._check.backend.synchronize(held[0])
                 self._check.check_numbers(call.tiles, held[0])
@@ -293,8 +312,8 @@ class _Run:
                 done += len(call.tiles)
                 report(done)
 
-    def _input(self, tiles: Sequence[Tile]) -> Array:
-        inputs = [self._source.read(self._plan, tile) for tile in tiles]
+    def _input(self, call: Call) -> Array:
+        inputs = [self._source.read(self._plan, tile) for tile in call.tiles]
         if len(inputs) == 1:
             return inputs[0]
         batch = self._plan.geometry.batch

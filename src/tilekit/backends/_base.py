@@ -78,6 +78,12 @@ class Backend:
         """Concatenate arrays along an existing axis."""
         return self.namespace(tiles[0]).concat(list(tiles), axis=axis)
 
+    def detached(self, x: Array) -> Array:
+        """Give an array that may go to another thread or process: computed, and no part of a larger one."""
+        x = self.copy(x)
+        self.synchronize(x)
+        return x
+
     def synchronize(self, x: Array) -> None:
         """Wait until `x` is computed, so that the memory of what it was made from can be freed."""
 

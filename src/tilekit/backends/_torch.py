@@ -49,6 +49,10 @@ class TorchBackend(Backend):
         """Give a tensor of its own memory; derivatives pass."""
         return x.clone(memory_format=torch.contiguous_format)
 
+    def detached(self, x: Array) -> Array:
+        """Give the tensor itself, unless it is a view: a pickled view carries the whole of its storage."""
+        return x if x.untyped_storage().nbytes() == x.numel() * x.element_size() else self.copy(x)
+
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         size = prod(shape) * dtype.itemsize
         if like.device.type != "cpu" or size < HUGE:
