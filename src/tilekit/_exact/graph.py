@@ -69,6 +69,11 @@ class Graph:
         return tuple(live)
 
     @cached_property
+    def carried(self) -> dict[tuple[int, int], tuple[int | None, ...]]:
+        """What `labels.carried` has found, by node and axis."""
+        return {}
+
+    @cached_property
     def fingerprint(self) -> str:
         """A short text that differs where kinds of operation, shapes, dtypes or connections do."""
         rows = ((type(node.op).__name__, node.inputs, node.shape, node.dtype) for node in self.nodes)

@@ -24,7 +24,7 @@ def cut_at(shape: Shape, axis: int, interval: Interval) -> Box:
 
 def across(graph: Graph, node: Node, axis: int, interval: Interval) -> tuple[Box | None, ...]:
     """Give what a strip of a node needs of its inputs."""
-    shapes = graph.shapes(node)
+    shapes = graph.input_shapes[node.index]
     return node.op.need(node.op.grow(cut_at(node.shape, axis, interval), node.shape, shapes), node.shape, shapes)
 
 
@@ -34,11 +34,19 @@ def carried(graph: Graph, node: Node, axis: int) -> tuple[int | None, ...]:
 
     None where the input is needed whole, or has but one cell there.
     """
+    known = graph.carried.get((node.index, axis))
+    if known is None:
+        known = graph.carried[node.index, axis] = _carried(graph, node, axis)
+    return known
+
+
+def _carried(graph: Graph, node: Node, axis: int) -> tuple[int | None, ...]:
     if isinstance(node.op, Concat | Scatter):
         return tuple(axis for _ in node.inputs)
     if isinstance(node.op, Pointwise):
-        places = (axis - len(node.shape) + len(shape) for shape in graph.shapes(node))
-        return tuple(at if at >= 0 and s[at] > 1 else None for at, s in zip(places, graph.shapes(node), strict=True))
+        shapes = graph.input_shapes[node.index]
+        places = (axis - len(node.shape) + len(shape) for shape in shapes)
+        return tuple(at if at >= 0 and s[at] > 1 else None for at, s in zip(places, shapes, strict=True))
     if isinstance(node.op, Conv | Local | Pool) and axis in node.op.axes:
         # the windows of a short axis hold all of it, from every place
         return (axis, *(None for _ in node.inputs[1:]))

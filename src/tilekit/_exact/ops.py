@@ -16,7 +16,8 @@ with the list of arrays.
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, Protocol
 
 from tilekit._exact.boxes import Box, Interval, Shape, full
 
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 Call = Callable[..., Any]
+KNOWN = 256
+"""Axes of resampling whose reach is remembered."""
 PadMode = Literal["constant", "replicate", "reflect", "circular"]
 Needs = tuple[Box | None, ...]
 
@@ -255,6 +258,37 @@ class Gather(Op):
         return (tuple(kept), box[:lead])
 
 
+Taps = tuple[tuple[tuple[int, float], ...], ...]
+
+
+class _Reach:
+    """The cells that each cell of an axis reads, counted once: they are asked for in every step."""
+
+    _known: ClassVar[dict[int, "_Reach"]] = {}
+
+    def __init__(self, taps: Taps) -> None:
+        self.taps = taps
+        self._low = [min(cell for cell, _ in row) for row in taps]
+        self._high = [max(cell for cell, _ in row) + 1 for row in taps]
+        self._ordered = all(a <= b for rows in (self._low, self._high) for a, b in pairwise(rows))
+
+    @classmethod
+    def of(cls, taps: Taps) -> "_Reach":
+        """Give the one that was made for these taps, which it keeps alive as long as it is known."""
+        known = cls._known.get(id(taps))
+        if known is None or known.taps is not taps:
+            if len(cls._known) > KNOWN:
+                cls._known.clear()
+            known = cls._known[id(taps)] = cls(taps)
+        return known
+
+    def read(self, start: int, stop: int) -> Interval:
+        """Give what an interval of the output reads."""
+        if self._ordered:
+            return self._low[start], self._high[stop - 1]
+        return min(self._low[start:stop]), max(self._high[start:stop])
+
+
 @dataclass(frozen=True, slots=True)
 class Resample(Op):
     """
@@ -264,7 +298,7 @@ class Resample(Op):
     are summed.
     """
 
-    taps: tuple[tuple[tuple[tuple[int, float], ...], ...] | None, ...]
+    taps: tuple[Taps | None, ...]
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         source = []
@@ -272,8 +306,8 @@ class Resample(Op):
             if taps is None:
                 source.append((start, stop))
                 continue
-            read = [cell for taken in taps[start:stop] for cell, _ in taken]
-            source.append((min(read), max(read) + 1))
+            reach = _Reach.of(taps)
+            source.append(reach.read(start, stop))
         return (tuple(source),)
 
 
