@@ -69,6 +69,11 @@ class Graph:
         return tuple(live)
 
     @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """For each node, the bytes of its whole array."""
+        return tuple(node.nbytes for node in self.nodes)
+
+    @cached_property
     def carried(self) -> dict[tuple[int, int], tuple[int | None, ...]]:
         """What `labels.carried` has found, by node and axis."""
         return {}

@@ -88,32 +88,40 @@ def _joined(graph: Graph, axis: int) -> list[int | None]:
 
 
 def _spread(graph: Graph, found: list[int | None]) -> None:
-    _backward(graph, found)
-    while _forward(graph, found):
-        _backward(graph, found)
+    """Carry labels back and forth, through the nodes that have none and those that read them alone."""
+    missing = [node for node in graph.nodes if found[node.index] is None and graph.live[node.index]]
+    readers = {user for node in missing for user in graph.users[node.index]}
+    near = [graph.nodes[index] for index in sorted(readers | {node.index for node in missing}, reverse=True)]
+    _backward(graph, found, near)
+    while _forward(graph, found, missing):
+        _backward(graph, found, near)
 
 
-def _backward(graph: Graph, found: list[int | None]) -> None:
-    votes: list[dict[int, int]] = [{} for _ in graph.nodes]
-    for node in reversed(graph.nodes):
-        if found[node.index] is None and votes[node.index]:
-            best = votes[node.index]
-            found[node.index] = max(best, key=best.__getitem__)
+def _backward(graph: Graph, found: list[int | None], near: Sequence[Node]) -> None:
+    votes: dict[int, dict[int, int]] = {}
+    for node in near:
         axis = found[node.index]
-        if axis is None or not graph.live[node.index]:
+        if axis is None:
+            best = votes.get(node.index)
+            if best is None:
+                continue
+            axis = found[node.index] = max(best, key=best.__getitem__)
+        if not graph.live[node.index]:
             continue
         for index, along in zip(node.inputs, carried(graph, node, axis), strict=True):
-            if along is not None and graph.live[index]:
-                votes[index][along] = votes[index].get(along, 0) + node.nbytes
+            if along is not None and found[index] is None and graph.live[index]:
+                row = votes.setdefault(index, {})
+                row[along] = row.get(along, 0) + graph.sizes[node.index]
 
 
-def _forward(graph: Graph, found: list[int | None]) -> bool:
+def _forward(graph: Graph, found: list[int | None], missing: Sequence[Node]) -> bool:
     """Carry labels to nodes that have none; tell whether there were such."""
-    before = sum(axis is None for axis in found)
-    for node in graph.nodes:
-        if found[node.index] is None and graph.live[node.index]:
+    changed = False
+    for node in missing:
+        if found[node.index] is None:
             found[node.index] = next(_onward(graph, node, found), None)
-    return sum(axis is None for axis in found) < before
+            changed |= found[node.index] is not None
+    return changed
 
 
 def _onward(graph: Graph, node: Node, found: Sequence[int | None]) -> Iterator[int]:

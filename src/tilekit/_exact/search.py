@@ -119,8 +119,7 @@ class _Trial:
 
     def _try(self, way: Slide | Tiles, stages: tuple[Stage, ...], work: float = 1.0) -> Choice | None:
         """Count what does not take long to count."""
-        share = work * len(self._graph.nodes) / max(1, len(stages)) / way.pieces
-        effort = sum(len(stage.steps) for stage in stages) * share
+        effort = work * sum(len(stage.steps) * _depth(self._graph, stage) for stage in stages) / way.pieces
         if effort > min(EFFORT, self._left):
             return None
         self._left -= int(effort)
@@ -220,3 +219,16 @@ class _Trial:
                         found = way
                         yield choice
                         break
+
+
+def _depth(graph: Graph, stage: Stage) -> int:
+    """Count the operations behind the targets of a stage."""
+    stack = [node for node, _ in stage.steps[len(stage.steps) // 2].targets]
+    seen = {*stack, *stage.stored}
+    count = 0
+    while stack:
+        count += 1
+        fresh = [i for i in graph.nodes[stack.pop()].inputs if graph.live[i] and i not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return count
