@@ -225,6 +225,19 @@ def test_caught_tensors_are_read_when_used() -> None:
     agree(function, traced)
 
 
+def test_tensors_of_a_class_are_read_when_used() -> None:
+    class Table(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+        values = torch.ones(6)
+
+        def forward(self, x: Any) -> Any:
+            return x * self.values
+
+    net = Table()
+    traced = trace(net, X)
+    Table.values = torch.full((6,), 2.0)
+    agree(net, traced)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_every_dtype(dtype: Any) -> None:
     net, x = Net().to(dtype), X.to(dtype)

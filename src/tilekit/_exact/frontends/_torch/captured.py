@@ -21,7 +21,19 @@ Step = tuple[str, Any]
 Path = tuple[Step, ...]
 
 _INNER = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook", "training"}
-_FOREIGN = ("builtins", "torch", "numpy", "threading", "logging", "_thread", "weakref", "re", "enum", "tokenizers")
+_FOREIGN = {
+    "builtins",
+    "torch",
+    "numpy",
+    "threading",
+    "logging",
+    "_thread",
+    "weakref",
+    "re",
+    "enum",
+    "tokenizers",
+    "tilekit",
+}
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.BuiltinFunctionType)
 _MOST = 200_000
 """Objects looked at before the search ends; a pipeline of several models has some 20,000."""
@@ -33,8 +45,13 @@ def children(thing: Any) -> Iterator[tuple[Step, Any]]:
         if isinstance(thing, kind):
             yield from walk(thing)
             return
-    if not type(thing).__module__.startswith(_FOREIGN) and hasattr(thing, "__dict__"):
+    if not _foreign(type(thing)) and hasattr(thing, "__dict__"):
         yield from ((("attribute", name), value) for name, value in vars(thing).items())
+
+
+def _foreign(thing: Any) -> bool:
+    """Whether a class or function belongs to a library that holds nobody's weights."""
+    return (thing.__module__ or "").partition(".")[0] in _FOREIGN
 
 
 def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
@@ -44,6 +61,9 @@ def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
     for name, value in vars(module).items():
         if name not in _INNER:
             yield ("attribute", name), value
+    for base in type(module).__mro__:
+        if not _foreign(base):
+            yield from ((("class", name), value) for name, value in vars(base).items() if isinstance(value, Tensor))
 
 
 def _of_method(method: types.MethodType) -> Iterator[tuple[Step, Any]]:
@@ -73,7 +93,7 @@ def _of_function(function: types.FunctionType) -> Iterator[tuple[Step, Any]]:
             continue
     yield from ((("default", i), value) for i, value in enumerate(function.__defaults__ or ()))
     yield from ((("keyword default", name), value) for name, value in (function.__kwdefaults__ or {}).items())
-    if not function.__module__ or not function.__module__.startswith(_FOREIGN):
+    if not _foreign(function):
         for name in sorted(_globals(function.__code__)):
             if name in function.__globals__:
                 yield ("global", name), function.__globals__[name]
@@ -100,6 +120,7 @@ _TAKE: dict[str, Callable[[Any, Any], Any]] = {
     "_buffers": lambda thing, key: thing._buffers[key],
     "_modules": lambda thing, key: thing._modules[key],
     "attribute": lambda thing, key: vars(thing)[key] if key in getattr(thing, "__dict__", ()) else getattr(thing, key),
+    "class": lambda thing, key: getattr(type(thing), key),
     "partial": lambda thing, key: thing.args[key],
     "keyword": lambda thing, key: thing.keywords[key],
     "item": lambda thing, key: thing[key],

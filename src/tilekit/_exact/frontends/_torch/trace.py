@@ -1,7 +1,9 @@
 """Follow a function of torch once, on tensors without memory, and give its graph."""
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,15 +56,33 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
     ['Input', 'Constant', 'Constant', 'Conv']
     """
     check_input(function, x)
-    with _LOCK:
+    with _LOCK, _uncollected():
         run = follow(function, x)
         check_run(function, run)
         check_state(function, run, x)
-    sources = _sources(function, run)
-    graph = build(run.entries, run.output, sources, run.known)
+        sources = _sources(function, run)
+        graph = build(run.entries, run.output, sources, run.known)
     read = reader(function, sources.literals, x.device)
     fingerprint = _fingerprint(run, sources, x.device)
-    return Traced(graph, read, lambda: fingerprint.current(read))
+    return Traced(graph, read, lambda: fingerprint.current(read), _notes(run))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from going through a hundred thousand small objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    if any(x is run.input for x in run.recorder.aliases.written):
+        return ("the function writes to its input; the one that is handed in is left as it is",)
+    return ()
 
 
 def _sources(function: Callable[..., Any], run: Run) -> Sources:
