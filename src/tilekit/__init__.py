@@ -9,7 +9,16 @@ on them and blend the results. NumPy, PyTorch and MLX arrays work, and others th
 
 from typing import TYPE_CHECKING
 
-from tilekit._errors import BackendError, HaloError, InputError, PlanError, TilekitError, TileShapeError, TraceError
+from tilekit._errors import (
+    BackendError,
+    DiskError,
+    HaloError,
+    InputError,
+    PlanError,
+    TilekitError,
+    TileShapeError,
+    TraceError,
+)
 from tilekit._exact.api import Exact, exact
 from tilekit._exact.builder import GraphBuilder
 from tilekit._exact.graph_function import GraphFunction
@@ -73,6 +82,7 @@ __all__ = [
     "AxisTiling",
     "BackendError",
     "Causal",
+    "DiskError",
     "Exact",
     "ExactPlan",
     "Geometry",

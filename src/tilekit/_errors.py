@@ -7,10 +7,20 @@ The errors of tilekit; each is a built-in error as well.
     ├── TileShapeError  (ValueError)  a function returned another shape than the plan says
     ├── BackendError    (TypeError)   not an array, or one of the wrong library or kind
     ├── HaloError       (ValueError)  a function without a finite reach, or one whose reach cannot be measured
+    ├── DiskError       (OSError)     a disk that is full or fails while tiles are kept on it
     └── TraceError      (ValueError)  a function that cannot be followed, such as one that draws random numbers
 """
 
-__all__ = ["BackendError", "HaloError", "InputError", "PlanError", "TileShapeError", "TilekitError", "TraceError"]
+__all__ = [
+    "BackendError",
+    "DiskError",
+    "HaloError",
+    "InputError",
+    "PlanError",
+    "TileShapeError",
+    "TilekitError",
+    "TraceError",
+]
 
 
 class TilekitError(Exception):
@@ -39,3 +49,7 @@ class HaloError(TilekitError, ValueError):
 
 class TraceError(TilekitError, ValueError):
     """A function cannot be made exact: it is no function of its input alone, or it does what a trace cannot see."""
+
+
+class DiskError(TilekitError, OSError):
+    """A disk that is full, or fails, while something is kept on it."""

@@ -126,16 +126,34 @@ def test_an_interrupt_that_is_swallowed_ends_the_run_all_the_same(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Panic(BaseException):
+    """What code in Rust raises where an exception stops it midway: no `Exception`."""
+
+
+@pytest.mark.parametrize("kind", [ImportError, SystemError, Panic])
 def test_what_interrupted_code_makes_of_an_interrupt_is_no_error_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[BaseException]
 ) -> None:
     def translated(args: Any) -> Any:
         try:
             signal.raise_signal(signal.SIGINT)
         except BaseException as error:
             msg = "half an import"
-            raise ImportError(msg) from error
+            raise kind(msg) from error
 
     monkeypatch.setattr(encode, "read_fitted", translated)
     assert main(["encode", "-o", str(tmp_path / "a.safetensors")]) == 130
+    assert capsys.readouterr().err == "ltx-models: interrupted; nothing unfinished is left\n"
+
+
+def test_a_signal_while_an_error_is_told_ends_the_run_as_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*args: Any) -> Any:
+        msg = "no such clip"
+        raise ValueError(msg)
+
+    monkeypatch.setattr(encode, "read_fitted", refused)
+    monkeypatch.setattr("ltx_models.cli.also_missing", lambda told: signal.raise_signal(signal.SIGTERM))
+    assert main(["encode", "-o", str(tmp_path / "a.safetensors")]) == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "ltx-models: interrupted; nothing unfinished is left\n"

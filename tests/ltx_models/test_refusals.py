@@ -204,6 +204,7 @@ def test_places_without_permission_are_refused_before_any_work(generate: Call, d
 def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     """Without the rights of root, which may write everywhere."""
     place = tmp_path / "a.mp4"
+    refuse_unwritable(place)  # imports what it needs, which another user may not read
     child = os.fork()
     if child == 0:
         try:

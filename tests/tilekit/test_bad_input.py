@@ -235,6 +235,7 @@ def test_errors_are_built_in_errors_too() -> None:
         (tk.InputError, ValueError),
         (tk.TileShapeError, ValueError),
         (tk.HaloError, ValueError),
+        (tk.DiskError, OSError),
         (tk.BackendError, TypeError),
     ]:
         assert issubclass(error, kind)

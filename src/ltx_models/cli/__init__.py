@@ -18,7 +18,8 @@ from ltx_models.cli.missing import also_missing
 from ltx_models.cli.parsing import Parser
 from ltx_models.cli.standard_streams import patient_streams
 from ltx_models.cli.stopping import Stopped, stoppable, told_to_stop
-from ltx_models.media import DiskError, MediaError
+from ltx_models.media import MediaError
+from tilekit import DiskError
 
 __all__ = ["main"]
 
@@ -76,19 +77,29 @@ def _run(args: argparse.Namespace) -> int:
     try:
         with stoppable(), warnings.catch_warnings():
             warnings.showwarning = _warned
-            args.run(args)
-    except KeyboardInterrupt as stop:
-        return _interrupted(stop.number if isinstance(stop, Stopped) else signal.SIGINT)
-    except Exception as error:
-        number = told_to_stop()
-        if number is not None and not args.debug:  # what the interrupted code made of it
-            return _interrupted(number)
-        if args.debug or not isinstance(error, USER_ERRORS):
+            try:
+                args.run(args)
+            except USER_ERRORS as error:
+                if args.debug:
+                    raise
+                return _refused(error)
+    except BaseException as error:  # a signal, or what the interrupted code made of it, panics of Rust among it
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
+        number = error.number if isinstance(error, Stopped) else told_to_stop() or number
+        if number is None or (args.debug and isinstance(error, Exception)):
             raise
-        told = [str(error), *getattr(error, "__notes__", ()), *also_missing(str(error))]
-        print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
-        return 1 if isinstance(error, DiskError) or getattr(error, "errno", None) in FAULTS else 2
+        return _interrupted(number)
     return 0
+
+
+def _refused(error: Exception) -> int:
+    """Tell an error as a line."""
+    number = told_to_stop()
+    if number is not None:  # what the interrupted code made of it
+        return _interrupted(number)
+    told = [str(error), *getattr(error, "__notes__", ()), *also_missing(str(error))]
+    print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
+    return 1 if isinstance(error, DiskError) or getattr(error, "errno", None) in FAULTS else 2
 
 
 def _interrupted(number: int) -> int:

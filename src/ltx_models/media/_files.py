@@ -2,31 +2,30 @@
 
 import errno
 import os
-import platform
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
+import tilekit
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.regular import irregular
+from tilekit._leftovers import alive, machine, mark
 
 
 class MediaError(ValueError):
     """A file that cannot be read or written, or content that its format cannot hold."""
 
 
-class DiskError(MediaError, OSError):
+class DiskError(MediaError, tilekit.DiskError):
     """A disk that is full, or takes no file of that size."""
 
 
@@ -131,7 +130,7 @@ def unfinished(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     remove_leftovers(target)
-    part = target.with_name(f".{target.name}.{os.getpid()}-{_machine()}-{secrets.token_hex(3)}.part")
+    part = target.with_name(f".{target.name}.{mark()}-{secrets.token_hex(3)}.part")
     try:
         yield part
     except Exception as error:
@@ -154,16 +153,16 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
 
     Notes
     -----
-    The temporary name tells process and machine. Leftovers of other machines on a shared disk stay, as nobody here
-    knows whether those processes live.
+    The temporary name tells process and machine. Leftovers of other machines on a shared disk stay, also of those
+    of the same name, and so do those of before a restart: nobody here knows whether those processes live.
     """
     target = Path(path)
-    name = re.compile(re.escape(f".{target.name}.") + rf"(\d+)-{_machine()}-[0-9a-f]{{6}}\.(part|before)")
+    name = re.compile(re.escape(f".{target.name}.") + rf"(\d+)-{machine()}-[0-9a-f]{{6}}\.(part|before)")
     with suppress(OSError):
         for left in target.parent.iterdir():
             found = name.fullmatch(left.name)
             # what stood there before an unlucky replacement is kept as long as nothing stands there
-            if found and not _alive(int(found[1])) and (found[2] == "part" or target.exists()):
+            if found and not alive(int(found[1])) and (found[2] == "part" or target.exists()):
                 _remove(left)
 
 
@@ -172,7 +171,7 @@ def _full_disk(error: BaseException, target: Path, written: int) -> DiskError | 
     cause: BaseException | None = error
     while cause is not None and getattr(cause, "errno", None) not in _FULL:
         cause = cause.__cause__
-    if cause is None or isinstance(error, DiskError):
+    if cause is None or isinstance(error, tilekit.DiskError):  # which says already what is full
         return None
     reason = os.strerror(cause.errno)  # type: ignore[attr-defined]  # it has one: see above
     try:
@@ -198,34 +197,13 @@ def _remove(part: Path) -> None:
         shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink(missing_ok=True)
 
 
-@cache
-def _machine() -> str:
-    """Name this machine, and the set of processes in it to which numbers of processes belong."""
-    name = platform.node()
-    with suppress(OSError):
-        name += os.readlink("/proc/self/ns/pid")
-    return f"{crc32(name.encode()):08x}"
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # where the question itself would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def real_target(path: str | os.PathLike[str]) -> Path:
     """Give the file that will be written, links followed; refuse devices and whatever else is no regular file."""
     target = Path(os.path.realpath(path))
     if os.path.islink(target):  # which realpath leaves where links lead in a circle
         msg = f"cannot write {path}: the link leads nowhere; give the name of a file"
         raise MediaError(msg)
-    if target.is_dir():
+    if os.path.isdir(target):  # False where nobody may look
         msg = f"{path} is a folder; give the name of a file"
         raise MediaError(msg)
     kind = irregular(target)

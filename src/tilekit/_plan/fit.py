@@ -10,7 +10,7 @@ from tilekit._plan.cut import AxisTiling, cut
 from tilekit._plan.forecast import BLEND_ITEMSIZE, Costs
 from tilekit._plan.geometry import Axis, Geometry
 from tilekit._plan.layout import Layout, checked_shape
-from tilekit._plan.spans import MOST_TILES, checked_integer, split
+from tilekit._plan.spans import MOST_TILES, Span, checked_integer, split
 
 __all__ = ["fit"]
 
@@ -47,6 +47,15 @@ def fit(
     raise PlanError(msg)
 
 
+class _Slab(NamedTuple):
+    """Output cells along an axis, while the run is at one of its tiles."""
+
+    block: int  # final in a stream after the tile
+    length: int  # of the tile
+    came: int  # of the tile before, which wait for this one
+    waiting: int  # of this tile, which wait for the next one
+
+
 class _Choice(NamedTuple):
     """One way to cut an axis."""
 
@@ -56,8 +65,7 @@ class _Choice(NamedTuple):
     largest: int  # output cells of the largest tile, the first and the last
     first: int
     last: int
-    block: int  # output cells that are final after the first tile
-    waiting: int  # output cells of the first tile that wait for the second
+    slabs: frozenset[_Slab]  # of its tiles, where those of other axes come in between; many are alike
 
 
 Row = tuple[_Choice, ...]
@@ -72,32 +80,60 @@ def _layout(row: Row, geometry: Geometry, shape: tuple[int, ...]) -> Layout:
 
 
 def _least(row: Row, geometry: Geometry, shape: tuple[int, ...], costs: Costs) -> int:
-    """Bytes that a row of choices needs at least, without a walk: the output or first block, strips, the decode."""
+    """
+    Bytes that a row of choices needs at least, without a walk: the output or a block, strips, a result, the decode.
+
+    Tiles come row by row, so that strips of the first axis that is cut wait along all of the others.
+    """
     batch = 1 if geometry.batch is None else shape[geometry.batch]
     numbers = batch * (1 if geometry.channel is None else costs.channels)
-    across = math.prod(a.law.length(shape[a.position]) for a in geometry.axes[1:])
+    sizes = [axis.law.length(shape[axis.position]) for axis in geometry.axes]
     largest = math.prod(choice.largest for choice in row)
-    if costs.streaming:  # when the last tile of the first slab comes
-        result = row[0].first * math.prod(choice.last for choice in row[1:])
-        engine = (row[0].block * costs.itemsize + row[0].waiting * BLEND_ITEMSIZE) * across + result * costs.itemsize
+    cut = 0 if costs.streaming else next(i for i, choice in enumerate(row) if choice.request is not None)
+    others = row[:cut] + row[cut + 1 :]
+    first, last = math.prod(c.first for c in others), math.prod(c.last for c in others)
+    across = math.prod(sizes) // sizes[cut]
+    if costs.streaming:
+        engine = max(
+            slab.block * across * costs.itemsize + _of_slab(slab, costs.itemsize, across, first, last)
+            for slab in row[cut].slabs
+        )
     else:
-        cells = geometry.axes[0].law.length(shape[geometry.axes[0].position]) * across
-        engine = (cells + (largest if len(_requests(row)) else 0)) * costs.itemsize
+        held = largest * costs.itemsize
+        if costs.itemsize < BLEND_ITEMSIZE and costs.tile_batch_size == 1:  # wider ones are added in the output itself
+            held = max(held, *(_of_slab(slab, costs.itemsize, across, first, last) for slab in row[cut].slabs))
+        engine = math.prod(sizes) * costs.itemsize + held
     return numbers * engine + largest * batch * costs.decoder_bytes_per_cell
+
+
+def _of_slab(slab: _Slab, itemsize: int, across: int, first: int, last: int) -> int:
+    """Bytes of strips and a result at the first and at the last tile of a slab, at least."""
+    begin = slab.came * (across - first) * BLEND_ITEMSIZE + slab.length * first * itemsize
+    end = slab.waiting * across * BLEND_ITEMSIZE + slab.length * last * itemsize
+    return max(begin, end)
 
 
 def _choices(axis: Axis, cells: int, overlap: int) -> list[_Choice]:
     """Ways to cut one axis, one for each number of tiles: the smallest size of that number, with the least work."""
     whole, factor = axis.law.length(cells), axis.law.factor
-    choices = [_Choice(1.0, 1, None, whole, whole, whole, whole, 0)]
+    choices = [_Choice(1.0, 1, None, whole, whole, whole, frozenset([_Slab(whole, whole, 0, 0)]))]
     for size in _sizes(cells, overlap):
         spans = split(cells, size, overlap, causal=axis.law.causal)
         outs = [axis.law.map(s) for s in spans]
-        lengths, block = [len(s) for s in outs], outs[1].start
+        lengths = [len(s) for s in outs]
         request = AxisTiling(axis.name, size * factor, None, overlap * factor)
-        cells_of_tiles = (max(lengths), lengths[0], lengths[-1], block, max(0, lengths[0] - block - 1))
-        choices.append(_Choice(sum(lengths) / whole, len(spans), request, *cells_of_tiles))
+        ends = (max(lengths), lengths[0], lengths[-1])
+        choices.append(_Choice(sum(lengths) / whole, len(spans), request, *ends, _slabs(outs, causal=axis.law.causal)))
     return choices
+
+
+def _slabs(outs: Sequence[Span], *, causal: bool) -> frozenset[_Slab]:
+    """Give what the tiles of an axis are as slabs; see `segments` for cells without weight."""
+    starts = [*(s.start + (causal and s.left_ramp > 0) for s in outs), outs[-1].stop]
+    waiting = [0, *(max(0, s.stop - start) for s, start in zip(outs, starts[1:], strict=True))]
+    return frozenset(
+        _Slab(starts[k + 1] - starts[k], len(span), waiting[k], waiting[k + 1]) for k, span in enumerate(outs)
+    )
 
 
 def _sizes(cells: int, overlap: int) -> Iterator[int]:

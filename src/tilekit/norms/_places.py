@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -9,31 +11,62 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
+from tilekit._errors import DiskError
+from tilekit._leftovers import folder_of_this_process
 from tilekit.backends import Array, backend_of
 from tilekit.norms._arrays import cast_like, device_of, from_numpy, to_device, to_host, to_numpy
 
 __all__ = ["Places"]
 
 Place = Literal["device", "host", "disk"]
+NUMBERS_AT_ONCE = 1 << 22  # when the cells of an array do not lie in a row, which are copied before they are written
+REMEDY = "free some space there, let TMPDIR name a folder on a larger disk, or keep arrays on the host or the device"
 
 
 class _File:
     """An array on disk, which goes when nothing refers to it."""
 
-    __slots__ = ("_like", "_path")
+    __slots__ = ("_dtype", "_like", "_path", "_shape")
 
     def __init__(self, path: Path, x: Array) -> None:
         self._path = path
         self._like = backend_of(x).empty((1,), x.dtype, x)  # no view, which would keep the whole array alive
-        np.save(path, to_numpy(x))  # float32 holds the half precisions exactly
+        numbers = to_numpy(x)  # float32 holds the half precisions exactly
+        self._dtype, self._shape = numbers.dtype, numbers.shape
+        try:
+            _write(path, numbers)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _disk_error(path.parent, numbers.nbytes, error) from error
 
     def read(self) -> Array:
         """Give the array as it was."""
-        return cast_like(from_numpy(np.load(self._path), self._like), self._like)
+        numbers = np.fromfile(self._path, self._dtype).reshape(self._shape)
+        return cast_like(from_numpy(numbers, self._like), self._like)
 
     def __del__(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _write(path: Path, numbers: npt.NDArray[Any]) -> None:
+    """Write the cells in their order; Python's own write tells why it fails, that of NumPy does not."""
+    with path.open("wb") as file:
+        flags = ["external_loop", "buffered", "zerosize_ok"]
+        for row in np.nditer(numbers, flags, order="C", buffersize=NUMBERS_AT_ONCE):  # type: ignore[call-overload]
+            file.write(np.ascontiguousarray(row))
+
+
+def _disk_error(folder: Path, n_bytes: int, error: OSError) -> DiskError:
+    """Say which folder takes no more, how much was to be written and how much is free."""
+    try:
+        free = f"{shutil.disk_usage(folder).free} bytes"
+    except OSError:
+        free = "an unknown number of bytes"
+    reason = error.strerror or os.strerror(error.errno or 0)
+    msg = f"cannot put {n_bytes} bytes of a tile into {folder}: {reason} ({free} are free on that disk); {REMEDY}"
+    return DiskError(msg)
 
 
 class _OnHost:
@@ -54,7 +87,8 @@ class Places:
     """
     Bring arrays away and back: the same library, device, dtype and values.
 
-    A folder for files is made when the first array goes to disk, and goes at the end of the ``with`` block.
+    A folder for files is made when the first array goes to disk, and goes at the end of the ``with`` block; what a
+    process left that was killed goes when another one makes its folder.
     """
 
     def __init__(self) -> None:
@@ -77,9 +111,18 @@ class Places:
         if place == "host":
             return _OnHost(x)
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="tilekit-")
+            self._folder = _folder()
         return _File(Path(self._folder.name) / f"{next(self._numbers)}.npy", x)
 
     def back(self, x: Any) -> Array:
         """Bring an array back."""
         return x.read() if isinstance(x, _File | _OnHost) else x
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder for files, and clear up what killed processes left of theirs."""
+    try:
+        return folder_of_this_process("tilekit")
+    except OSError as error:
+        msg = f"cannot make a folder for tiles: {error}; {REMEDY}"
+        raise DiskError(msg) from error
