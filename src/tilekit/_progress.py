@@ -1,4 +1,4 @@
-"""Report how many tiles are done."""
+"""Report how many tiles, or calls, are done."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ Progress = bool | Callable[[int, int], object] | None
 
 
 @contextmanager
-def progress_of(progress: Progress, total: int, label: str) -> Iterator[Callable[[int], object]]:
-    """Give a function that takes the number of finished tiles, for a bar (True), for a callable, or for nobody."""
+def progress_of(progress: Progress, total: int, label: str, unit: str = "tile") -> Iterator[Callable[[int], object]]:
+    """Give a function that takes the number of what is finished, for a bar (True), for a callable, or for nobody."""
     if callable(progress):
         callback = progress
         yield lambda done: callback(done, total)
     elif progress:
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=label, unit="tile") as bar:
+        with tqdm(total=total, desc=label, unit=unit) as bar:
             yield lambda done: bar.update(done - bar.n)
     else:
         yield lambda done: None

@@ -242,6 +242,51 @@ def test_a_function_that_uses_its_memory_again_is_measured() -> None:
     assert tk.measure_halo(reusing, (1, 4, 9, 9), geometry=PIXELS) == {"height": (2, 1), "width": (0, 3)}
 
 
+def test_the_calls_are_foretold_and_counted() -> None:
+    calls, told = [], []
+    decode = local_decoder(PIXELS, [(4, 0), (1, 1)])
+
+    def counted(z: Numbers) -> Numbers:
+        calls.append(z.shape)
+        return np.asarray(decode(z))
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    tk.measure_halo(counted, (1, 2, 9, 9), geometry=PIXELS, progress=progress)
+    assert told == [(n, 18) for n in range(19)] + [(n, 10) for n in range(11)]
+    assert len(calls) == 28
+    calls.clear()
+    told.clear()
+    tk.measure_halo(counted, (1, 2, 4, 9), geometry=PIXELS, progress=progress)  # too short for a reach of 4
+    assert told == [(n, 18) for n in range(19)] * 2 + [(n, 10) for n in range(11)]
+    assert len(calls) == 46
+
+
+@pytest.mark.parametrize(("geometry", "shape"), [(PIXELS, (1, 2, 9, 10)), (SMALL, (1, 2, 9, 9, 9))])
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_a_function_that_is_local_only_while_its_input_is_small_is_refused(
+    geometry: tk.Geometry, shape: tuple[int, ...], axis: int
+) -> None:
+    def decode(z: Numbers) -> Numbers:
+        far = z.mean(axis=axis, keepdims=True) if z.shape[axis] > 12 else 0
+        return np.asarray(enlarge(z + far, geometry), np.float32)
+
+    with pytest.raises(tk.HaloError, match=r"differs from the whole of .*1[46].* how large it is"):
+        tk.measure_halo(decode, shape, geometry=geometry)
+
+
+def test_the_same_of_an_encoder_that_sees_the_mean_of_long_inputs() -> None:
+    encode = local_encoder(SMALL, [(1, 1), (0, 1), (1, 0)])
+
+    def drifting(x: Numbers) -> Numbers:
+        return np.asarray(encode(x + (x.mean(axis=2, keepdims=True) if x.shape[2] > 30 else 0)), np.float32)
+
+    assert tk.measure_halo(encode, (1, 2, 25, 14, 14), geometry=SMALL)["frames"] == (1, 1)
+    with pytest.raises(tk.HaloError, match="differs from the whole of 11 frames, 7 height, 7 width"):
+        tk.measure_halo(drifting, (1, 2, 25, 14, 14), geometry=SMALL)
+
+
 def test_a_slight_dependence_on_the_size_of_a_tile_is_refused_in_float32() -> None:
     """By a thousandth of the result over the whole width, which float32 does not round away."""
 

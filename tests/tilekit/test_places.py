@@ -1,10 +1,12 @@
 """Arrays that wait on disk: full disks, killed processes, other machines."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ import pytest
 from tests.tilekit.test_tasks import make
 
 import tilekit as tk
-from tilekit import _leftovers
 from tilekit._leftovers import machine
 from tilekit.norms import TaskQueue, _places
 from tilekit.norms._places import Places
@@ -117,7 +118,7 @@ def test_two_machines_of_one_name_do_not_take_each_other_s_files_for_leftovers(
     boot: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = machine()
-    monkeypatch.setattr(_leftovers.platform, "node", lambda: "worker")
+    monkeypatch.setattr(platform, "node", lambda: "worker")
     names = []
     for number in (1, 2):
 
@@ -126,8 +127,8 @@ def test_two_machines_of_one_name_do_not_take_each_other_s_files_for_leftovers(
                 raise FileNotFoundError(path)
             return f"{boot} {number}".encode()
 
-        monkeypatch.setattr(_leftovers.Path, "read_bytes", read_bytes)
-        monkeypatch.setattr(_leftovers.uuid, "getnode", lambda number=number: number)
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        monkeypatch.setattr(uuid, "getnode", lambda number=number: number)
         names.append(machine.__wrapped__())
     assert len({here, *names}) == 3
     assert names[1] == machine.__wrapped__()

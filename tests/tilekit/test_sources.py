@@ -233,3 +233,30 @@ def test_tracing_by_jax_is_refused() -> None:
     jax = pytest.importorskip("jax")
     with pytest.raises(tk.BackendError, match=r"a traced array of jax\.jit, vmap or grad: it has no numbers yet"):
         jax.jit(lambda z: tk.decode_tiled(decode, z, TILING, geometry=PLAIN))(jax.numpy.ones((1, 3, 7, 9)))
+
+
+@pytest.mark.parametrize("tiling", [None, TILING], ids=["one tile", "tiles"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_a_callback_writes_into_its_frames_is_in_no_others(
+    xp: Library, tiling: tk.Tiling | None, dtype: str
+) -> None:
+    """Frames are a view of the result, or copies where the library has no views."""
+    if dtype == "float16" and xp.name not in {"torch", "mlx"}:
+        pytest.skip(f"{xp.name} does not take half precision")
+    z, fn = xp.array(numbers(1, 3, 7, 9), dtype), xp.wrap(decode, dtype)
+    want = xp.numpy(tk.decode_tiled(fn, z, tiling, geometry=PLAIN))
+    seen, ends, written = [], [], []
+
+    def spoil(frames: Any, start: int) -> None:
+        seen.append(np.array(xp.numpy(frames)))
+        ends.append(start + frames.shape[2])
+        with suppress(ValueError, TypeError):  # of libraries whose arrays cannot be written to
+            frames[...] = 77
+            written.append(start)
+
+    got = xp.numpy(tk.decode_tiled(fn, z, tiling, geometry=PLAIN, on_frames_ready=spoil))
+    np.testing.assert_array_equal(np.concatenate(seen, axis=2), want)
+    assert ends[-1] == want.shape[2]
+    assert ((got == want) | (got == 77)).all()
+    if xp.name in {"numpy", "torch"} and len(written) == len(seen):
+        assert (got == 77).all(), "as it is documented"

@@ -84,8 +84,9 @@ def _run(args: argparse.Namespace) -> int:
                     raise
                 return _refused(error)
     except BaseException as error:  # a signal, or what the interrupted code made of it, panics of Rust among it
-        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
-        number = error.number if isinstance(error, Stopped) else told_to_stop() or number
+        number = error.number if isinstance(error, Stopped) else told_to_stop()
+        if number is None and isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
         if number is None or (args.debug and isinstance(error, Exception)):
             raise
         return _interrupted(number)

@@ -66,7 +66,8 @@ def decode_tiled(  # noqa: PLR0913
         the cores, and overlaps are not used.
     on_frames_ready : callable, optional
         Called with (frames, start) as soon as no later tile can change these frames: every piece of the first axis
-        once, in order. Tiles are then batched only within their slab.
+        once, in order. Tiles are then batched only within their slab. The frames are a view of the result where the
+        library has views: what is written into them is in the result, and changes no other frames.
     progress : bool or callable, optional
         True shows a bar (tqdm); a callable gets (done, total), the numbers of tiles.
     executor : Executor, optional

@@ -55,7 +55,7 @@ def _write(path: Path, numbers: npt.NDArray[Any]) -> None:
     with path.open("wb") as file:
         flags = ["external_loop", "buffered", "zerosize_ok"]
         for row in np.nditer(numbers, flags, order="C", buffersize=NUMBERS_AT_ONCE):  # type: ignore[call-overload]
-            file.write(np.ascontiguousarray(row))
+            file.write(np.ascontiguousarray(row).data)
 
 
 def _disk_error(folder: Path, n_bytes: int, error: OSError) -> DiskError:
