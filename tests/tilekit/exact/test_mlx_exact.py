@@ -51,18 +51,19 @@ def test_exact_equals_the_plain_call_and_takes_what_is_forecast(name: str) -> No
     exact = tilekit.exact(function)
     plan = exact.plan(x)
     result, taken = peak(lambda: exact(x))
+    before = peak(lambda: function(x))[1]
     assert (result.shape, result.dtype) == (plain.shape, plain.dtype)
     assert error(result, plain) <= (0 if name == "video" else 1e-5)
     assert plan.work == pytest.approx(1, abs=0.01)
     assert not plan.notes
     assert taken <= 1.1 * plan.peak_bytes + (1 << 16)
-    assert plan.peak_bytes < 0.6 * plan.plain_bytes
+    assert taken < before / 3
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_of_the_memory_of_a_plain_call_is_enough(name: str) -> None:
     function, x, plain = made(name)
-    budget = tilekit.exact(function).plan(x).plain_bytes // 2
+    budget = peak(lambda: function(x))[1] // 2
     exact = tilekit.exact(function, memory_bytes=budget)
     result, taken = peak(lambda: exact(x))
     assert error(result, plain) <= 1e-5
@@ -193,7 +194,5 @@ def test_the_networks_of_ltx_models_need_no_adapter(name: str) -> None:
     exact = tilekit.exact(function)
     result, taken = peak(lambda: exact(x))
     assert error(result, plain) <= (1e-5 if "picture" in name else 0)
-    plan = exact.plan(x)
-    assert plan.peak_bytes <= plan.plain_bytes
-    assert not plan.notes
+    assert not exact.plan(x).notes
     assert taken < peak(lambda: function(x))[1]

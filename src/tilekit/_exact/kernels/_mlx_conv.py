@@ -2,7 +2,8 @@
 Convolutions of MLX, box by box.
 
 On a processor MLX copies what every cell of the output reads into one matrix (measured for 3x3x3: 29 times the output).
-There a large box is made in slabs, one after the other, so that the matrix stays below `UNFOLDED`; in the same time.
+There a box is made in slabs, one after the other, so that the matrix stays about as large as the box, and below
+`UNFOLDED`; in the same time.
 """
 
 import math
@@ -19,7 +20,9 @@ from tilekit._exact.ops import Conv
 __all__ = ["UNFOLDED", "convolved", "unfolded_bytes"]
 
 UNFOLDED = 1 << 22
-"""Bytes of the unfolded input of one slab."""
+"""Bytes of the unfolded input of one slab, at most."""
+LEAST = 1 << 20
+"""Bytes below which no slab is worth its call."""
 
 
 def convolved(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
@@ -70,10 +73,11 @@ def _bytes(job: Job[Conv], box: Box) -> int:
 def _slabs(job: Job[Conv]) -> list[Box]:
     """Cut a box along the first axes of the kernel until what one piece unfolds is small."""
     pieces = [job.box]
+    most = min(UNFOLDED, max(LEAST, _bytes(job, job.box)))
     for axis in job.op.axes:
         size = _unfolded(replace(job, box=pieces[0]))
         start, stop = job.box[axis]
-        count = min(stop - start, -(-size // UNFOLDED))
+        count = min(stop - start, -(-size // most))
         if count > 1:
             pieces = [
                 (*piece[:axis], (start + i * (stop - start) // count, start + (i + 1) * (stop - start) // count), *rest)
