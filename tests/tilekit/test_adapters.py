@@ -311,10 +311,10 @@ def test_nothing_is_kept_for_differentiation() -> None:
 
 def test_only_pipelines_of_diffusers_are_switched() -> None:
     pytest.importorskip("torch")
-    with pytest.raises(BackendError, match=r"pipeline: got int, expected one with an AutoencoderKL"):
+    with pytest.raises(BackendError, match=r"pipeline: got int, expected one with an autoencoder as its vae"):
         enable_exact_tiling(3)
     vae = Case("torch").vae(11)
-    with pytest.raises(BackendError, match=r"AutoencoderKL is not from diffusers; use autoencoder_kl"):
+    with pytest.raises(BackendError, match=r"AutoencoderKL is no autoencoder of diffusers; use tilekit.exact"):
         enable_exact_tiling(vae)
     disable_exact_tiling(vae)  # was not on
     with pytest.raises(BackendError, match=r"vocoder: .*expected a SpeechT5HifiGan"):

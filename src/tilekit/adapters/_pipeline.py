@@ -1,43 +1,65 @@
-"""Switch an existing diffusers pipeline to exact tiles."""
+"""Switch an existing diffusers pipeline, or one of its autoencoders, to exact decoding and encoding."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from tilekit._errors import BackendError
-from tilekit.adapters._autoencoder import TileSize, autoencoder_kl
-from tilekit.adapters._vocoder import hifigan
-from tilekit.norms import NormMode, Offload
+from tilekit._errors import BackendError, PlanError
+from tilekit._progress import Progress
+from tilekit.adapters._classes import VOCODERS, Direction, Quirks, class_of, quirks_of
+from tilekit.adapters._exact_method import ExactMethod, Place, Redirected
 
-IMAGE_TILE = 512  # pixels
-SOUND_TILE = 1024  # mel frames: 10 s of AudioLDM
+__all__ = ["disable_exact_tiling", "enable_exact_tiling"]
+
+Module = Any
+
+PLACES = ("vae", "audio_vae", "movq", "vqvae", "vqgan", "vae_decoder", "vae_encoder")
+"""Where pipelines of diffusers keep autoencoders."""
+DIRECTIONS: tuple[Direction, ...] = ("decode", "encode")
+_OLD = {
+    "tile": "the sizes are chosen from memory_bytes now",
+    "norm": "every norm is exact; autoencoder_kl(vae, tile=..., norm=...) still estimates them",
+    "offload": "what is kept is chosen from memory_bytes now; autoencoder_kl(vae, offload=...) still moves it",
+}
 
 
-def enable_exact_tiling(
-    pipe: Any, *, tile: TileSize | None = None, norm: NormMode = "exact", offload: Offload | None = None
-) -> None:
+def enable_exact_tiling(pipe: Any, memory_bytes: int | None = None, *, progress: Progress = None, **old: Any) -> None:
     """
-    Make a diffusers pipeline, or its AutoencoderKL, encode and decode in tiles that equal the whole.
+    Let the autoencoders of a diffusers pipeline decode and encode in little memory, equal to the plain call.
 
     The pipeline stays the same object: ``pipe(prompt)``, ``pipe.vae.decode`` and ``pipe.vae.encode`` work as before.
-    Its own ``enable_tiling`` is not needed and has no effect while this is on. A vocoder (AudioLDM, AudioLDM2) gets
-    tiles too.
+    Its own ``enable_tiling`` is not needed and has no effect while this is on. A vocoder (AudioLDM, AudioLDM2) is
+    switched too.
+
+    Weights are read when they are used: load others, add a LoRA, copy, pickle or offload the model before or after.
+    For each new shape the model is followed once, and at the first use a small input is compared with the plain call.
 
     Parameters
     ----------
-    pipe : diffusers pipeline or AutoencoderKL
-        Stable Diffusion, SDXL, Flux, AudioLDM, AudioLDM2, or any other with an AutoencoderKL.
-    tile : int, (height, width), or None
-        See `autoencoder_kl`. None takes 512 pixels; for a pipeline with a vocoder 1024 mel frames and all mel bins.
-    norm : {"exact", "fast", "tile"}
-        See `autoencoder_kl`.
-    offload : {"host", "disk"} or None
-        See `autoencoder_kl`.
+    pipe : diffusers pipeline or autoencoder
+        Any with an autoencoder as its ``vae`` (``audio_vae``, ``movq``, ``vqvae``), or that itself, as it is or
+        compiled. All classes of diffusers are known: Wan, Qwen-Image, HunyuanVideo, CogVideoX, LTX-Video, Mochi,
+        Stable Diffusion, Flux, ...
+    memory_bytes : int, optional
+        What live arrays may take at the peak of a decode or encode, the result included, weights and input not. Left
+        out: as little as it can be without making anything twice.
+    progress : bool or callable, optional
+        True for a bar, a callable for (finished steps, all steps).
+    **old
+        ``tile``, ``norm`` and ``offload`` of earlier versions are refused, with what to use now; ``norm="exact"`` and
+        None are accepted.
 
     Raises
     ------
     BackendError
-        If there is no AutoencoderKL, or a module is not supported.
+        If there is no autoencoder of diffusers, or one that must not be made exact; the text says why.
+    PlanError
+        If `memory_bytes` is not a positive integer, or a keyword is not known. Where no plan meets `memory_bytes`, the
+        decode raises this and names the least that one does.
+    TraceError
+        At a decode or encode: if the model cannot be followed, or the small input shows a difference of more than
+        rounding.
 
     Examples
     --------
@@ -46,25 +68,13 @@ def enable_exact_tiling(
     >>> enable_exact_tiling(AutoencoderKL(backend("torch"), AutoencoderKLConfig()))
     Traceback (most recent call last):
         ...
-    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl...AutoencoderKL is not from diffusers; use ...
+    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl...AutoencoderKL is no autoencoder of ...
     """
-    vae, vocoder = _networks(pipe)
-    if not any(kind.__module__.startswith("diffusers.") for kind in type(vae).__mro__):
-        msg = f"pipeline: {type(vae).__module__}.{type(vae).__qualname__} is not from diffusers; use autoencoder_kl"
-        raise BackendError(msg)
-    if tile is None:
-        tile = IMAGE_TILE if vocoder is None else (SOUND_TILE, None)
-    tiled = autoencoder_kl(vae, tile=tile, norm=norm, offload=offload)
-    from diffusers.models.autoencoders.vae import DecoderOutput
-
-    def decode(z: Any, return_dict: bool = True) -> Any:
-        sample = tiled.decode(z)
-        return DecoderOutput(sample=sample) if return_dict else (sample,)
-
-    vae._encode, vae._decode = tiled.encode, decode
-    if vocoder is not None:
-        frames = tile if isinstance(tile, int) else tile[0]
-        vocoder.forward = hifigan(vocoder, tile=frames or SOUND_TILE)
+    _refuse_old(old)
+    methods = [method for model, quirks in _models(pipe) for method in _methods(model, quirks, memory_bytes, progress)]
+    disable_exact_tiling(pipe)
+    for method in methods:
+        method.put()
 
 
 def disable_exact_tiling(pipe: Any) -> None:
@@ -73,18 +83,76 @@ def disable_exact_tiling(pipe: Any) -> None:
 
     Parameters
     ----------
-    pipe : diffusers pipeline or AutoencoderKL
-        What was given to `enable_exact_tiling`.
+    pipe : diffusers pipeline or autoencoder
+        What was given to `enable_exact_tiling`, or a copy of it.
     """
-    vae, vocoder = _networks(pipe)
-    for owner, names in ((vae, ("_encode", "_decode")), (vocoder, ("forward",))):
-        for name in names:
-            getattr(owner, "__dict__", {}).pop(name, None)
+    for model in _found(pipe):
+        for owner in (model, *(part for name in ("decoder", "encoder") if (part := _part(model, name)) is not None)):
+            for value in list(getattr(owner, "__dict__", {}).values()):
+                if isinstance(value, (ExactMethod, Redirected)):
+                    value.remove()
 
 
-def _networks(pipe: Any) -> tuple[Any, Any]:
-    vae = pipe if hasattr(pipe, "decoder") else getattr(pipe, "vae", None)
-    if vae is None:
-        msg = f"pipeline: got {type(pipe).__qualname__}, expected one with an AutoencoderKL as its .vae, or that itself"
+def _refuse_old(old: dict[str, Any]) -> None:
+    for name, value in old.items():
+        if name not in _OLD:
+            msg = f"enable_exact_tiling: unknown keyword {name!r}; it takes memory_bytes and progress"
+            raise PlanError(msg)
+        if value is not None and (name, value) != ("norm", "exact"):
+            msg = f"{name}: got {value!r}, but {_OLD[name]}; leave it out"
+            raise PlanError(msg)
+
+
+def _models(pipe: Any) -> list[tuple[Module, Quirks]]:
+    """Give each model to switch, and what is special about it."""
+    found = _found(pipe)
+    if not found:
+        msg = (
+            f"pipeline: got {type(pipe).__qualname__}, expected one with an autoencoder as its "
+            f"{', '.join(PLACES[:-1])} or {PLACES[-1]}, or that itself"
+        )
         raise BackendError(msg)
-    return vae, None if vae is pipe else getattr(pipe, "vocoder", None)
+    return [(model, quirks_of(model)) for model in found]
+
+
+def _found(pipe: Any) -> list[Module]:
+    """Give the autoencoders and vocoders of a pipeline; compiled ones without their wrapper."""
+    plain = _unwrapped(pipe)
+    if hasattr(plain, "decode") and hasattr(plain, "encode"):
+        return [plain]
+    models = [_unwrapped(getattr(pipe, place, None)) for place in PLACES]
+    vocoder = _unwrapped(getattr(pipe, "vocoder", None))
+    if type(vocoder).__name__ in VOCODERS:
+        models.append(vocoder)
+    return [model for model in models if model is not None]
+
+
+def _unwrapped(model: Any) -> Any:
+    """Take off what torch.compile puts around a module."""
+    return vars(model).get("_modules", {}).get("_orig_mod", model) if hasattr(model, "__dict__") else model
+
+
+def _part(model: Module, name: str) -> Module | None:
+    return _unwrapped(getattr(model, name, None))
+
+
+def _methods(
+    model: Module, quirks: Quirks, memory_bytes: int | None, progress: Progress
+) -> Iterator[ExactMethod | Redirected]:
+    """Give what takes the place of methods of a model."""
+    if type(model).__name__ in VOCODERS:
+        yield ExactMethod(Place(model, model, "forward", "decode"), memory_bytes, progress)
+        return
+    for direction in DIRECTIONS:
+        owner, name = model, f"_{direction}"
+        if not hasattr(model, name):
+            owner, name = _part(model, f"{direction}r"), "forward"
+        if owner is None:
+            msg = (
+                f"pipeline: {class_of(model)} has neither _{direction} nor {direction}r; "
+                f"use tilekit.exact(lambda x: vae.{direction}(x)[0])"
+            )
+            raise BackendError(msg)
+        yield ExactMethod(Place(model, owner, name, direction), memory_bytes, progress)
+    for name, part in quirks.redirect:
+        yield Redirected(model, name, part)
