@@ -85,7 +85,7 @@ class AudioVAEConfig:
             raise ValueError(msg)
         for key, allowed, default in (
             ("norm_type", ("pixel",), "group"),
-            ("attn_resolutions", ([], ()), []),
+            ("attn_resolutions", ([], (), None), []),
             ("causality_axis", ("height", None, "none"), "width"),
         ):
             if ddconfig.get(key, default) not in allowed:

@@ -16,6 +16,8 @@ from ltx_models.checkpoints.loading import (
     open_checkpoint,
     prefixed,
     section_of,
+    weights_wanted,
+    without_weights,
 )
 
 __all__ = [
@@ -33,4 +35,6 @@ __all__ = [
     "prefixed",
     "read_header",
     "section_of",
+    "weights_wanted",
+    "without_weights",
 ]

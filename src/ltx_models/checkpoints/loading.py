@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,42 @@ __all__ = [
     "open_checkpoint",
     "prefixed",
     "section_of",
+    "weights_wanted",
+    "without_weights",
 ]
+
+_WEIGHTS_WANTED = ContextVar("_WEIGHTS_WANTED", default=True)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """
+    Let loaders check a component and read no weights, so that a run can check all its files before it begins.
+
+    Yields
+    ------
+    None
+        Within the block ``load_…`` functions read configurations, build networks, and compare names and shapes of
+        tensors; what they return has no weights.
+
+    Examples
+    --------
+    >>> from ltx_models import default_checkpoint, load_video_decoder
+    >>> with without_weights():
+    ...     decoder = load_video_decoder(default_checkpoint(), backend="torch")
+    >>> decoder.conv_in.conv.weight.device.type
+    'meta'
+    """
+    token = _WEIGHTS_WANTED.set(False)
+    try:
+        yield
+    finally:
+        _WEIGHTS_WANTED.reset(token)
+
+
+def weights_wanted() -> bool:
+    """Say whether loaders shall read weights: not within `without_weights`."""
+    return _WEIGHTS_WANTED.get()
 
 
 @contextmanager
@@ -115,6 +151,8 @@ def load_component(
             module = nn.build(lambda: make(nn, checkpoint))
         keys = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
         check_keys(checkpoint, keys, nn.shapes(module))
+        if not weights_wanted():
+            return module
         target = nn.dtype(dtype)
         weights = {}
         for name, key in keys.items():

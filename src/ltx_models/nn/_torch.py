@@ -126,8 +126,9 @@ class GroupNorm(torch.nn.GroupNorm):
     """Group normalisation over (B, ..., C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
-        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+        """Normalise; a group of one value, which torch's own class refuses, becomes its bias, as on MLX."""
+        y = torch.group_norm(x.movedim(-1, 1), self.num_groups, self.weight, self.bias, self.eps)
+        return y.movedim(1, -1)
 
 
 def parameter(shape: Sequence[int], fill: float = 0.0) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ltx_models.audio_vae import load_audio_decoder, load_audio_encoder
-from ltx_models.checkpoints import BackendName, DType, open_checkpoint
+from ltx_models.checkpoints import BackendName, DType, open_checkpoint, without_weights
 from ltx_models.lora import AppliedLora, apply_lora
 from ltx_models.nn import Array, Backend, backend
 from ltx_models.pipelines.files import Files, Lora
@@ -71,6 +71,7 @@ class Components:
         self.offload = offload
         self.keep = keep
         self._held: dict[str, Any] = {}
+        self._checked: set[str] = set()
         self._applied: tuple[tuple[Lora, ...], AppliedLora] | None = None
 
     @property
@@ -111,6 +112,32 @@ class Components:
         if name not in self._held:
             self._held[name] = self._load(name)
         return self._held[name]
+
+    def check(self, *names: str) -> None:
+        """
+        Read the configuration and the header of networks, and refuse files that do not fit them, before a run begins.
+
+        Parameters
+        ----------
+        *names : str
+            Such as ``"video_decoder"``; each is checked once.
+
+        Raises
+        ------
+        CheckpointError
+            If a file is not what it should be.
+        ValueError
+            If no file of a network was given, or its configuration describes none that is known.
+        """
+        for name in names:
+            if name in self._held or name in self._checked:
+                continue
+            if name == "text_encoder":  # whose folder was checked when the pipeline was made
+                self.files.of(name)
+            else:
+                with without_weights():
+                    self._load(name)
+            self._checked.add(name)
 
     def transformer(self, loras: Sequence[Lora] = ()) -> Any:
         """

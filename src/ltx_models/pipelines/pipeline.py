@@ -25,7 +25,7 @@ from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
 from ltx_models.pipelines.request import LTX2Output, Request
-from ltx_models.pipelines.resolve import resolve, resolve_size, unused
+from ltx_models.pipelines.resolve import networks_of, resolve, resolve_size, unused
 from ltx_models.pipelines.results import finish
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.settings import Defaults, Recipe, defaults, settings_of, version_of
@@ -317,6 +317,8 @@ class LTX2Pipeline:
         checks.check_call(call, streams, size, self.components.files)
         request = resolve(call, self.recipe, self.defaults, streams, size)
         checks.check_embeds(request)
+        previews = call.callbacks.preview is not None
+        self.components.check(*networks_of(request, call.output, previews=previews))
         return request, notes + unused(call, self.recipe)
 
     def _say_forecast(self, memory: MemoryPlan, size: Size, budget: int) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ltx_models.pipelines.call import Call, SamplingOptions
+from ltx_models.pipelines.call import Call, OutputOptions, SamplingOptions
 from ltx_models.pipelines.checks import clip_size
 from ltx_models.pipelines.grid import Size, fitted
 from ltx_models.pipelines.request import Request
@@ -118,6 +118,42 @@ def resolve_guidance(sampling: SamplingOptions, defaults: Defaults, streams: tup
     if len(streams) == 1:
         guidance = {name: replace(one, modality_scale=1.0) for name, one in guidance.items()}
     return guidance
+
+
+def networks_of(request: Request, options: OutputOptions, *, previews: bool = False) -> list[str]:
+    """
+    Name the networks that a run needs.
+
+    Parameters
+    ----------
+    request : Request
+        What is generated.
+    options : OutputOptions
+        What becomes of the latents.
+    previews : bool
+        Whether pictures are decoded on the way.
+
+    Returns
+    -------
+    list of str
+        As `Components` names them, in the order of their use.
+    """
+    decodes = options.output is not None or options.output_type != "latent"
+    video, audio = ("video" in request.streams, "audio" in request.streams)
+    retake = request.retake is not None
+    needed = {
+        "text_encoder": request.prompt_embeds is None,
+        "connectors": request.prompt_embeds is None,
+        "video_encoder": video and bool(request.images or request.references or retake),
+        "audio_encoder": audio and (request.sound is not None or retake),
+        "transformer": True,
+        "upsampler": video and request.recipe.two_stages,
+        "statistics": video and request.recipe.two_stages,
+        "video_decoder": video and (decodes or previews),
+        "audio_decoder": audio and decodes and request.sound is None,
+        "vocoder": audio and decodes and request.sound is None,
+    }
+    return [name for name, need in needed.items() if need]
 
 
 def unused(call: Call, recipe: Recipe) -> list[str]:

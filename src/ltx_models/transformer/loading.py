@@ -20,6 +20,7 @@ from ltx_models.checkpoints import (
     DType,
     check_keys,
     open_checkpoint,
+    weights_wanted,
 )
 from ltx_models.checkpoints.files import described_by
 from ltx_models.nn import Array, Backend
@@ -100,6 +101,8 @@ def load_transformer(
             model = nn.build(lambda: Transformer(nn, of))
         reader = _Reader(nn, checkpoint, nn.dtype(dtype), device, quantize)
         reader.prepare(model)
+    if not weights_wanted():
+        return model
     blocks = [[name for name in reader.names if name.startswith(f"transformer_blocks.{i}.")] for i in range(of.layers)]
     now = [name for name in reader.names if not (offload and name.startswith("transformer_blocks."))]
     weights: dict[str, Array] = {}

@@ -14,6 +14,7 @@ from ltx_models.nn.statistics import STATISTICS
 from ltx_models.upsampler.config import UpsamplerConfig
 from ltx_models.upsampler.model import LatentUpsampler
 
+FOLDERS = ("latent_upsampler", "upsampler")  # within the folder of a pipeline
 NOT_OURS = ("vae.", "input.", "output.", "debug.")
 
 
@@ -155,4 +156,10 @@ def load_upsampler(
     def names(key: str) -> str | None:
         return None if key.startswith(NOT_OURS) else key
 
-    return load_component(path, make, names, backend=backend, dtype=dtype, device=device)
+    return load_component(_own_folder(Path(path)), make, names, backend=backend, dtype=dtype, device=device)
+
+
+def _own_folder(path: Path) -> Path:
+    """Give the upsampler's folder within that of a whole pipeline, where the path is such a folder."""
+    folders = [path / name for name in FOLDERS if any((path / name).glob("*.safetensors"))]
+    return folders[0] if folders else path

@@ -156,6 +156,7 @@ def _connectors_back(config: Mapping[str, Any]) -> Config:
 
 
 def _video_back(config: Mapping[str, Any]) -> Config:
+    _check_levels(config)
     channels: int = config.get("latent_channels", 128)
     before = [channels, *config["block_out_channels"]]
     encoder = _interleave(
@@ -201,11 +202,27 @@ def _video_back(config: Mapping[str, Any]) -> Config:
     }
 
 
+def _check_levels(config: Mapping[str, Any]) -> None:
+    """Refuse lists of levels whose lengths do not go together: n changes of size lie between n + 1 rows of layers."""
+    for rows, *changes in (
+        ("layers_per_block", "downsample_type", "block_out_channels"),
+        ("decoder_layers_per_block", "upsample_type", "upsample_factor", "decoder_block_out_channels"),
+    ):
+        lengths = {name: len(config[name]) for name in (rows, *changes)}
+        if any(lengths[name] != lengths[rows] - 1 for name in changes):
+            counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            msg = f"vae: numbers of entries are {counts}; expected one more of {rows} than of each of the others"
+            raise ValueError(msg)
+
+
 def _audio_back(config: Mapping[str, Any]) -> Config:
     whole: Config = AUDIO_VAE
+    ddconfig = _back(_AUDIO_VAE, config)
+    if ddconfig.get("attn_resolutions") is None:  # which diffusers writes for none
+        ddconfig["attn_resolutions"] = []
     return {
         "model": {
-            "params": {"ddconfig": _back(_AUDIO_VAE, config), "sampling_rate": config.get("sample_rate", 16000)},
+            "params": {"ddconfig": ddconfig, "sampling_rate": config.get("sample_rate", 16000)},
         },
         "preprocessing": {
             "stft": whole["preprocessing"]["stft"]

@@ -53,6 +53,11 @@ HALVES = {
     "audio_decoder": ("audio_vae", "decoder."),
 }
 OFFICIAL = ("model.diffusion_model.", "vae.", "audio_vae.", "text_embedding_projection.")
+# parts of names of diffusers that no official name has, by which files with these names and official prefixes are known
+DIFFUSERS_SIGNS = {
+    "video_vae": (".resnets.", ".upsamplers.", ".downsamplers.", "latents_mean"),
+    "audio_vae": ("latents_mean",),
+}
 # the marker that mlx-video's conversions and `save_transformer` put down about packed integers
 QUANTIZATION = "quantization"
 # beginnings of keys of upsamplers and of language models
@@ -216,7 +221,10 @@ def _kinds(tensors: dict[str, Stored]) -> Iterable[tuple[str, dict[str, Stored],
         for key, stored in tensors.items():
             by.setdefault(_names.component_of(key)[0] or "unknown", {})[key] = stored
         for kind, part in by.items():
-            yield kind, part, {key: _names.component_of(key)[1] for key in part}
+            names = {key: _names.component_of(key)[1] for key in part}
+            if any(sign in name for sign in DIFFUSERS_SIGNS.get(kind, ()) for name in names.values()):
+                names = {key: _names.DIFFUSERS[kind].back(name) for key, name in names.items()}
+            yield kind, part, names
         return
     kind = _kind_of(tensors)
     if kind == "unknown":
