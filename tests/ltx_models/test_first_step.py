@@ -44,7 +44,9 @@ def metadata(path: Path) -> dict[str, str]:
 def test_every_recipe_runs_with_every_set_of_streams(
     files: dict[str, Path], name: str, streams: tuple[str, ...]
 ) -> None:
-    guided = {"num_inference_steps": 2, "negative_prompt_embeds": contexts(2)} if RECIPES[name].guided else {}
+    guided: dict[str, Any] = (
+        {"num_inference_steps": 2, "negative_prompt_embeds": contexts(2)} if RECIPES[name].guided else {}
+    )
     guidance = {"video": Guidance(3, 1, (0,), 3, 0.7), "audio": Guidance(7, 1, (0,), 3, 0.7)}
     out = pipeline(files, name)(**SMALL, **guided, guidance=guidance, streams=streams)
     assert (out.frames is not None, out.audio is not None) == ("video" in streams, "audio" in streams)
