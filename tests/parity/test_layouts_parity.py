@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ MODULES = {
     "LTX2VocoderWithBWE": "pipelines.ltx2.vocoder",
     "LTX2LatentUpsamplerModel": "pipelines.ltx2.latent_upsampler",
 }
-LOADERS = {
+LOADERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "LTX2VideoTransformer3DModel": (load_transformer,),
     "LTX2TextConnectors": (load_connectors,),
     "AutoencoderKLLTX2Video": (load_video_encoder, load_video_decoder),
