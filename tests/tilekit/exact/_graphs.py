@@ -209,6 +209,23 @@ Layer = Callable[[Builder, Draw, int], int]
 SLIDING: list[Layer] = [_pointwise, _conv, _conv, _up, _shuffle, _resample, _pad, _residual, _residual, _cut, _columns]
 """Rows of the output come from rows of the input in order."""
 NORMED: list[Layer] = [_conv, _norm, _residual, _shuffle]
+SHARED: list[Layer] = [
+    _pointwise,
+    _shuffle,
+    _resample,
+    _pad,
+    _cut,
+    _columns,
+    _turn,
+    _thin,
+    _stack,
+    _soft,
+    _mean,
+    _pick,
+    _norm,
+    _norm,
+]
+"""Without convolutions, whose weights not every library lays out alike."""
 LAYERS = [*SLIDING, _turn, _thin, _stack, _write, _soft, _mean, _pick, _norm, _norm]
 
 

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -95,3 +96,14 @@ def test_zeros_that_no_stride_reaches_cost_no_copy() -> None:
         assert call.plan(z).peak_bytes <= plain
         assert counted(lambda: call(z), *known) <= 1.02 * plain
         torch.testing.assert_close(call(z), network(z))
+
+
+def test_one_object_serves_several_threads() -> None:
+    network = decoder(torch.float32, norm=True)
+    decode = tk.exact(network)
+    inputs = [torch.randn(1, 4, 24 + 8 * (i % 2), 16) for i in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(decode, inputs))
+    for z, result in zip(inputs, results, strict=True):
+        assert not result.requires_grad  # that of the weights
+        torch.testing.assert_close(result, network(z).detach(), atol=1e-5, rtol=1e-5)

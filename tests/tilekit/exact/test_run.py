@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tilekit.exact._graphs import NORMED, SLIDING, Builder, evaluate, graphs
+from tests.tilekit.exact._graphs import NORMED, SHARED, SLIDING, Builder, _residual, evaluate, graphs
 
 from tilekit._exact.boxes import Box, Shape, cells, full
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
 from tilekit._exact.steps import Kept, Place, Stage, Step
+from tilekit.testing import Library
 
 
 def slabs(shape: Shape, axis: int, rows: int) -> list[Box]:
@@ -93,6 +94,18 @@ def test_what_is_kept_may_lie_elsewhere(place: Place, built: Builder, rows: int)
 def test_statistics_in_stages_give_the_plain_result(built: Builder, rows: int) -> None:
     call = numpy_call(built, program_of(built.graph(), staged(built, rows)))
     np.testing.assert_allclose(run(call, lambda done: None), plain(call), rtol=2e-4, atol=2e-4)
+
+
+@given(data=st.data(), rows=st.integers(1, 4))
+def test_every_library_gives_what_numpy_gives(xp: Library, data: st.DataObject, rows: int) -> None:
+    convolutions = [] if xp.name == "mlx" else SLIDING
+    built = data.draw(graphs([layer for layer in [*SHARED, *convolutions] if layer is not _residual]))
+    program = program_of(built.graph(), staged(built, rows))
+    whole = numpy_call(built, program)
+    arrays = {key: xp.array(value) for key, value in built.arrays.items()}
+    source = xp.array(whole.source)
+    call = Call(program, kernels_of(source), source, lambda key: arrays[key])
+    np.testing.assert_allclose(xp.numpy(run(call, lambda done: None)), plain(whole), rtol=5e-4, atol=5e-4)
 
 
 @given(built=graphs(SLIDING), rows=st.integers(1, 4))
