@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal
 
 from tilekit._errors import InputError, PlanError
@@ -18,6 +19,8 @@ from tilekit.backends import Array
 __all__ = ["Exact", "exact"]
 
 Offload = Literal["host", "disk"]
+KEPT = 8
+"""Plans that are kept, the newest; those of long clips take memory."""
 Function = Any  # checked to be callable
 
 
@@ -117,6 +120,7 @@ class Exact:
         self.offload = offload
         self.progress = progress
         self._planned: dict[Any, _Planned] = {}
+        self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave plans behind: those of a copy must read the weights of the copy."""
@@ -234,7 +238,11 @@ class Exact:
                 stream=stream,
                 notes=traced.notes,
             )
-            planned = self._planned[key] = _Planned(traced, *made)
+            planned = _Planned(traced, *made)
+            with self._lock:
+                self._planned[key] = planned
+                while len(self._planned) > KEPT:
+                    del self._planned[next(iter(self._planned))]
         return planned
 
     def _traced(self, x: Array, key: tuple[Any, ...]) -> Traced:

@@ -66,6 +66,15 @@ def test_a_function_is_followed_once_for_each_shape(network: Any) -> None:
     assert traced == [(1, 2, 40, 12), (1, 2, 24, 12)]
 
 
+def test_old_plans_are_let_go(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    function, traced = network
+    monkeypatch.setattr(api, "KEPT", 2)
+    call = tk.exact(function)
+    for rows in (8, 16, 24, 24, 16, 8):
+        call(source(rows))
+    assert traced == [(1, 2, rows, 12) for rows in (8, 16, 24, 8)]
+
+
 def test_a_budget_is_kept_or_refused_with_the_least(network: Any) -> None:
     function, _ = network
     x = source()
