@@ -1,5 +1,5 @@
 """
-Generate a video with sound of a prompt, with the embedded toy or a checkpoint of your own.
+Generate a video with sound from a prompt, with the embedded toy or a checkpoint of your own.
 
     python examples/generate_video.py
     python examples/generate_video.py --prompt "a blue square moving down, a low tone" --first picture.png

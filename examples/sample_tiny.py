@@ -15,7 +15,7 @@ import numpy as np
 from ltx_models import load_transformer, save_transformer
 from ltx_models.conditioning import add_noise, audio_state, audio_tokens, replace_frames, unpatchify, video_state
 from ltx_models.nn import backend
-from ltx_models.sampling import Guidance, Noise, State, Step, Text, denoise, ltx2_sigmas
+from ltx_models.sampling import Guidance, Noise, SamplerStep, State, TextEmbeddings, denoise, ltx2_sigmas
 from ltx_models.transformer import StreamConfig, Transformer, TransformerConfig
 
 
@@ -53,7 +53,7 @@ def main() -> None:
 
     noise = Noise(seed=10)
     text = {
-        stream: Text(*(nn.asarray(rng.standard_normal((1, 6, width)).astype(np.float32)) for _ in range(2)))
+        stream: TextEmbeddings(*(nn.asarray(rng.standard_normal((1, 6, width)).astype(np.float32)) for _ in range(2)))
         for stream, width in (("video", 64), ("audio", 32))
     }
     state = State(
@@ -62,7 +62,7 @@ def main() -> None:
         text=text,
     )
 
-    def on_step(step: Step) -> None:
+    def on_step(step: SamplerStep) -> None:
         preview = unpatchify(step.denoised["video"], video.shape)
         print(f"step {step.index + 1} of {step.total}: noise {step.sigma_next:.3f}, preview {tuple(preview.shape)}")
 

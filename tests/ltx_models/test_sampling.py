@@ -375,7 +375,7 @@ def test_denoise_refuses_a_state_without_text_and_a_broken_schedule(nn: Backend)
     with pytest.raises(ValueError, match="no text for audio"):
         sampling.denoise(Model(), State(state.video, state.audio, {"video": state.text["video"]}), (1.0, 0.0))
     text = {name: Text(t.context) for name, t in state.text.items()}
-    with pytest.raises(ValueError, match="needs Text"):
+    with pytest.raises(ValueError, match="needs TextEmbeddings"):
         sampling.denoise(Model(), State(state.video, state.audio, text), (1.0, 0.0), guidance=Guidance(3.0))
     with pytest.raises(ValueError, match="neither video nor audio"):
         sampling.denoise(Model(), State(), (1.0, 0.0))

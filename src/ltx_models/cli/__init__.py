@@ -1,5 +1,6 @@
 """
-The command line: ``ltx-models generate | reconstruct | encode | decode | plan | info | convert | download``.
+The command line: ``ltx-models VERB``, with the verbs generate, reconstruct, encode, decode,
+plan, info, vocode, audio-roundtrip, upscale-latents, convert and download.
 
 Each verb is a module with ``add(verbs)``, which declares its arguments, and a function that runs it.
 Users see errors as one line and exit code 2, or 1 where the disk is full; ``--debug`` shows the traceback.
@@ -98,8 +99,8 @@ def _refused(error: Exception) -> int:
     number = told_to_stop()
     if number is not None:  # what the interrupted code made of it
         return _interrupted(number)
-    told = [str(error), *getattr(error, "__notes__", ()), *also_missing(str(error))]
-    print(f"ltx-models: {' '.join('; '.join(told).split())}", file=sys.stderr)
+    messages = [str(error), *getattr(error, "__notes__", ()), *also_missing(str(error))]
+    print(f"ltx-models: {' '.join('; '.join(messages).split())}", file=sys.stderr)
     return 1 if isinstance(error, DiskError) or getattr(error, "errno", None) in FAULTS else 2
 
 

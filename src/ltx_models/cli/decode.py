@@ -109,8 +109,8 @@ def _audio(args: argparse.Namespace, saved: SavedLatents, path: Path) -> AudioSo
         return _decoded(args, saved.audio, path)
     if not source or not Path(source).is_file():
         return None
-    told = f"{args.latents}: takes the sound of {source}, which the latents name (--audio none: no sound)"
-    print(f"ltx-models: {told}", file=sys.stderr)  # a file from elsewhere may name any file of this machine
+    note = f"{args.latents}: takes the sound of {source}, which the latents name (--audio none: no sound)"
+    print(f"ltx-models: {note}", file=sys.stderr)  # a file from elsewhere may name any file of this machine
     return OriginalAudio(source, trim=True)
 
 

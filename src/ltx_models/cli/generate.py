@@ -14,7 +14,7 @@ from ltx_models.media import refuse_unwritable
 from ltx_models.media._places import LATENTS, SOUND, VIDEO
 
 ABOUT = """\
-Make a video with sound of a prompt. Without --checkpoint-path this shows the
+Make a video with sound from a prompt. Without --checkpoint-path this shows the
 machinery with a toy that is part of the package, and knows moving shapes only.
 Defaults follow the checkpoint's version."""
 EXAMPLES = """\
@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser(
         "generate",
-        help="make a video with sound of a prompt",
+        help="make a video with sound from a prompt",
         usage="%(prog)s --prompt TEXT [--checkpoint-path PATH] [flags]",
         description=ABOUT,
         epilog=EXAMPLES,
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     if args.prompt is None and args.embeds is None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)
-    told = Progress(args.json)
+    progress = Progress(args.json)
     pipe = LTX2Pipeline.from_pretrained(
         args.checkpoint_path,
         pipeline=args.pipeline,
@@ -77,21 +77,21 @@ def run(args: argparse.Namespace) -> None:
         loras=[(path, float(strength)) for path, strength in args.lora],
         video_vae=args.video_vae_path,
         audio_vae=args.audio_vae_path,
-        say=told.note,
+        say=progress.note,
         revision=args.revision,
     )
     if args.checkpoint_path is None:
-        told.note(TOY)
-    told.note(f"pipeline {pipe.recipe.name}, {'.'.join(map(str, pipe.version)) or 'no'} version in the checkpoint")
+        progress.note(TOY)
+    progress.note(f"pipeline {pipe.recipe.name}, {'.'.join(map(str, pipe.version)) or 'no'} version in the checkpoint")
     if pipe.memory is not None:
-        told.note(str(pipe.memory))
+        progress.note(str(pipe.memory))
     with Meter() as meter:
         try:
-            out = pipe(**call_arguments(args, pipe, told))
+            out = pipe(**call_arguments(args, pipe, progress))
         finally:
-            told.close()
+            progress.close()
     for note in out.notes:
-        told.note(note)
+        progress.note(note)
     if args.frames_png is not None:
         with kept_on_failure(out.latents, out.fps, None, args.frames_png, files=pipe.components.files):
             write_frames(args.frames_png, out.frames)

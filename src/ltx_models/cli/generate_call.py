@@ -11,7 +11,7 @@ from ltx_models.media import write_picture
 from ltx_models.media._files import unfinished
 
 
-def call_arguments(args: argparse.Namespace, pipe: Any, told: Progress) -> dict[str, Any]:
+def call_arguments(args: argparse.Namespace, pipe: Any, progress: Progress) -> dict[str, Any]:
     """Translate the command line into a call; None leaves a default to the pipeline."""
     from ltx_models.pipelines import Image, Reference, Retake
     from ltx_models.pipelines.settings import defaults
@@ -32,7 +32,7 @@ def call_arguments(args: argparse.Namespace, pipe: Any, told: Progress) -> dict[
     def preview(phase: str, step: int, picture: Any) -> None:
         path = args.preview_dir / f"{phase.replace(' ', '_')}_{step:03d}.png"
         write_picture(path, picture)
-        told.event("preview", path=str(path))
+        progress.event("preview", path=str(path))
 
     if args.preview_every is not None:
         args.preview_dir.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def call_arguments(args: argparse.Namespace, pipe: Any, told: Progress) -> dict[
         "negative_prompt_embeds": embeds[1],
         "output": None if args.frames_png is not None else args.output_path,
         "save_latents": args.save_latents,
-        "progress": told,
+        "progress": progress,
         "preview": None if args.preview_every is None else preview,
         "preview_every": args.preview_every or 1,
     }
@@ -77,8 +77,8 @@ def guided(args: argparse.Namespace, name: str, standard: Any, other: str, layer
         "apg_eta": "apg_eta",
         "apg_norm_threshold": "apg_norm_threshold",
     }
-    told = {key: value for key, flag in flags.items() if (value := getattr(args, flag)) is not None}
-    for key, value in told.items():
+    values = {key: value for key, flag in flags.items() if (value := getattr(args, flag)) is not None}
+    for key, value in values.items():
         limits = {"stg_blocks": (0, layers - 1), "rescale_scale": (0, 1), "skip_step": (0, math.inf)}
         low, high = limits.get(key, (-math.inf, math.inf))
         for one in value if key == "stg_blocks" else [value]:
@@ -92,8 +92,8 @@ def guided(args: argparse.Namespace, name: str, standard: Any, other: str, layer
                 )
                 msg = f"--{flags[key].replace('_', '-')}: got {one:g}, allowed is {allowed}"
                 raise ValueError(msg)
-    told |= {"kind": "apg"} if args.apg else {}
-    return replace(standard, **{k: tuple(v) if k == "stg_blocks" else v for k, v in told.items()})
+    values |= {"kind": "apg"} if args.apg else {}
+    return replace(standard, **{k: tuple(v) if k == "stg_blocks" else v for k, v in values.items()})
 
 
 def read_embeds(path: Path) -> tuple[Any, Any]:
@@ -101,12 +101,12 @@ def read_embeds(path: Path) -> tuple[Any, Any]:
     from ltx_models.checkpoints import open_checkpoint
 
     with open_checkpoint(path, "numpy") as file:
-        found = {key: file.tensor(key) for key in file.keys}
-    if "video" not in found:
-        msg = f"{path}: holds {', '.join(found) or 'nothing'}; expected the arrays video and audio, of shape (1, S, C)"
+        arrays = {key: file.tensor(key) for key in file.keys}
+    if "video" not in arrays:
+        msg = f"{path}: holds {', '.join(arrays) or 'nothing'}; expected the arrays video and audio, of shape (1, S, C)"
         raise ValueError(msg)
-    negative = (found["negative_video"], found.get("negative_audio")) if "negative_video" in found else None
-    return (found["video"], found.get("audio")), negative
+    negative = (arrays["negative_video"], arrays.get("negative_audio")) if "negative_video" in arrays else None
+    return (arrays["video"], arrays.get("audio")), negative
 
 
 def check_pairs(args: argparse.Namespace) -> None:
@@ -144,7 +144,7 @@ def refuse_filled(folder: Path) -> None:
 
 
 def write_frames(folder: Path, frames: Any) -> None:
-    """Write one PNG a frame, into a folder that bears its name once they are all there."""
+    """Write one PNG a frame, into a folder that gets its name once they are all there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with unfinished(folder) as part:
         part.mkdir()

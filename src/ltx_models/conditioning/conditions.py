@@ -25,7 +25,7 @@ def replace_frames(state: LatentState, latent: Array, *, frame: int = 0, strengt
     frame : int
         Latent frame where it begins.
     strength : float
-        1 to keep it as it is, 0 to generate it all the same.
+        1 to keep it as it is, 0 to ignore it.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def append_keyframe(
     frames : int, optional
         Frames that were encoded; a single one ends one frame after its start. By default 1 for one latent frame.
     strength : float
-        1 to keep it as it is, 0 to generate it all the same.
+        1 to keep it as it is, 0 to ignore it.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def append_reference(
     time_scale : int
         Every how manyth frame of the reference was kept (the first, then one in `time_scale`).
     strength : float
-        1 to keep it as it is, 0 to generate it all the same.
+        1 to keep it as it is, 0 to ignore it.
     attention : float, optional
         How much generated tokens and the reference attend to each other, from 0 to 1. References do not then attend to
         one another.
@@ -222,13 +222,13 @@ def inpaint(state: LatentState, latent: Array, keep: Any, *, strength: float = 1
     if kept.shape != state.shape[2:] or state.mask.shape[1] != kept.size:
         msg = f"keep: got shape {kept.shape}, expected {state.shape[2:]}, one number a latent cell"
         raise ValueError(msg)
-    given = freeze(state, latent)
+    frozen = freeze(state, latent)
     nn = backend_of(latent)
     kept = kept.reshape(1, -1)
-    share = nn.asarray(kept[..., None], given.clean)
+    share = nn.asarray(kept[..., None], frozen.clean)
     return replace(
         state,
-        clean=state.clean * (1 - share) + given.clean * share,
+        clean=state.clean * (1 - share) + frozen.clean * share,
         mask=state.mask * (1 - kept) + (1 - strength) * kept,
     )
 

@@ -2,7 +2,7 @@
 
 Video is ``(1, 3, F, H, W)`` float32 in [-1, 1], sound ``(1, channels, N)`` float32 in [-1, 1].
 Whatever is written goes to a temporary name in the target's folder and is renamed when complete:
-a file that bears its name is whole.
+a file under its final name is always complete.
 """
 
 from ltx_models.media._files import DiskError, MediaError, as_float32, replacing

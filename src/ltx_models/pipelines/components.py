@@ -1,4 +1,4 @@
-"""The networks of a pipeline: read when they are needed, let go when they are not."""
+"""The networks of a pipeline: loaded when they are needed, released when they are not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Components:
     backend_name : {"torch", "mlx"}
         The framework.
     dtype : {"bfloat16", "float16", "float32"}
-        Of weights and computation; the vocoder is always float32, as 16-bit floats are heard there.
+        Of the weights, and of what is computed with them; the vocoder is always float32, as 16-bit floats are heard
+        there.
     device : optional
         A torch device.
     quantize : {"fp8", "int8", "int4"}, optional
@@ -248,13 +249,13 @@ def reference_scales(loras: Sequence[Lora]) -> tuple[int, int]:
     ValueError
         If two LoRAs disagree.
     """
-    found = {"reference_downscale_factor": 1, "reference_temporal_scale_factor": 1}
+    scales = {"reference_downscale_factor": 1, "reference_temporal_scale_factor": 1}
     for path, _ in loras:
         with open_checkpoint(path, "numpy") as checkpoint:
-            for name, before in found.items():
+            for name, before in scales.items():
                 value = int(checkpoint.metadata.get(name, "1"))
                 if value != 1 and before not in {1, value}:
                     msg = f"{path}: {name} is {value}, but another LoRA says {before}; use one of them alone"
                     raise ValueError(msg)
-                found[name] = value if value != 1 else before
-    return found["reference_downscale_factor"], found["reference_temporal_scale_factor"]
+                scales[name] = value if value != 1 else before
+    return scales["reference_downscale_factor"], scales["reference_temporal_scale_factor"]

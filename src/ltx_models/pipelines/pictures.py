@@ -39,7 +39,7 @@ class Image:
     frame : int
         Where in the clip, counted from 0; a negative number counts from its end.
     strength : float
-        1 to keep it as it is, 0 to generate all the same.
+        1 to keep it as it is, 0 to ignore it.
     crf : int, optional
         How strongly it is compressed first (H.264; 0 not at all); by default as the checkpoint's version wants it.
     """
@@ -85,11 +85,13 @@ def read_picture(picture: Any) -> Pixels:
             reason = getattr(error, "strerror", None) or error
             msg = f"{picture}: cannot be read as a picture: {reason}"
             raise MediaError(msg) from error
-    found = np.asarray(picture.convert("RGB") if hasattr(picture, "convert") else picture)
-    if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3 or 0 in found.shape:
-        msg = f"image: got {found.dtype} of shape {found.shape}, expected uint8 of shape (height, width, 3), or a path"
+    pixels = np.asarray(picture.convert("RGB") if hasattr(picture, "convert") else picture)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        msg = (
+            f"image: got {pixels.dtype} of shape {pixels.shape}, expected uint8 of shape (height, width, 3), or a path"
+        )
         raise MediaError(msg)
-    return found
+    return pixels
 
 
 def _in_8_bits(picture: Any, form: str | None, path: Any) -> Any:
@@ -157,8 +159,8 @@ def compressed(picture: Pixels, crf: int) -> Pixels:
         container.mux([*stream.encode(frame), *stream.encode(None)])
     buffer.seek(0)
     with av().open(buffer) as container:
-        found: Pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    return found
+        decoded: Pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    return decoded
 
 
 def scaled(picture: Pixels, height: int, width: int, *, fit: Fit = "refuse", what: str = "image") -> Floats:
@@ -264,7 +266,7 @@ def read_reference(
     height, width : int
         Pixels.
     time_scale : int
-        Keep the first frame, and then every how manyth.
+        Keep the first frame, and then one in so many.
     fit : {"refuse", "crop"}
         See `scaled`.
 

@@ -209,13 +209,13 @@ def by_header(file: Path) -> frozenset[str]:
     return frozenset(kind for kind, starts in SIGNS.items() if any(key.startswith(starts) for key in bare))
 
 
-def choose(there: Listing, criteria: Criteria) -> Choice:
+def choose(listing: Listing, criteria: Criteria) -> Choice:
     """
     Choose the files of a pipeline.
 
     Parameters
     ----------
-    there : Listing
+    listing : Listing
         What there is.
     criteria : Criteria
         What is asked for.
@@ -235,23 +235,23 @@ def choose(there: Listing, criteria: Criteria) -> Choice:
     if criteria.pipeline is not None and criteria.pipeline not in RECIPES:
         msg = f"pipeline: got {criteria.pipeline!r}, allowed are {', '.join(map(repr, RECIPES))}"
         raise ValueError(msg)
-    sets = _sets(there.names)
-    holds = {label: frozenset[str]().union(*map(there.holds, files)) for label, files in sets.items()}
+    sets = _sets(listing.names)
+    holds = {label: frozenset[str]().union(*map(listing.holds, files)) for label, files in sets.items()}
     variant = None if criteria.pipeline is None else "distilled" if not RECIPES[criteria.pipeline].guided else "dev"
     whole = [label for label in sets if {"transformer", "video_vae"} <= holds[label]]
-    chosen, names = _checkpoint(there, sets, holds, whole, variant, criteria.fp8)
-    upsamplers = _upsamplers(there, holds) if criteria.upsampler else []
-    recipe = _recipe(there, criteria, chosen, bool(upsamplers) or not criteria.upsampler)
+    chosen, names = _checkpoint(listing, sets, holds, whole, variant, criteria.fp8)
+    upsamplers = _upsamplers(listing, holds) if criteria.upsampler else []
+    recipe = _recipe(listing, criteria, chosen, bool(upsamplers) or not criteria.upsampler)
     upsampler = lora = text = None
     if recipe.two_stages and criteria.upsampler:
-        upsampler = _one(there, upsamplers, "spatial x2 upsampler", "--spatial-upsampler-path or upsampler=")
-        names += [name for name in there.names if name == upsampler or name.startswith(f"{upsampler}/")]
+        upsampler = _one(listing, upsamplers, "spatial x2 upsampler", "--spatial-upsampler-path or upsampler=")
+        names += [name for name in listing.names if name == upsampler or name.startswith(f"{upsampler}/")]
     if recipe.needs_lora and criteria.distilled_lora:
         loras = [label for label in sets if "lora" in holds[label] and "distilled" in _words(label)]
-        lora = _one(there, loras, "distilled LoRA", "--distilled-lora or distilled_lora=")
+        lora = _one(listing, loras, "distilled LoRA", "--distilled-lora or distilled_lora=")
         names += sets[lora]
     if criteria.text_encoder:
-        text, more = _text_encoder(there, sets, holds)
+        text, more = _text_encoder(listing, sets, holds)
         names += more
     return Choice(recipe, chosen, upsampler, lora, text, tuple(dict.fromkeys(names)))
 
@@ -269,16 +269,18 @@ def _sets(names: Sequence[str]) -> dict[str, list[str]]:
     return sets
 
 
-def _check_whole(there: Listing, files: Sequence[str]) -> None:
+def _check_whole(listing: Listing, files: Sequence[str]) -> None:
     """Refuse a set of shards of which some are missing."""
     counts = {int(found[1]) for name in files if (found := SHARD.search(name))}
     if counts and counts != {len(files)}:
-        msg = f"{there.where}: {len(files)} of {max(counts)} shards are there, such as {files[0]}; fetch the others too"
+        msg = (
+            f"{listing.where}: {len(files)} of {max(counts)} shards are there, such as {files[0]}; fetch the others too"
+        )
         raise SourceError(msg)
 
 
 def _checkpoint(
-    there: Listing,
+    listing: Listing,
     sets: dict[str, list[str]],
     holds: dict[str, frozenset[str]],
     whole: list[str],
@@ -287,32 +289,32 @@ def _checkpoint(
 ) -> tuple[str, list[str]]:
     """Choose among files that hold everything; else take the folders of components, or their files."""
     if whole:
-        label = _variant(there, whole, variant, fp8)
-        _check_whole(there, sets[label])
+        label = _variant(listing, whole, variant, fp8)
+        _check_whole(listing, sets[label])
         if sets[label] == [label]:
             return label, [label]
         if len(whole) > 1:
-            msg = f"{there.where}: {label} is in shards beside other checkpoints; put its shards into a folder"
+            msg = f"{listing.where}: {label} is in shards beside other checkpoints; put its shards into a folder"
             raise SourceError(msg)
-        return "", [*sets[label], *_beside(there, "")]
-    if folders := [name for name in there.names if _component(name)]:
+        return "", [*sets[label], *_beside(listing, "")]
+    if folders := [name for name in listing.names if _component(name)]:
         for folder in {str(PurePosixPath(name).parent) for name in folders}:
             shards = [n for n in folders if n.endswith(".safetensors") and str(PurePosixPath(n).parent) == folder]
-            _check_whole(there, shards)
+            _check_whole(listing, shards)
         if any(name.startswith("transformer/") and name.endswith(".safetensors") for name in folders):
-            return "", [*folders, *_beside(there, "")]
+            return "", [*folders, *_beside(listing, "")]
     parts = [label for label in sets if holds[label] and not holds[label] & {"lora", "upsampler", "text"}]
     transformers = [label for label in parts if "transformer" in holds[label]]
     if len(transformers) == 1:
-        return "", [*(name for label in parts for name in sets[label]), *_beside(there, "")]
+        return "", [*(name for label in parts for name in sets[label]), *_beside(listing, "")]
     if transformers:
         msg = (
-            f"{there.where}: has the transformers {', '.join(transformers)} in files of their own; leave one of them "
+            f"{listing.where}: has the transformers {', '.join(transformers)} in files of their own; leave one of them "
             "there, or give it as the checkpoint, with video_vae= and audio_vae="
         )
         raise SourceError(msg)
     there_are = ", ".join(sets) or "no safetensors files at all"
-    msg = f"{there.where}: no transformer of LTX-2 in it; there are {there_are}; {there.remedy}".rstrip("; ")
+    msg = f"{listing.where}: no transformer of LTX-2 in it; there are {there_are}; {listing.remedy}".rstrip("; ")
     raise SourceError(msg)
 
 
@@ -323,13 +325,13 @@ def _component(name: str) -> bool:
     return wanted and folder in FOLDERS
 
 
-def _beside(there: Listing, folder: str) -> list[str]:
+def _beside(listing: Listing, folder: str) -> list[str]:
     """List the descriptions that lie in a folder."""
-    names = [name for name in there.names if str(PurePosixPath(name).parent) == (folder or ".")]
+    names = [name for name in listing.names if str(PurePosixPath(name).parent) == (folder or ".")]
     return [name for name in names if any(fnmatch(name, pattern) for pattern in BESIDE)]
 
 
-def _variant(there: Listing, labels: list[str], variant: str | None, fp8: bool) -> str:
+def _variant(listing: Listing, labels: list[str], variant: str | None, fp8: bool) -> str:
     """Choose one of several whole checkpoints: by variant, then by how its numbers are stored, then the official."""
     found, wanted = labels, variant
     if len(found) > 1:
@@ -340,17 +342,17 @@ def _variant(there: Listing, labels: list[str], variant: str | None, fp8: bool) 
     reduced = [label for label in found if _words(label) & REDUCED]
     plain = [label for label in found if label not in reduced]
     wished = [label for label in reduced if "fp8" in _words(label)] if fp8 else plain
-    return _one(there, wished or plain or found, f"{wanted} checkpoint", ITSELF, all_of=labels)
+    return _one(listing, wished or plain or found, f"{wanted} checkpoint", ITSELF, all_of=labels)
 
 
-def _upsamplers(there: Listing, holds: dict[str, frozenset[str]]) -> list[str]:
+def _upsamplers(listing: Listing, holds: dict[str, frozenset[str]]) -> list[str]:
     files = [label for label, held in holds.items() if "upsampler" in held and "temporal" not in _words(label)]
     files = [label for label in files if not re.search(r"x1[._]5", label)]
-    folders = {name.split("/")[0] for name in there.names if name.endswith(".safetensors")}
+    folders = {name.split("/")[0] for name in listing.names if name.endswith(".safetensors")}
     return files or sorted(folders & {"latent_upsampler", "upsampler"})
 
 
-def _one(there: Listing, found: list[str], what: str, flag: str, all_of: list[str] | None = None) -> str:
+def _one(listing: Listing, found: list[str], what: str, flag: str, all_of: list[str] | None = None) -> str:
     """Give the only one, or the one that the official files name; else say what there is."""
     official = {name for parts in MODELS.values() for wanted in parts.values() for name in wanted.patterns}
     best = [name for name in found if name in official] if len(found) > 1 else found
@@ -358,25 +360,27 @@ def _one(there: Listing, found: list[str], what: str, flag: str, all_of: list[st
         return best[0]
     if not found:
         others = f"; there are {', '.join(all_of)}" if all_of else ""
-        remedy = there.remedy or "give its path"
+        remedy = listing.remedy or "give its path"
         named = "" if flag == ITSELF else f" ({flag})"  # a checkpoint is named itself, by no flag
-        msg = f"{there.where}: no {what} in it{others}; {remedy}{named}"
+        msg = f"{listing.where}: no {what} in it{others}; {remedy}{named}"
     else:
-        msg = f"{there.where}: has {', '.join(found)}; say which {what} is meant, by {flag}"
+        msg = f"{listing.where}: has {', '.join(found)}; say which {what} is meant, by {flag}"
     raise SourceError(msg)
 
 
-def _recipe(there: Listing, criteria: Criteria, chosen: str, upsampler: bool) -> Recipe:
+def _recipe(listing: Listing, criteria: Criteria, chosen: str, upsampler: bool) -> Recipe:
     """Give the pipeline asked for, or the one that the names speak of."""
     if criteria.pipeline is not None:
         return RECIPES[criteria.pipeline]
-    said = _words(chosen) & KINDS or _words(there.where) & KINDS
+    said = _words(chosen) & KINDS or _words(listing.where) & KINDS
     if len(said) != 1:
-        files = [chosen] if chosen in there.names else [name for name in there.names if name.endswith(".safetensors")]
-        said = {kind for name in files if "transformer" in there.holds(name) and (kind := there.kind(name))}
+        files = (
+            [chosen] if chosen in listing.names else [name for name in listing.names if name.endswith(".safetensors")]
+        )
+        said = {kind for name in files if "transformer" in listing.holds(name) and (kind := listing.kind(name))}
     if not chosen and len(said) != 1:
         msg = (
-            f"{there.where}: neither its name nor those of its files say whether it is dev or distilled; say which "
+            f"{listing.where}: neither its name nor those of its files say whether it is dev or distilled; say which "
             "pipeline to run, by --pipeline or pipeline="
         )
         raise SourceError(msg)
@@ -386,20 +390,20 @@ def _recipe(there: Listing, criteria: Criteria, chosen: str, upsampler: bool) ->
 
 
 def _text_encoder(
-    there: Listing, sets: dict[str, list[str]], holds: dict[str, frozenset[str]]
+    listing: Listing, sets: dict[str, list[str]], holds: dict[str, frozenset[str]]
 ) -> tuple[str | None, list[str]]:
     """Find the language model: a folder of its own with its tokenizer, or in the folder itself."""
-    weights = [name for name in there.names if name.endswith(".safetensors") and name.count("/") == 1]
+    weights = [name for name in listing.names if name.endswith(".safetensors") and name.count("/") == 1]
     folders = {name.split("/")[0] for name in weights}
     named = sorted(name for name in folders if name == "text_encoder" or "gemma" in name.lower())
     if named:
         folder = named[0]
-        inside = [n for n in there.names if n.startswith(f"{folder}/") and fnmatch(n, f"{folder}/*.safetensors")]
-        _check_whole(there, inside)
-        tokens = [name for name in there.names if name.startswith("tokenizer/")]
-        return folder, [*inside, *_beside(there, folder), *tokens]
+        inside = [n for n in listing.names if n.startswith(f"{folder}/") and fnmatch(n, f"{folder}/*.safetensors")]
+        _check_whole(listing, inside)
+        tokens = [name for name in listing.names if name.startswith("tokenizer/")]
+        return folder, [*inside, *_beside(listing, folder), *tokens]
     here = [label for label in sets if holds[label] == {"text"}]
-    if here and "config.json" in there.names:
-        _check_whole(there, sets[here[0]])
-        return "", [*sets[here[0]], *_beside(there, "")]
+    if here and "config.json" in listing.names:
+        _check_whole(listing, sets[here[0]])
+        return "", [*sets[here[0]], *_beside(listing, "")]
     return None, []

@@ -5,8 +5,8 @@ Everything is written once for torch tensors and MLX arrays. Noise levels are nu
 """
 
 from ltx_models.sampling.guidance import Guidance, apg_delta, guide, star_delta
-from ltx_models.sampling.loop import Cancelled, Noise, State, Text, denoise
-from ltx_models.sampling.samplers import Ancestral, Blend, Euler, Prediction, Res2s, Sampler, Step
+from ltx_models.sampling.loop import Cancelled, Noise, State, TextEmbeddings, denoise
+from ltx_models.sampling.samplers import Ancestral, Blend, Euler, Prediction, Res2s, Sampler, SamplerStep
 from ltx_models.sampling.schedules import (
     DISTILLED_SIGMAS,
     STAGE_2_SIGMAS,
@@ -26,6 +26,10 @@ from ltx_models.sampling.steps import (
     velocity_of,
 )
 
+# their names before
+Step = SamplerStep
+Text = TextEmbeddings
+
 __all__ = [
     "DISTILLED_SIGMAS",
     "STAGE_2_SIGMAS",
@@ -38,9 +42,11 @@ __all__ = [
     "Prediction",
     "Res2s",
     "Sampler",
+    "SamplerStep",
     "State",
     "Step",
     "Text",
+    "TextEmbeddings",
     "ancestral_step",
     "apg_delta",
     "beta_sigmas",

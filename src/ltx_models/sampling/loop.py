@@ -11,7 +11,7 @@ import numpy as np
 from ltx_models.conditioning import LatentState, mask_array
 from ltx_models.nn import Array, backend_of
 from ltx_models.sampling.guidance import Guidance
-from ltx_models.sampling.samplers import Blend, Draw, Euler, Latents, Prediction, Sampler, Step
+from ltx_models.sampling.samplers import Blend, Draw, Euler, Latents, Prediction, Sampler, SamplerStep
 from ltx_models.sampling.schedules import check_sigmas
 from ltx_models.sampling.steps import denoised_of
 from ltx_models.transformer import Modality, Timesteps
@@ -27,9 +27,9 @@ SELF = {"video": SKIP_VIDEO_SELF, "audio": SKIP_AUDIO_SELF}
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextEmbeddings:
     """
-    The text encoding that a stream attends to.
+    The text embeddings that a stream attends to.
 
     Attributes
     ----------
@@ -56,13 +56,13 @@ class State:
     ----------
     video, audio : LatentState or None
         The streams; None where absent.
-    text : mapping of str to Text
+    text : mapping of str to TextEmbeddings
         For each stream, by the names ``"video"`` and ``"audio"``.
     """
 
     video: LatentState | None = None
     audio: LatentState | None = None
-    text: Mapping[str, Text] = field(default_factory=dict)
+    text: Mapping[str, TextEmbeddings] = field(default_factory=dict)
 
     @property
     def streams(self) -> dict[str, LatentState]:
@@ -80,7 +80,7 @@ class Cancelled(Exception):
         As it was after the last step.
     """
 
-    def __init__(self, state: State, step: Step) -> None:
+    def __init__(self, state: State, step: SamplerStep) -> None:
         super().__init__(f"stopped after step {step.index + 1} of {step.total}")
         self.state = state
 
@@ -133,7 +133,7 @@ def denoise(
     guidance: Guidance | Mapping[str, Guidance] | None = None,
     *,
     draw: Draw | None = None,
-    on_step: Callable[[Step], bool | None] | None = None,
+    on_step: Callable[[SamplerStep], bool | None] | None = None,
 ) -> State:
     """
     Sample both streams together.
@@ -153,8 +153,8 @@ def denoise(
     draw : callable, optional
         Noise for samplers that add some: ``Noise(10000)`` by default.
     on_step : callable, optional
-        Called after every step with a `Step`, whose arrays may still be being computed. What it returns stops the run
-        if it is ``False``.
+        Called after every step with a `SamplerStep`, whose arrays may still be being computed. What it returns stops
+        the run if it is ``False``.
 
     Returns
     -------
@@ -188,8 +188,8 @@ def denoise(
 
 
 def _done(state: State, latents: Latents) -> State:
-    given = {name: replace(s, latent=latents[name]) for name, s in state.streams.items()}
-    return replace(state, video=given.get("video"), audio=given.get("audio"))
+    states = {name: replace(s, latent=latents[name]) for name, s in state.streams.items()}
+    return replace(state, video=states.get("video"), audio=states.get("audio"))
 
 
 def _blend(state: LatentState) -> Blend:
@@ -217,14 +217,15 @@ class _Predictor:
         self.attention = {name: self._attention(s) for name, s in self.streams.items()}
         self.last: Latents = {}
 
-    def _texts(self, state: State) -> dict[str, Text]:
+    def _texts(self, state: State) -> dict[str, TextEmbeddings]:
         for name, guidance in self.guidance.items():
             text = state.text.get(name)
             if text is None:
-                msg = f"state: no text for {name}; give State(..., text={{{name!r}: Text(context)}})"
+                msg = f"state: no text for {name}; give State(..., text={{{name!r}: TextEmbeddings(context)}})"
                 raise ValueError(msg)
             if guidance.negates and text.negative is None:
-                msg = f"guidance of {name}: cfg_scale is {guidance.cfg_scale}, which needs Text(context, negative)"
+                scale = guidance.cfg_scale
+                msg = f"guidance of {name}: cfg_scale is {scale}, which needs TextEmbeddings(context, negative)"
                 raise ValueError(msg)
         return dict(state.text)
 
@@ -237,22 +238,22 @@ class _Predictor:
 
     def __call__(self, latents: Latents, sigma: float) -> Prediction:
         skipped = {name for name, g in self.guidance.items() if g.skips(self.step) and name in self.last}
-        asked = {name: g for name, g in self.guidance.items() if name not in skipped}
-        if not asked:
+        active = {name: g for name, g in self.guidance.items() if name not in skipped}
+        if not active:
             return Prediction(dict(self.last), {})
         cond = self._pass(latents, sigma, skipped)
         uncond: Latents = {}
         perturbed: Latents = {}
         alone: Latents = {}
-        if any(g.negates for g in asked.values()):
+        if any(g.negates for g in active.values()):
             uncond = self._pass(latents, sigma, skipped, negative=True)
-        if any(g.perturbs for g in asked.values()):
-            skips = [[SELF[name], list(g.stg_blocks)] for name, g in asked.items() if g.perturbs]
+        if any(g.perturbs for g in active.values()):
+            skips = [[SELF[name], list(g.stg_blocks)] for name, g in active.items() if g.perturbs]
             perturbed = self._pass(latents, sigma, skipped, skips=skips)
-        if any(g.isolates for g in asked.values()):
+        if any(g.isolates for g in active.values()):
             cross = [[SKIP_AUDIO_TO_VIDEO, None], [SKIP_VIDEO_TO_AUDIO, None]]
             alone = self._pass(latents, sigma, skipped, skips=cross)
-        for name, g in asked.items():
+        for name, g in active.items():
             self.last[name] = g.apply(cond[name], uncond.get(name), perturbed.get(name), alone.get(name))
         return Prediction({name: self.last[name] for name in latents}, uncond)
 
@@ -260,12 +261,14 @@ class _Predictor:
         self, latents: Latents, sigma: float, skipped: set[str], *, negative: bool = False, skips: Any = None
     ) -> Latents:
         """Run the model once and give denoised latents."""
-        given = {name: self._modality(name, x, sigma, name not in skipped, negative) for name, x in latents.items()}
+        modalities = {
+            name: self._modality(name, x, sigma, name not in skipped, negative) for name, x in latents.items()
+        }
         batch = next(iter(latents.values())).shape[0]
         perturbations: Perturbations | None = None if skips is None else [skips] * batch
-        velocities = self.model(**given, perturbations=perturbations)
-        found = dict(zip(("video", "audio"), velocities, strict=True))
-        return {name: denoised_of(x, found[name], self.masks[name] * sigma) for name, x in latents.items()}
+        velocities = self.model(**modalities, perturbations=perturbations)
+        by_stream = dict(zip(("video", "audio"), velocities, strict=True))
+        return {name: denoised_of(x, by_stream[name], self.masks[name] * sigma) for name, x in latents.items()}
 
     def _modality(self, name: str, x: Array, sigma: float, enabled: bool, negative: bool) -> Modality:
         state, text = self.streams[name], self.text[name]

@@ -32,7 +32,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SamplerStep:
     """
     Where a sampler stands after a step.
 
@@ -101,7 +101,7 @@ class Sampler(Protocol):
 
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
-    ) -> Iterator[Step]:
+    ) -> Iterator[SamplerStep]:
         """Yield after every step."""
         ...
 
@@ -121,7 +121,7 @@ class Euler:
 
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
-    ) -> Iterator[Step]:
+    ) -> Iterator[SamplerStep]:
         """
         Yield after every step.
 
@@ -140,7 +140,7 @@ class Euler:
 
         Yields
         ------
-        Step
+        SamplerStep
             Where the sampler stands.
         """
         before: Latents = {}
@@ -153,7 +153,7 @@ class Euler:
                 latents = seen
             else:
                 latents = {name: steps.euler_step(latents[name], aims[name], sigma, after) for name in latents}
-            yield Step(i, len(sigmas) - 1, sigma, after, latents, seen)
+            yield SamplerStep(i, len(sigmas) - 1, sigma, after, latents, seen)
 
     def _estimate(self, latents: Latents, seen: Latents, sigma: float, before: Latents) -> tuple[Latents, Latents]:
         now = {name: steps.velocity_of(latents[name], seen[name], sigma) for name in latents}
@@ -167,14 +167,14 @@ class Euler:
 @dataclass(frozen=True, slots=True)
 class Ancestral:
     """
-    Step down and add noise again.
+    SamplerStep down and add noise again.
 
     Attributes
     ----------
     eta : float
         From 0 (Euler) to 1.
     cfg_pp : bool
-        Step by the prediction with the negative prompt (CFG++), which guidance must therefore ask for.
+        SamplerStep by the prediction with the negative prompt (CFG++), which guidance must therefore ask for.
     """
 
     eta: float = 1.0
@@ -182,7 +182,7 @@ class Ancestral:
 
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
-    ) -> Iterator[Step]:
+    ) -> Iterator[SamplerStep]:
         """
         Yield after every step.
 
@@ -201,7 +201,7 @@ class Ancestral:
 
         Yields
         ------
-        Step
+        SamplerStep
             Where the sampler stands.
 
         Raises
@@ -210,16 +210,17 @@ class Ancestral:
             If CFG++ gets no prediction with the negative prompt.
         """
         for i, (sigma, after) in enumerate(pairwise(sigmas)):
-            found = predict(latents, sigma)
-            seen = {name: blends[name](x) for name, x in found.denoised.items()}
+            prediction = predict(latents, sigma)
+            uncond = prediction.uncond
+            seen = {name: blends[name](x) for name, x in prediction.denoised.items()}
             if after == 0:
                 latents = seen
             else:
                 latents = {
-                    name: self._step(name, x, seen[name], found.uncond.get(name), (sigma, after), draw, blends[name])
+                    name: self._step(name, x, seen[name], uncond.get(name), (sigma, after), draw, blends[name])
                     for name, x in latents.items()
                 }
-            yield Step(i, len(sigmas) - 1, sigma, after, latents, seen)
+            yield SamplerStep(i, len(sigmas) - 1, sigma, after, latents, seen)
 
     def _step(
         self,
@@ -274,7 +275,7 @@ class Res2s:
 
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
-    ) -> Iterator[Step]:
+    ) -> Iterator[SamplerStep]:
         """
         Yield after every step.
 
@@ -293,7 +294,7 @@ class Res2s:
 
         Yields
         ------
-        Step
+        SamplerStep
             Where the sampler stands.
         """
         ends = sigmas[-1] == 0
@@ -302,9 +303,9 @@ class Res2s:
         for i in range(total):
             latents, seen = self._step(predict, latents, blends, (levels[i], levels[i + 1]), draw)
             if ends and i == total - 1:
-                found = predict(latents, LAST_SIGMA).denoised
-                latents = seen = {name: blends[name](x) for name, x in found.items()}
-            yield Step(i, total, sigmas[i], sigmas[i + 1], latents, seen)
+                last = predict(latents, LAST_SIGMA).denoised
+                latents = seen = {name: blends[name](x) for name, x in last.items()}
+            yield SamplerStep(i, total, sigmas[i], sigmas[i + 1], latents, seen)
 
     def _step(
         self,

@@ -17,7 +17,7 @@ from ltx_models.pipelines.request import Latents, Request
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.steps.conditions import Condition
 from ltx_models.pipelines.steps.decoding import preview_picture
-from ltx_models.sampling import Guidance, Noise, State, Step, Text, denoise
+from ltx_models.sampling import Guidance, Noise, SamplerStep, State, TextEmbeddings, denoise
 
 AUDIO_CHANNELS = 8
 SAMPLER_SEED = 10000  # added to the seed, so that a sampler's noise is not that of the first latents
@@ -35,7 +35,7 @@ class Stage:
         0 or 1.
     size : Size
         Of its result.
-    text : mapping of str to Text
+    text : mapping of str to TextEmbeddings
         What each stream attends to.
     conditions : mapping of str to sequence of callable
         For each stream, from a state to one with the condition.
@@ -49,7 +49,7 @@ class Stage:
 
     number: int
     size: Size
-    text: Mapping[str, Text]
+    text: Mapping[str, TextEmbeddings]
     conditions: Mapping[str, Sequence[Condition]]
     draw: Draw
     loras: Sequence[Lora] = ()
@@ -114,20 +114,22 @@ def _leads(request: Request, name: str) -> bool:
     return name == "audio" and request.sound is not None
 
 
-def _text(request: Request, text: Text, name: str) -> Text:
-    return Text(text.context) if _leads(request, name) else text
+def _text(request: Request, text: TextEmbeddings, name: str) -> TextEmbeddings:
+    return TextEmbeddings(text.context) if _leads(request, name) else text
 
 
 def _guidance(request: Request) -> dict[str, Guidance]:
     return {name: Guidance() if _leads(request, name) else request.guidance[name] for name in request.streams}
 
 
-def _listener(run: Run, phase: str, streams: Mapping[str, LatentState], total: int) -> Callable[[Step], bool | None]:
+def _listener(
+    run: Run, phase: str, streams: Mapping[str, LatentState], total: int
+) -> Callable[[SamplerStep], bool | None]:
     """Pass steps on to the callbacks."""
     components, callbacks = run.components, run.callbacks
     callbacks.report(phase, 0, total)
 
-    def listen(step: Step) -> bool | None:
+    def listen(step: SamplerStep) -> bool | None:
         components.nn.synchronize(*step.latents.values())
         callbacks.report(phase, step.index + 1, total)
         if callbacks.preview is not None and "video" in streams and (step.index + 1) % callbacks.preview_every == 0:

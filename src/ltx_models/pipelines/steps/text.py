@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from ltx_models.nn import Array
 from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.run import Run
-from ltx_models.sampling import Text
+from ltx_models.sampling import TextEmbeddings
 
 
-def encode_text(run: Run) -> dict[str, Text]:
+def encode_text(run: Run) -> dict[str, TextEmbeddings]:
     """
     Give the text embeddings that each stream attends to.
 
@@ -21,7 +21,7 @@ def encode_text(run: Run) -> dict[str, Text]:
 
     Returns
     -------
-    dict of str to Text
+    dict of str to TextEmbeddings
         For ``"video"`` and ``"audio"``.
     """
     components, request = run.components, run.request
@@ -38,7 +38,7 @@ def encode_text(run: Run) -> dict[str, Text]:
         return None if values is None else components.adapted(components.array(values))
 
     pairs = zip(("video", "audio"), positive, negative, strict=True)
-    return {name: Text(embeddings(x), embeddings(worse)) for name, x, worse in pairs if x is not None}
+    return {name: TextEmbeddings(embeddings(x), embeddings(worse)) for name, x, worse in pairs if x is not None}
 
 
 def enhance_prompt(run: Run) -> str:
