@@ -180,18 +180,23 @@ class Barriers:
         Nodes that are made and kept in the place of the output.
     others : sequence of labels
         Those of other axes, for stages in which these do not slide.
+    apart : bool
+        Steps make one part of the output after the other, and no barrier is wider than a part.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         graph: Graph,
         labels: Labels,
         along: int | None = None,
         ends: Frontier | None = None,
         others: Sequence[Labels] = (),
+        apart: bool = False,
     ) -> None:
         self.graph, self.labels, self.others = graph, labels, tuple(others)
         self.goals, self.tail = goals(graph, labels, along)
+        if apart:
+            self.goals = self.goals[-1:]
         if ends is not None:
             self.goals = _until(graph, self.goals, ends)
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}

@@ -65,6 +65,10 @@ def _moved(first: Box | None, second: Box | None) -> int | None:
     return max(range(len(far)), key=far.__getitem__) if any(far) else None
 
 
+SEEDS = 4
+"""Networks that no path of axes joins to the output, for which a label is chosen."""
+
+
 def labels(graph: Graph, axis: int) -> Labels:
     """
     Follow an axis of the output through the graph.
@@ -74,7 +78,9 @@ def labels(graph: Graph, axis: int) -> Labels:
     an operation that is not understood) slides along the same one of its convolutions' axes.
     """
     found = _joined(graph, axis)
-    while _seed(graph, found):
+    for _ in range(SEEDS):
+        if not _seed(graph, found):
+            break
         _spread(graph, found)
     return tuple(found)
 
@@ -84,6 +90,14 @@ def _joined(graph: Graph, axis: int) -> list[int | None]:
     found: list[int | None] = [None] * len(graph.nodes)
     found[graph.output] = axis
     _spread(graph, found)
+    return found
+
+
+def _above(graph: Graph, axis: int) -> list[int | None]:
+    """Label what is found going back from the output alone."""
+    found: list[int | None] = [None] * len(graph.nodes)
+    found[graph.output] = axis
+    _backward(graph, found, graph.nodes[::-1])
     return found
 
 
@@ -161,7 +175,7 @@ def candidates(graph: Graph) -> tuple[int, ...]:
     Where a network has no convolution, the longest that goes along with an axis of the input.
     """
     shape = graph.nodes[graph.output].shape
-    found = {axis: _joined(graph, axis) for axis, n in enumerate(shape) if n > 1}
+    found = {axis: _above(graph, axis) for axis, n in enumerate(shape) if n > 1}
     held = [axis for axis, row in found.items() if _slides(graph, row)]
     if held:
         return tuple(sorted(held, key=lambda axis: -shape[axis]))

@@ -6,10 +6,11 @@ from functools import cached_property
 from itertools import product
 
 from tilekit._exact.barriers import Barriers, Frontier, parts, work
+from tilekit._exact.boxes import full
 from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.labels import Labels, candidates, labels
-from tilekit._exact.stages import coarse, often, slide, tiles
+from tilekit._exact.labels import Labels, candidates, cut_at, labels
+from tilekit._exact.stages import coarse, often, pull, slide, tiles
 from tilekit._exact.steps import Place, Stage
 
 __all__ = ["Slide", "Tiles", "slides", "tilings"]
@@ -37,7 +38,17 @@ class Slide:
         """What must be complete before what."""
         part = self.axis if self.axis != self.along else None
         others = [row for axis, row in self.labels.items() if axis != self.along]
-        return Barriers(self.graph, self.labels[self.along], part, others=others)
+        return Barriers(self.graph, self.labels[self.along], part, others=others, apart=self._apart)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the first part of the output is made of a part of the input: then barriers lie within parts."""
+        if self.axis != self.along or self.pieces < 2:
+            return False
+        shape = self.graph.nodes[self.graph.output].shape
+        first = cut_at(shape, self.along, parts(self.graph, self.along)[0][0][1])
+        read = pull(self.graph, {self.graph.output: first}).get(self.graph.input)
+        return read is not None and read != full(self.graph.nodes[self.graph.input].shape)
 
     @cached_property
     def frontiers(self) -> Frontiers:
@@ -116,6 +127,8 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
     if not axes:
         return ()
     first = min(axes)
+    if len(graph.nodes) > LARGE and len(parts(graph, first)[0]) > 2:
+        return (Slide(graph, first, first, {first: labels(graph, first)}),)
     found = {axis: labels(graph, axis) for axis in sorted(axes)}
     held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:
@@ -123,6 +136,8 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
     return tuple(held)
 
 
+LARGE = 3000
+"""Nodes above which a concatenation is made part by part only: other strips would go through all nodes each."""
 GRIDS = ((1, 2), (2, 2), (2, 3), (3, 3), (4, 4), (5, 6), (8, 8))
 FACTORS = (2.0, 0.25)
 """Bytes to a multiply-add that tiles repeat, over the average of the graph."""
