@@ -1,7 +1,9 @@
 """What cannot be made exact is refused with the reason and the way out; what only looks so is not."""
 
+import os
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,12 +54,42 @@ def branches(x: Any) -> Any:
     return x * 2 if x.sum() > 0 else x
 
 
+def clock() -> Iterator[float]:
+    while True:
+        yield time.perf_counter()
+
+
+class Everywhere:
+    """Holds what no module does."""
+
+    calls = 0
+    ticks = clock()
+    generator = np.random.default_rng(0)
+    noise = random.Random(0)
+
+
+def counts_in_a_class(x: Any) -> Any:
+    Everywhere.calls += 1
+    return x * Everywhere.calls
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "dropout": (nn.Dropout(0.5).train(), r"Dropout.*draws random numbers.*\.eval\(\)"),
     "noise": (lambda x: x + torch.randn_like(x), r"<lambda>.*draws random numbers \(randn_like\)"),
     "noise in place": (lambda x: x + torch.empty_like(x).normal_(), "draws random numbers"),
     "python's random": (lambda x: x * random.random(), "random numbers .of Python or NumPy"),
     "NumPy's random": (lambda x: x * np.random.rand(), "random numbers .of Python or NumPy"),  # noqa: NPY002
+    "NumPy's normal": (lambda x: x * np.random.randn(), "random numbers .of Python or NumPy"),  # noqa: NPY002
+    "a generator": (lambda x: x * Everywhere.generator.normal(), "two calls give two results"),
+    "an array of noise": (
+        lambda x: x + torch.from_numpy(Everywhere.generator.normal(size=(80, 80)))[:6, :6],
+        "two calls give two results",
+    ),
+    "Python's generator": (lambda x: x * Everywhere.noise.random(), "two calls give two results"),
+    "urandom": (lambda x: x * int.from_bytes(os.urandom(4), "big"), "two calls give two results"),
+    "clock": (lambda x: x * time.perf_counter(), "two calls give two results"),
+    "iterator": (lambda x: x * next(Everywhere.ticks), "two calls give two results"),
+    "class": (counts_in_a_class, "two calls give two results"),
     "branch": (branches, r"test_torch_refusals.py:\d+, in branches asks for the value.*take the branch out"),
     "item": (lambda x: x * x.max().item(), "asks for the value of a tensor"),
     "nonzero": (lambda x: x[x > 0], "shape depends on values"),

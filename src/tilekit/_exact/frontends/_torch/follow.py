@@ -113,7 +113,7 @@ def _check_captured(function: Callable[..., Any], captured: Captured) -> None:
 
 def _draws() -> Any:
     numpy = sys.modules.get("numpy")
-    return random.getstate(), None if numpy is None else str(numpy.random.get_state()[1:3])
+    return random.getstate(), None if numpy is None else str(numpy.random.get_state()[1:])
 
 
 def _names(captured: Captured) -> dict[Module, str]:
