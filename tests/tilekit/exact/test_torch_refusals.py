@@ -1,10 +1,11 @@
 """What cannot be made exact is refused with the reason and the way out; what only looks so is not."""
 
+import functools
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -209,3 +210,33 @@ def test_gradients_of_weights_alone_are_no_reason() -> None:
     agree(net, trace(net, X))
     with torch.no_grad():
         trace(net, X.clone().requires_grad_())
+
+
+TABLES: dict[int, Any] = {}
+
+
+@functools.lru_cache
+def table(n: int) -> Any:
+    return torch.arange(float(n))
+
+
+class Tables(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    shared: ClassVar[dict[int, Any]] = {}
+
+    def forward(self, x: Any) -> Any:
+        n = x.shape[-1]
+        for tables in (TABLES, self.shared):
+            if n not in tables:
+                tables[n] = torch.arange(float(n))
+        return x + table(n) + TABLES[n] + self.shared[n]
+
+
+def test_tables_made_on_the_way_are_left_to_the_plain_call() -> None:
+    net = Tables()
+    traced = trace(net, X)
+    assert not TABLES
+    assert not net.shared
+    assert table.cache_info().currsize == 0
+    agree(net, traced)
+    agree(net, trace(net, X))
+    assert type(table(6)) is torch.Tensor

@@ -61,9 +61,17 @@ def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
     for name, value in vars(module).items():
         if name not in _INNER:
             yield ("attribute", name), value
-    for base in type(module).__mro__:
-        if not _foreign(base):
-            yield from ((("class", name), value) for name, value in vars(base).items() if isinstance(value, Tensor))
+    yield from _of_class(type(module))
+
+
+def _of_class(kind: type) -> Iterator[tuple[Step, Any]]:
+    """Give the tensors and the tables that all modules of a class share, and its `forward` for what that refers to."""
+    bases = [base for base in kind.__mro__ if not _foreign(base)]
+    for name in dict.fromkeys(name for base in bases for name in vars(base)):
+        value = getattr(kind, name, None)
+        shared = isinstance(value, (Tensor, list, dict)) and not name.startswith("__")
+        if shared or (name == "forward" and isinstance(value, types.FunctionType)):
+            yield ("class", name), value
 
 
 def _of_method(method: types.MethodType) -> Iterator[tuple[Step, Any]]:

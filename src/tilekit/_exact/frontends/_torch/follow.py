@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from tilekit._errors import TraceError
 from tilekit._exact.frontends._torch.build import alive
+from tilekit._exact.frontends._torch.caches import clear_caches
 from tilekit._exact.frontends._torch.captured import Captured, Path, dotted
 from tilekit._exact.frontends._torch.known import DependsOnInput, Known
 from tilekit._exact.frontends._torch.leaves import Leaves
@@ -81,6 +82,7 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
                 # what it wrote is read before the stand-ins go
                 changes.extend(_without(snapshot.changes(), weights))
                 snapshot.restore()
+                clear_caches()
 
     changes: list[Change] = []
     draws = _draws()

@@ -1,0 +1,31 @@
+"""Caches of functions that a run filled with tensors without memory, which nobody else may see."""
+
+import functools
+import gc
+from typing import Any
+
+from torch._subclasses.fake_tensor import FakeTensor
+
+from tilekit._exact.frontends._torch.record import leaf_tensors
+
+__all__ = ["clear_caches"]
+
+_CACHED = type(functools.lru_cache(lambda: None))
+
+
+def clear_caches() -> None:
+    """Empty each `functools.lru_cache` that holds a fake tensor; what it held is made again when it is asked for."""
+    for thing in gc.get_objects():
+        if type(thing) is _CACHED and _holds_fakes(thing):
+            thing.cache_clear()
+
+
+def _holds_fakes(cached: Any) -> bool:
+    if getattr(cached, "__module__", "").startswith("torch."):
+        return False
+    return any(
+        isinstance(x, FakeTensor)
+        for value in gc.get_referents(cached)
+        if isinstance(value, (FakeTensor, list, tuple, dict))
+        for x in leaf_tensors(value)
+    )
