@@ -271,3 +271,37 @@ def test_compiled_functions_are_followed_as_written() -> None:
     torch.testing.assert_close(evaluate(compiled, trace(compiled, X)), want, rtol=1e-5, atol=1e-5)
     function = torch.compile(lambda x: net(x) * 2)
     torch.testing.assert_close(evaluate(function, trace(function, X)), want * 2, rtol=1e-5, atol=1e-5)
+
+
+class Settings:
+    """What a network reads from around it."""
+
+    def __init__(self) -> None:
+        self.shift = 1.0
+
+
+SETTINGS = Settings()
+
+
+class Scaled(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    def forward(self, x: Any) -> Any:
+        return x + SETTINGS.shift
+
+
+def scaled(x: Any) -> Any:
+    return x + SETTINGS.shift
+
+
+@pytest.mark.parametrize("function", [Scaled(), nn.Sequential(Scaled()), scaled], ids=["module", "inner", "function"])
+def test_settings_around_a_function_are_compared(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = trace(function, torch.zeros(1, 2, 4, 4))
+    assert traced.current()
+    monkeypatch.setattr(SETTINGS, "shift", 2.0)
+    assert not traced.current()
+
+
+def test_training_mode_is_compared() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Dropout(0.5)).eval()
+    traced = trace(net, torch.zeros(1, 2, 4, 4))
+    assert traced.current()
+    assert not (net.train() and traced.current())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from tilekit._exact.frontends._torch.captured import Captured, Path, children, resolve
+from tilekit._exact.frontends._torch.captured import Captured, Path, Step, children, resolve
 
 __all__ = ["Fingerprint"]
 
@@ -36,7 +36,22 @@ def _fact(value: Any) -> Any:
 def _facts(thing: Any, without: frozenset[Any]) -> dict[Any, Any]:
     if isinstance(thing, (list, dict, tuple)) and len(thing) > _LONGEST:
         return {}
-    return {step: _fact(value) for step, value in children(thing) if step[1] not in without}
+    facts = {step: _fact(value) for step, value in children(thing) if step[1] not in without}
+    return {**facts, ("attribute", "training"): thing.training} if isinstance(thing, Module) else facts
+
+
+def _looked_into(thing: Any, step: Step, value: Any) -> bool:
+    """
+    Whether the plain values in what an object refers to are compared too.
+
+    So are those of what a module alone holds (an attention's processor, a list of sizes), and of what its `forward` or
+    a plain function reads from around it.
+    """
+    if isinstance(value, (Module, Tensor, *_PLAIN)):
+        return False
+    if isinstance(thing, Module):
+        return step[0] in {"attribute", "class"}
+    return isinstance(thing, types.FunctionType) and not callable(value)
 
 
 def _autocast(device: torch.device) -> Any:
@@ -76,10 +91,9 @@ class Fingerprint:
             return
         self._written[path] = written.get(id(thing), frozenset())
         self.holders[path] = (type(thing), _facts(thing, self._written[path]))
-        if isinstance(thing, Module):
-            for step, value in children(thing):  # an attention's processor, a list of sizes: what a module alone holds
-                if step[0] == "attribute" and not isinstance(value, (Module, Tensor, *_PLAIN)):
-                    self._add((*path, step), written)
+        for step, value in children(thing):
+            if _looked_into(thing, step, value):
+                self._add((*path, step), written)
 
     def current(self, read: Callable[[Path], Tensor]) -> bool:
         """Whether all is as it was."""
