@@ -124,7 +124,11 @@ class Exact:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave plans behind: those of a copy must read the weights of the copy."""
-        return {**vars(self), "_planned": {}}
+        return {**vars(self), "_planned": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the rest over, with a lock of its own."""
+        vars(self).update(state, _lock=Lock())
 
     def __call__(self, x: Array, *, plan: ExactPlan | None = None) -> Array:
         """
