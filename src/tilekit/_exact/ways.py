@@ -128,7 +128,9 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
         return ()
     first = min(axes)
     if len(graph.nodes) > LARGE and len(parts(graph, first)[0]) > 2:
-        return (Slide(graph, first, first, {first: labels(graph, first)}),)
+        across = next(axis for axis in (*axes, first) if axis != first or len(axes) == 1)
+        found = {axis: labels(graph, axis) for axis in {first, across}}
+        return tuple(Slide(graph, axis, axis, found) for axis in dict.fromkeys((first, across)))
     found = {axis: labels(graph, axis) for axis in sorted(axes)}
     held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:
