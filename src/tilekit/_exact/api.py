@@ -233,6 +233,9 @@ class Exact:
         planned = self._planned.get(key)
         if planned is None or not planned.traced.current():
             traced = self._traced(x, key)
+            if stream and not traced.graph.nodes[traced.graph.output].shape:
+                msg = "stream: the function gives one number, which has no blocks; call it instead"
+                raise PlanError(msg)
             choice = search(traced.graph, self.memory_bytes, kernels.scratch, stream=stream, spill=self.offload)
             made = plan_of(
                 traced.graph,

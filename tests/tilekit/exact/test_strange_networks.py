@@ -1,0 +1,181 @@
+"""Networks that no family of autoencoders has: exact, as a call, as a stream and under a budget."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import tilekit as tk
+
+torch = pytest.importorskip("torch")
+
+nn, F = torch.nn, torch.nn.functional
+Function = Callable[[Any], Any]
+
+
+def conv(a: int, b: int, **options: Any) -> Any:
+    return nn.Conv2d(a, b, 3, **{"padding": 1, **options})
+
+
+class Net(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    """Layers by name, and a function of them and the input."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], **layers: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Any) -> Any:
+        return self.function(self, x)
+
+
+def u_net(m: Any, x: Any) -> Any:
+    first = m.first(x)
+    low = F.silu(m.down(first))
+    up = m.up(low)[:, :, : x.shape[2], : x.shape[3]]
+    return m.last(torch.cat([F.silu(m.norm(up)), first], 1))
+
+
+def axial(m: Any, x: Any) -> Any:
+    h = m.first(x)
+    b, c, rows, columns = h.shape
+    q = h.permute(0, 2, 3, 1).reshape(b * rows, columns, c)
+    h = h + F.scaled_dot_product_attention(q, q, q).reshape(b, rows, columns, c).permute(0, 3, 1, 2)
+    q = h.permute(0, 3, 2, 1).reshape(b * columns, rows, c)
+    return m.last(h + F.scaled_dot_product_attention(q, q, q).reshape(b, columns, rows, c).permute(0, 3, 2, 1))
+
+
+def modulated(m: Any, x: Any) -> Any:
+    style = m.style(x.mean((2, 3)))
+    weight = m.first.weight[None] * (1 + style[:, :, None, None, None])
+    weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+    b, c, rows, columns = x.shape
+    return F.conv2d(x.reshape(1, b * c, rows, columns), weight.flatten(0, 1), padding=1, groups=b).unflatten(1, (b, -1))
+
+
+def blended(m: Any, x: Any) -> Any:
+    out, count = torch.zeros_like(x), torch.zeros_like(x)
+    for i in range(0, x.shape[2], 8):
+        out[:, :, i : i + 12] += m.first(x[:, :, i : i + 12])
+        count[:, :, i : i + 12] += 1
+    return out / count
+
+
+def recurrent(m: Any, x: Any) -> Any:
+    rows = m.first(x).unbind(2)
+    state, out = torch.zeros_like(rows[0]), []
+    for row in rows:
+        state = torch.tanh(state * 0.5 + row)
+        out.append(state)
+    return torch.stack(out, 2)
+
+
+def resized(m: Any, x: Any) -> Any:
+    h = F.interpolate(m.first(x), scale_factor=1.7, mode="bicubic", antialias=True)
+    return m.last(h) + F.interpolate(F.adaptive_avg_pool2d(x, (5, 3)), size=h.shape[2:], mode="bilinear")
+
+
+def cached(m: Any, x: Any) -> Any:
+    past = torch.zeros_like(x[:, :, :1]).expand(-1, -1, 2, -1, -1)
+    out = []
+    for chunk in x.split(2, 2):
+        given = torch.cat([past, chunk], 2)
+        past = given[:, :, -2:].clone()
+        out.append(m.first(given))
+    return torch.cat(out, 2)
+
+
+def spectral(m: Any, x: Any) -> Any:
+    return m.last(torch.fft.irfft2(torch.fft.rfft2(m.first(x)) * 2, s=x.shape[-2:]))
+
+
+def two() -> dict[str, Any]:
+    return {"first": conv(3, 4), "last": conv(4, 3)}
+
+
+def picture(*shape: int) -> tuple[int, ...]:
+    return shape or (2, 3, 20, 18)
+
+
+NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "odd transposed": (
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(3, 6, 5, 3, 1, 2), nn.ELU(), nn.ConvTranspose2d(6, 3, 4, (1, 2), (3, 0))
+        ),
+        picture(1, 3, 13, 11),
+    ),
+    "cropped transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 6, 2, 4, 0, (1, 3), dilation=2), nn.Conv2d(6, 3, 7, 5)),
+        picture(1, 3, 9, 11),
+    ),
+    "circular": (
+        lambda: nn.Sequential(conv(3, 4, padding_mode="circular"), nn.SiLU(), conv(4, 3, padding_mode="reflect")),
+        picture(),
+    ),
+    "U-Net": (
+        lambda: Net(
+            u_net,
+            first=conv(3, 4),
+            down=conv(4, 8, stride=2),
+            up=nn.ConvTranspose2d(8, 4, 2, 2),
+            norm=nn.GroupNorm(2, 4),
+            last=conv(8, 3),
+        ),
+        picture(1, 3, 23, 21),
+    ),
+    "axial attention": (lambda: Net(axial, **two()), picture(1, 3, 10, 12)),
+    "modulated": (lambda: Net(modulated, first=conv(3, 4), style=nn.Linear(3, 4)), picture()),
+    "blended tiles": (lambda: Net(blended, first=conv(3, 3)), picture()),
+    "recurrent rows": (lambda: Net(recurrent, first=conv(3, 3)), picture(1, 3, 10, 8)),
+    "resized": (lambda: Net(resized, **two()), picture(1, 3, 14, 12)),
+    "frames with a cache": (lambda: Net(cached, first=nn.Conv3d(3, 4, 3, padding=(0, 1, 1))), (1, 3, 5, 6, 5)),
+    "Fourier": (lambda: Net(spectral, **two()), picture()),
+    "GRU": (lambda: Net(lambda m, x: m.rows(x)[0], rows=nn.GRU(6, 4, bidirectional=True)), (2, 9, 6)),
+    "running sum": (lambda: Net(lambda m, x: m.last(m.first(x).cumsum(2) * 0.1), **two()), picture()),
+    "flat": (lambda: Net(lambda m, x: m.first(x).flatten(1), first=conv(3, 3)), picture()),
+    "pixel": (lambda: nn.Sequential(conv(3, 4), nn.GroupNorm(2, 4), conv(4, 3)), picture(1, 3, 1, 1)),
+}
+
+
+def close(got: Any, want: Any) -> None:
+    assert got.shape == want.shape
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_strange_networks_are_exact(name: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    network, x = make().eval(), torch.randn(shape)
+    with torch.no_grad():
+        want = network(x)
+    call = tk.exact(network)
+    close(call(x), want)
+    axis = call.plan(x, stream=True).axis
+    close(torch.cat([block for _, block in call.stream(x)], axis), want)
+    close(call(x, plan=tk.ExactPlan.from_json(call.plan(x).to_json())), want)
+
+
+@pytest.mark.parametrize("name", ["odd transposed", "U-Net", "resized", "running sum", "frames with a cache"])
+def test_the_least_that_is_named_works(name: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    network, x = make().eval(), torch.randn(shape)
+    with pytest.raises(tk.PlanError, match="needs least") as refused:
+        tk.exact(network, 1).plan(x)
+    least = int(re.findall(r"takes (\d+) ", str(refused.value))[0])
+    call = tk.exact(network, least)
+    assert call.plan(x).peak_bytes <= least
+    with torch.no_grad():
+        close(call(x), network(x))
+
+
+def test_one_number_has_no_blocks() -> None:
+    network = Net(lambda m, x: m.first(x).mean(), first=conv(3, 3))
+    x = torch.randn(picture())
+    with torch.no_grad():
+        torch.testing.assert_close(tk.exact(network)(x), network(x))
+    with pytest.raises(tk.PlanError, match="no blocks; call it instead"):
+        next(tk.exact(network).stream(x))
