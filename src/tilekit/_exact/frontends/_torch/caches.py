@@ -1,7 +1,7 @@
 """Caches of functions that a run filled with tensors without memory, which nobody else may see."""
 
-import functools
 import gc
+from collections.abc import Iterable
 from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensor
@@ -10,13 +10,11 @@ from tilekit._exact.frontends._torch.record import leaf_tensors
 
 __all__ = ["clear_caches"]
 
-_CACHED = type(functools.lru_cache(lambda: None))
 
-
-def clear_caches() -> None:
+def clear_caches(reached: Iterable[Any]) -> None:
     """Empty each `functools.lru_cache` that holds a fake tensor; what it held is made again when it is asked for."""
-    for thing in gc.get_objects():
-        if type(thing) is _CACHED and _holds_fakes(thing):
+    for thing in reached:
+        if _holds_fakes(thing):
             thing.cache_clear()
 
 

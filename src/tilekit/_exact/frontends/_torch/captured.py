@@ -176,6 +176,8 @@ class Captured:
         Every module, in the order of the search, which is by depth.
     objects : list
         Everything that was looked at and may be written to: modules, lists, dicts, other objects.
+    cached : list
+        Functions with a cache.
     """
 
     def __init__(self, function: Any) -> None:
@@ -183,6 +185,7 @@ class Captured:
         self.places: list[Place] = []
         self.modules: dict[Module, Path] = {}
         self.objects: list[Any] = []
+        self.cached: list[Any] = []
         self._search(function)
 
     def _search(self, function: Any) -> None:
@@ -202,6 +205,8 @@ class Captured:
     def _note(self, path: Path, thing: Any) -> None:
         if isinstance(thing, Module):
             self.modules[thing] = path
+        if isinstance(thing, functools._lru_cache_wrapper):
+            self.cached.append(thing)
         if isinstance(thing, (Module, list, dict)) or (hasattr(thing, "__dict__") and not callable(thing)):
             self.objects.append(thing)
 

@@ -82,7 +82,7 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
                 # what it wrote is read before the stand-ins go
                 changes.extend(_without(snapshot.changes(), weights))
                 snapshot.restore()
-                clear_caches()
+                clear_caches(captured.cached)
 
     changes: list[Change] = []
     draws = _draws()
