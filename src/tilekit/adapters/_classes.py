@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tilekit._errors import BackendError
 from tilekit.backends import Array
 
-__all__ = ["VOCODERS", "Quirks", "class_of", "quirks_of", "settings"]
+__all__ = ["QUIRKS", "VOCODERS", "Quirks", "class_of", "quirks_of", "settings"]
 
 Module = Any
 Direction = Literal["decode", "encode"]
@@ -102,7 +102,7 @@ VOCODERS = {"SpeechT5HifiGan"}
 def class_of(vae: Module) -> str:
     """Give the name of the class of diffusers that a model is of, or a subclass of."""
     for kind in type(vae).__mro__:
-        if kind.__module__.startswith("diffusers.") and hasattr(kind, "decode"):
+        if kind.__module__.startswith("diffusers.") and (kind.__name__ in QUIRKS or hasattr(kind, "decode")):
             return str(kind.__name__)
     msg = (
         f"pipeline: {type(vae).__module__}.{type(vae).__qualname__} is no autoencoder of diffusers; "

@@ -93,7 +93,7 @@ class ExactMethod:
     __slots__ = ("_functions", "_lock", "memory_bytes", "place", "progress", "replaced")
 
     def __init__(self, place: Place, memory_bytes: int | None = None, progress: Progress = None) -> None:
-        self.__setstate__((place, memory_bytes, progress, place.owner.__dict__.get(place.name)))
+        self.__setstate__((place, memory_bytes, progress, _standing(place.owner, place.name)))
         self._function((), {})
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -178,7 +178,7 @@ class Redirected:
     """
 
     def __init__(self, owner: Module, name: str, part: str) -> None:
-        self.owner, self.name, self.part, self.replaced = owner, name, part, owner.__dict__.get(name)
+        self.owner, self.name, self.part, self.replaced = owner, name, part, _standing(owner, name)
 
     def put(self) -> None:
         """Take the place of the method."""
@@ -191,6 +191,12 @@ class Redirected:
     def __call__(self, x: Array) -> Array:
         """Call the part."""
         return getattr(self.owner, self.part)(x)
+
+
+def _standing(owner: Module, name: str) -> Any:
+    """Give what stands in the place of a method on the object itself, beneath what was put there by this module."""
+    found = owner.__dict__.get(name)
+    return found.replaced if isinstance(found, (ExactMethod, Redirected)) else found
 
 
 def _restore(owner: Module, name: str, replaced: Any) -> None:

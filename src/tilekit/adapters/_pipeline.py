@@ -7,7 +7,7 @@ from typing import Any
 
 from tilekit._errors import BackendError, PlanError
 from tilekit._progress import Progress
-from tilekit.adapters._classes import VOCODERS, Direction, Quirks, class_of, quirks_of
+from tilekit.adapters._classes import QUIRKS, VOCODERS, Direction, Quirks, class_of, quirks_of
 from tilekit.adapters._exact_method import ExactMethod, Place, Redirected
 
 __all__ = ["disable_exact_tiling", "enable_exact_tiling"]
@@ -118,7 +118,7 @@ def _models(pipe: Any) -> list[tuple[Module, Quirks]]:
 def _found(pipe: Any) -> list[Module]:
     """Give the autoencoders and vocoders of a pipeline; compiled ones without their wrapper."""
     plain = _unwrapped(pipe)
-    if hasattr(plain, "decode") and hasattr(plain, "encode"):
+    if (hasattr(plain, "decode") and hasattr(plain, "encode")) or type(plain).__name__ in QUIRKS:
         return [plain]
     models = [_unwrapped(getattr(pipe, place, None)) for place in PLACES]
     vocoder = _unwrapped(getattr(pipe, "vocoder", None))

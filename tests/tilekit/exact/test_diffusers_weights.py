@@ -220,13 +220,21 @@ def test_disabling_gives_back_what_was_there() -> None:
         enable_exact_tiling(vae)
         enable_exact_tiling(vae, memory_bytes=2**40)  # again, with other numbers
         disable_exact_tiling(vae)
-        disable_exact_tiling(vae)
         assert [dict(vars(module)) for module in vae.modules()] == before
     vae = made()
     vae._decode = patched = lambda z, return_dict=True: vae.decoder(z * 2)
     enable_exact_tiling(vae)
+    enable_exact_tiling(vae, memory_bytes=2**40)
     disable_exact_tiling(vae)
+    disable_exact_tiling(vae)  # was not on
     assert vae._decode is patched
+
+
+def test_switching_twice_keeps_the_second_budget() -> None:
+    vae, plain = switched()
+    enable_exact_tiling(vae, memory_bytes=2**30)
+    agree(vae, plain.decode(latents()).sample)
+    assert vae._decode.memory_bytes == 2**30
 
 
 # ---- offload, adapters --------------------------------------------------------------------------------------------
