@@ -4,6 +4,7 @@ import copy
 import functools
 import io
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -305,3 +306,21 @@ def test_training_mode_is_compared() -> None:
     traced = trace(net, torch.zeros(1, 2, 4, 4))
     assert traced.current()
     assert not (net.train() and traced.current())
+
+
+def test_threads_may_follow_one_network() -> None:
+    net, x, made = Net(), torch.randn(1, 2, 6, 6), []
+    with torch.no_grad():
+        want = net(x)
+
+    def call() -> None:
+        made.extend(exact(net)(x) for _ in range(4))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 16
+    for got in made:
+        torch.testing.assert_close(got, want)

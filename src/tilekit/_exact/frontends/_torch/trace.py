@@ -62,9 +62,19 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         check_state(function, run, x)
         sources = _sources(function, run)
         graph = build(run.entries, run.output, sources, run.known)
-    read = reader(function, sources.literals, x.device)
-    fingerprint = _fingerprint(run, sources, x.device)
-    return Traced(graph, read, lambda: fingerprint.current(read), _notes(run))
+        read = reader(function, sources.literals, x.device)
+        fingerprint = _fingerprint(run, sources, x.device)
+    return Traced(graph, _alone(read), _alone(lambda: fingerprint.current(read)), _notes(run))
+
+
+def _alone(look: Callable[..., Any]) -> Callable[..., Any]:
+    """Look at modules only while no other thread's trace holds stand-ins in them."""
+
+    def looked(*key: Any) -> Any:
+        with _LOCK:
+            return look(*key)
+
+    return looked
 
 
 @contextmanager
