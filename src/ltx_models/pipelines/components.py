@@ -15,6 +15,7 @@ from ltx_models.pipelines.files import Files, Lora
 from ltx_models.pipelines.memory import give_back
 from ltx_models.quantization import Scheme
 from ltx_models.text import load_connectors, load_text_encoder
+from ltx_models.text.gemma import check_libraries
 from ltx_models.transformer import load_transformer
 from ltx_models.upsampler import load_statistics, load_upsampler
 from ltx_models.video_vae import load_video_decoder, load_video_encoder
@@ -127,6 +128,8 @@ class Components:
         ------
         CheckpointError
             If a file is not what it should be.
+        ImportError
+            If the language model's library is not installed.
         ValueError
             If no file of a network was given, or its configuration describes none that is known.
         """
@@ -135,6 +138,7 @@ class Components:
                 continue
             if name == "text_encoder":  # whose folder was checked when the pipeline was made
                 self.files.of(name)
+                check_libraries(self.nn.name)
             else:
                 with without_weights():
                     self._load(name)

@@ -234,6 +234,13 @@ def _ends(path: Path) -> list[int]:
     return ends if isinstance(ends, list) else [ends]
 
 
+def check_libraries(backend: str) -> None:
+    """Refuse to go on where a library that reads prompts is missing, saying how to install it."""
+    needed("transformers", "the tokenizer")
+    if backend == "mlx":
+        needed("mlx_lm", "the language model on MLX")
+
+
 def needed(module: str, what: str) -> Any:
     """Import a library of the extra ``text``, or say how to install it."""
     import importlib
