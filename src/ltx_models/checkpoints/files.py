@@ -181,14 +181,14 @@ def indexed_names(folder: Path) -> set[str]:
     for index in folder.glob("*.safetensors.index.json"):
         try:
             refuse_irregular(index)
-            found = set(parse_json(index.read_bytes())["weight_map"].values())
+            listed = set(parse_json(index.read_bytes())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             msg = f"{index}: is no index of shards ({error}); download it again"
             raise CheckpointError(msg) from error
-        if not all(isinstance(name, str) for name in found):
+        if not all(isinstance(name, str) for name in listed):
             msg = f"{index}: is no index of shards (names must be text); download it again"
             raise CheckpointError(msg)
-        names |= found
+        names |= listed
     return names
 
 

@@ -48,13 +48,13 @@ def run(args: argparse.Namespace) -> None:
     """Print components, keys and configuration."""
     path = checkpoint(args)
     with open_checkpoint(path, "numpy") as opened:
-        found = components(opened)
+        by_component = components(opened)
         if args.config:
             print(json.dumps(opened.config, indent=2))
         elif args.json:
-            print(json.dumps({"path": str(path), "components": found, "config": opened.config}))
+            print(json.dumps({"path": str(path), "components": by_component, "config": opened.config}))
         else:
-            _print(opened, found)
+            _print(opened, by_component)
 
 
 def components(opened: Checkpoint) -> dict[str, dict[str, Any]]:
@@ -74,10 +74,10 @@ def components(opened: Checkpoint) -> dict[str, dict[str, Any]]:
     }
 
 
-def _print(opened: Checkpoint, found: dict[str, dict[str, Any]]) -> None:
+def _print(opened: Checkpoint, by_component: dict[str, dict[str, Any]]) -> None:
     print(opened.path)
     rows = [("component", "keys", "parameters", "size", "dtypes")]
-    for name, facts in found.items():
+    for name, facts in by_component.items():
         size = report.size_of(facts["bytes"])
         rows.append((name, str(facts["keys"]), f"{facts['parameters']:,}", size, " ".join(facts["dtypes"])))
     print(report.table(rows))

@@ -94,11 +94,11 @@ def n_bytes(text: str) -> int:
 
 def size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT; give (height, width)."""
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
-    if not found:
+    match = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if not match:
         msg = f"expected WIDTHxHEIGHT in pixels, such as 1280x704, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return int(found[2]), int(found[1])
+    return int(match[2]), int(match[1])
 
 
 def tiling(text: str | None, shape: tuple[int, int, int]) -> Tiling | TilingConfig | None:
@@ -157,12 +157,12 @@ def _axes(text: str) -> dict[str, tuple[int, int]]:
     """Read sizes and overlaps of named axes, in pixels and frames."""
     parts = text.split(",")
     names = {1: ("space",), 2: ("space", "frames"), 3: ("height", "width", "frames")}.get(len(parts), ())
-    found = [re.fullmatch(r"(\d+)/(\d+)|-", part.strip()) for part in parts]
-    if not names or not all(found):
+    matches = [re.fullmatch(r"(\d+)/(\d+)|-", part.strip()) for part in parts]
+    if not names or not all(matches):
         msg = f"expected {', '.join(PRESETS)} or SIZE/OVERLAP,..., such as 512/64,64/24, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     axes: dict[str, tuple[int, int]] = {}
-    for name, match in zip(names, found, strict=True):
+    for name, match in zip(names, matches, strict=True):
         if match is not None and match[1] is not None:
             value = int(match[1]), int(match[2])
             axes |= dict.fromkeys(("height", "width") if name == "space" else (name,), value)

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Parse, and refuse what is left over while it is known to which verb it was given."""
-        found, left = super().parse_known_args(args, namespace)
+        parsed, left = super().parse_known_args(args, namespace)
         if left and self._subparsers is None:
             flags = [name for name in self._option_string_actions if name.startswith("--")]
             name = left[0].partition("=")[0]
@@ -27,4 +27,4 @@ class Parser(argparse.ArgumentParser):
             guess = f"; did you mean {near[0]}?" if near else ""
             what = "there is no such flag" if name.startswith("-") else "nothing more is expected here"
             self.error(f"got {left[0]!r}, {what}{guess}")
-        return found, left
+        return parsed, left

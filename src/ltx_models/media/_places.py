@@ -57,10 +57,10 @@ def refuse_unwritable(path: Place, n_bytes: int = 0, *, suffixes: tuple[str, ...
 
 def check_suffix(path: Place, suffixes: tuple[str, ...]) -> None:
     """Refuse a name that would say something else than what the file holds."""
-    found = os.path.splitext(path)[1]
-    if suffixes and found.lower() not in suffixes:
+    ending = os.path.splitext(path)[1]
+    if suffixes and ending.lower() not in suffixes:
         allowed = " or ".join(suffixes)
-        msg = f"cannot write {path}: its name must end in {allowed}, got {found or 'no suffix'!r}; choose another name"
+        msg = f"cannot write {path}: its name must end in {allowed}, got {ending or 'no suffix'!r}; choose another name"
         raise MediaError(msg)
 
 
@@ -95,8 +95,8 @@ def refuse_same(output: Place | None, others: Iterable[Place | None], what: str 
     for other in others:
         if other is None:
             continue
-        found = os.path.realpath(other)
-        if target == found or found.startswith(target + os.sep) or _same(target, found):
+        place = os.path.realpath(other)
+        if target == place or place.startswith(target + os.sep) or _same(target, place):
             msg = f"cannot write {output}: the same file is {what} ({other}); choose another name"
             raise MediaError(msg)
 

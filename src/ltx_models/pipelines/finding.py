@@ -111,10 +111,10 @@ def find_file(path: str | Path, *, token: str | None = None, say: Say | None = N
     DownloadError
         If it cannot be fetched.
     """
-    found = None if Path(path).exists() else repository(str(path))
-    if found is None or found[1] is None:
+    named = None if Path(path).exists() else repository(str(path))
+    if named is None or named[1] is None:
         return Path(path)
-    return fetched([Wanted(found[0], (found[1],))], token, say)[found[0]] / found[1]
+    return fetched([Wanted(named[0], (named[1],))], token, say)[named[0]] / named[1]
 
 
 def find_folder(path: str | Path, *, token: str | None = None, say: Say | None = None) -> Path:
@@ -140,8 +140,8 @@ def find_folder(path: str | Path, *, token: str | None = None, say: Say | None =
     DownloadError
         If it cannot be fetched.
     """
-    found = None if Path(path).exists() else repository(str(path))
-    return Path(path) if found is None else fetched(of_text_encoder(found[0]), token, say)[found[0]]
+    named = None if Path(path).exists() else repository(str(path))
+    return Path(path) if named is None else fetched(of_text_encoder(named[0]), token, say)[named[0]]
 
 
 def repository(text: str) -> tuple[str, str | None] | None:
@@ -163,10 +163,10 @@ def repository(text: str) -> tuple[str, str | None] | None:
     >>> repository("Lightricks/LTX-2"), repository("models/missing.safetensors"), repository("./LTX-2/x")
     (('Lightricks/LTX-2', None), None, None)
     """
-    found = REPO.fullmatch(text)
-    if found is None or found["repo"].endswith((".safetensors", ".sft")):
+    match = REPO.fullmatch(text)
+    if match is None or match["repo"].endswith((".safetensors", ".sft")):
         return None
-    return found["repo"], found["file"]
+    return match["repo"], match["file"]
 
 
 def fetched(wanted: Sequence[Wanted], token: str | None = None, say: Say | None = None) -> dict[str, Path]:
@@ -198,11 +198,13 @@ def fetched(wanted: Sequence[Wanted], token: str | None = None, say: Say | None 
     folders: dict[str, Path] = {}
     for repo in {item.repo: None for item in items}:
         own = [(item, path) for item, path in zip(items, paths, strict=True) if item.repo == repo]
-        found = {path.parents[item.name.count("/")] for item, path in own}
-        if len(found) > 1:  # some are of an earlier revision: the hub's client renews them, which costs a request each
+        snapshots = {path.parents[item.name.count("/")] for item, path in own}
+        if len(snapshots) > 1:
+            # some are of an earlier revision: the hub's client renews them, which costs a request each
             anew = [replace(item, source="network", path=None) for item, _ in own]
-            found = {path.parents[i.name.count("/")] for i, path in zip(anew, fetch(anew, token=token), strict=True)}
-        folders[repo] = found.pop()
+            places = fetch(anew, token=token)
+            snapshots = {path.parents[item.name.count("/")] for item, path in zip(anew, places, strict=True)}
+        folders[repo] = snapshots.pop()
     return folders
 
 
@@ -236,20 +238,20 @@ def _in_repository(
         if is_offline():
             msg = f"{repo}: HF_HUB_OFFLINE is set and the cache does not have what is needed ({error}); unset it"
             raise DownloadError(msg) from error
-        there = tuple(listed_names(repo, token, revision))
-        choice = choose(Listing(repo, there, by_name, "it is not published there, give its path"), criteria)
+        published = tuple(listed_names(repo, token, revision))
+        choice = choose(Listing(repo, published, by_name, "it is not published published, give its path"), criteria)
     return choice.recipe, Wanted(repo, choice.names, revision), lambda folder: _files(folder, choice)
 
 
 def _files(folder: Path, choice: Choice) -> Files:
-    def there(name: str | None) -> Path | None:
+    def path_of(name: str | None) -> Path | None:
         return None if name is None else folder / name
 
     return Files(
         folder / choice.checkpoint,
-        text_encoder=there(choice.text_encoder),
-        upsampler=there(choice.upsampler),
-        distilled_lora=there(choice.distilled_lora),
+        text_encoder=path_of(choice.text_encoder),
+        upsampler=path_of(choice.upsampler),
+        distilled_lora=path_of(choice.distilled_lora),
     )
 
 

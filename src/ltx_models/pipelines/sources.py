@@ -139,8 +139,8 @@ def local_listing(folder: Path) -> Listing:
     Listing
         Of its files and those of its folders; hidden ones left out.
     """
-    found = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
-    names = (path.relative_to(folder).as_posix() for path in found if path.is_file())
+    paths = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    names = (path.relative_to(folder).as_posix() for path in paths if path.is_file())
     kept = tuple(sorted(name for name in names if not any(part.startswith(".") for part in name.split("/"))))
     return Listing(
         str(folder),
@@ -179,8 +179,8 @@ def by_name(name: str) -> frozenset[str]:
         return frozenset({"text"})
     if "audio" in words:
         return frozenset({"audio_vae", "vocoder"})
-    found = frozenset(PARTS[word] for word in words if word in PARTS)
-    return found or WHOLE
+    components = frozenset(PARTS[word] for word in words if word in PARTS)
+    return components or WHOLE
 
 
 def by_header(file: Path) -> frozenset[str]:
@@ -271,7 +271,7 @@ def _sets(names: Sequence[str]) -> dict[str, list[str]]:
 
 def _check_whole(listing: Listing, files: Sequence[str]) -> None:
     """Refuse a set of shards of which some are missing."""
-    counts = {int(found[1]) for name in files if (found := SHARD.search(name))}
+    counts = {int(match[1]) for name in files if (match := SHARD.search(name))}
     if counts and counts != {len(files)}:
         msg = (
             f"{listing.where}: {len(files)} of {max(counts)} shards are there, such as {files[0]}; fetch the others too"
@@ -333,16 +333,16 @@ def _beside(listing: Listing, folder: str) -> list[str]:
 
 def _variant(listing: Listing, labels: list[str], variant: str | None, fp8: bool) -> str:
     """Choose one of several whole checkpoints: by variant, then by how its numbers are stored, then the official."""
-    found, wanted = labels, variant
-    if len(found) > 1:
+    candidates, wanted = labels, variant
+    if len(candidates) > 1:
         wanted = variant or ("distilled" if any("distilled" in _words(label) for label in labels) else "dev")
-        found = [label for label in labels if wanted in _words(label)]
-    elif variant is not None and _words(found[0]) & {"dev", "distilled"} - {variant}:
-        found = []
-    reduced = [label for label in found if _words(label) & REDUCED]
-    plain = [label for label in found if label not in reduced]
+        candidates = [label for label in labels if wanted in _words(label)]
+    elif variant is not None and _words(candidates[0]) & {"dev", "distilled"} - {variant}:
+        candidates = []
+    reduced = [label for label in candidates if _words(label) & REDUCED]
+    plain = [label for label in candidates if label not in reduced]
     wished = [label for label in reduced if "fp8" in _words(label)] if fp8 else plain
-    return _one(listing, wished or plain or found, f"{wanted} checkpoint", ITSELF, all_of=labels)
+    return _one(listing, wished or plain or candidates, f"{wanted} checkpoint", ITSELF, all_of=labels)
 
 
 def _upsamplers(listing: Listing, holds: dict[str, frozenset[str]]) -> list[str]:
@@ -352,19 +352,19 @@ def _upsamplers(listing: Listing, holds: dict[str, frozenset[str]]) -> list[str]
     return files or sorted(folders & {"latent_upsampler", "upsampler"})
 
 
-def _one(listing: Listing, found: list[str], what: str, flag: str, all_of: list[str] | None = None) -> str:
+def _one(listing: Listing, candidates: list[str], what: str, flag: str, all_of: list[str] | None = None) -> str:
     """Give the only one, or the one that the official files name; else say what there is."""
     official = {name for parts in MODELS.values() for wanted in parts.values() for name in wanted.patterns}
-    best = [name for name in found if name in official] if len(found) > 1 else found
+    best = [name for name in candidates if name in official] if len(candidates) > 1 else candidates
     if len(best) == 1:
         return best[0]
-    if not found:
+    if not candidates:
         others = f"; there are {', '.join(all_of)}" if all_of else ""
         remedy = listing.remedy or "give its path"
         named = "" if flag == ITSELF else f" ({flag})"  # a checkpoint is named itself, by no flag
         msg = f"{listing.where}: no {what} in it{others}; {remedy}{named}"
     else:
-        msg = f"{listing.where}: has {', '.join(found)}; say which {what} is meant, by {flag}"
+        msg = f"{listing.where}: has {', '.join(candidates)}; say which {what} is meant, by {flag}"
     raise SourceError(msg)
 
 
@@ -372,19 +372,19 @@ def _recipe(listing: Listing, criteria: Criteria, chosen: str, upsampler: bool) 
     """Give the pipeline asked for, or the one that the names speak of."""
     if criteria.pipeline is not None:
         return RECIPES[criteria.pipeline]
-    said = _words(chosen) & KINDS or _words(listing.where) & KINDS
-    if len(said) != 1:
+    kinds = _words(chosen) & KINDS or _words(listing.where) & KINDS
+    if len(kinds) != 1:
         files = (
             [chosen] if chosen in listing.names else [name for name in listing.names if name.endswith(".safetensors")]
         )
-        said = {kind for name in files if "transformer" in listing.holds(name) and (kind := listing.kind(name))}
-    if not chosen and len(said) != 1:
+        kinds = {kind for name in files if "transformer" in listing.holds(name) and (kind := listing.kind(name))}
+    if not chosen and len(kinds) != 1:
         msg = (
             f"{listing.where}: neither its name nor those of its files say whether it is dev or distilled; say which "
             "pipeline to run, by --pipeline or pipeline="
         )
         raise SourceError(msg)
-    if said == {"dev"}:
+    if kinds == {"dev"}:
         return RECIPES["dev"]
     return RECIPES["distilled" if upsampler else "distilled-one-stage"]
 

@@ -77,70 +77,70 @@ def labels(graph: Graph, axis: int) -> Labels:
     statistic reads; and so on, until nothing new is found. What no path of axes joins to the output (a network before
     an operation that is not understood) slides along the same one of its convolutions' axes.
     """
-    found = _joined(graph, axis)
+    axis_of = _joined(graph, axis)
     for _ in range(SEEDS):
-        if not _seed(graph, found):
+        if not _seed(graph, axis_of):
             break
-        _spread(graph, found)
-    return tuple(found)
+        _spread(graph, axis_of)
+    return tuple(axis_of)
 
 
 def _joined(graph: Graph, axis: int) -> list[int | None]:
     """Label what a path of axes joins to the output's."""
-    found: list[int | None] = [None] * len(graph.nodes)
-    found[graph.output] = axis
-    _spread(graph, found)
-    return found
+    axis_of: list[int | None] = [None] * len(graph.nodes)
+    axis_of[graph.output] = axis
+    _spread(graph, axis_of)
+    return axis_of
 
 
 def _above(graph: Graph, axis: int) -> list[int | None]:
-    """Label what is found going back from the output alone."""
-    found: list[int | None] = [None] * len(graph.nodes)
-    found[graph.output] = axis
-    _backward(graph, found, graph.nodes[::-1])
-    return found
+    """Label what is reached going back from the output alone."""
+    axis_of: list[int | None] = [None] * len(graph.nodes)
+    axis_of[graph.output] = axis
+    _backward(graph, axis_of, graph.nodes[::-1])
+    return axis_of
 
 
-def _spread(graph: Graph, found: list[int | None]) -> None:
+def _spread(graph: Graph, axis_of: list[int | None]) -> None:
     """Carry labels back and forth, through the nodes that have none and those that read them alone."""
-    missing = [node for node in graph.nodes if found[node.index] is None and graph.live[node.index]]
+    missing = [node for node in graph.nodes if axis_of[node.index] is None and graph.live[node.index]]
     readers = {user for node in missing for user in graph.users[node.index]}
     near = [graph.nodes[index] for index in sorted(readers | {node.index for node in missing}, reverse=True)]
-    _backward(graph, found, near)
-    while _forward(graph, found, missing):
-        _backward(graph, found, near)
+    _backward(graph, axis_of, near)
+    while _forward(graph, axis_of, missing):
+        _backward(graph, axis_of, near)
 
 
-def _backward(graph: Graph, found: list[int | None], near: Sequence[Node]) -> None:
+def _backward(graph: Graph, axis_of: list[int | None], near: Sequence[Node]) -> None:
     votes: dict[int, dict[int, int]] = {}
     for node in near:
-        axis = found[node.index]
+        axis = axis_of[node.index]
         if axis is None:
             best = votes.get(node.index)
             if best is None:
                 continue
-            axis = found[node.index] = max(best, key=best.__getitem__)
+            axis = axis_of[node.index] = max(best, key=best.__getitem__)
         if not graph.live[node.index]:
             continue
         for index, along in zip(node.inputs, carried(graph, node, axis), strict=True):
-            if along is not None and found[index] is None and graph.live[index]:
+            if along is not None and axis_of[index] is None and graph.live[index]:
                 row = votes.setdefault(index, {})
                 row[along] = row.get(along, 0) + graph.sizes[node.index]
 
 
-def _forward(graph: Graph, found: list[int | None], missing: Sequence[Node]) -> bool:
+def _forward(graph: Graph, axis_of: list[int | None], missing: Sequence[Node]) -> bool:
     """Carry labels to nodes that have none; tell whether there were such."""
     changed = False
     for node in missing:
-        if found[node.index] is None:
-            found[node.index] = next(_onward(graph, node, found), None)
-            changed |= found[node.index] is not None
+        if axis_of[node.index] is None:
+            axis_of[node.index] = next(_onward(graph, node, axis_of), None)
+            changed |= axis_of[node.index] is not None
     return changed
 
 
-def _onward(graph: Graph, node: Node, found: Sequence[int | None]) -> Iterator[int]:
+def _onward(graph: Graph, node: Node, axis_of: Sequence[int | None]) -> Iterator[int]:
     """Give the axes of a node that go along with a label of an input."""
-    wanted = [found[index] for index in node.inputs]
+    wanted = [axis_of[index] for index in node.inputs]
     if all(axis is None for axis in wanted):
         return
     for axis, n in enumerate(node.shape):
@@ -151,19 +151,19 @@ def _onward(graph: Graph, node: Node, found: Sequence[int | None]) -> Iterator[i
             yield axis
 
 
-def _seed(graph: Graph, found: list[int | None]) -> bool:
+def _seed(graph: Graph, axis_of: list[int | None]) -> bool:
     """Label the last convolution that has none; tell whether there was one."""
     convs = [node for node in graph.nodes if isinstance(node.op, Conv) and graph.live[node.index]]
     places = [
         (len(node.op.axes), node.op.axes.index(axis))
         for node in convs
-        if isinstance(node.op, Conv) and (axis := found[node.index]) in node.op.axes
+        if isinstance(node.op, Conv) and (axis := axis_of[node.index]) in node.op.axes
     ]
     for node in reversed(convs):
-        if found[node.index] is None and isinstance(node.op, Conv):
+        if axis_of[node.index] is None and isinstance(node.op, Conv):
             of, place = places[0] if places else (1, 0)
             # the same one counted from the last axis, which is the width everywhere
-            found[node.index] = node.op.axes[max(0, len(node.op.axes) - of + place)]
+            axis_of[node.index] = node.op.axes[max(0, len(node.op.axes) - of + place)]
             return True
     return False
 
@@ -175,13 +175,13 @@ def candidates(graph: Graph) -> tuple[int, ...]:
     Where a network has no convolution, the longest that goes along with an axis of the input.
     """
     shape = graph.nodes[graph.output].shape
-    found = {axis: _above(graph, axis) for axis, n in enumerate(shape) if n > 1}
-    held = [axis for axis, row in found.items() if _slides(graph, row)]
+    axis_of = {axis: _above(graph, axis) for axis, n in enumerate(shape) if n > 1}
+    held = [axis for axis, row in axis_of.items() if _slides(graph, row)]
     if held:
         return tuple(sorted(held, key=lambda axis: -shape[axis]))
-    held = [axis for axis, row in found.items() if row[graph.input] is not None]
+    held = [axis for axis, row in axis_of.items() if row[graph.input] is not None]
     return (max(held, key=shape.__getitem__),) if held else ()
 
 
-def _slides(graph: Graph, found: Sequence[int | None]) -> bool:
-    return any(isinstance(node.op, Conv | Local | Pool) and found[node.index] in node.op.axes for node in graph.nodes)
+def _slides(graph: Graph, axis_of: Sequence[int | None]) -> bool:
+    return any(isinstance(node.op, Conv | Local | Pool) and axis_of[node.index] in node.op.axes for node in graph.nodes)

@@ -309,7 +309,8 @@ def test_training_mode_is_compared() -> None:
 
 
 def test_threads_may_follow_one_network() -> None:
-    net, x, made = Net(), torch.randn(1, 2, 6, 6), []
+    net, x = Net(), torch.randn(1, 2, 6, 6)
+    made: list[torch.Tensor] = []
     with torch.no_grad():
         want = net(x)
 
