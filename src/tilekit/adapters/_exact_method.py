@@ -138,8 +138,8 @@ class ExactMethod:
         # an input that wants a gradient is refused: it would lose it without a word
         with nullcontext() if x.requires_grad else torch.no_grad(), self._lock:
             sample = self._run(x, tuple(rest), kwargs)
-        if "return_dict" not in parameters:
-            return sample
+        if self.place.direction == "encode" or "return_dict" not in parameters:
+            return sample  # an inner encode gives an array, whatever it takes
         return _output(sample) if asked else (sample,)
 
     def _run(self, x: Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:

@@ -49,8 +49,7 @@ def test_dac_encodes_and_decodes() -> None:
     from transformers import DacConfig, DacModel
 
     sizes: dict[str, Any] = {"encoder_hidden_size": 8, "decoder_hidden_size": 32, "hidden_size": 16, "n_codebooks": 1}
-    sizes |= {"downsampling_ratios": [2, 4, 4], "upsampling_ratios": [4, 4, 2]}
-    model = ready(DacModel(DacConfig(**sizes)))
+    model = ready(DacModel(DacConfig(**sizes, downsampling_ratios=[2, 4, 4])))
     exact_and_smaller(model.encoder, numbers(1, 1, 32 * 60))
     plan = exact_and_smaller(model.decoder, numbers(1, model.config.hidden_size, 60))
     assert not plan.notes
