@@ -62,6 +62,15 @@ def tests(session: nox.Session) -> None:
     session.run(python, "-m", "pytest", *PARALLEL, *session.posargs, env=ONE_THREAD)
 
 
+@nox.session(name="tests-networks", venv_backend="none")
+def tests_networks(session: nox.Session) -> None:
+    """Compare exact with untiled for every autoencoder class of diffusers: too long for the whole suite."""
+    python = shared(session, "test", "networks")
+    paths = session.posargs or ["tests/tilekit/exact/test_diffusers_classes.py"]
+    env = {**ONE_THREAD, "TILEKIT_NETWORKS": "all"}
+    session.run(python, "-m", "pytest", "-n", "logical", "--dist", "load", *paths, env=env)
+
+
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
     """Throw random plans and configurations at the packages for a minute: ``nox -s fuzz -- --seconds 600``."""
