@@ -34,6 +34,7 @@ _FOREIGN = {
     "tokenizers",
     "tilekit",
 }
+_HOLDERS = "tilekit.adapters."  # its functions hold the user's models
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.BuiltinFunctionType)
 _MOST = 200_000
 """Objects looked at before the search ends; a pipeline of several models has some 20,000."""
@@ -51,7 +52,8 @@ def children(thing: Any) -> Iterator[tuple[Step, Any]]:
 
 def _foreign(thing: Any) -> bool:
     """Whether a class or function belongs to a library that holds nobody's weights."""
-    return (thing.__module__ or "").partition(".")[0] in _FOREIGN
+    module = thing.__module__ or ""
+    return module.partition(".")[0] in _FOREIGN and not module.startswith(_HOLDERS)
 
 
 def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
