@@ -1,5 +1,7 @@
 """The public names, and where each of them is; `__init__.py` reads this file too."""
 
+from . import conditioning as conditioning
+from . import sampling as sampling
 from .audio_vae import load_audio_decoder as load_audio_decoder
 from .audio_vae import load_audio_encoder as load_audio_encoder
 from .audio_vae import log_mel as log_mel
@@ -35,6 +37,7 @@ __all__ = [
     "ExactPlan",
     "LTX2Pipeline",
     "Modality",
+    "conditioning",
     "decode_audio_tiled",
     "decode_exact",
     "default_checkpoint",
@@ -55,6 +58,7 @@ __all__ = [
     "log_mel",
     "mel_stream",
     "plan_exact",
+    "sampling",
     "save_transformer",
     "stream_decode",
     "stream_encode",

@@ -78,12 +78,12 @@ def test_a_vocoder_in_tiles_equals_the_whole(frames: int, tile: int, normalised:
 
 
 def test_other_autoencoders_are_refused_by_name() -> None:
-    with pytest.raises(BackendError, match=r"AutoencoderTiny is not understood: expected an AutoencoderKL"):
+    with pytest.raises(BackendError, match=r"AutoencoderTiny is not supported: expected an AutoencoderKL"):
         autoencoder_kl(
             diffusers.AutoencoderTiny(encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8)),
             tile=32,
         )
     vae = make("sd")
     vae.decoder.up_blocks[1].upsamplers[0] = torch.nn.Upsample(scale_factor=2)
-    with pytest.raises(BackendError, match=r"decoder.up_blocks.1.upsamplers.0: torch.*Upsample is not understood"):
+    with pytest.raises(BackendError, match=r"decoder.up_blocks.1.upsamplers.0: torch.*Upsample is not supported"):
         autoencoder_kl(vae, tile=32)
