@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ltx_models import decode_exact, plan_exact
-from ltx_models.diffusion_decoder import LTX2_5, DiffusionDecoder, DiffusionDecoderConfig
-from ltx_models.diffusion_decoder.config import Stage
 from ltx_models.nn import backend
+from ltx_models.video_vae.diffusion import LTX2_5, DiffusionDecoder, DiffusionDecoderConfig
+from ltx_models.video_vae.diffusion.config import Stage
 
 SHAPE = (1, 128, 16, 34, 60)  # 1088x1920, 121 frames
 NARROW = DiffusionDecoderConfig(

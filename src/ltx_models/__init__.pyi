@@ -9,13 +9,13 @@ from .audio_vae import mel_stream as mel_stream
 from .checkpoints import CheckpointError as CheckpointError
 from .defaults import default_checkpoint as default_checkpoint
 from .defaults import default_pipeline as default_pipeline
-from .duration import duration_frames as duration_frames
-from .duration import load_duration_head as load_duration_head
 from .pipelines import LTX2Pipeline as LTX2Pipeline
 from .sound_tiles import decode_audio_tiled as decode_audio_tiled
 from .sound_tiles import vocode_tiled as vocode_tiled
 from .text import load_connectors as load_connectors
 from .text import load_text_encoder as load_text_encoder
+from .text.duration import duration_frames as duration_frames
+from .text.duration import load_duration_head as load_duration_head
 from .transformer import Modality as Modality
 from .transformer import load_transformer as load_transformer
 from .transformer import save_transformer as save_transformer

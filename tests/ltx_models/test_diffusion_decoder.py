@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltx_models import decode_exact, default_checkpoint, load_video_decoder, plan_exact, stream_decode
-from ltx_models.diffusion_decoder import LTX2_5, DiffusionDecoder, DiffusionDecoderConfig
-from ltx_models.diffusion_decoder.attention import Span, attend, first_key
-from ltx_models.diffusion_decoder.config import Stage
-from ltx_models.diffusion_decoder.exact import Costs
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.video_vae import LTX2
+from ltx_models.video_vae.diffusion import LTX2_5, DiffusionDecoder, DiffusionDecoderConfig
+from ltx_models.video_vae.diffusion.attention import Span, attend, first_key
+from ltx_models.video_vae.diffusion.config import Stage
+from ltx_models.video_vae.diffusion.exact import Costs
 
 # float32 of two implementations of the official network differ by 4.6e-5
 PIXELS = 3e-4

@@ -14,8 +14,8 @@ import pytest
 from tests.tilekit.test_tasks import make
 
 import tilekit as tk
-from tilekit._leftovers import machine
 from tilekit.norms import TaskQueue, _places
+from tilekit.norms._leftovers import machine
 from tilekit.norms._places import Places
 from tilekit.testing import Library
 

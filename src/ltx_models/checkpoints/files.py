@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ltx_models.media.regular import irregular, parse_json
 from ltx_models.nn import Array, backend
-from ltx_models.regular import irregular, parse_json
 
 _NUMPY = {
     "F64": "f8",

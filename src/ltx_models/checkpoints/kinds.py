@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ltx_models.checkpoints.files import CheckpointError, read_header
-from ltx_models.regular import parse_json
+from ltx_models.media.regular import parse_json
 
 MARKER = "ltx_models"
 KINDS = {"dev", "distilled"}

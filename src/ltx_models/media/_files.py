@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 import tilekit
 from ltx_models.byte_sizes import format_bytes
-from ltx_models.regular import irregular
-from tilekit._leftovers import alive, machine, mark
+from ltx_models.media.regular import irregular
+from tilekit.norms._leftovers import alive, machine, mark
 
 
 class MediaError(ValueError):

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from ltx_models.media._files import MediaError, as_float32, refuse_irregular, replacing
 from ltx_models.media._places import LATENTS, check_suffix
-from ltx_models.regular import parse_json
+from ltx_models.media.regular import parse_json
 
 _NAME = "latents"
 _AUDIO = "audio_latents"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ltx_models.checkpoints import open_checkpoint
-from ltx_models.regular import parse_json
+from ltx_models.media.regular import parse_json
 from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas
 from ltx_models.sampling.samplers import Euler, Res2s, Sampler
 

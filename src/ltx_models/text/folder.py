@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints.files import indexed_names
-from ltx_models.regular import parse_json
+from ltx_models.media.regular import parse_json
 
 KINDS = ("gemma3", "gemma3_text")
 

@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ltx_models.checkpoints import Checkpoint, CheckpointError, DType, open_checkpoint
+from ltx_models.media.regular import parse_json
 from ltx_models.nn import Array, Backend
 from ltx_models.offload import Offload
 from ltx_models.quantization import Scheme
-from ltx_models.regular import parse_json
 from ltx_models.text.gemma import LanguageModel, needed
 from ltx_models.text.memory import all_now, in_turn, to_integers, without_weights
 

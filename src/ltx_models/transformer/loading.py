@@ -23,12 +23,12 @@ from ltx_models.checkpoints import (
     weights_wanted,
 )
 from ltx_models.checkpoints.files import described_by
+from ltx_models.media.regular import parse_json
 from ltx_models.nn import Array, Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device, check_dtype
 from ltx_models.offload import Offload
 from ltx_models.quantization import Scheme, by_rows, check_scheme, hollow_out, large, quantized
-from ltx_models.regular import parse_json
 from ltx_models.transformer.config import CrossTimesteps, TransformerConfig
 from ltx_models.transformer.model import STREAMS, Transformer
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from ltx_models.diffusion_decoder import DiffusionDecoder, DiffusionDecoderConfig, DiffusionPlan, plan_diffusion
-from ltx_models.diffusion_decoder.geometry import Sizes
 from ltx_models.nn import Array
 from ltx_models.nn.space import TiledStage
 from ltx_models.nn.stream import Stage, chunks_of
 from ltx_models.progress import Progress, reported
 from ltx_models.video_vae.config import VideoVAEConfig
 from ltx_models.video_vae.decoder import VideoDecoder
+from ltx_models.video_vae.diffusion import DiffusionDecoder, DiffusionDecoderConfig, DiffusionPlan, plan_diffusion
+from ltx_models.video_vae.diffusion.geometry import Sizes
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_convolutional
 from ltx_models.video_vae.layers import Context, Window

@@ -15,10 +15,10 @@ from ltx_models.checkpoints import (
     open_checkpoint,
     section_of,
 )
-from ltx_models.diffusion_decoder.loading import load_diffusion_decoder
 from ltx_models.nn import Backend
 from ltx_models.video_vae.config import VideoVAEConfig, is_diffusion
 from ltx_models.video_vae.decoder import VideoDecoder
+from ltx_models.video_vae.diffusion.loading import load_diffusion_decoder
 from ltx_models.video_vae.encoder import VideoEncoder
 
 

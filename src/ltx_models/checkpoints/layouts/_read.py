@@ -21,7 +21,7 @@ from ltx_models.checkpoints.files import (
 from ltx_models.checkpoints.layouts import _axes, _diffusers, _names
 from ltx_models.checkpoints.layouts._published import published
 from ltx_models.checkpoints.layouts._values import EIGHT_BITS, FLOATS, widen
-from ltx_models.regular import parse_json
+from ltx_models.media.regular import parse_json
 
 # Folders in which other tools put one component each; the text encoder and its tokenizer are no part of a checkpoint.
 FOLDERS = (

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ltx_models.diffusion_decoder.attention import Span, first_key
-from ltx_models.diffusion_decoder.config import Triple
-from ltx_models.diffusion_decoder.geometry import grown
 from ltx_models.nn import Array, Backend
+from ltx_models.video_vae.diffusion.attention import Span, first_key
+from ltx_models.video_vae.diffusion.config import Triple
+from ltx_models.video_vae.diffusion.geometry import grown
 
 TIME = 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component
-from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig
-from ltx_models.diffusion_decoder.decoder import DiffusionDecoder
 from ltx_models.nn import Array, Backend
+from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig
+from ltx_models.video_vae.diffusion.decoder import DiffusionDecoder
 
 # what older distilled files and files for decoding keyframes hold beside the network
 _UNUSED = ("coarse_", "type_emb")

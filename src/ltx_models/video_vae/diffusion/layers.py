@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ltx_models.diffusion_decoder.attention import Span, attend
-from ltx_models.diffusion_decoder.config import GATE_ROWS, Triple
-from ltx_models.diffusion_decoder.geometry import slab_frames
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.transformer.rope import rotate
+from ltx_models.video_vae.diffusion.attention import Span, attend
+from ltx_models.video_vae.diffusion.config import GATE_ROWS, Triple
+from ltx_models.video_vae.diffusion.geometry import slab_frames
 
 SINUSOIDS = 128
 ROPE_BASE = 10000.0

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig
-from ltx_models.diffusion_decoder.geometry import Sizes
-from ltx_models.diffusion_decoder.layers import Block, DenoisingBlock, SharedModulation, TimestepEmbedder, Upsample
-from ltx_models.diffusion_decoder.sweep import TIME, Piece, attended, cut, each, part, size, upsampled
 from ltx_models.nn import Array, Module
 from ltx_models.nn.patches import patchify, unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
+from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig
+from ltx_models.video_vae.diffusion.geometry import Sizes
+from ltx_models.video_vae.diffusion.layers import Block, DenoisingBlock, SharedModulation, TimestepEmbedder, Upsample
+from ltx_models.video_vae.diffusion.sweep import TIME, Piece, attended, cut, each, part, size, upsampled
 
 
 class DiffusionDecoder(Module):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 
 from ltx_models.byte_sizes import format_bytes
-from ltx_models.diffusion_decoder.config import DiffusionDecoderConfig, Stage, Triple
-from ltx_models.diffusion_decoder.geometry import Sizes, slab_frames
+from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig, Stage, Triple
+from ltx_models.video_vae.diffusion.geometry import Sizes, slab_frames
 
 AXES = ("time", "height", "width")
 BUSY = 8  # arrays of a piece's size that a block makes beside what it keeps
@@ -40,7 +40,7 @@ class DiffusionPlan:
     Examples
     --------
     >>> from ltx_models import plan_exact
-    >>> from ltx_models.diffusion_decoder import LTX2_5
+    >>> from ltx_models.video_vae.diffusion import LTX2_5
     >>> print(plan_exact(LTX2_5, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=8 * 2**30))
     exact diffusion decode of latents 1x128x16x34x60: a sweep along the width, 7 patches (28 pixels) at a time
       work 1.000 of untiled, peak 7.9 GiB without weights
