@@ -130,7 +130,7 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int], spa
         cells = tuple(span.cells for span in spans)
         msg = f"neighbourhood attention: got {cells} cells (time, height, width), expected at least {tuple(kernel)}"
         raise ValueError(msg)
-    if _fused(nn, q, k):
+    if _fused(nn, q, spans):
         from natten.functional import na3d  # type: ignore[import-not-found]  # an extra that only CUDA machines have
 
         return na3d(q, k, v, kernel_size=tuple(kernel))
@@ -147,10 +147,10 @@ def attend(nn: Backend, q: Array, k: Array, v: Array, kernel: Sequence[int], spa
     return _concat(nn, frames, axis=1)
 
 
-def _fused(nn: Backend, q: Array, k: Array) -> bool:
-    """Say whether `natten` can compute it: on CUDA, and where queries and keys are of the same cells."""
-    there = nn.name == "torch" and q.device.type == "cuda" and find_spec("natten") is not None
-    return there and tuple(q.shape) == tuple(k.shape)
+def _fused(nn: Backend, q: Array, spans: Sequence[Span]) -> bool:
+    """Say whether `natten` can compute it: on CUDA, and where the whole is there, since it knows no parts."""
+    whole = all(span == Span.whole(span.cells) for span in spans)
+    return whole and nn.name == "torch" and q.device.type == "cuda" and find_spec("natten") is not None
 
 
 def _concat(nn: Backend, arrays: list[Array], axis: int) -> Array:
