@@ -15,8 +15,7 @@ import mlx.core as mx
 from tilekit._errors import TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.captured import Captured, Place
-
-_compute: Callable[..., None] = mx.eval  # a trace leaves the hints of MLX out
+from tilekit._exact.frontends._mlx.state import Contents
 
 __all__ = ["Primitive", "Result", "Tape", "Unsupported", "random_constants", "record"]
 
@@ -127,51 +126,14 @@ def _placed(places: Sequence[Place], weights: Sequence[mx.array]) -> Iterator[No
 
 @contextmanager
 def _without_state(captured: Captured) -> Iterator[None]:
-    """Refuse a function that leaves arrays of the trace behind, and put back what was there."""
-    before = [(name, holder, holder.copy()) for name, holder in captured.containers]
+    """Refuse a function that leaves arrays of the trace behind, and put back what was there before it failed."""
+    contents = Contents(captured)
     try:
         yield
-        for name, holder, old in before:
-            for key, value in _entries(holder):
-                if not any(value is was for was in _values(old, key)) and _depends(value):
-                    msg = (
-                        f"the function keeps an array in {name or 'an object'} ({key!r}): its result depends on the "
-                        "calls before it; let it return the array, or switch to inference (module.eval())"
-                    )
-                    raise TraceError(msg)
+        contents.refuse_arrays_of_a_trace()
     except BaseException:
-        for _, holder, old in before:
-            _put_back(holder, old)
+        contents.restore()
         raise
-
-
-def _entries(holder: Any) -> list[tuple[Any, Any]]:
-    return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
-
-
-def _values(old: Any, key: Any) -> list[Any]:
-    return [old[key]] if (key in old if isinstance(old, dict) else key < len(old)) else []
-
-
-def _depends(value: Any) -> bool:
-    """Whether an array (or one in a list, a tuple or a dict) belongs to the trace: MLX refuses to compute such."""
-    if isinstance(value, mx.array):
-        try:
-            _compute(value)
-        except ValueError:
-            return True
-        return False
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return any(_depends(item) for item in values)
-
-
-def _put_back(holder: Any, old: Any) -> None:
-    if isinstance(holder, dict):
-        for key in [key for key in holder if key not in old]:
-            del holder[key]
-        dict.update(holder, old)
-    else:
-        holder[:] = old
 
 
 @contextmanager

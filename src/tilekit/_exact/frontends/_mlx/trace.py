@@ -1,6 +1,8 @@
 """From a function of MLX to a graph, with its weights where they are."""
 
-from collections.abc import Callable, Hashable
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -12,11 +14,20 @@ from tilekit._exact.frontends._mlx.calls import PlainCall
 from tilekit._exact.frontends._mlx.captured import Captured, Place
 from tilekit._exact.frontends._mlx.patterns import simplify
 from tilekit._exact.frontends._mlx.record import Primitive, Tape, Unsupported, random_constants, record
+from tilekit._exact.frontends._mlx.repeat import Found, alike
 from tilekit._exact.frontends._mlx.rules import lower
+from tilekit._exact.frontends._mlx.state import Contents
+from tilekit._exact.frontends.randomness import generators
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Constant, Input, Whole
 
 __all__ = ["trace"]
+
+REPEATS = 8
+"""How often a function is followed again that writes to its objects: a counter may act every other time."""
+_REMEDY = "keep such state outside of the call and hand its numbers in, or call the function plainly"
+_LOCK = threading.RLock()
+"""Arrays of a trace stand in modules while it is made."""
 
 
 def trace(function: Callable[[Any], Any], x: mx.array) -> Traced:
@@ -42,49 +53,89 @@ def trace(function: Callable[[Any], Any], x: mx.array) -> Traced:
         If the function draws random numbers, keeps state, looks at numbers, or gives no single array.
     """
     state = _State(function, x.shape, x.dtype)
-    state.renew()
     return Traced(state.graph, state.constant, state.current, state.notes)
 
 
 class _State:
-    """One trace, and what was found; traced again whenever the function is used, which takes milliseconds."""
+    """What was found in a function; looked for again whenever it is used, which takes milliseconds."""
 
     def __init__(self, function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> None:
         self.function, self.shape, self.dtype = function, shape, dtype
-        self.places: dict[Hashable, Place] = {}
-        self.known: dict[Hashable, mx.array] = {}
         self.notes: tuple[str, ...] = ()
-        self.graph: Graph
+        with _LOCK:
+            try:
+                self.found = self._look(None)
+            except Unsupported as error:
+                self.notes = (f"called as it is, because of the primitive {error}",)
+                with _left_as_it_was(function):
+                    self.found = Found(_plain(function, mx.zeros(shape, dtype=dtype)), {}, _no_weight)
 
-    def renew(self) -> None:
-        """Trace."""
-        captured = Captured(self.function)
-        x = mx.zeros(self.shape, dtype=self.dtype)
-        self.places = _by_name(captured)
-        try:
-            tape = record(self.function, x, captured)
-            self.graph, self.known = _graph(tape, self.places)
-            self.notes = ()
-        except Unsupported as error:
-            self.graph, self.known = _plain(self.function, x), {}
-            self.notes = (f"called as it is, because of the primitive {error}",)
+    @property
+    def graph(self) -> Graph:
+        return self.found.graph
 
     def constant(self, key: Hashable) -> mx.array:
         """Give the array of a `Constant` as it is now."""
-        place = self.places.get(key)
-        value: mx.array = self.known[key] if place is None else place.read()
-        return value
+        with _LOCK:
+            return self.found.constant(key)
 
     def current(self) -> bool:
         """Whether the function still is what was traced; constants that it makes itself are taken anew."""
         if self.notes:
             return True  # the plain call is what the function is
-        again = _State(self.function, self.shape, self.dtype)
-        again.renew()
-        if again.notes or again.graph != self.graph:
+        with _LOCK:
+            try:
+                found = self._look(self.found)
+            except Unsupported:
+                return False
+        if found.graph != self.found.graph:
             return False
-        self.places, self.known = again.places, again.known
+        self.found = found
         return True
+
+    def _look(self, before: Found | None) -> Found:
+        """Follow the function until two traces in a row give the same, the one before counted."""
+        with _left_as_it_was(self.function) as contents:
+            drawn = generators()
+            found = self._follow()
+            if before is None or not alike(before, found):
+                self._repeat(found, contents)
+            if generators() != drawn:
+                msg = f"the function draws random numbers (of Python or NumPy); {_REMEDY}"
+                raise TraceError(msg)
+            return found
+
+    def _repeat(self, found: Found, contents: Contents) -> None:
+        """Follow the function again, and refuse it where it gives something else."""
+        for _ in range(REPEATS):
+            again = self._follow()
+            written = contents.changed()
+            if not alike(found, again):
+                what = f"it writes {', '.join(written[:5])}" if written else "a clock, a generator, an iterator?"
+                msg = f"two calls of the function give two results ({what}); {_REMEDY}"
+                raise TraceError(msg)
+            if not written:
+                return
+
+    def _follow(self) -> Found:
+        captured = Captured(self.function)
+        places = _by_name(captured)
+        tape = record(self.function, mx.zeros(self.shape, dtype=self.dtype), captured)
+        return Found(*_graph(tape, places), lambda key: places[key].read())
+
+
+def _no_weight(key: Hashable) -> mx.array:
+    raise KeyError(key)  # the plain call holds its own
+
+
+@contextmanager
+def _left_as_it_was(function: Callable[[Any], Any]) -> Iterator[Contents]:
+    """Put back what the function writes while it is followed."""
+    contents = Contents(Captured(function))
+    try:
+        yield contents
+    finally:
+        contents.restore()
 
 
 def _by_name(captured: Captured) -> dict[Hashable, Place]:

@@ -1,7 +1,5 @@
 """One run of a function on tensors without memory."""
 
-import random
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +20,7 @@ from tilekit._exact.frontends._torch.record import Entry, Recorder, fake_world, 
 from tilekit._exact.frontends._torch.refusals import explain, refuse
 from tilekit._exact.frontends._torch.state import Change, Snapshot, same
 from tilekit._exact.frontends._torch.weights import StandIns
+from tilekit._exact.frontends.randomness import generators
 
 __all__ = ["Run", "check_kinds", "follow"]
 
@@ -85,7 +84,7 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
                 clear_caches(captured.cached)
 
     changes: list[Change] = []
-    draws = _draws()
+    draws = generators()
     try:
         with fake_world(recorder, fake, Leaves()):
             made = recorder.aliases.now(run(source, stand_ins.tensors))
@@ -94,7 +93,7 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
     except Exception as error:
         check_kinds(function, stand_ins, recorder.called)  # the better reason, where there is one
         raise explain(function, error) from error
-    if _draws() != draws:
+    if generators() != draws:
         raise refuse(function, "it draws random numbers (of Python or NumPy)", "hand the numbers in, or fix them")
     return Run(captured, stand_ins, recorder, known, source, made, changes)
 
@@ -111,11 +110,6 @@ def _check_captured(function: Callable[..., Any], captured: Captured) -> None:
                 f"{dotted(path)} has not seen an input yet, so its weights have no shape",
                 "call it once before",
             )
-
-
-def _draws() -> Any:
-    numpy = sys.modules.get("numpy")
-    return random.getstate(), None if numpy is None else str(numpy.random.get_state()[1:])
 
 
 def _names(captured: Captured) -> dict[Module, str]:
