@@ -5,6 +5,7 @@ Everything here is public. The decoders are written in NumPy and wrapped for oth
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,8 +16,9 @@ import numpy as np
 from tilekit._plan.geometry import Geometry
 from tilekit.backends import Array, Backend, backend_of, registered
 from tilekit.backends._base import ArrayFunction
+from tilekit.backends.limits import Limits, pretended
 
-__all__ = ["Library", "check_backend", "enlarge", "libraries", "local_decoder", "local_encoder", "reduce"]
+__all__ = ["Library", "check_backend", "enlarge", "libraries", "limited", "local_decoder", "local_encoder", "reduce"]
 
 _NAMESPACES = {"mlx": "mlx.core", "jax": "jax.numpy"}
 _ALIASES = {"jaxlib"}  # the same backend under another name
@@ -288,3 +290,34 @@ def check_backend(backend: Backend, example: Array) -> None:
     joined = backend.concat([ones, ones], 0)
     assert tuple(joined.shape) == (4, 3), f"concat gave {tuple(joined.shape)}"
     assert backend.same_device(ones, joined), "two arrays made alike must count as being in one place"
+
+
+@contextmanager
+def limited(limits: Limits) -> Iterator[Any]:
+    """
+    Let torch on the processor behave like a device with limits: larger arrays are zero, without a word.
+
+    Inside, all plans take these limits for those of the device.
+
+    Parameters
+    ----------
+    limits : Limits
+        What is right; see `tilekit.backends.limits`.
+
+    Yields
+    ------
+    TorchFaults
+        Its attributes say how large the largest arrays were, and what was spoilt.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with limited(Limits(elements=8)) as faults:
+    ...     small, large = torch.ones(8) + 1, torch.ones(9) + 1
+    >>> small.tolist() == [2.0] * 8, large.tolist() == [0.0] * 9, faults.elements
+    (True, True, 9)
+    """
+    from tilekit.backends._faults import TorchFaults
+
+    with pretended(limits), TorchFaults(limits) as faults:
+        yield faults

@@ -15,14 +15,21 @@ from tilekit._plan.spans import MOST_TILES, Span, checked_integer, split
 __all__ = ["fit"]
 
 
-def fit(
-    shape: Sequence[int], geometry: Geometry, costs: Costs, *, memory_bytes: int, overlap_cells: int
+def fit(  # noqa: PLR0913  a budget has this many facts
+    shape: Sequence[int],
+    geometry: Geometry,
+    costs: Costs,
+    *,
+    memory_bytes: int,
+    overlap_cells: int,
+    most_elements: float = math.inf,
 ) -> tuple[AxisTiling, ...]:
     """Try tile sizes, the least redundant work first, until the forecast fits; see `Tiling.fit`."""
     shape = checked_shape(shape, geometry)
     overlap_cells, memory_bytes = checked_integer(overlap_cells), checked_integer(memory_bytes)
     whole = Layout(geometry, shape, cut(geometry, shape, ()))
-    if costs.engine_bytes(whole) + costs.decoder_bytes(whole) <= memory_bytes:
+    small = costs.largest_elements(whole.largest_output, whole) <= most_elements
+    if small and costs.engine_bytes(whole) + costs.decoder_bytes(whole) <= memory_bytes:
         return ()
     if costs.least_bytes(whole) > memory_bytes:
         msg = (
@@ -32,6 +39,8 @@ def fit(
         raise PlanError(msg)
     columns = [_choices(axis, shape[axis.position], overlap_cells) for axis in geometry.axes]
     rows = [row for row in product(*columns) if 1 < math.prod(c.tiles for c in row) <= MOST_TILES]
+    if not small:
+        rows = _small(rows, most_elements, costs, whole)
     rows.sort(key=lambda row: (math.prod(c.work for c in row), math.prod(c.tiles for c in row)))
     for row in rows:
         if _least(row, geometry, shape, costs) <= memory_bytes:
@@ -45,6 +54,20 @@ def fit(
         f" {least}; raise memory_bytes, lower overlap_cells or stream the result"
     )
     raise PlanError(msg)
+
+
+def _small(rows: list["Row"], most: float, costs: Costs, whole: Layout) -> list["Row"]:
+    """Leave out tiles of which an array would have too many elements."""
+    sizes = [costs.largest_elements(math.prod(choice.largest for choice in row), whole) for row in rows]
+    small = [row for row, size in zip(rows, sizes, strict=True) if size <= most]
+    if not small:
+        least = min(sizes, default=costs.largest_elements(whole.largest_output, whole))
+        msg = (
+            f"{whole.geometry.name} {whole.shape}: even the smallest tiles have arrays of {least} elements, more than "
+            f"most_elements={most}; lower overlap_cells or the batch"
+        )
+        raise PlanError(msg)
+    return small
 
 
 class _Slab(NamedTuple):

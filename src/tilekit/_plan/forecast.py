@@ -23,6 +23,7 @@ class Costs:
     streaming: bool
     decoder_bytes_per_cell: int = 0
     in_flight: int = 1
+    decoder_elements_per_cell: int = 0
 
     def engine_bytes(self, layout: Layout, *, at_most: float = math.inf) -> int:
         """Walk through the calls for the largest sum of output, waiting strips and results; stop above `at_most`."""
@@ -52,6 +53,11 @@ class Costs:
         """Bytes that any tiling needs: those of the output where it is not streamed."""
         numbers = _batch(layout) * (1 if layout.geometry.channel is None else self.channels)
         return 0 if self.streaming else numbers * self.itemsize * prod(layout.out_sizes)
+
+    def largest_elements(self, cells: int, layout: Layout) -> int:
+        """Elements of the largest array of a call whose tiles have so many output cells, those inside included."""
+        numbers = 1 if layout.geometry.channel is None else self.channels
+        return _batch(layout) * self.tile_batch_size * cells * max(numbers, self.decoder_elements_per_cell)
 
     def decoder_bytes(self, layout: Layout) -> int:
         """Working memory of the decoder in the largest call."""

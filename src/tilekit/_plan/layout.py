@@ -118,9 +118,24 @@ class Layout:
         return self._block_starts[following] if following < len(self._block_starts) else self.out_sizes[0]
 
     @property
+    def largest_input(self) -> int:
+        """Input cells of the largest tile."""
+        return self._largest(0)
+
+    @property
     def largest_output(self) -> int:
         """Output cells of the largest tile."""
-        columns = ([_sides(self, number, span)[1] for span in spans] for number, spans in enumerate(self.spans))
+        return self._largest(1)
+
+    @property
+    def largest_block(self) -> int:
+        """Output cells of the largest block of a stream."""
+        ends = [*self._block_starts[1:], self.out_sizes[0]]
+        rows = max(end - start for start, end in zip(self._block_starts, ends, strict=True))
+        return rows * math.prod(self.out_sizes[1:])
+
+    def _largest(self, side: int) -> int:
+        columns = ([_sides(self, number, span)[side] for span in spans] for number, spans in enumerate(self.spans))
         return math.prod(max(stop - start for start, stop in column) for column in columns)
 
     @property

@@ -1,6 +1,7 @@
 """A request: a tile size and an overlap for each named axis."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Self
 
 from tilekit._errors import PlanError
@@ -105,6 +106,8 @@ class Tiling:
         tile_batch_size: int = 1,
         overlap_cells: int = 2,
         streaming: bool = False,
+        most_elements: int | None = None,
+        decoder_elements_per_cell: int = 0,
     ) -> Self:
         """
         Choose the tiling with the least work whose expected peak memory fits a budget, for decoding.
@@ -124,6 +127,11 @@ class Tiling:
             the model; 0 leaves it out.
         overlap_cells : int
             Overlap of neighbours in latents, on every axis that is cut.
+        most_elements : int, optional
+            Most elements of an array of a tile, where a device gets larger ones wrong: see `tilekit.backends.limits`.
+        decoder_elements_per_cell : int
+            Elements of the largest array inside the decoder for each output cell of a call; 0 looks at its result
+            alone.
 
         Returns
         -------
@@ -142,8 +150,12 @@ class Tiling:
         >>> Tiling.fit((1, 128, 16, 34, 60), geometry=LTX2_VIDEO, memory_bytes=6 << 30, decoder_bytes_per_cell=60)
         Tiling(height=(576, 64), width=(544, 64))
         """
-        costs = Costs(channels, itemsize, tile_batch_size, streaming, decoder_bytes_per_cell)
-        axes = fit(shape, geometry, costs, memory_bytes=memory_bytes, overlap_cells=overlap_cells)
+        inside = checked_integer(decoder_elements_per_cell)
+        costs = Costs(
+            channels, itemsize, tile_batch_size, streaming, decoder_bytes_per_cell, decoder_elements_per_cell=inside
+        )
+        most = inf if most_elements is None else checked_integer(most_elements)
+        axes = fit(shape, geometry, costs, memory_bytes=memory_bytes, overlap_cells=overlap_cells, most_elements=most)
         return cls.from_axes(axes)
 
     def __repr__(self) -> str:

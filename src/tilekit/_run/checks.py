@@ -5,6 +5,7 @@ from math import prod
 from tilekit._errors import BackendError, InputError, TileShapeError
 from tilekit._plan.layout import Tile
 from tilekit._plan.plan import Plan
+from tilekit._run.sizes import Sizes
 from tilekit.backends import Array, Backend, backend_of
 
 __all__ = ["ResultCheck", "check_input", "check_sizes"]
@@ -46,8 +47,9 @@ def check_sizes(plan: Plan, shape: tuple[int, ...]) -> None:
 class ResultCheck:
     """Check the result of every call against the plan and against the first result."""
 
-    def __init__(self, plan: Plan, backend: Backend | None) -> None:
+    def __init__(self, plan: Plan, backend: Backend | None, sizes: Sizes) -> None:
         self._plan = plan
+        self._sizes = sizes
         self._backend = backend  # None until the first result where the input was read lazily
         self._first: Array | None = None
         batch = plan.geometry.batch
@@ -62,6 +64,7 @@ class ResultCheck:
         if self._first is None:
             self._first = self.backend.empty((0,), result.dtype, result)  # not a view: it would keep the tile alive
             self._channels = self._channels_of(result)
+            self._sizes.check_result(self._channels, len(tiles), result)
         elif result.dtype != self._first.dtype or not self.backend.same_device(result, self._first):
             msg = f"{prefix} {_dtype_and_device(result)}, the tiles before it were {_dtype_and_device(self._first)}"
             raise BackendError(msg)

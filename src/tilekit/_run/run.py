@@ -16,6 +16,7 @@ from tilekit._progress import Progress, progress_of
 from tilekit._run.calls import Executor, Workers
 from tilekit._run.canvas import Canvas
 from tilekit._run.checks import ResultCheck
+from tilekit._run.sizes import Sizes
 from tilekit._run.source import Source, source_of
 from tilekit.backends import Array
 from tilekit.backends._base import ArrayFunction
@@ -207,7 +208,9 @@ def stream_tiled(  # noqa: PLR0913
     [(0, 6), (6, 6), (12, 8)]
     """
     source, planned = _planned("decode", latents, tiling, geometry, blend, halo)
-    return _Run(decode, source, planned, tile_batch_size, progress, Workers(executor, in_flight)).blocks()
+    return _Run(
+        decode, source, planned, tile_batch_size, progress, Workers(executor, in_flight), streaming=True
+    ).blocks()
 
 
 def _planned(  # noqa: PLR0913, PLR0917
@@ -240,19 +243,22 @@ class _Run:
         tile_batch_size: int,
         progress: Progress,
         workers: Workers,
+        *,
+        streaming: bool = False,
     ) -> None:
         if not callable(function):
             msg = f"{plan.direction} must be callable, got {type(function).__qualname__}"
             raise BackendError(msg)
         self._plan = plan
-        self._size = checked_batch_size(self._plan, tile_batch_size)
+        sizes = Sizes(plan, streaming=streaming)
+        self._size = source.tiles_together(sizes, checked_batch_size(self._plan, tile_batch_size))
         source.check(plan)
         self._function = function
         self._source = source
         self._progress = progress
         workers.check()
         self._workers = workers
-        self._check = ResultCheck(self._plan, source.expected)
+        self._check = ResultCheck(self._plan, source.expected, sizes)
 
     def whole(self, callback: Callback | None) -> Array:
         """Run all tiles into one array, and call back with what is final."""

@@ -10,6 +10,7 @@ from tilekit._plan.geometry import Direction
 from tilekit._plan.layout import Tile
 from tilekit._plan.plan import Plan
 from tilekit._run.checks import check_input, place_of
+from tilekit._run.sizes import Sizes
 from tilekit.backends import Array, Backend, backend_of
 
 __all__ = ["ArraySource", "LazySource", "Source", "source_of"]
@@ -24,6 +25,9 @@ class Source(Protocol):
     @property
     def expected(self) -> Backend | None:
         """Backend that results must have; None where the first result decides."""
+
+    def tiles_together(self, sizes: Sizes, wanted: int) -> int:
+        """Give how many tiles may share a call; refuse what is too large for the device, if that is known."""
 
     def check(self, plan: Plan) -> None:
         """Refuse what must not be processed, before the first call."""
@@ -58,6 +62,11 @@ class ArraySource:
         """Give the library of the array."""
         return self.backend
 
+    def tiles_together(self, sizes: Sizes, wanted: int) -> int:
+        """Ask for the limits of the device of the array."""
+        sizes.check_input(self._array)
+        return sizes.tiles_together(wanted, self._array)
+
     def check(self, plan: Plan) -> None:
         """Refuse NaN, and name the first tile that has one."""
         check_input(plan, self.backend, self._array)
@@ -89,6 +98,10 @@ class LazySource:
     def expected(self) -> Backend | None:
         """Give None: the function may return arrays of any library."""
         return None
+
+    def tiles_together(self, sizes: Sizes, wanted: int) -> int:
+        """Give as many as are wanted: on which device they will be is not known."""
+        return wanted
 
     def check(self, plan: Plan) -> None:
         """Read nothing beforehand."""

@@ -1,13 +1,25 @@
 """The operations of a run, written with the array API alone; libraries with a faster way override them."""
 
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Array", "ArrayFunction", "Backend", "Region"]
+__all__ = ["Array", "ArrayFunction", "Backend", "Place", "Region"]
 
 Array = Any  # an array of any library; the one place where the type is given up
 ArrayFunction = Callable[[Array], Array]
 Region = tuple[slice, ...]
+
+
+class Place(NamedTuple):
+    """Where arrays live."""
+
+    framework: str
+    """``"torch"``, ``"mlx"``, …"""
+    device: str
+    """Kind of device: ``"cpu"``, ``"cuda"``, ``"mps"``, ``"metal"``, …"""
+    version: str
+    """Of the framework."""
 
 
 class Backend:
@@ -54,6 +66,12 @@ class Backend:
     def same_device(self, x: Array, like: Array) -> bool:
         """Whether two arrays are on the same device."""
         return bool(getattr(x, "device", None) == getattr(like, "device", None))
+
+    def place(self, x: Array) -> Place:
+        """Say where an array lives; a library that this does not suit says so itself."""
+        framework = type(x).__module__.partition(".")[0]
+        version = getattr(sys.modules.get(framework), "__version__", "")
+        return Place(framework, "cpu", str(version))
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         """Give an array of this shape, on the device of `like`; its numbers do not matter."""

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tilekit.backends._base import Array, Backend, Region
+from tilekit.backends._base import Array, Backend, Place, Region
 from tilekit.backends._mlx_memory import untouched
 from tilekit.backends._numpy import blend_into
 
@@ -47,6 +47,14 @@ class MlxBackend(Backend):
     def same_device(self, x: Array, like: Array) -> bool:
         """Give True: memory is shared."""
         return True
+
+    def place(self, x: Array) -> Place:
+        """Say where arrays are computed: memory is shared, so the default device decides."""
+        if mx.default_device().type == mx.DeviceType.cpu:
+            device = "cpu"
+        else:
+            device = "metal" if mx.metal.is_available() else "cuda"
+        return Place("mlx", device, str(mx.__version__))  # type: ignore[attr-defined]  # not in its stubs
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         return untouched(shape, dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tilekit.backends._base import Array, Backend, Region
+from tilekit.backends._base import Array, Backend, Place, Region
 from tilekit.backends._numpy import PIECE_CELLS, pieces
 
 __all__ = ["TorchBackend"]
@@ -52,6 +52,10 @@ class TorchBackend(Backend):
     def detached(self, x: Array) -> Array:
         """Give the tensor itself, unless it is a view: a pickled view carries the whole of its storage."""
         return x if x.untyped_storage().nbytes() == x.numel() * x.element_size() else self.copy(x)
+
+    def place(self, x: Array) -> Place:
+        """Say where a tensor lives."""
+        return Place("torch", x.device.type, str(torch.__version__))
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         size = prod(shape) * dtype.itemsize

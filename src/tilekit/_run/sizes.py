@@ -1,0 +1,94 @@
+"""Arrays that a device would get wrong, refused before they exist; see `tilekit.backends.limits`."""
+
+from math import inf, prod
+
+from tilekit._errors import InputError, PlanError
+from tilekit._plan.plan import Plan
+from tilekit.backends import Array
+from tilekit.backends.limits import known_of, limits_of, place_of
+
+__all__ = ["Sizes"]
+
+
+class Sizes:
+    """
+    The largest arrays of one run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is run.
+    streaming : bool
+        Whether blocks are handed out, so that the result is never there as a whole.
+    """
+
+    def __init__(self, plan: Plan, *, streaming: bool) -> None:
+        self._plan = plan
+        self._streaming = streaming
+        batch, channel = plan.geometry.batch, plan.geometry.channel
+        self._batch = 1 if batch is None else plan.shape[batch]
+        self._channels = 1 if channel is None else plan.shape[channel]
+
+    def check_input(self, x: Array) -> None:
+        """Refuse an input of which no part can be read right."""
+        most = limits_of(x).elements
+        if prod(x.shape) > most:
+            msg = (
+                f"the input of shape {tuple(x.shape)} has {prod(x.shape)} elements, {_why(x, most)}; keep it on the "
+                "processor (as a NumPy array or a file) and let the function move its tile to the device"
+            )
+            raise InputError(msg)
+
+    def tiles_together(self, wanted: int, x: Array) -> int:
+        """Give how many tiles may share a call: as many as are wanted, if their arrays are not too large together."""
+        most = limits_of(x).elements
+        if most == inf:
+            return wanted
+        largest = self._batch * max(self._plan.largest_input * self._channels, self._plan.largest_output)
+        self._refuse_tiles(largest, x, most)
+        self._refuse_result(self._batch, x, most)
+        return max(1, min(wanted, int(most) // largest))
+
+    def check_result(self, channels: int | None, tiles: int, result: Array) -> None:
+        """Refuse a result whose tiles, or which itself, are too large, once its channels are known."""
+        most = limits_of(result).elements
+        if most == inf:
+            return
+        numbers = self._batch * (channels or 1)
+        largest = self._plan.largest_output * numbers
+        self._refuse_tiles(largest, result, most)
+        if largest * tiles > most:
+            msg = (
+                f"{tiles} tiles have {largest * tiles} elements together, {_why(result, most)}; "
+                f"give tile_batch_size={int(most) // largest}"
+            )
+            raise PlanError(msg)
+        self._refuse_result(numbers, result, most)
+
+    def _refuse_result(self, numbers: int, x: Array, most: float) -> None:
+        """Refuse a result, or a block of it, of so many numbers for each cell; the only tile is the result itself."""
+        cells = self._plan.largest_block if self._streaming else prod(self._plan.out_sizes)
+        if self._plan.n_tiles > 1 and cells * numbers > most:
+            what = "a block of the stream" if self._streaming else "the result"
+            cure = "cut the first axis into shorter tiles" if self._streaming else "stream it (stream_tiled)"
+            msg = (
+                f"{what} would have {cells * numbers} elements, {_why(x, most)}; {cure}, or let the function give its "
+                "tiles on the processor"
+            )
+            raise PlanError(msg)
+
+    def _refuse_tiles(self, largest: int, x: Array, most: float) -> None:
+        if largest > most:
+            msg = (
+                f"a tile would have {largest} elements, {_why(x, most)}; make tiles smaller (Tiling.fit with "
+                f"most_elements={int(most)} finds a size)"
+            )
+            raise PlanError(msg)
+
+
+def _why(x: Array, most: float) -> str:
+    """Say who gets larger arrays wrong."""
+    place = place_of(x)
+    rows = [row for row in known_of(place) if row.limits.elements == most]
+    source = f" ({rows[0].source})" if rows else ""
+    return f"more than the {int(most)} that {place.framework} on {place.device} gets right{source}"

@@ -1,0 +1,175 @@
+"""Large arrays that a device gets wrong: never made by a plan, or refused."""
+
+from math import inf, prod
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilekit import (
+    LTX2_VIDEO,
+    SD_IMAGE,
+    InputError,
+    PlanError,
+    TileShapeError,
+    Tiling,
+    decode_tiled,
+    encode_tiled,
+    plan,
+    stream_tiled,
+)
+from tilekit.backends import Place
+from tilekit.backends.limits import KNOWN, Limits, known_of, limits_of
+from tilekit.testing import limited
+
+torch: Any = pytest.importorskip("torch")
+
+
+def enlarge(z: Any) -> Any:
+    return z[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def reduce(x: Any) -> Any:
+    return x[:, :, ::8, ::8] + 0.5 * x[:, :, 4::8, 4::8]
+
+
+TILING = Tiling(width=(128, 32), height=(64, 16))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 24),
+    width=st.integers(1, 24),
+    batch=st.integers(1, 3),
+    together=st.integers(1, 4),
+    elements=st.integers(500, 120_000),
+    way=st.sampled_from(["whole", "stream", "encode"]),
+)
+def test_results_are_right_or_refused(
+    height: int, width: int, batch: int, together: int, elements: int, way: str
+) -> None:
+    z = torch.randn(batch, 4, height, width)
+    x = enlarge(z)
+    kept: dict[str, Any] = {"geometry": SD_IMAGE, "tile_batch_size": together}
+    got: Any
+    with limited(Limits(elements=elements)) as faults:
+        try:
+            if way == "whole":
+                got, wanted = decode_tiled(enlarge, z, TILING, **kept), x
+            elif way == "stream":
+                got, wanted = [block for _, block in stream_tiled(enlarge, z, TILING, **kept)], x
+            else:
+                got, wanted = encode_tiled(reduce, x, TILING, **kept), None
+        except (PlanError, InputError):
+            return
+    assert not faults.played
+    assert faults.elements <= elements
+    got = torch.cat(got, 2) if isinstance(got, list) else got
+    assert torch.allclose(got, reduce(x) if wanted is None else wanted, atol=1e-5)
+
+
+def test_the_test_device_spoils_what_is_too_large() -> None:
+    z = torch.randn(1, 4, 16, 16)
+    with limited(Limits(elements=4096)) as faults:
+        large = torch.cat([z] * 5)
+    assert not large.any()
+    assert faults.played == ["aten.cat.default"]
+
+
+def test_a_convolution_is_spoilt_by_its_output_or_what_it_unfolds() -> None:
+    x, w = torch.randn(1, 3, 8, 8), torch.randn(5, 3, 3, 3)
+    right = torch.nn.functional.conv2d(x, w, padding=1)
+    with limited(Limits(convolution=5 * 64, unfolded=64 * 27)) as faults:
+        assert torch.equal(torch.nn.functional.conv2d(x, w, padding=1), right)
+    assert (faults.convolution, faults.unfolded) == (5 * 64, 64 * 27)
+    for limits in (Limits(convolution=5 * 64 - 1), Limits(unfolded=64 * 27 - 1)):
+        with limited(limits):
+            assert not torch.nn.functional.conv2d(x, w, padding=1).any()
+
+
+def test_padding_of_time_is_spoilt_by_large_frames() -> None:
+    x = torch.ones(1, 1, 2, 16, 16)
+    with limited(Limits(padded_frame=255)) as faults:
+        assert not torch.nn.functional.pad(x, (0, 0, 0, 0, 2, 0)).any()
+        assert torch.nn.functional.pad(x[:, :, :, :, :15], (0, 0, 0, 0, 2, 0)).any()
+        assert torch.cat([x[:, :, :1], x], 2).all()
+    assert len(faults.played) == 1
+
+
+def test_a_result_that_is_too_large_is_streamed_instead() -> None:
+    z = torch.randn(1, 4, 32, 48)
+    with limited(Limits(elements=3 * 256 * 384 - 1)) as faults:
+        with pytest.raises(PlanError, match=r"the result would have 294912 elements.*stream_tiled"):
+            decode_tiled(enlarge, z, TILING, geometry=SD_IMAGE)
+        blocks = [block for _, block in stream_tiled(enlarge, z, TILING, geometry=SD_IMAGE)]
+    assert torch.allclose(torch.cat(blocks, 2), enlarge(z), atol=1e-5)
+    assert not faults.played
+
+
+def test_tiles_share_a_call_only_as_far_as_the_device_goes() -> None:
+    z, shapes = torch.randn(1, 4, 8, 64), []
+
+    def decode(tile: Any) -> Any:
+        shapes.append(tuple(tile.shape))
+        return tile.clone()
+
+    with limited(Limits(elements=64 * 512)), pytest.raises(TileShapeError):
+        decode_tiled(decode, z, Tiling(width=(128, 32)), geometry=SD_IMAGE, tile_batch_size=9)
+    assert shapes == [(4, 4, 8, 16)]
+
+
+def test_refusals_say_what_to_do() -> None:
+    z = torch.randn(1, 4, 32, 48)
+    text = r"input of shape .* has 6144 elements.*NumPy array or a file"
+    with limited(Limits(elements=100)), pytest.raises(InputError, match=text):
+        decode_tiled(enlarge, z, TILING, geometry=SD_IMAGE)
+    with limited(Limits(elements=24_000)), pytest.raises(PlanError, match="most_elements=24000"):
+        list(stream_tiled(enlarge, z, TILING, geometry=SD_IMAGE))
+    with limited(Limits(elements=300_000)), pytest.raises(PlanError, match="give tile_batch_size=12"):
+        decode_tiled(enlarge, z, TILING, geometry=SD_IMAGE, tile_batch_size=16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cells=st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 60)),
+    most=st.integers(10_000, 40_000_000),
+    inside=st.integers(0, 128),
+)
+def test_fit_keeps_every_array_of_a_tile_small(cells: tuple[int, int, int], most: int, inside: int) -> None:
+    shape = (1, 128, *cells)
+    kept: dict[str, Any] = {"geometry": LTX2_VIDEO, "memory_bytes": 1 << 40}
+    least = prod(LTX2_VIDEO.axes[i].law.length(min(3, n)) for i, n in enumerate(cells)) * max(3, inside)
+    if least > most:
+        with pytest.raises(PlanError, match="most_elements"):
+            Tiling.fit(shape, most_elements=most, decoder_elements_per_cell=inside, **kept)
+        return
+    tiling = Tiling.fit(shape, most_elements=most, decoder_elements_per_cell=inside, **kept)
+    assert plan(shape, tiling, geometry=LTX2_VIDEO).largest_output * max(3, inside) <= most
+    assert Tiling.fit(shape, most_elements=1 << 60, **kept) == Tiling.fit(shape, **kept)
+
+
+def test_rows_belong_to_versions() -> None:
+    def unfolds(version: str) -> bool:
+        return any(row.limits.unfolds for row in known_of(Place("mlx", "metal", version)))
+
+    assert unfolds("0.30.4")
+    assert not unfolds("0.31.0")
+    assert not unfolds("0.32.4")
+    assert [row.advice != "" for row in known_of(Place("torch", "cuda", "2.9.1+cu128"))] == [True]
+    assert not known_of(Place("torch", "cuda", "2.10.0"))
+    assert not known_of(Place("torch", "cuda", "2.8.0"))
+    assert limits_of(torch.zeros(1)) == Limits()
+
+
+def test_every_row_names_its_source_and_limits_or_advice() -> None:
+    for row in KNOWN:
+        assert "#" in row.source
+        assert row.limits.any or row.advice
+        assert row.date
+
+
+def test_the_stricter_of_two_limits_counts() -> None:
+    both = Limits(elements=5, unfolds=True) & Limits(elements=3, padded_frame=7)
+    assert both == Limits(elements=3, padded_frame=7, unfolds=True)
+    assert Limits().elements == inf
