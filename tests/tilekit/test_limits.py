@@ -124,8 +124,8 @@ def test_refusals_say_what_to_do() -> None:
     text = r"input of shape .* has 6144 elements.*NumPy array or a file"
     with limited(Limits(elements=100)), pytest.raises(InputError, match=text):
         decode_tiled(enlarge, z, TILING, geometry=SD_IMAGE)
-    with limited(Limits(elements=24_000)), pytest.raises(PlanError, match="most_elements=24000"):
-        list(stream_tiled(enlarge, z, TILING, geometry=SD_IMAGE))
+    with limited(Limits(elements=140_000)), pytest.raises(PlanError, match="most_elements=140000"):
+        list(stream_tiled(enlarge, z, Tiling(height=(128, 64)), geometry=SD_IMAGE))
     with limited(Limits(elements=300_000)), pytest.raises(PlanError, match="give tile_batch_size=12"):
         decode_tiled(enlarge, z, TILING, geometry=SD_IMAGE, tile_batch_size=16)
 
