@@ -47,15 +47,21 @@ from tilekit._plan.presets import (
 from tilekit._plan.spans import Span, split, split_by_count, trapezoid_mask
 from tilekit._plan.tiling import Tiling
 from tilekit._run import decode_tiled, encode_tiled, stream_tiled
+from tilekit._run.replicas import Loaded, Replicas
 
 if TYPE_CHECKING:
     from tilekit._run.halo import measure_halo
+    from tilekit._run.kept import Kept
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Load `measure_halo`, which needs NumPy, when it is asked for."""
+    """Load what needs NumPy when it is asked for."""
+    if name == "Kept":
+        from tilekit._run.kept import Kept
+
+        return Kept
     if name == "measure_halo":
         from tilekit._run.halo import measure_halo
 
@@ -90,10 +96,13 @@ __all__ = [
     "GraphFunction",
     "HaloError",
     "InputError",
+    "Kept",
     "Law",
     "Linear",
+    "Loaded",
     "Plan",
     "PlanError",
+    "Replicas",
     "Span",
     "SpatialTilingConfig",
     "TemporalTilingConfig",

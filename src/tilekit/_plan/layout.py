@@ -9,7 +9,7 @@ from itertools import pairwise, product
 
 from tilekit._errors import PlanError
 from tilekit._plan.geometry import Direction, Geometry
-from tilekit._plan.spans import Interval, Span, check_tiles, checked_integer
+from tilekit._plan.spans import Interval, Span, check_tiles, checked_integer, is_integer
 from tilekit._plan.weights import Segment, segments
 
 __all__ = ["Layout", "Tile", "checked_shape"]
@@ -116,6 +116,24 @@ class Layout:
         """Where the streamed block that begins at this output cell ends: where a later slab contributes, or the end."""
         following = bisect_right(self._block_starts, start)
         return self._block_starts[following] if following < len(self._block_starts) else self.out_sizes[0]
+
+    def check_start(self, start: object) -> int:
+        """Give the first output cell of a streamed block back, or the end of the output; refuse what is neither."""
+        borders = (*self._block_starts, self.out_sizes[0])
+        value = checked_integer(start) if is_integer(start) else -1
+        if value not in borders:
+            name = self.geometry.axes[0].name
+            near = sorted(borders, key=lambda border: abs(border - value))[:2]
+            msg = (
+                f"start: got {start!r}, where no block of this plan begins along {name}; nearest "
+                f"{' or '.join(map(str, sorted(near)))}, and {borders[-1]} is the end"
+            )
+            raise PlanError(msg)
+        return value
+
+    def writes_after(self, slab: int, start: int) -> bool:
+        """Whether a slab contributes to output cells of the first axis from `start` on."""
+        return self.segments[0][self.segments_of_tiles[0][slab][-1]].stop > start
 
     @property
     def largest_input(self) -> int:

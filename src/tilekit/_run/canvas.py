@@ -25,10 +25,13 @@ class Canvas:
         What is run.
     backend : Backend
         Of the tiles.
+    first : int
+        The first output cell of the first axis that is wanted; what tiles give before it is dropped.
     """
 
-    def __init__(self, plan: Plan, backend: Backend) -> None:
+    def __init__(self, plan: Plan, backend: Backend, first: int = 0) -> None:
         self._plan = plan
+        self._first = first
         self._region = plan.geometry.region
         self._backend = backend
         self._ledger = Ledger()
@@ -63,6 +66,8 @@ class Canvas:
     def place(self, tile: Tile, part: Array) -> None:
         """Write or add the result of one tile."""
         for box in boxes(self._plan, tile):
+            if box.dst[0][1] <= self._first:
+                continue
             if box.sharers == 1:
                 self._out = self._backend.put(self._out, self._region_of(box), part, self._region(box.src))
             else:

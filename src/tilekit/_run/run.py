@@ -167,6 +167,7 @@ def stream_tiled(  # noqa: PLR0913
     tile_batch_size: int = 1,
     blend: Blend = "linear",
     halo: Mapping[str, Interval | None] | None = None,
+    start: int = 0,
     progress: Progress = None,
     executor: Executor | None = None,
     in_flight: int | None = None,
@@ -184,6 +185,10 @@ def stream_tiled(  # noqa: PLR0913
         As for `decode_tiled`.
     tile_batch_size : int
         Most tiles of one call. Tiles are batched only within their slab.
+    start : int
+        The first output cell of the block to begin with, as an earlier run gave it, or the end of the output. The
+        blocks from there on are those of the whole run, bit for bit; tiles before it are computed only where they
+        overlap it. See `Kept`.
 
     Yields
     ------
@@ -195,7 +200,7 @@ def stream_tiled(  # noqa: PLR0913
     Raises
     ------
     PlanError, InputError, TileShapeError, BackendError
-        As for `decode_tiled`.
+        As for `decode_tiled`; also if no block begins at `start`.
 
     Examples
     --------
@@ -210,7 +215,7 @@ def stream_tiled(  # noqa: PLR0913
     source, planned = _planned("decode", latents, tiling, geometry, blend, halo)
     return _Run(
         decode, source, planned, tile_batch_size, progress, Workers(executor, in_flight), streaming=True
-    ).blocks()
+    ).blocks(start)
 
 
 def _planned(  # noqa: PLR0913, PLR0917
@@ -279,15 +284,20 @@ class _Run:
         assert canvas is not None  # a plan has at least one tile
         return canvas.close()
 
-    def blocks(self) -> Iterator[tuple[int, Array]]:
+    def blocks(self, start: int) -> Iterator[tuple[int, Array]]:
         """Run slab by slab and yield each finished block."""
+        return self._blocks(self._plan.check_start(start))
+
+    def _blocks(self, first: int) -> Iterator[tuple[int, Array]]:
+        if first == self._plan.out_sizes[0]:
+            return
         if self._plan.n_tiles == 1:
             yield 0, self._single(None)
             return
-        canvas, emitted = None, 0
-        for call, result in self._results(by_slab=True):
+        canvas, emitted = None, first
+        for call, result in self._results(by_slab=True, first=first):
             parts = self._parts(call.tiles, result)
-            canvas = canvas or Canvas(self._plan, self._check.backend)
+            canvas = canvas or Canvas(self._plan, self._check.backend, first)
             if not canvas.is_open:
                 canvas.open(emitted, self._plan.block_end(emitted), parts[0])
             for tile in call.tiles:
@@ -304,11 +314,14 @@ class _Run:
             callback(result, 0)
         return result
 
-    def _results(self, *, by_slab: bool) -> Iterator[tuple[Call, Array]]:
-        """Call the function call by call; the results are checked and finished."""
+    def _results(self, *, by_slab: bool, first: int = 0) -> Iterator[tuple[Call, Array]]:
+        """Call the function call by call, as far as output from `first` on needs it; results are checked, finished."""
         done = 0
-        with progress_of(self._progress, self._plan.n_tiles, self._plan.direction) as report:
-            calls = tuple(schedule(self._plan, self._size, by_slab=by_slab))
+        calls = tuple(schedule(self._plan, self._size, by_slab=by_slab))
+        if first:  # the tiles of a call are then all of one slab
+            calls = tuple(call for call in calls if self._plan.writes_after(call.tiles[0].index[0], first))
+        total = sum(len(call.tiles) for call in calls)
+        with progress_of(self._progress, total, self._plan.direction) as report:
             for call, result in self._workers.compute(self._function, calls, self._input, self._source.backend):
                 held = [result]
                 del result
