@@ -84,6 +84,8 @@ LATER_CONNECTORS = CONNECTORS | {
     "audio_connector_attention_head_dim": 8,
     "connector_apply_gated_attention": True,
 }
+# what sets the transformer of 2.5 apart
+LTX2_5 = {"ff_bias": False, "use_keyframes_abs_pos_embedding": True}
 LATER = {"caption_proj_before_connector", "cross_attention_adaln", "apply_gated_attention"}
 LATER |= {key for key in SAID if key.startswith("caption_proj")}
 
@@ -117,7 +119,8 @@ def write_text_files(folder: Path, nn: Backend, version: str, states: int, hidde
 
 def write_files(folder: Path, nn: Backend, *, version: str = "2.3.0") -> dict[str, str]:
     """Write a checkpoint that the official loader takes too, an upsampler, LoRAs and contexts; and name them."""
-    files = {name: str(path) for name, path in write_whole(folder, nn).items()}
+    other = LTX2_5 if version >= "2.5" else None
+    files = {name: str(path) for name, path in write_whole(folder, nn, other).items()}
     with safe_open(files["path"], "numpy") as whole:
         config = json.loads(whole.metadata()["config"])
         kept = [key for key in whole.keys() if not key.startswith(("vae.", "audio_vae."))]  # noqa: SIM118
@@ -162,20 +165,24 @@ class OfficialNoise:
     ----------
     seed : int
         Of the run.
-    stages : sequence of (int, int)
-        For each stage, the streams there are and the steps of res_2s, 0 for those of Euler.
+    stages : sequence of (int, str, int)
+        For each stage, the streams there are, the sampler, and its steps that draw noise.
     """
 
-    def __init__(self, seed: int, stages: list[tuple[int, int]]) -> None:
+    def __init__(self, seed: int, stages: list[tuple[int, str, int]]) -> None:
         import torch
 
-        self.torch = torch
+        self.torch, self.seed = torch, seed
         self.first = torch.Generator().manual_seed(seed)
         self.order = self._order(stages)
 
-    def _order(self, stages: list[tuple[int, int]]) -> Iterator[Any]:
-        for streams, steps in stages:
+    def _order(self, stages: list[tuple[int, str, int]]) -> Iterator[Any]:
+        for streams, sampler, steps in stages:
             yield from [(self.first, self.torch.float32)] * streams
+            if sampler == "ancestral":
+                again = self.torch.Generator().manual_seed(self.seed + 10000)
+                yield from [(again, self.torch.float32)] * streams * steps
+                continue
             # the official loop's own seeds, whatever the run's
             whole, half = (self.torch.Generator().manual_seed(seed) for seed in (-1, 9999))
             for _ in range(steps):

@@ -192,6 +192,8 @@ def arguments(kind: str, ask: dict[str, Any]) -> dict[str, Any]:
         led = {"audio": ("video",), "sound": ("audio",)}.get(kind, ("video", "audio"))
         given |= {f"{stream}_guider_params": params(**ask["guidance"][stream]) for stream in led}
         given["negative_prompt"] = ask.get("negative_prompt", "b")
+    if "keyframes" in ask:
+        given["generated_keyframes"] = ask["keyframes"]
     if kind != "sound":
         given["tiling_config"] = None
     if kind not in {"retake", "sound"}:

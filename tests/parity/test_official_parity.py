@@ -113,6 +113,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         )
         for version in ("2.3.0", "2.0.0")
     },
+    **{
+        f"2.5, {name}": (kind, ask | {"version": "2.5.0"})
+        for name, (kind, ask) in {
+            "distilled": ("distilled", SIZE),
+            "distilled, images": ("distilled", SIZE | {"images": [["a.png", 0, 0.7], ["b.png", 8, 0.6]]}),
+            "distilled, keyframes": ("distilled", SIZE | {"num_frames": 17, "keyframes": 2}),
+            "distilled, keyframes and images": (
+                "distilled",
+                SIZE | {"keyframes": [2, 7], "images": [["a.png", 0, 1.0], ["b.png", 5, 0.9]]},
+            ),
+            "dev, keyframes": ("one_stage", DEV | {"keyframes": 3}),
+            "two stages, keyframes": ("two_stages", DEV | {"keyframes": [4]}),
+            "hq, keyframes": ("hq", DEV | {"guidance": QUIET, "keyframes": 1}),
+            "reference": ("reference", SIZE | {"references": [["clip.mp4", 1.0]], "lora": "lora"}),
+            "retake": ("retake", CLIP | PARTS),
+        }.items()
+    },
     "sound": ("sound", DEV | {"guidance": {"audio": GUIDED | {"modality_scale": 1.0}}}),
 }
 
@@ -147,15 +164,17 @@ def files(folder: Path) -> Callable[[dict[str, Any]], dict[str, str]]:
     """Give the checkpoint of a case: one without a language model, or of a version with one."""
 
     @cache
-    def write(version: str | None) -> dict[str, str]:
+    def write(version: str | None, *, with_text: bool) -> dict[str, str]:
         if version is None:
             return write_files(folder, backend("torch"))
         at = folder / version
         at.mkdir()
+        if not with_text:
+            return write_files(at, backend("torch"), version=version)
         gemma = write_gemma(at / "gemma")
         return write_text_files(at, backend("torch"), version, LAYERS + 1, HIDDEN) | {"gemma": str(gemma)}
 
-    return lambda ask: write(ask.get("version"))
+    return lambda ask: write(ask.get("version"), with_text="prompt" in ask)
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +260,8 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     given["images"] = [Image(folder / path, *more) for path, *more in ask.get("images", [])]
     if "audio" in ask:
         given["audio"] = folder / ask["audio"]
+    if "keyframes" in ask:
+        given["generated_keyframes"] = ask["keyframes"]
     weak = ask.get("attention")
     given["references"] = [Reference(folder / path, strength, weak) for path, strength in ask.get("references", [])]
     if kind == "retake":
@@ -249,8 +270,12 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     if kind == "sound" or "without" in ask:
         given["streams"] = ("audio",) if kind == "sound" else ("video",)
     streams = len(given.get("streams", "av"))
-    count = ask.get("num_inference_steps", 0) if kind == "hq" else 0
-    stages = [(streams, count), (streams, 3 if kind == "hq" else 0)][: 1 + recipe.two_stages]
+    stages = [(streams, "euler", 0), (streams, "euler", 0)]
+    if kind == "hq":
+        stages = [(streams, "res_2s", ask["num_inference_steps"]), (streams, "res_2s", 3)]
+    elif kind == "distilled" and ask.get("version", "") >= "2.5":
+        stages[0] = (streams, "ancestral", len(DISTILLED_SIGMAS) - 2)
+    stages = stages[: 1 + recipe.two_stages]
     found = pipe(**given, draw=OfficialNoise(ask["seed"], stages)).latents
     latents = {n: as_float32(x) for n in ("video", "audio") if (x := getattr(found, n)) is not None}
     return latents | contexts_found

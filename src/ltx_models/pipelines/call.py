@@ -129,6 +129,9 @@ class SamplingOptions:
         In place of the default of video alone; 1 for none.
     streams : sequence of str, optional
         ``("video",)``, ``("audio",)`` or both, which is the default.
+    generated_keyframes : int or sequence of int
+        Keyframes that a transformer of 2.5 generates beside the clip in its first stage: how many, spread evenly, or
+        at which frames. They are not shown; they steady the clip, and are in `Latents`.
     seed : int
         The same seed gives the same video.
     draw : callable, optional
@@ -140,6 +143,7 @@ class SamplingOptions:
     guidance: Mapping[str, Guidance] | None = None
     guidance_scale: float | None = None
     streams: Sequence[str] | None = None
+    generated_keyframes: int | Sequence[int] = 0
     seed: int = SEED
     draw: Callable[[str, Array], Array] | None = None
 
@@ -200,6 +204,7 @@ class Keywords(TypedDict, total=False):
     guidance: Mapping[str, Guidance] | None
     guidance_scale: float | None
     streams: Sequence[str] | None
+    generated_keyframes: int | Sequence[int]
     seed: int
     draw: Callable[[str, Array], Array] | None
     output_type: OutputType

@@ -113,6 +113,22 @@ def check_embeds(request: Request) -> None:
         raise ValueError(msg)
 
 
+def check_keyframes(request: Request, config: TransformerConfig) -> None:
+    """Refuse generated keyframes where nothing can generate them."""
+    if not request.generated_keyframes:
+        return
+    why = None
+    if not config.keyframe_marker:
+        why = "this transformer knows none; take a checkpoint of 2.5"
+    elif "video" not in request.streams:
+        why = "there is no video in this run"
+    elif request.retake is not None:
+        why = "a retake keeps the frames of its clip; generate a clip, or leave the keyframes out"
+    if why is not None:
+        msg = f"generated_keyframes: got {list(request.generated_keyframes)}, but {why}"
+        raise ValueError(msg)
+
+
 def check_images(inputs: Inputs, frames: int, streams: Sequence[str]) -> None:
     """Refuse pictures that cannot be read or have no place in the clip."""
     for image in inputs.all_images:

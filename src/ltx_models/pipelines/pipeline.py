@@ -231,7 +231,7 @@ class LTX2Pipeline:
             ``negative_prompt_embeds``), `Inputs` (``image``, ``images``, ``references``, ``audio``, ``audio_start``,
             ``retake``, ``fit``), `SizeOptions` (``height``, ``width``, ``num_frames``, ``frame_rate``, ``snap``),
             `SamplingOptions` (``num_inference_steps``, ``sigmas``, ``guidance``, ``guidance_scale``, ``streams``,
-            ``seed``, ``draw``), `OutputOptions` (``output_type``, ``output``, ``save_latents``, ``decode_bytes``) and
+            ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions` (``output_type``, ``output``, ``save_latents``, ``decode_bytes``) and
             `Callbacks` (``progress``, ``callback_on_step_end``, ``preview``, ``preview_every``).
 
         Returns
@@ -317,6 +317,7 @@ class LTX2Pipeline:
         checks.check_call(call, streams, size, self.components.files)
         request = resolve(call, self.recipe, self.defaults, streams, size)
         checks.check_embeds(request)
+        checks.check_keyframes(request, self.config)
         previews = call.callbacks.preview is not None
         self.components.check(*networks_of(request, call.output, previews=previews))
         return request, notes + unused(call, self.recipe)

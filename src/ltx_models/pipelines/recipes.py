@@ -49,7 +49,7 @@ def one_stage(run: Run) -> Latents:
     """
     request = run.request
     text = steps.encode_text(run)
-    pictures = steps.encode_pictures(run, request.size, first_stage=True)
+    pictures = [*steps.encode_pictures(run, request.size, first_stage=True), *steps.ask_keyframes(run, request.size)]
     conditions = {"video": pictures, "audio": steps.encode_sound(run)}
     draw = request.draw or Noise(request.seed)
     return steps.denoise_stage(run, steps.Stage(0, request.size, text, conditions, draw, _loras(run, 0)))
@@ -73,8 +73,10 @@ def two_stages(run: Run) -> Latents:
     text = steps.encode_text(run)
     sound = steps.encode_sound(run)
     draw = request.draw or Noise(request.seed)
-    conditions = {"video": steps.encode_pictures(run, request.size.half, first_stage=True), "audio": sound}
-    first = steps.Stage(0, request.size.half, text, conditions, draw, _loras(run, 0))
+    size = request.size.half
+    pictures = [*steps.encode_pictures(run, size, first_stage=True), *steps.ask_keyframes(run, size)]
+    conditions = {"video": pictures, "audio": sound}
+    first = steps.Stage(0, size, text, conditions, draw, _loras(run, 0))
     small = steps.denoise_stage(run, first)
     if small.video is None and request.recipe.first_sound:
         return small
@@ -82,7 +84,8 @@ def two_stages(run: Run) -> Latents:
     conditions = conditions | {"video": steps.encode_pictures(run, request.size, first_stage=False)}
     second = replace(first, number=1, size=request.size, conditions=conditions, loras=_loras(run, 1), initial=large)
     fine = steps.denoise_stage(run, second)
-    return Latents(fine.video, small.audio if request.recipe.first_sound else fine.audio)
+    sound_of = small if request.recipe.first_sound else fine
+    return Latents(fine.video, sound_of.audio, small.keyframes)
 
 
 def _loras(run: Run, stage: int) -> Sequence[Lora]:

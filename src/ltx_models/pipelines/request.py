@@ -10,9 +10,10 @@ from typing import Any
 from ltx_models.nn import Array
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.pictures import Fit, Image
-from ltx_models.pipelines.settings import Recipe
+from ltx_models.pipelines.settings import EULER, Recipe
 from ltx_models.pipelines.sound import Sound
 from ltx_models.sampling import Guidance
+from ltx_models.sampling.samplers import Sampler
 
 Embeds = tuple[Any, Any]
 
@@ -78,6 +79,8 @@ class Request:
         The noise levels of each stage.
     guidance : mapping of str to Guidance
         Of a guided first stage, for ``"video"`` and ``"audio"``.
+    samplers : tuple of Sampler
+        Of each stage.
     streams : tuple of str
         What is generated: ``"video"``, ``"audio"`` or both.
     seed : int
@@ -96,6 +99,8 @@ class Request:
         Given sound, which leads the pictures.
     retake : Retake or None
         A stretch of a clip to be made anew.
+    generated_keyframes : tuple of int
+        Frames that are generated beside the clip, in its first stage (2.5).
     draw : callable, optional
         Noise in place of the seed's: takes the stream's name and an array, and gives one of the same shape.
     """
@@ -106,6 +111,7 @@ class Request:
     negative_prompt: str
     sigmas: tuple[Sequence[float], ...]
     guidance: Mapping[str, Guidance]
+    samplers: tuple[Sampler, ...] = (EULER, EULER)
     prompt_embeds: Embeds | None = None
     negative_prompt_embeds: Embeds | None = None
     streams: tuple[str, ...] = ("video", "audio")
@@ -117,6 +123,7 @@ class Request:
     references: tuple[Reference, ...] = ()
     sound: Sound | None = None
     retake: Retake | None = None
+    generated_keyframes: tuple[int, ...] = ()
     draw: Any = None
 
     @property
@@ -136,10 +143,14 @@ class Latents:
         Normalised latents.
     audio : array, shape (1, 8, T, 16), or None
         Normalised latents.
+    keyframes : array, shape (1, 128, K, h, w), or None
+        Normalised latents of the keyframes that were generated beside the clip, a latent frame for each; of the first
+        stage, hence half as high and wide where there are two.
     """
 
     video: Array | None = None
     audio: Array | None = None
+    keyframes: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)

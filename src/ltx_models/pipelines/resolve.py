@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ltx_models.conditioning import even_keyframes
 from ltx_models.pipelines.call import Call, OutputOptions, SamplingOptions
 from ltx_models.pipelines.checks import clip_size
 from ltx_models.pipelines.grid import Size, fitted
@@ -72,12 +73,14 @@ def resolve(call: Call, recipe: Recipe, defaults: Defaults, streams: tuple[str, 
     prompts, inputs, sampling = call.prompts, call.inputs, call.sampling
     n_steps = defaults.steps if sampling.num_inference_steps is None else sampling.num_inference_steps
     first = size.half if recipe.two_stages else size
+    led = bool(inputs.references or inputs.retake)
     return Request(
         recipe=recipe,
         size=size,
         prompt=prompts.prompt or "",
         negative_prompt=NEGATIVE_PROMPT if prompts.negative_prompt is None else prompts.negative_prompt,
         sigmas=schedules(recipe, n_steps, math.prod(first.latent), sampling.sigmas),
+        samplers=(recipe.sampler if led else defaults.sampler, recipe.sampler),
         guidance=resolve_guidance(sampling, defaults, streams),
         prompt_embeds=prompts.prompt_embeds,
         negative_prompt_embeds=prompts.negative_prompt_embeds,
@@ -90,6 +93,7 @@ def resolve(call: Call, recipe: Recipe, defaults: Defaults, streams: tuple[str, 
         references=tuple(inputs.references),
         sound=None if inputs.audio is None else read_sound(inputs.audio, size.seconds, start=inputs.audio_start),
         retake=inputs.retake,
+        generated_keyframes=resolve_keyframes(sampling.generated_keyframes, size.frames),
         draw=sampling.draw,
     )
 
@@ -118,6 +122,41 @@ def resolve_guidance(sampling: SamplingOptions, defaults: Defaults, streams: tup
     if len(streams) == 1:
         guidance = {name: replace(one, modality_scale=1.0) for name, one in guidance.items()}
     return guidance
+
+
+def resolve_keyframes(asked: int | Sequence[int], frames: int) -> tuple[int, ...]:
+    """
+    Give the frames at which keyframes are generated.
+
+    Parameters
+    ----------
+    asked : int or sequence of int
+        How many, or where.
+    frames : int
+        Frames of the clip.
+
+    Returns
+    -------
+    tuple of int
+        Frames of the clip, each once and in order.
+
+    Raises
+    ------
+    ValueError
+        If there are too many of them, or one does not lie in the clip.
+
+    Examples
+    --------
+    >>> resolve_keyframes(3, 121), resolve_keyframes([60, 8, 60], 121)
+    ((30, 60, 90), (8, 60))
+    """
+    if isinstance(asked, int):
+        return even_keyframes(asked, frames) if asked else ()
+    chosen = tuple(sorted({int(frame) for frame in asked}))
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < frames:
+        msg = f"generated_keyframes: got {list(chosen)}, the clip has frames 0 to {frames - 1}"
+        raise ValueError(msg)
+    return chosen
 
 
 def networks_of(request: Request, options: OutputOptions, *, previews: bool = False) -> list[str]:

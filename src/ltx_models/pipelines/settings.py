@@ -10,10 +10,11 @@ from pathlib import Path
 from ltx_models.checkpoints import open_checkpoint
 from ltx_models.media.regular import parse_json
 from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS, Guidance, ltx2_sigmas
-from ltx_models.sampling.samplers import Euler, Res2s, Sampler
+from ltx_models.sampling.samplers import Ancestral, Euler, Res2s, Sampler
 
 SEED = 10
 EULER = Euler()
+ANCESTRAL_SINCE = (2, 5)  # the version from which the distilled first stage adds noise again after each step
 NEGATIVE_PROMPT = (
     "low quality, blurred, unfocused, noise and grain, compression artefacts, flicker, jitter, shaky camera, "
     "washed out or banded colours, over- or underexposed, flat light, text, subtitles, watermark, deformed faces, "
@@ -99,6 +100,8 @@ class Defaults:
         Of a guided first stage.
     image_crf : int
         How strongly given pictures are compressed first, as those were that the model was trained on.
+    sampler : Sampler
+        Of a first stage that no reference or retake leads.
     """
 
     height: int
@@ -109,6 +112,7 @@ class Defaults:
     video: Guidance
     audio: Guidance
     image_crf: int
+    sampler: Sampler = EULER
 
 
 def version_of(path: str | Path) -> tuple[int, ...]:
@@ -196,6 +200,8 @@ def defaults(
     (30, 40)
     >>> defaults(RECIPES["distilled"], (2, 3)).height
     1024
+    >>> defaults(RECIPES["distilled"], (2, 5)).sampler
+    Ancestral(eta=1.0, cfg_pp=False)
     """
     newer = tuple(version) >= (2, 3)
     block = 28 if newer else 29
@@ -214,6 +220,8 @@ def defaults(
     else:
         steps = 30 if newer else 40
         standard = Defaults(512 * scale, 768 * scale, 121, 24.0, steps, plain, replace(plain, cfg_scale=7.0), crf)
+    ancestral = not recipe.guided and tuple(version) >= ANCESTRAL_SINCE
+    standard = replace(standard, sampler=Ancestral() if ancestral else recipe.sampler)
     if not settings:
         return standard
     height, width = (int(settings[name]) * scale for name in ("height", "width"))

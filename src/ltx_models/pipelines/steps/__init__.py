@@ -1,12 +1,13 @@
 """The steps that every pipeline is made of: text, conditions, denoise, upsample, decode."""
 
-from ltx_models.pipelines.steps.conditions import encode_pictures, encode_sound
+from ltx_models.pipelines.steps.conditions import ask_keyframes, encode_pictures, encode_sound
 from ltx_models.pipelines.steps.decoding import decode_sound, decode_video, preview_picture, upsample
 from ltx_models.pipelines.steps.denoising import Stage, denoise_stage
 from ltx_models.pipelines.steps.text import encode_prompts, encode_text, enhance_prompt
 
 __all__ = [
     "Stage",
+    "ask_keyframes",
     "decode_sound",
     "decode_video",
     "denoise_stage",

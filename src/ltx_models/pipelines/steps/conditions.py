@@ -11,6 +11,7 @@ from ltx_models.conditioning import (
     LatentState,
     append_keyframe,
     append_reference,
+    append_slots,
     freeze,
     regenerate,
     replace_frames,
@@ -63,6 +64,26 @@ def encode_pictures(run: Run, size: Size, *, first_stage: bool) -> list[Conditio
             latent = encode(read_video(request.retake.path, n_frames=size.frames).video)
             conditions.append(_retake(request.retake, latent, anew=request.retake.video))
     return conditions
+
+
+def ask_keyframes(run: Run, size: Size) -> list[Condition]:
+    """
+    Ask for the keyframes that are generated beside the clip.
+
+    Parameters
+    ----------
+    run : Run
+        Whose request may name frames for them.
+    size : Size
+        Of the stage.
+
+    Returns
+    -------
+    list of callable
+        From a state to one with slots for them, to be applied after all other conditions.
+    """
+    frames = run.request.generated_keyframes
+    return [partial(append_slots, frames=frames, fps=size.fps)] if frames else []
 
 
 def _picture(image: Image, request: Request, size: Size, encode: Encode) -> Condition:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltx_models.conditioning import LatentState, add_noise, audio_state, unpatchify, video_state
+from ltx_models.conditioning import LatentState, add_noise, audio_state, take_slots, unpatchify, video_state
 from ltx_models.nn import Array
 from ltx_models.pipelines.files import Lora
 from ltx_models.pipelines.grid import Size
@@ -81,14 +81,16 @@ def denoise_stage(run: Run, stage: Stage) -> Latents:
         model,
         State(**streams, text={name: _text(request, stage.text[name], name) for name in streams}),
         sigmas,
-        request.recipe.sampler,
+        request.samplers[stage.number],
         _guidance(request) if request.recipe.guided and stage.number == 0 else None,
         draw=Noise(request.seed + SAMPLER_SEED) if request.draw is None else request.draw,
         on_step=_listener(run, phase, streams, len(sigmas) - 1),
     )
     latents = {name: unpatchify(s.latent, s.shape) for name, s in final.streams.items()}
+    if final.video is not None and final.video.slots is not None:
+        latents["keyframes"] = take_slots(final.video, final.video.latent)
     run.components.nn.synchronize(*latents.values())
-    return Latents(latents.get("video"), latents.get("audio"))
+    return Latents(**latents)
 
 
 def _noisy(run: Run, stage: Stage, name: str, model: Any) -> LatentState:
