@@ -67,10 +67,14 @@ VOCODER = {
     "resblock_dilation_sizes": [[1, 3, 5]],
     "output_sampling_rate": 24000,
 }
+# what sets the transformer of 2.5 apart
+LTX2_5 = {"ff_bias": False, "use_keyframes_abs_pos_embedding": True}
 UPSAMPLER = {"in_channels": 128, "mid_channels": 32, "num_blocks_per_stage": 1, "dims": 3, "spatial_upsample": True}
 
 
-def write_whole(folder: Path, nn: Backend, other: dict[str, Any] | None = None) -> dict[str, Path]:
+def write_whole(
+    folder: Path, nn: Backend, other: dict[str, Any] | None = None, version: str = "2.3.0"
+) -> dict[str, Path]:
     """Write the files, and name them; `other` takes the place of values of the transformer."""
     draw = np.random.default_rng(7)
     transformer: dict[str, Any] = TRANSFORMER | (other or {})
@@ -91,7 +95,7 @@ def write_whole(folder: Path, nn: Backend, other: dict[str, Any] | None = None) 
         config["vae"] = video.config["vae"]
         tensors |= {key: wide(video, key) for key in video.keys}
     whole = folder / "tiny-2.3.safetensors"
-    save_file(tensors, whole, {"config": json.dumps(config), "model_version": "2.3.0"})
+    save_file(tensors, whole, {"config": json.dumps(config), "model_version": version})
     upsampler = nn.build(lambda: LatentUpsampler(nn, UpsamplerConfig.read(UPSAMPLER)))
     larger = {name: random(draw, name, shape) for name, shape in nn.shapes(upsampler).items()}
     save_file(larger, folder / "upsampler.safetensors", {"config": json.dumps(UPSAMPLER)})

@@ -191,6 +191,29 @@ def test_loops_equal_the_reference(nn: Backend, oracle: Any, close: Any, scenari
     assert next(noises, None) is None
 
 
+@pytest.mark.parametrize("name", ["ancestral_loop_eta1", "ancestral_loop_eta_half"])
+def test_the_ancestral_loop_of_2_5_equals_the_reference(nn: Backend, oracle25: Any, close: Any, name: str) -> None:
+    (case,) = oracle25(name)
+    latents = {stream: nn.asarray(case.get(f"input.{stream}")) for stream in ("video", "audio")}
+    mask = case.get("input.video_denoise_mask")
+    everything = nn.asarray(np.ones((*latents["audio"].shape[:2], 1), np.float32))
+    blends = {
+        "video": Blend(nn.asarray(case.get("input.video_clean")), nn.asarray(mask), True, bool((mask == 0).any())),
+        "audio": Blend(latents["audio"], everything, False, False),
+    }
+    noises = iter(sorted(key for key in case.arrays if key.startswith("input.noise.")))
+
+    def predict(x: dict[str, Any], sigma: float) -> Prediction:
+        turned = {n: nn.xp.concat([y[:, -1:], y[:, :-1]], axis=1) for n, y in x.items()}
+        return Prediction({n: y * (0.7 - 0.4 * sigma) + 0.1 * nn.xp.tanh(turned[n]) for n, y in x.items()}, {})
+
+    sampler, sigmas = Ancestral(eta=case.args["eta"]), case.args["sigmas"]
+    *_, last = sampler.run(predict, latents, blends, sigmas, lambda stream, like: nn.asarray(case.get(next(noises))))
+    for stream, got in last.latents.items():
+        close(got, case.get(f"output.{stream}"), STEP, stream)
+    assert next(noises, None) is None
+
+
 @pytest.mark.parametrize("sampler", [Euler(), Euler(gamma=2.0), Ancestral(), Ancestral(cfg_pp=True), Res2s()])
 def test_every_sampler_reaches_a_known_answer_and_keeps_what_is_given(nn: Backend, sampler: Any, close: Any) -> None:
     """A model that always predicts the same data leads every sampler to it, and clean tokens stay."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from tests.ltx_models.pipeline_files import AUDIO_VAE, contexts, random, write_whole
+from tests.ltx_models.pipeline_files import AUDIO_VAE, LTX2_5, contexts, random, write_whole
 
 from ltx_models.audio_vae import AudioEncoder, AudioVAEConfig
 from ltx_models.nn import Backend
@@ -84,8 +84,6 @@ LATER_CONNECTORS = CONNECTORS | {
     "audio_connector_attention_head_dim": 8,
     "connector_apply_gated_attention": True,
 }
-# what sets the transformer of 2.5 apart
-LTX2_5 = {"ff_bias": False, "use_keyframes_abs_pos_embedding": True}
 LATER = {"caption_proj_before_connector", "cross_attention_adaln", "apply_gated_attention"}
 LATER |= {key for key in SAID if key.startswith("caption_proj")}
 
@@ -119,8 +117,8 @@ def write_text_files(folder: Path, nn: Backend, version: str, states: int, hidde
 
 def write_files(folder: Path, nn: Backend, *, version: str = "2.3.0") -> dict[str, str]:
     """Write a checkpoint that the official loader takes too, an upsampler, LoRAs and contexts; and name them."""
-    other = LTX2_5 if version >= "2.5" else None
-    files = {name: str(path) for name, path in write_whole(folder, nn, other).items()}
+    newer = LTX2_5 if version >= "2.5" else None
+    files = {name: str(path) for name, path in write_whole(folder, nn, newer).items()}
     with safe_open(files["path"], "numpy") as whole:
         config = json.loads(whole.metadata()["config"])
         kept = [key for key in whole.keys() if not key.startswith(("vae.", "audio_vae."))]  # noqa: SIM118

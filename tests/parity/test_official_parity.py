@@ -61,6 +61,20 @@ SIZE = {"seed": 10, "height": 128, "width": 128, "num_frames": 9, "frame_rate": 
 DEV = SIZE | {"num_inference_steps": 4, "guidance": BOTH}
 CLIP = {"seed": 10, "start_time": 0.2, "end_time": 0.5, "clip": "clip.mp4"}
 PARTS = {"regenerate_video": True, "regenerate_audio": True}
+NEWER: dict[str, tuple[str, dict[str, Any]]] = {
+    "distilled": ("distilled", SIZE),
+    "distilled, images": ("distilled", SIZE | {"images": [["a.png", 0, 0.7], ["b.png", 8, 0.6]]}),
+    "distilled, keyframes": ("distilled", SIZE | {"num_frames": 17, "keyframes": 2}),
+    "distilled, keyframes and images": (
+        "distilled",
+        SIZE | {"keyframes": [2, 7], "images": [["a.png", 0, 1.0], ["b.png", 5, 0.9]]},
+    ),
+    "dev, keyframes": ("one_stage", DEV | {"keyframes": 3}),
+    "two stages, keyframes": ("two_stages", DEV | {"keyframes": [4]}),
+    "hq, keyframes": ("hq", DEV | {"guidance": QUIET, "keyframes": 1}),
+    "reference": ("reference", SIZE | {"references": [["clip.mp4", 1.0]], "lora": "lora"}),
+    "retake": ("retake", CLIP | PARTS),
+}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "distilled": ("distilled", SIZE),
     "distilled, images": ("distilled", SIZE | {"images": [["a.png", 0, 0.7, 33], ["b.png", 8, 0.6, 20]]}),
@@ -113,23 +127,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         )
         for version in ("2.3.0", "2.0.0")
     },
-    **{
-        f"2.5, {name}": (kind, ask | {"version": "2.5.0"})
-        for name, (kind, ask) in {
-            "distilled": ("distilled", SIZE),
-            "distilled, images": ("distilled", SIZE | {"images": [["a.png", 0, 0.7], ["b.png", 8, 0.6]]}),
-            "distilled, keyframes": ("distilled", SIZE | {"num_frames": 17, "keyframes": 2}),
-            "distilled, keyframes and images": (
-                "distilled",
-                SIZE | {"keyframes": [2, 7], "images": [["a.png", 0, 1.0], ["b.png", 5, 0.9]]},
-            ),
-            "dev, keyframes": ("one_stage", DEV | {"keyframes": 3}),
-            "two stages, keyframes": ("two_stages", DEV | {"keyframes": [4]}),
-            "hq, keyframes": ("hq", DEV | {"guidance": QUIET, "keyframes": 1}),
-            "reference": ("reference", SIZE | {"references": [["clip.mp4", 1.0]], "lora": "lora"}),
-            "retake": ("retake", CLIP | PARTS),
-        }.items()
-    },
+    **{f"2.5, {name}": (kind, ask | {"version": "2.5.0"}) for name, (kind, ask) in NEWER.items()},
     "sound": ("sound", DEV | {"guidance": {"audio": GUIDED | {"modality_scale": 1.0}}}),
 }
 
@@ -270,15 +268,19 @@ def run_ours(name: str, framework: Any, files: dict[str, str], folder: Path) -> 
     if kind == "sound" or "without" in ask:
         given["streams"] = ("audio",) if kind == "sound" else ("video",)
     streams = len(given.get("streams", "av"))
-    stages = [(streams, "euler", 0), (streams, "euler", 0)]
-    if kind == "hq":
-        stages = [(streams, "res_2s", ask["num_inference_steps"]), (streams, "res_2s", 3)]
-    elif kind == "distilled" and ask.get("version", "") >= "2.5":
-        stages[0] = (streams, "ancestral", len(DISTILLED_SIGMAS) - 2)
-    stages = stages[: 1 + recipe.two_stages]
+    stages = stages_of(kind, ask, streams)[: 1 + recipe.two_stages]
     found = pipe(**given, draw=OfficialNoise(ask["seed"], stages)).latents
     latents = {n: as_float32(x) for n in ("video", "audio") if (x := getattr(found, n)) is not None}
     return latents | contexts_found
+
+
+def stages_of(kind: str, ask: dict[str, Any], streams: int) -> list[tuple[int, str, int]]:
+    """Name what draws noise in the stages of a run, as `OfficialNoise` takes it."""
+    if kind == "hq":
+        return [(streams, "res_2s", ask["num_inference_steps"]), (streams, "res_2s", 3)]
+    ancestral = kind == "distilled" and ask.get("version", "") >= "2.5"
+    first = (streams, "ancestral", len(DISTILLED_SIGMAS) - 2) if ancestral else (streams, "euler", 0)
+    return [first, (streams, "euler", 0)]
 
 
 @pytest.mark.parametrize("framework", ["torch", "mlx"])

@@ -54,6 +54,7 @@ def call_arguments(args: argparse.Namespace, pipe: Any, progress: Progress) -> d
         "num_inference_steps": args.num_inference_steps,
         "guidance": chosen if any(chosen[name] != getattr(standard, name) for name in chosen) else None,
         "streams": streams,
+        "generated_keyframes": args.num_generated_keyframes or 0,
         "seed": args.seed,
         "prompt_embeds": embeds[0],
         "negative_prompt_embeds": embeds[1],

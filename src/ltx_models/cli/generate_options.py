@@ -95,6 +95,12 @@ def _add_given(parser: argparse.ArgumentParser) -> None:
         metavar=("FILE", "STRENGTH"),
         help="a clip that in-context LoRAs look at",
     )
+    group.add_argument(
+        "--num-generated-keyframes",
+        type=positive,
+        metavar="N",
+        help="keyframes to generate beside the clip, spread evenly, which steady it (2.5)",
+    )
     group.add_argument("--audio-path", type=Path, metavar="FILE", help="sound that leads the pictures")
     group.add_argument("--audio-start-time", type=float, default=0.0, metavar="S", help="default: 0")
     group.add_argument("--video-path", type=Path, metavar="FILE", help="retake: the clip")

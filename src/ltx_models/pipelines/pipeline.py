@@ -231,8 +231,9 @@ class LTX2Pipeline:
             ``negative_prompt_embeds``), `Inputs` (``image``, ``images``, ``references``, ``audio``, ``audio_start``,
             ``retake``, ``fit``), `SizeOptions` (``height``, ``width``, ``num_frames``, ``frame_rate``, ``snap``),
             `SamplingOptions` (``num_inference_steps``, ``sigmas``, ``guidance``, ``guidance_scale``, ``streams``,
-            ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions` (``output_type``, ``output``, ``save_latents``, ``decode_bytes``) and
-            `Callbacks` (``progress``, ``callback_on_step_end``, ``preview``, ``preview_every``).
+            ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions` (``output_type``, ``output``,
+            ``save_latents``, ``decode_bytes``) and `Callbacks` (``progress``, ``callback_on_step_end``,
+            ``preview``, ``preview_every``).
 
         Returns
         -------
