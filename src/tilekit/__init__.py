@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tilekit._errors import (
     BackendError,
+    DeviceError,
     DiskError,
     HaloError,
     InputError,
@@ -88,6 +89,7 @@ __all__ = [
     "AxisTiling",
     "BackendError",
     "Causal",
+    "DeviceError",
     "DiskError",
     "Exact",
     "ExactPlan",

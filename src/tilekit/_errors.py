@@ -8,11 +8,13 @@ The errors of tilekit; each is a built-in error as well.
     ├── BackendError    (TypeError)   not an array, or one of the wrong library or kind
     ├── HaloError       (ValueError)  a function without a finite reach, or one whose reach cannot be measured
     ├── DiskError       (OSError)     a disk that is full or fails while tiles are kept on it
+    ├── DeviceError     (RuntimeError)  a device that computes wrong numbers
     └── TraceError      (ValueError)  a function that cannot be followed, such as one that draws random numbers
 """
 
 __all__ = [
     "BackendError",
+    "DeviceError",
     "DiskError",
     "HaloError",
     "InputError",
@@ -49,6 +51,10 @@ class HaloError(TilekitError, ValueError):
 
 class TraceError(TilekitError, ValueError):
     """A function cannot be made exact: it is no function of its input alone, or it does what a trace cannot see."""
+
+
+class DeviceError(TilekitError, RuntimeError):
+    """A device, or the framework on it, computes wrong numbers."""
 
 
 class DiskError(TilekitError, OSError):

@@ -1,12 +1,13 @@
 """Checks of the input before any call, and of the result of every call."""
 
+from collections.abc import Callable
 from math import prod
 
-from tilekit._errors import BackendError, InputError, TileShapeError
+from tilekit._errors import BackendError, DeviceError, InputError, TileShapeError
 from tilekit._plan.layout import Tile
 from tilekit._plan.plan import Plan
 from tilekit._run.sizes import Sizes
-from tilekit.backends import Array, Backend, backend_of
+from tilekit.backends import Array, Backend, backend_of, limits
 
 __all__ = ["ResultCheck", "check_input", "check_sizes"]
 
@@ -84,15 +85,35 @@ class ResultCheck:
         """
         if not self.backend.is_floating(result):
             return
-        steps = [1] * self._plan.geometry.ndim
-        if self._plan.direction == "decode":
-            for axis in self._plan.geometry.axes:
-                steps[axis.position] = max(1, axis.law.factor // 2)
-        sample = result[tuple(slice(None, None, step) for step in steps)]
+        sample = self._sample(result)
         if self.backend.has_nan(sample):
             which = self._first_with_nan(tiles, sample)
             msg = f"tile {which.index}: {self._plan.direction} returned NaN; in float16, try bfloat16 or float32"
             raise InputError(msg)
+
+    def check_varies(self, tiles: tuple[Tile, ...], result: Array, given: Callable[[], Array]) -> None:
+        """
+        Refuse one number everywhere where the input varies, on devices that are known to give zeros without a word.
+
+        Looked for in a sample as of `check_numbers`; the input is looked at only if that is suspicious.
+        """
+        if not limits.limits_of(result).any or not self.backend.is_constant(self._sample(result)):
+            return
+        if not self.backend.is_constant(given()):
+            place = limits.place_of(result)
+            msg = (
+                f"tile {tiles[0].index}: {self._plan.direction} returned one number everywhere, though its input "
+                f"varies; {place.framework} {place.version} on {place.device} does so where an array inside is too "
+                "large for it: make tiles smaller, see tilekit.backends.limits"
+            )
+            raise DeviceError(msg)
+
+    def _sample(self, result: Array) -> Array:
+        steps = [1] * self._plan.geometry.ndim
+        if self._plan.direction == "decode":
+            for axis in self._plan.geometry.axes:
+                steps[axis.position] = max(1, axis.law.factor // 2)
+        return result[tuple(slice(None, None, step) for step in steps)]
 
     def _first_with_nan(self, tiles: tuple[Tile, ...], sample: Array) -> Tile:
         batch = self._plan.geometry.batch

@@ -1,6 +1,7 @@
 """Run a plan: slice the input, call the function, check and blend the results, hand out finished blocks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from tilekit._errors import BackendError, PlanError
@@ -328,6 +329,7 @@ class _Run:
                 self._check(call.tiles, held[0])
                 self._check.backend.synchronize(held[0])
                 self._check.check_numbers(call.tiles, held[0])
+                self._check.check_varies(call.tiles, held[0], partial(self._input, call))
                 yield call, held.pop()  # popped, so that this frame does not keep it alive
                 done += len(call.tiles)
                 report(done)

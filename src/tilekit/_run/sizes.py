@@ -4,7 +4,7 @@ from math import inf, prod
 
 from tilekit._errors import InputError, PlanError
 from tilekit._plan.plan import Plan
-from tilekit.backends import Array
+from tilekit.backends import Array, canary
 from tilekit.backends.limits import known_of, limits_of, place_of
 
 __all__ = ["Sizes"]
@@ -43,10 +43,12 @@ class Sizes:
         """Give how many tiles may share a call: as many as are wanted, if their arrays are not too large together."""
         most = limits_of(x).elements
         if most == inf:
+            canary.check(x)
             return wanted
         largest = self._batch * max(self._plan.largest_input * self._channels, self._plan.largest_output)
         self._refuse_tiles(largest, x, most)
         self._refuse_result(self._batch, x, most)
+        canary.check(x)
         return max(1, min(wanted, int(most) // largest))
 
     def check_result(self, channels: int | None, tiles: int, result: Array) -> None:

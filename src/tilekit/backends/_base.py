@@ -55,6 +55,11 @@ class Backend:
         xp = self.namespace(x)
         return bool(xp.any(xp.isnan(x)))
 
+    def is_constant(self, x: Array) -> bool:
+        """Whether all numbers are the same."""
+        xp = self.namespace(x)
+        return bool(xp.min(x) == xp.max(x))
+
     def obstacle(self, x: Array) -> str | None:
         """Say what keeps an array from being cut and blended, and what to do; None where nothing does."""
         return None

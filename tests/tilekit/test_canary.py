@@ -1,0 +1,95 @@
+"""The canary finds every fault that the test device plays."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilekit import SD_IMAGE, DeviceError, Tiling, decode_tiled, stream_tiled
+from tilekit.backends import canary
+from tilekit.backends.limits import Limits
+from tilekit.testing import libraries, limited
+
+torch: Any = pytest.importorskip("torch")
+faults_of: Any = pytest.importorskip("tilekit.backends._faults").TorchFaults
+
+
+@pytest.mark.parametrize("library", [x for x in libraries() if x.name in {"torch", "mlx"}], ids=lambda x: x.name)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_good_device_is_not_accused(library: Any, dtype: str) -> None:
+    if library.missing:
+        pytest.skip(library.missing)
+    cases = canary.report(
+        library.array(np.zeros(1, np.float32), dtype), elements=50_000, convolution=50_000, unfolded=50_000
+    )
+    assert len(cases) == 9
+    assert [case for case in cases if not case.holds] == []
+
+
+def test_libraries_without_convolutions_are_not_asked() -> None:
+    assert canary.report(np.zeros(1)) == ()
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes", "name"),
+    [
+        (Limits(elements=100_000), {"elements": 120_000}, "an array of"),
+        (Limits(convolution=40_000), {"convolution": 41_000}, "a convolution of"),
+        (Limits(unfolded=120_000), {"unfolded": 130_000}, "a convolution whose unfolded input"),
+        (Limits(padded_frame=2**16 - 1), {}, "the padding of time"),
+        (Limits(elements=8), {}, "a convolution over 1 axis"),
+    ],
+    ids=["elements", "convolution", "unfolded", "padded_frame", "everything"],
+)
+def test_each_fault_is_found(limits: Limits, sizes: dict[str, int], name: str) -> None:
+    with faults_of(limits):  # a device of which nothing is known
+        cases = canary.report(torch.zeros(1), **sizes)
+    assert any(case.name.startswith(name) and not case.holds for case in cases)
+
+
+def test_what_the_framework_raises_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(x: Any, w: Any) -> Any:
+        msg = "no such kernel\nmore"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("tilekit.backends._canary_torch.convolve", refuses)
+    assert canary.report(torch.zeros(1))[0] == ("a convolution over 1 axis", float("inf"), "no such kernel")
+
+
+def test_a_bad_device_is_refused_before_the_first_tile_and_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(canary, "TRUSTED", set())
+    z = torch.randn(1, 4, 8, 8)
+    with limited(Limits(convolution=1)), pytest.raises(DeviceError, match=r"torch .* on cpu gets a convolution over 1"):
+        decode_tiled(calls.append, z, geometry=SD_IMAGE)
+    assert not calls
+    asked: list[Any] = []
+    report = canary.report
+
+    def counted(like: Any) -> Any:
+        asked.append(like)
+        return report(like)
+
+    monkeypatch.setattr(canary, "report", counted)
+    with limited(Limits(elements=10_000)):
+        for _ in range(3):
+            decode_tiled(lambda x: x.repeat_interleave(8, 2).repeat_interleave(8, 3), z[:, :1], geometry=SD_IMAGE)
+    decode_tiled(lambda x: x.repeat_interleave(8, 2).repeat_interleave(8, 3), z, geometry=SD_IMAGE)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_one_number_everywhere_is_refused_where_the_input_varies(value: float) -> None:
+    z = torch.zeros(1, 4, 8, 24)
+    z[..., 20] = 1.0
+
+    def decode(x: Any) -> Any:
+        return torch.full((1, 3, 8 * x.shape[2], 8 * x.shape[3]), value)
+
+    tiling = Tiling(width=(64, 0))
+    decode_tiled(decode, z, tiling, geometry=SD_IMAGE)  # a processor is trusted
+    with limited(Limits(elements=50_000)):
+        decode_tiled(decode, z[..., :20], tiling, geometry=SD_IMAGE)  # the input is one number too
+        blocks = stream_tiled(decode, z, tiling, geometry=SD_IMAGE)
+        with pytest.raises(DeviceError, match=r"tile \(0, 2\): decode returned one number everywhere"):
+            list(blocks)
