@@ -77,13 +77,15 @@ def test_options_of_the_reference_are_those_of_the_command_line(capsys: pytest.C
     for needed in ("av", "PIL"):
         if importlib.util.find_spec(needed) is None:
             pytest.skip("needs the extra 'video'")
-    with pytest.raises(SystemExit):
-        main(["reconstruct", "--help"])
+    helped = set[str]()
+    for verb in ("reconstruct", "encode", "decode"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        helped |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     text = (ROOT / "docs/reference/command_line.md").read_text()
-    helped = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     told = set(re.findall(r"`(--[a-z-]+)", text)) - {"--png"}
-    # Where results go is said by each verb.
-    assert helped - {"--output", "--latents"} == told
+    # Where results go, and which sound goes with them, is said by each verb.
+    assert helped - {"--output", "--latents", "--audio"} == told
 
 
 @pytest.mark.parametrize("package", ["tilekit", "ltx_models", "ltx_models.media"])

@@ -7,6 +7,7 @@ from .audio_vae import load_audio_encoder as load_audio_encoder
 from .audio_vae import log_mel as log_mel
 from .audio_vae import mel_stream as mel_stream
 from .checkpoints import CheckpointError as CheckpointError
+from .clips import encode_clips as encode_clips
 from .defaults import default_checkpoint as default_checkpoint
 from .defaults import default_pipeline as default_pipeline
 from .pipelines import LTX2Pipeline as LTX2Pipeline
@@ -43,6 +44,7 @@ __all__ = [
     "default_checkpoint",
     "default_pipeline",
     "duration_frames",
+    "encode_clips",
     "encode_exact",
     "load_audio_decoder",
     "load_audio_encoder",

@@ -1,4 +1,4 @@
-"""``ltx-models encode``: a clip becomes latents."""
+"""``ltx-models encode``: a clip becomes latents, or many clips do."""
 
 import argparse
 import json
@@ -6,29 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models import encode_exact
-from ltx_models.checkpoints.latent_space import latent_space
-from ltx_models.cli import options, report
-from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
+from ltx_models.cli import encode_many, options, report
+from ltx_models.cli.clips import FittedClip, add_fitting, read_fitted
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, load_encoder
 from ltx_models.cli.stopping import WatchedBar
-from ltx_models.media import refuse_same, refuse_unwritable, write_latents
+from ltx_models.clips.task import save as save_latents
+from ltx_models.media import refuse_same, refuse_unwritable
 from ltx_models.media._places import LATENTS
 from tilekit import encode_tiled
+
+ABOUT = "Turn a clip into latents; with --to, turn many clips into a folder of them."
+OUTPUT = Path("latents.safetensors")
 
 
 def add(verbs: Any) -> None:
     """Declare the verb."""
-    parser = verbs.add_parser("encode", help="turn a clip into latents", description="Turn a clip into latents.")
-    add_clip(parser)
+    parser = verbs.add_parser("encode", help="turn a clip, or many, into latents", description=ABOUT)
     parser.add_argument(
-        "-o",
-        "--output",
+        "clips",
+        nargs="*",
         type=Path,
-        default=Path("latents.safetensors"),
-        metavar="FILE",
-        help="default: latents.safetensors",
+        metavar="CLIP",
+        help="video file; with --to also several, and folders; default: Big Buck Bunny of the extra 'samples'",
     )
+    add_fitting(parser, "; with --to: all")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"of one clip; default: {OUTPUT}")
+    encode_many.add_arguments(parser)
     options.add_model(parser)
     options.add_tiling(parser, default=None)
     options.add_exact(parser)
@@ -37,13 +41,19 @@ def add(verbs: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Encode a clip and save its latents."""
-    refuse_unwritable(args.output, suffixes=LATENTS)
-    refuse_same(args.output, [args.clip, args.checkpoint])
+    """Encode a clip and save its latents, or many."""
+    if args.to is not None:
+        encode_many.run(args)
+        return
+    encode_many.refuse_alone(args)
+    args.clip = args.clips[0] if args.clips else None
+    output = args.output or OUTPUT
+    refuse_unwritable(output, suffixes=LATENTS)
+    refuse_same(output, [args.clip, args.checkpoint])
     clip = read_fitted(args)
     latents, meter = encode(args, clip)
-    save(args.output, latents, clip, args)
-    facts = {"output": str(args.output), "shape": list(latents.shape), "fps": str(clip.fps)}
+    save(output, latents, clip, args)
+    facts = {"output": str(output), "shape": list(latents.shape), "fps": str(clip.fps)}
     if args.json:
         measured = {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "notes": clip.notes}
         print(json.dumps(facts | measured))
@@ -51,15 +61,14 @@ def run(args: argparse.Namespace) -> None:
     for note in clip.notes:
         print(note)
     print(
-        f"{args.output}: latents {tuple(latents.shape)} of {clip.video.shape[2]} frames at {clip.fps} fps, "
+        f"{output}: latents {tuple(latents.shape)} of {clip.video.shape[2]} frames at {clip.fps} fps, "
         f"{meter.seconds:.1f} s, {report.size_of(meter.peak_bytes)}"
     )
 
 
 def save(path: Path, latents: Any, clip: FittedClip, args: argparse.Namespace) -> None:
     """Save latents with what a decode needs to know of the clip and the autoencoder."""
-    source, space = str(clip.path.resolve()), latent_space(checkpoint(args))
-    write_latents(path, latents, fps=clip.fps, source=source, pixel_aspect=clip.pixel_aspect, space=space)
+    save_latents(path, latents, clip, checkpoint(args))
 
 
 def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:

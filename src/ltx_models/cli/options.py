@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,24 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: float32"
     )
     group.add_argument("--device", help="device of torch, such as cuda or mps; default: cpu")
+
+
+def devices(args: argparse.Namespace) -> tuple[str | None, ...]:
+    """
+    Give the devices that were asked for, with commas between them; None is the default one.
+
+    Examples
+    --------
+    >>> devices(argparse.Namespace(device="cuda:0,cuda:1"))
+    ('cuda:0', 'cuda:1')
+    """
+    if args.device is None:
+        return (None,)
+    names = tuple(name.strip() for name in args.device.split(","))
+    if not all(names):
+        msg = f"--device: got {args.device!r}, expected a device, or several with commas between them"
+        raise ValueError(msg)
+    return names
 
 
 def add_tiling(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
@@ -132,6 +151,28 @@ def tiling(text: str | None, shape: tuple[int, int, int]) -> Tiling | TilingConf
         return preset
     axes: dict[str, Any] = dict(_axes(text))
     return Tiling(**axes)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTiling:
+    """
+    What `tiling` gives for clips of any shape; it can be pickled, and is written as it was given.
+
+    Attributes
+    ----------
+    text : str
+        As `TILING_HELP` says.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        """Give the text."""
+        return self.text
+
+    def __call__(self, shape: tuple[int, int, int]) -> Tiling | TilingConfig | None:
+        """Give the tiling for (frames, height, width)."""
+        return tiling(self.text, shape)
 
 
 def backend_name(chosen: BackendName | None) -> BackendName:

@@ -137,8 +137,19 @@ class Loaded:
         given = [*map(repr, self._args), *(f"{name}={value!r}" for name, value in self._kwargs.items())]
         return f"{getattr(self._loader, '__qualname__', self._loader)}({', '.join(given)})"
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is this or a copy of it, such as one that was pickled."""
+        return isinstance(other, Loaded) and other._token == self._token
+
+    def __hash__(self) -> int:
+        return hash(self._token)
+
+    def release(self) -> None:
+        """Let go of what was loaded in this process; a later call loads again."""
+        _objects.pop(self._token, None)
+
     def get(self) -> Any:
-        """Give what was loaded in this process."""
+        """Give what was loaded in this process; load it first where it was not."""
         with _locks.setdefault(self._token, threading.Lock()):
             if self._token not in _objects:
                 try:
