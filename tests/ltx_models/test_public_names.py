@@ -17,6 +17,7 @@ NAMES = {
         "DTYPES BackendName Checkpoint CheckpointError DType Stored check_keys checkpoint_files load_component "
         "open_checkpoint prefixed read_header"
     ),
+    "clips": "Bucket ClipResult ClipSettings ClipsError FittedClip encode_clips find_clips fit_clip",
     "compilation": "compile_blocks",
     "conditioning": (
         "SCALE LatentState add_noise append_keyframe append_reference audio_positions audio_state audio_tokens freeze "
