@@ -78,14 +78,15 @@ def test_the_test_device_spoils_what_is_too_large() -> None:
 
 
 def test_a_convolution_is_spoilt_by_its_output_or_what_it_unfolds() -> None:
-    x, w = torch.randn(1, 3, 8, 8), torch.randn(5, 3, 3, 3)
-    right = torch.nn.functional.conv2d(x, w, padding=1)
-    with limited(Limits(convolution=5 * 64, unfolded=64 * 27)) as faults:
-        assert torch.equal(torch.nn.functional.conv2d(x, w, padding=1), right)
-    assert (faults.convolution, faults.unfolded) == (5 * 64, 64 * 27)
-    for limits in (Limits(convolution=5 * 64 - 1), Limits(unfolded=64 * 27 - 1)):
+    convolve = torch.nn.functional.conv3d
+    x, w = torch.randn(1, 3, 2, 8, 8), torch.randn(5, 3, 1, 3, 3)
+    right = convolve(x, w, padding=(0, 1, 1))
+    with limited(Limits(convolution=5 * 128, unfolded=128 * 27)) as faults:
+        assert torch.equal(convolve(x, w, padding=(0, 1, 1)), right)
+    assert (faults.convolution, faults.unfolded) == (5 * 128, 128 * 27)
+    for limits in (Limits(convolution=5 * 128 - 1), Limits(unfolded=128 * 27 - 1)):
         with limited(limits):
-            assert not torch.nn.functional.conv2d(x, w, padding=1).any()
+            assert not convolve(x, w, padding=(0, 1, 1)).any()
 
 
 def test_padding_of_time_is_spoilt_by_large_frames() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import Embedding, Identity, Linear, Module, ModuleList, RMSNorm
 
 from ltx_models.nn._types import BackendName
+from tilekit.backends.torch_pad import pad_constant
 
 __all__ = [
     "Conv1d",
@@ -283,7 +284,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Tensor:
     """Pad the axes by (before, after) cells."""
     if mode == "zeros":
-        return F.pad(x, [n for pair in reversed(widths) for n in pair])
+        return pad_constant(x, [n for pair in reversed(widths) for n in pair])
     for axis, (before, after) in enumerate(widths):
         if before or after:
             x = _pad_axis(x, axis, before, after, mode)

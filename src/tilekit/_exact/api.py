@@ -14,7 +14,8 @@ from tilekit._exact.run import Call, run, stream
 from tilekit._exact.search import search
 from tilekit._exact.trace import trace
 from tilekit._progress import Progress, progress_of
-from tilekit.backends import Array
+from tilekit.backends import Array, canary
+from tilekit.backends.limits import limits_of, refuse_large
 
 __all__ = ["Exact", "exact"]
 
@@ -229,14 +230,21 @@ class Exact:
 
     def _plan(self, x: Array, *, stream: bool) -> _Planned:
         kernels = kernels_of(x)
-        key = (type(x), tuple(x.shape), str(x.dtype), str(kernels.device), stream)
+        key = (type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), stream)
         planned = self._planned.get(key)
         if planned is None or not planned.traced.current():
             traced = self._traced(x, key)
             if stream and not traced.graph.nodes[traced.graph.output].shape:
                 msg = "stream: the function gives one number, which has no blocks; call it instead"
                 raise PlanError(msg)
-            choice = search(traced.graph, self.memory_bytes, kernels.scratch, stream=stream, spill=self.offload)
+            choice = search(
+                traced.graph,
+                self.memory_bytes,
+                kernels.scratch,
+                stream=stream,
+                spill=self.offload,
+                limits=limits_of(x),
+            )
             made = plan_of(
                 traced.graph,
                 choice.stages,
@@ -272,6 +280,8 @@ def _check_input(x: Array, kernels: Kernels) -> None:
     if 0 in shape:
         msg = f"input: shape {shape} has no cells; give at least one along every axis"
         raise InputError(msg)
+    refuse_large(x)
+    canary.check(x)
     if kernels.backend.is_floating(x) and not kernels.is_finite(x):
         msg = f"input: NaN or infinity in an array of shape {shape}; nothing was computed"
         raise InputError(msg)

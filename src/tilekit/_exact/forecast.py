@@ -13,6 +13,8 @@ from tilekit._exact.ops import Concat, Expand, Moments, Op, Pad, Permute, Reduce
 from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay, statistic_box
 from tilekit._exact.steps import Place
+from tilekit._exact.tally import Tally
+from tilekit.backends.limits import Limits
 
 __all__ = ["Forecast", "Scratch", "forecast", "no_scratch"]
 
@@ -28,6 +30,10 @@ class Forecast:
     """Of live arrays, the result included; without the input and the weights."""
     step_peaks: tuple[int, ...]
     """The same for each step of all stages; constants that are folded count with the first."""
+    over: float = 0.0
+    """How large the worst array is over what the device gets right; see `Tally`."""
+    worst: str = ""
+    """Which array that is."""
 
 
 def no_scratch(job: Job[Op]) -> int:
@@ -36,7 +42,9 @@ def no_scratch(job: Job[Op]) -> int:
     return 0
 
 
-def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = False) -> Forecast:
+def forecast(
+    program: Program, scratch: Scratch = no_scratch, *, stream: bool = False, limits: Limits | None = None
+) -> Forecast:
     """
     Count the bytes of a run without running.
 
@@ -48,26 +56,47 @@ def forecast(program: Program, scratch: Scratch = no_scratch, *, stream: bool = 
         What the kernels take for themselves.
     stream : bool
         The output is handed out block by block; one block is counted, which whoever takes it has until the next.
+    limits : Limits, optional
+        What the device gets right.
 
     Returns
     -------
     Forecast
         Counted bytes.
     """
-    ledger = Ledger()
-    replay = Replay(program, _Ghosts(program.graph, ledger, scratch, _sliding_axis(program) if stream else None))
+    tally = Tally(limits) if limits is not None and limits.any else None
+    ledger = _Watched(tally) if tally is not None else Ledger()
+    axis = _sliding_axis(program) if stream else None
+    replay = Replay(program, _Ghosts(program.graph, ledger, scratch, axis, tally))
     peaks = []
     for _ in replay:
         peaks.append(ledger.peak)
         ledger.peak = ledger.live
-    return Forecast(max([*peaks, ledger.peak]), tuple(peaks))
+    peak = max([*peaks, ledger.peak])
+    return Forecast(peak, tuple(peaks), *(() if tally is None else (tally.over, tally.what)))
+
+
+class _Watched(Ledger):
+    """A ledger that shows every array to a tally."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self._tally = tally
+
+    def ghost(self, shape: Shape, itemsize: int) -> Ghost:
+        """Give an array in memory of its own."""
+        self._tally.array(shape)
+        return super().ghost(shape, itemsize)
 
 
 class _Ghosts:
     """The hands of a dry run."""
 
-    def __init__(self, graph: Graph, ledger: Ledger, scratch: Scratch, axis: int | None) -> None:
+    def __init__(
+        self, graph: Graph, ledger: Ledger, scratch: Scratch, axis: int | None, tally: Tally | None = None
+    ) -> None:
         self._graph = graph
+        self._tally = tally
         self._ledger = ledger
         self._scratch = scratch
         self._axis = axis
@@ -86,10 +115,13 @@ class _Ghosts:
         view = _view(node.op, box, values)
         if view is not None:
             return view
+        if self._scratch is no_scratch and self._tally is None:
+            return self._ledger.ghost(extent(box), node.itemsize)
+        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype)
+        if self._tally is not None:
+            self._tally.made(node, job)
         made = self._ledger.ghost(extent(box), node.itemsize)
-        if self._scratch is not no_scratch:
-            job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype)
-            self._ledger.touch(self._scratch(job))
+        self._ledger.touch(self._scratch(job))
         return made
 
     def cut(self, value: Ghost, region: tuple[slice, ...]) -> Ghost:

@@ -12,6 +12,7 @@ from tilekit._exact.program import program_of
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Place, Stage
 from tilekit._exact.ways import Slide, Tiles, slides, tilings
+from tilekit.backends.limits import Limits
 
 __all__ = ["Choice", "search"]
 
@@ -26,6 +27,8 @@ ENOUGH = 1.6
 EFFORT = 60_000
 """Operations in all steps up to which a dry run is worth its time, and a quarter of those of all dry runs."""
 MIB = 1 << 20
+WRONG = 1 << 62
+"""Bytes that are added to the peak of a plan with an array that the device gets wrong, so that it is never chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,18 @@ class Choice:
     """Multiply-adds over those of a plain call."""
     operations: int
     """In all steps."""
+    worst: str = ""
+    """The array that the device would get wrong, if there is one."""
 
 
-def search(
+def search(  # noqa: PLR0913  what a plan depends on
     graph: Graph,
     memory_bytes: int | None = None,
     scratch: Scratch = no_scratch,
     *,
     stream: bool = False,
     spill: Place | None = None,
+    limits: Limits | None = None,
 ) -> Choice:
     """
     Choose how a graph is evaluated.
@@ -67,6 +73,8 @@ def search(
         The output is handed out in blocks, in order.
     spill : {"host", "disk"}, optional
         Where arrays between stages may lie if the device is too small for them.
+    limits : Limits, optional
+        What the device gets right; no plan makes a larger array.
 
     Returns
     -------
@@ -76,11 +84,14 @@ def search(
     Raises
     ------
     PlanError
-        If no way stays within the budget; the text names the least that one takes.
+        If no way stays within the budget or the limits; the text names the least that one takes.
     """
-    trial = _Trial(graph, scratch, stream=stream)
+    trial = _Trial(graph, scratch, stream=stream, limits=limits)
     if memory_bytes is None:
-        return trial.usual()
+        usual = trial.usual()
+        if usual.peak_bytes < WRONG:
+            return usual
+        memory_bytes = WRONG - 1
     held = trial.same(memory_bytes) or trial.spilled(memory_bytes, spill) or trial.again(memory_bytes)
     if held is not None:
         return held
@@ -88,6 +99,9 @@ def search(
     if best.peak_bytes <= memory_bytes:
         return best
     least = best.peak_bytes
+    if least >= WRONG:
+        msg = f"no plan keeps arrays small enough for the device: {best.worst}; give a smaller input"
+        raise PlanError(msg)
     msg = (
         f"memory_bytes: got {memory_bytes} ({memory_bytes / MIB:.1f} MiB), but the plan that needs least takes {least} "
         f"({least / MIB:.1f} MiB); give at least that, or a smaller input"
@@ -98,8 +112,9 @@ def search(
 class _Trial:
     """Dry runs of one graph."""
 
-    def __init__(self, graph: Graph, scratch: Scratch, *, stream: bool) -> None:
+    def __init__(self, graph: Graph, scratch: Scratch, *, stream: bool, limits: Limits | None) -> None:
         self._graph, self._scratch, self._stream = graph, scratch, stream
+        self._limits = limits
         self._largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
         self._slides = slides(graph, stream=stream)
         axis = min((way.axis for way in self._slides), default=0)
@@ -110,9 +125,10 @@ class _Trial:
     def _run(self, stages: tuple[Stage, ...], axis: int) -> Choice:
         """Schedule and count."""
         program = program_of(self._graph, stages)
-        peak = forecast(program, self._scratch, stream=self._stream).peak_bytes
+        counted = forecast(program, self._scratch, stream=self._stream, limits=self._limits)
+        peak = counted.peak_bytes if counted.over <= 1 else WRONG + int(counted.over * MIB)
         operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
-        choice = Choice(stages, axis, peak, program.work, operations)
+        choice = Choice(stages, axis, peak, program.work, operations, counted.worst)
         if self._best is None or choice.peak_bytes < self._best.peak_bytes:
             self._best = choice
         return choice

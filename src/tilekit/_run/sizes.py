@@ -2,10 +2,10 @@
 
 from math import inf, prod
 
-from tilekit._errors import InputError, PlanError
+from tilekit._errors import PlanError
 from tilekit._plan.plan import Plan
 from tilekit.backends import Array, canary
-from tilekit.backends.limits import known_of, limits_of, place_of
+from tilekit.backends.limits import limits_of, said_of
 
 __all__ = ["Sizes"]
 
@@ -29,16 +29,6 @@ class Sizes:
         self._batch = 1 if batch is None else plan.shape[batch]
         self._channels = 1 if channel is None else plan.shape[channel]
 
-    def check_input(self, x: Array) -> None:
-        """Refuse an input of which no part can be read right."""
-        most = limits_of(x).elements
-        if prod(x.shape) > most:
-            msg = (
-                f"the input of shape {tuple(x.shape)} has {prod(x.shape)} elements, {_why(x, most)}; keep it on the "
-                "processor (as a NumPy array or a file) and let the function move its tile to the device"
-            )
-            raise InputError(msg)
-
     def tiles_together(self, wanted: int, x: Array) -> int:
         """Give how many tiles may share a call: as many as are wanted, if their arrays are not too large together."""
         most = limits_of(x).elements
@@ -61,7 +51,7 @@ class Sizes:
         self._refuse_tiles(largest, result, most)
         if largest * tiles > most:
             msg = (
-                f"{tiles} tiles have {largest * tiles} elements together, {_why(result, most)}; "
+                f"{tiles} tiles have {largest * tiles} elements together, {said_of(result, most)}; "
                 f"give tile_batch_size={int(most) // largest}"
             )
             raise PlanError(msg)
@@ -74,23 +64,15 @@ class Sizes:
             what = "a block of the stream" if self._streaming else "the result"
             cure = "cut the first axis into shorter tiles" if self._streaming else "stream it (stream_tiled)"
             msg = (
-                f"{what} would have {cells * numbers} elements, {_why(x, most)}; {cure}, or let the function give its "
-                "tiles on the processor"
+                f"{what} would have {cells * numbers} elements, {said_of(x, most)}; {cure}, or let the function "
+                "give its tiles on the processor"
             )
             raise PlanError(msg)
 
     def _refuse_tiles(self, largest: int, x: Array, most: float) -> None:
         if largest > most:
             msg = (
-                f"a tile would have {largest} elements, {_why(x, most)}; make tiles smaller (Tiling.fit with "
+                f"a tile would have {largest} elements, {said_of(x, most)}; make tiles smaller (Tiling.fit with "
                 f"most_elements={int(most)} finds a size)"
             )
             raise PlanError(msg)
-
-
-def _why(x: Array, most: float) -> str:
-    """Say who gets larger arrays wrong."""
-    place = place_of(x)
-    rows = [row for row in known_of(place) if row.limits.elements == most]
-    source = f" ({rows[0].source})" if rows else ""
-    return f"more than the {int(most)} that {place.framework} on {place.device} gets right{source}"

@@ -12,6 +12,7 @@ from tilekit._plan.plan import Plan
 from tilekit._run.checks import check_input, place_of
 from tilekit._run.sizes import Sizes
 from tilekit.backends import Array, Backend, backend_of
+from tilekit.backends.limits import refuse_large
 
 __all__ = ["ArraySource", "LazySource", "Source", "source_of"]
 
@@ -64,7 +65,7 @@ class ArraySource:
 
     def tiles_together(self, sizes: Sizes, wanted: int) -> int:
         """Ask for the limits of the device of the array."""
-        sizes.check_input(self._array)
+        refuse_large(self._array)
         return sizes.tiles_together(wanted, self._array)
 
     def check(self, plan: Plan) -> None:

@@ -59,8 +59,9 @@ class TorchFaults(TorchDispatchMode):
         self.elements = max(self.elements, made.numel(), parent)
         wrong = max(made.numel(), parent) > self.limits.elements
         if func in _CONVOLUTIONS:
-            weight = args[1]
-            unfolded = made.numel() // made.shape[1] * prod(weight.shape[1:])
+            weight, transposed = args[1], len(args) > 6 and args[6] is True
+            sums = weight.shape[0] * prod(weight.shape[2:]) if transposed else prod(weight.shape[1:])
+            unfolded = made.numel() // made.shape[1] * sums if transposed or weight.ndim == 5 else 0
             self.convolution = max(self.convolution, made.numel())
             self.unfolded = max(self.unfolded, unfolded)
             wrong |= made.numel() > self.limits.convolution or unfolded > self.limits.unfolded

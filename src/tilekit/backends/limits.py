@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from math import inf
+from functools import cache
+from math import inf, prod
 from typing import NamedTuple
 
+from tilekit._errors import InputError
 from tilekit.backends._base import Array, Place
 from tilekit.backends._registry import backend_of
 
@@ -245,10 +247,34 @@ def limits_of(x: Array) -> Limits:
     artificial = _OVERRIDE.get()
     if artificial is not None:
         return artificial
+    return _folded(place_of(x))
+
+
+@cache
+def _folded(place: Place) -> Limits:
     limits = Limits()
-    for row in known_of(place_of(x)):
+    for row in known_of(place):
         limits &= row.limits
     return limits
+
+
+def refuse_large(x: Array) -> None:
+    """Refuse an input of which no part can be read right on its device."""
+    most = limits_of(x).elements
+    if prod(x.shape) > most:
+        msg = (
+            f"the input of shape {tuple(x.shape)} has {prod(x.shape)} elements, {said_of(x, most)}; keep it on the "
+            "processor (as a NumPy array or a file) and let the function move its tile to the device"
+        )
+        raise InputError(msg)
+
+
+def said_of(x: Array, most: float) -> str:
+    """Say who gets arrays of more elements wrong, and where that is written."""
+    place = place_of(x)
+    rows = [row for row in known_of(place) if row.limits.elements == most]
+    source = f" ({rows[0].source})" if rows else ""
+    return f"more than the {int(most)} that {place.framework} on {place.device} gets right{source}"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tilekit._exact.kernels._torch_conv import convolve
 from tilekit._exact.kernels._torch_scratch import SMALL, scratch
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
 from tilekit.backends import Backend
+from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["TorchKernels"]
 
@@ -79,7 +80,7 @@ class TorchKernels(Kernels):
         x: Tensor = arrays[0]
         if not any(pads):
             return x
-        return F.pad(x, pads, value=job.op.value) if job.op.mode == "constant" else _pad_copies(job, x, pads)
+        return pad_constant(x, pads, job.op.value) if job.op.mode == "constant" else _pad_copies(job, x, pads)
 
     def normalize(self, job: Job[Normalize], arrays: Arrays) -> Tensor:
         """Scale and shift each channel in one pass; half precisions are rounded once, at the end."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from tilekit._exact.kernels._convolve import evened, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
+from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["convolve"]
 
@@ -31,7 +32,7 @@ def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Seq
     merged = tuple(min(before, after) for before, after in pads)
     rest = [(before - both, after - both) for (before, after), both in zip(pads, merged, strict=True)]
     if any(before or after for before, after in rest):
-        x = F.pad(x, [n for pair in reversed(rest) for n in pair])
+        x = pad_constant(x, [n for pair in reversed(rest) for n in pair])
     if _asks_onednn(x, weight):
         made: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, merged, op.stride, op.dilation, op.groups)
         return made
@@ -93,7 +94,7 @@ def _transposed(
     )
     rest = [(before - both, after - both) for (before, after), both in zip(crops, merged, strict=True)]
     if any(n for crop in rest for n in crop):
-        out = F.pad(out, [-n for crop in reversed(rest) for n in crop]) if lacking else _cropped(out, rest)
+        out = pad_constant(out, [-n for crop in reversed(rest) for n in crop]) if lacking else _cropped(out, rest)
     if lacking and bias is not None:
         out = out + bias.view(-1, *(1,) * len(spread))
     return out

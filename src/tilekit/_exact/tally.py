@@ -1,0 +1,69 @@
+"""How close the arrays of a program come to what a device gets right. Integers alone."""
+
+import math
+from typing import Any
+
+from tilekit._exact.boxes import Shape, cells, extent
+from tilekit._exact.graph import Node
+from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.ops import Attention, Conv
+from tilekit.backends.limits import Limits
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """
+    The array of a dry run that passes a limit most, if any does.
+
+    Parameters
+    ----------
+    limits : Limits
+        Of the device.
+
+    Attributes
+    ----------
+    over : float
+        How large the worst array is over its limit; above 1 the device would get it wrong.
+    what : str
+        Which array that is.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.over = 0.0
+        self.what = ""
+
+    def array(self, shape: Shape) -> None:
+        """Look at an array that is put together of others."""
+        self._note(math.prod(shape), self._limits.elements, "an array")
+
+    def made(self, node: Node, job: Job[Any]) -> None:
+        """Look at what an operation makes."""
+        op, name = job.op, f"{node.name or f'operation {node.index}'} ({type(job.op).__name__})"
+        made = cells(job.box)
+        self._note(made, self._limits.elements, name)
+        if isinstance(op, Conv) and job.boxes[0] is not None:
+            self._convolution(op, job, name)
+        if isinstance(op, Attention) and job.boxes[0] is not None and job.boxes[1] is not None:
+            queries, keys = extent(job.boxes[0]), extent(job.boxes[1])
+            self._note(math.prod(queries[:-1]) * keys[-2], self._limits.elements, f"the scores of {name}")
+
+    def _convolution(self, op: Conv, job: Job[Conv], name: str) -> None:
+        made = cells(job.box)
+        self._note(made, self._limits.convolution, f"the output of {name}")
+        given = job.boxes[0]
+        assert given is not None  # asked only where something is read
+        around = dict(zip(op.axes, paddings(job), strict=True))
+        padded = [n + sum(around.get(axis, (0, 0))) for axis, n in enumerate(extent(given))]
+        self._note(math.prod(padded), self._limits.elements, f"the padded input of {name}")
+        stretched = any(n != 1 for n in op.input_dilation)
+        if stretched or (len(op.axes) == 3 and (self._limits.unfolds or op.channels % 16)):
+            matrix = made // extent(job.box)[op.channel_axis] * math.prod(op.kernel) * op.channels
+            self._note(matrix, self._limits.unfolded, f"the unfolded input of {name}")
+
+    def _note(self, size: int, most: float, what: str) -> None:
+        if size / most > self.over:
+            self.over = size / most
+            self.what = f"{what} with {size} elements, of which the device gets {int(most)} right"
