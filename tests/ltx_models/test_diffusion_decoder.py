@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from ltx_models.video_vae.diffusion import LTX2_5, DiffusionDecoder, DiffusionDe
 from ltx_models.video_vae.diffusion.attention import Span, attend, first_key
 from ltx_models.video_vae.diffusion.config import Stage
 from ltx_models.video_vae.diffusion.exact import Costs
+from ltx_models.video_vae.diffusion.field import seeded_field
 
 # float32 of two implementations of the official network differ by 4.6e-5
 PIXELS = 3e-4
@@ -128,13 +130,22 @@ def test_a_budget_is_kept_and_frames_come_in_order(nn: Backend, close: Any) -> N
 @pytest.mark.parametrize("most", [None, 8, 1])
 def test_the_forecast_is_near_the_bytes_that_live(axis: int, most: int | None) -> None:
     torch = pytest.importorskip("torch")
-    from torch.utils._python_dispatch import TorchDispatchMode
-
     config = replace(SMALL, channels=32, stages=(*SMALL.stages[:-1], Stage(16, 1, (3, 3, 3), (2, 2, 2), 1)))
     decoder, shape = made(get_backend("torch"), config), (1, 4, 4, 3, 5)
     noise = [torch.randn(decoder.noise_shape(shape))]
     latent = torch.randn(shape)
-    known = {x.untyped_storage().data_ptr() for x in (*decoder.state_dict().values(), *noise, latent)}
+    peak = peak_of(decoder.sweep(latent, noise, axis=axis, most=most), [*decoder.state_dict().values(), *noise, latent])
+    costs = Costs(config, shape, 4)
+    forecast = costs.peak(axis, most or costs.sizes.patches[axis])
+    assert 0.85 <= forecast / peak <= 1.2
+
+
+def peak_of(blocks: Iterator[Any], known: list[Any]) -> int:
+    """Count the bytes of torch that live at once while blocks are made and let go, beside those known."""
+    torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    there = {x.untyped_storage().data_ptr() for x in known}
 
     class Counter(TorchDispatchMode):
         live: ClassVar[dict[int, int]] = {}
@@ -144,7 +155,7 @@ def test_the_forecast_is_near_the_bytes_that_live(axis: int, most: int | None) -
             out = func(*args, **(kwargs or {}))
             for x in out if isinstance(out, (tuple, list)) else [out]:
                 storage = x.untyped_storage() if isinstance(x, torch.Tensor) else None
-                if storage is not None and storage._cdata not in self.live and storage.data_ptr() not in known:
+                if storage is not None and storage._cdata not in self.live and storage.data_ptr() not in there:
                     self.live[storage._cdata] = storage.nbytes()
                     weakref.finalize(storage, self.live.pop, storage._cdata, None)
                     Counter.peak = max(Counter.peak, sum(self.live.values()))
@@ -152,11 +163,64 @@ def test_the_forecast_is_near_the_bytes_that_live(axis: int, most: int | None) -
 
     gc.collect()
     with Counter(), torch.no_grad():  # type: ignore[no-untyped-call]  # torch's own
-        for _, block in decoder.sweep(latent, noise, axis=axis, most=most):
+        for _, block in blocks:
             del block
-    costs = Costs(config, shape, 4)
-    forecast = costs.peak(axis, most or costs.sizes.patches[axis])
-    assert 0.85 <= forecast / Counter.peak <= 1.2
+    return Counter.peak
+
+
+@pytest.mark.parametrize(("config", "shape"), [(SMALL, (1, 4, 5, 1, 2)), (SMALL, (1, 4, 1, 2, 2))])
+def test_a_stream_gives_the_whole_in_order(nn: Backend, config: Any, shape: Any, close: Any, tools: Any) -> None:
+    decoder, latent = made(nn, config), drawn(nn, *shape)
+    noise = [drawn(nn, *decoder.noise_shape(shape), seed=1)]
+    whole = decoder(latent, noise=noise)
+    plans = [None, *(replace(plan_exact(decoder, shape), axis=axis, most=3) for axis in range(3))]
+    for plan in plans:
+        blocks = list(decoder.stream(latent, noise=noise, plan=plan))
+        close(tools.joined(nn, blocks), whole, 2e-4, str(plan))
+        along_time = plan is None or plan.axis == 0
+        assert (len(blocks) > 1) == (along_time and shape[2] > 1)
+    drawn_anew = tools.joined(nn, decoder.stream(latent))  # noise of its own
+    assert drawn_anew.shape == whole.shape
+    with pytest.raises(ValueError, match=r"plan: is for latents of shape \(1, 4, 9, 9, 9\)"):
+        decoder.stream(latent, plan=plan_exact(decoder, (1, 4, 9, 9, 9)))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_memory_of_a_stream_does_not_grow_with_the_clip(nn: Backend, given: bool) -> None:
+    decoder, peaks = made(nn, SMALL), []
+    for frames in (6, 18):
+        shape = (1, 4, frames, 2, 3)
+        latent = drawn(nn, *shape)
+        noise = [drawn(nn, *decoder.noise_shape(shape), seed=1)] if given else None
+        known = [*nn.weights(decoder).values(), latent, *(noise or [])]
+        nn.synchronize(*known)
+        blocks = decoder.stream(latent, noise=noise)
+        peaks.append(peak_of(blocks, known) if nn.name == "torch" else mlx_peak_of(blocks))
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+def mlx_peak_of(blocks: Iterator[Any]) -> int:
+    """Measure the most bytes of MLX beside those that were there."""
+    import mlx.core as mx
+
+    gc.collect()
+    mx.synchronize()
+    there = mx.get_active_memory()
+    mx.reset_peak_memory()
+    for _, block in blocks:
+        del block
+    return int(mx.get_peak_memory() - there)
+
+
+def test_noise_of_a_seed_is_the_same_everywhere(nn: Backend, close: Any) -> None:
+    shape = (1, 3, 9, 8, 12)
+    field = seeded_field(shape, 7, nn.asarray(np.zeros(1, np.float32)))
+    frames = np.random.default_rng(7)
+    for i in range(9):
+        close(field[:, :, i], frames.standard_normal((1, 3, 8, 12), dtype=np.float32), 0)
+    half = seeded_field(shape, 7, nn.cast(field, nn.dtype("bfloat16")))
+    assert half.dtype == nn.dtype("bfloat16")
+    close(nn.cast(half, nn.float32), field, 2e-2)
 
 
 def test_the_published_size_fits_consumer_cards_and_does_nothing_twice() -> None:

@@ -13,7 +13,6 @@ from ltx_models.progress import Progress, reported
 from ltx_models.video_vae.config import VideoVAEConfig
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.diffusion import DiffusionDecoder, DiffusionDecoderConfig, DiffusionPlan, plan_diffusion
-from ltx_models.video_vae.diffusion.geometry import Sizes
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_convolutional
 from ltx_models.video_vae.layers import Context, Window
@@ -283,23 +282,7 @@ def _decode_diffusion(
         raise ValueError(msg)
     decoder.check(latent)
     chosen = _checked(plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes), DiffusionPlan, latent.shape)
-    blocks = decoder.sweep(latent, noise, axis=chosen.axis, most=chosen.most)
-    if chosen.axis == 0:
-        return blocks
-    size = Sizes(decoder.config, (latent.shape[2], latent.shape[3], latent.shape[4])).result
-    return iter([(0, _assembled(decoder.nn, blocks, size, 2 + chosen.axis))])
-
-
-def _assembled(nn: Any, blocks: Iterator[tuple[int, Array]], size: Sequence[int], axis: int) -> Array:
-    """Put together blocks that are rows or columns: frames are finished only when all are there."""
-    result: Array = None
-    for start, block in blocks:
-        if result is None:
-            result = nn.on_device(nn.xp.zeros((*block.shape[:2], *size), dtype=block.dtype), block)
-        result[(*(slice(None),) * axis, slice(start, start + block.shape[axis]), ...)] = block
-        nn.synchronize(result)
-        del block
-    return result
+    return decoder.stream(latent, noise=noise, plan=chosen)
 
 
 def _checked(plan: Plan, kind: type[AnyPlan], shape: Sequence[int]) -> AnyPlan:

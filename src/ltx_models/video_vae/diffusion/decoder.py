@@ -15,9 +15,11 @@ from ltx_models.nn import Array, Module
 from ltx_models.nn.patches import patchify, unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
 from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig
+from ltx_models.video_vae.diffusion.exact import DiffusionPlan
+from ltx_models.video_vae.diffusion.field import Field
 from ltx_models.video_vae.diffusion.geometry import Sizes
 from ltx_models.video_vae.diffusion.layers import Block, DenoisingBlock, SharedModulation, TimestepEmbedder, Upsample
-from ltx_models.video_vae.diffusion.sweep import TIME, Piece, attended, cut, each, part, size, upsampled
+from ltx_models.video_vae.diffusion.sweep import TIME, Piece, attended, cut, each, size, upsampled
 
 
 class DiffusionDecoder(Module):
@@ -82,6 +84,55 @@ class DiffusionDecoder(Module):
             If the shape of the latents or of the noise does not fit.
         """
         return next(iter(self.sweep(latent, noise)))[1]
+
+    def stream(
+        self, latent: Array, *, noise: Sequence[Array] | None = None, plan: DiffusionPlan | None = None
+    ) -> Iterator[tuple[int, Array]]:
+        """
+        Decode as a stream: finished frames in order, equal to the whole, in memory that does not grow with the clip.
+
+        Parameters
+        ----------
+        latent : array, shape (B, 128, f, h, w)
+            Normalised latents.
+        noise : sequence of one array, optional
+            As `forward` takes it; where absent, the framework draws each piece when it is needed.
+        plan : DiffusionPlan, optional
+            How to decode, as `plan_exact` chooses it for a budget; by default a latent frame at a time. Plans along the
+            height or the width give all frames at the end, since none is finished before.
+
+        Yields
+        ------
+        start : int
+            The first frame of the block.
+        frames : array, shape (B, 3, n, 32 h, 32 w)
+            Finished frames, each once.
+
+        Raises
+        ------
+        ValueError
+            If the shape of the latents or of the noise does not fit, or the plan is for other latents: before any work.
+        """
+        sizes = self.check(latent)
+        if plan is None:
+            return self.sweep(latent, noise, axis=TIME, most=self.config.decoder_scale[0])
+        if tuple(latent.shape) != plan.shape:
+            msg = f"plan: is for latents of shape {plan.shape}, got {tuple(latent.shape)}; make one for this shape"
+            raise ValueError(msg)
+        blocks = self.sweep(latent, noise, axis=plan.axis, most=plan.most)
+        return blocks if plan.axis == TIME else self._at_the_end(blocks, sizes, plan.axis)
+
+    def _at_the_end(self, blocks: Iterator[tuple[int, Array]], sizes: Sizes, axis: int) -> Iterator[tuple[int, Array]]:
+        """Put together blocks that are rows or columns: frames are finished only when all are there."""
+        nn = self.nn
+        result: Array = None
+        for start, block in blocks:
+            if result is None:
+                result = nn.on_device(nn.xp.zeros((*block.shape[:2], *sizes.result), dtype=block.dtype), block)
+            result[(*(slice(None),) * (2 + axis), slice(start, start + block.shape[2 + axis]), ...)] = block
+            nn.synchronize(result)
+            del block
+        yield 0, result
 
     def noise_shape(self, shape: Sequence[int]) -> tuple[int, int, int, int, int]:
         """
@@ -179,15 +230,14 @@ class DiffusionDecoder(Module):
             if context[0].shape[1]:
                 yield Piece(start, (context.pop(),))
 
-    def _denoised(self, pieces: Iterator[Piece], field: Array, sizes: Sizes, axis: int, most: int) -> Iterator[Piece]:
+    def _denoised(self, pieces: Iterator[Piece], field: Field, sizes: Sizes, axis: int, most: int) -> Iterator[Piece]:
         """Denoise patches of pixels in all steps: pieces of patches."""
         nn, config = self.nn, self.config
         factor = 1 if axis == TIME else config.patch_size
 
         def noisy(piece: Piece) -> tuple[Array, ...]:
             cells = piece.start, piece.start + size(axis, piece)
-            noise = part(nn.xp.permute_dims(field, (0, 2, 3, 4, 1)), axis, cells[0] * factor, cells[1] * factor)
-            noise = nn.cast(nn.xp.permute_dims(noise, (0, 4, 1, 2, 3)), nn.float32)
+            noise = nn.cast(field.part(axis, cells[0] * factor, cells[1] * factor), nn.float32)
             return piece.arrays[0], patchify(nn.xp, noise, config.patch_size)
 
         pieces = each(pieces, noisy)
@@ -215,20 +265,17 @@ class DiffusionDecoder(Module):
             pieces = attended(nn, pieces, block, axis, sizes.patches, most, rows)
         return each(pieces, leave)
 
-    def _field(self, latent: Array, noise: Sequence[Array] | None, sizes: Sizes) -> Array:
-        """Check or draw the noise, and repeat its last frame where the context has more frames than the video."""
-        nn, shape = self.nn, self.noise_shape(latent.shape)
+    def _field(self, latent: Array, noise: Sequence[Array] | None, sizes: Sizes) -> Field:
+        """Check the noise; the context may have more frames than the video."""
+        shape = self.noise_shape(latent.shape)
         if noise is None:
-            field = nn.randn(shape, like=latent)
-        else:
-            shapes = [tuple(int(n) for n in draw.shape) for draw in noise]
-            if shapes != [shape]:
-                got = ", ".join(map(str, shapes)) or "none"
-                msg = f"noise: got {len(shapes)} arrays of shapes {got}, expected one of shape {shape}"
-                raise ValueError(msg)
-            field = noise[0]
-        missing = sizes.kept - sizes.frames
-        return nn.pad(field, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)], "replicate") if missing else field
+            return Field(self.nn, shape, sizes.kept, latent)
+        shapes = [tuple(int(n) for n in draw.shape) for draw in noise]
+        if shapes != [shape]:
+            got = ", ".join(map(str, shapes)) or "none"
+            msg = f"noise: got {len(shapes)} arrays of shapes {got}, expected one of shape {shape}"
+            raise ValueError(msg)
+        return Field(self.nn, shape, sizes.kept, latent, noise[0])
 
     def _pixels(self, pieces: Iterator[Piece], sizes: Sizes, axis: int) -> Iterator[tuple[int, Array]]:
         """Make pixels of patches, and cut them to the latents as given."""

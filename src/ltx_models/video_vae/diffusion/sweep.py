@@ -141,7 +141,8 @@ def attended(
             del q
             waiting, keys = _rest(nn, waiting, axis, stop - done), _rest(nn, keys, axis, oldest - kept)
             out = [Piece(done, (block(x, gathered, rows), *companions))]
-            nn.synchronize(out[0].arrays[0])
+            # all that waits too: what is never read would else hold, unmade, every piece since the first
+            nn.synchronize(*out[0].arrays, *waiting, *keys)
             done, kept = stop, oldest
             del x, companions, gathered
             yield out.pop()
