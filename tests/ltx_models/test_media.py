@@ -765,10 +765,15 @@ def test_avi_with_plain_sound_gives_its_sound(tmp_path: Path) -> None:
 
 def test_latents_come_back_bit_for_bit_with_their_origin(tmp_path: Path) -> None:
     latents = np.random.default_rng(0).normal(size=(1, 128, 3, 2, 4)).astype(np.float32)
-    media.write_latents(tmp_path / "a.safetensors", latents, fps=Fraction(30000, 1001), source="clip.mp4")
+    media.write_latents(tmp_path / "a.safetensors", latents, fps=Fraction(30000, 1001), source="clip.mp4", seed=7)
     saved = media.read_latents(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(saved.latents, latents)
-    assert (saved.fps, saved.source) == (Fraction(30000, 1001), "clip.mp4")
+    assert (saved.fps, saved.source, saved.seed) == (Fraction(30000, 1001), "clip.mp4", 7)
+    media.write_latents(tmp_path / "a.safetensors", latents, fps=25)
+    assert media.read_latents(tmp_path / "a.safetensors").seed is None
+    media.write_latents(tmp_path / "a.safetensors", latents, fps=25, seed=-1)
+    with pytest.raises(MediaError, match=r"a.safetensors: seed: got -1, expected a whole number"):
+        media.read_latents(tmp_path / "a.safetensors")
 
 
 def test_latents_that_are_none_are_refused(tmp_path: Path) -> None:

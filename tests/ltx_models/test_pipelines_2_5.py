@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.ltx_models.pipeline_files import LTX2_5, contexts, write_whole
+from tests.ltx_models.split_files import DIFFUSION_VAE, video_vae_file, write
 
-from ltx_models.media import as_float32, write_video
+from ltx_models import plan_exact
+from ltx_models.cli import main
+from ltx_models.media import as_float32, iter_frames, write_video
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake
 from ltx_models.pipelines.call import Call
 from ltx_models.pipelines.settings import defaults
 from ltx_models.sampling import Ancestral, Euler, Guidance, Res2s
+from ltx_models.video_vae.diffusion import DiffusionDecoderConfig
 
 SIZE: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 17}
 ASKED: dict[str, Any] = SIZE | {"prompt_embeds": contexts(1), "output_type": "latent"}
@@ -22,7 +26,9 @@ GREY = np.full((64, 64, 3), 128, np.uint8)
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pytest.importorskip("torch")
-    return write_whole(tmp_path_factory.mktemp("whole"), get_backend("torch"), LTX2_5, "2.5.0")
+    folder, nn = tmp_path_factory.mktemp("whole"), get_backend("torch")
+    vae = write(folder / "vae.safetensors", *video_vae_file(nn, np.random.default_rng(5)))
+    return write_whole(folder, nn, LTX2_5, "2.5.0") | {"vae": vae}
 
 
 def pipeline(files: dict[str, Path], name: str, nn: str = "torch", **more: Any) -> LTX2Pipeline:
@@ -75,6 +81,28 @@ def test_a_seed_repeats_on_both_backends(files: dict[str, Path]) -> None:
     for name in one:
         assert np.abs(one[name] - other[name]).max() < 5e-3
         np.testing.assert_array_equal(one[name], again[name])
+
+
+def test_the_diffusion_decoder_gives_the_same_frames_whatever_the_budget(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlx.core")
+    pytest.importorskip("av")
+    asked = SIZE | {"prompt_embeds": contexts(1), "streams": ("video",), "seed": 4}
+    torch, mlx = (pipeline(files, "distilled-one-stage", nn, video_vae=files["vae"]) for nn in ("torch", "mlx"))
+    saved, whole = tmp_path / "clip.safetensors", torch(**asked).frames
+    assert whole.shape == (1, 17, 64, 64, 3)
+    least = plan_exact(DiffusionDecoderConfig.read(DIFFUSION_VAE), (1, 128, 3, 2, 2)).peak_bytes // 3
+    np.testing.assert_allclose(torch(**asked, decode_bytes=least, save_latents=saved).frames, whole, atol=1e-4)
+    np.testing.assert_allclose(mlx(**asked).frames, whole, atol=5e-3)
+    again = {name: asked[name] for name in asked if name != "seed"}
+    assert np.abs(torch(**again, seed=5).frames - whole).max() > 0.01
+
+    one, other = tmp_path / "generated.mp4", tmp_path / "decoded.mp4"
+    torch(**asked, output=one)
+    call = ["decode", str(saved), "-o", str(other), "--checkpoint", str(files["vae"]), "--dtype", "float32", "--exact"]
+    assert main(call) == 0, capsys.readouterr().err
+    np.testing.assert_array_equal(np.stack(list(iter_frames(one))), np.stack(list(iter_frames(other))))
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         latents = array_for(decoder, saved.latents, args)
         if options.exact(args) and not args.json:
             print(exact_plan(args, decoder, latents))
-        meter = decode(args, decoder, latents, lambda block, start: writer.write(block))
+        meter = decode(args, decoder, latents, lambda block, start: writer.write(block), seed=saved.seed)
     if args.json:
         facts = {"output": str(args.output), "frames": writer.frames, "fps": str(saved.fps)}
         print(json.dumps(facts | {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "how": how(args)}))
@@ -71,13 +71,16 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink) -> Meter:
+def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink, *, seed: int | None = None) -> Meter:
     """Decode and hand every finished block of frames on, once and in order; give what it took."""
     frames, height, width = 1 + (latents.shape[2] - 1) * TIME, latents.shape[3] * SPACE, latents.shape[4] * SPACE
+    from ltx_models.pipelines.steps import decoder_noise
+
     with Meter() as meter, WatchedBar("decode", shown=False if args.json else None) as progress:
         if options.exact(args):
             chosen = exact_plan(args, decoder, latents)
-            ltx_models.decode_exact(decoder, latents, plan=chosen, on_frames_ready=sink, progress=progress)
+            noise = None if seed is None else decoder_noise(decoder, latents, seed)
+            ltx_models.decode_exact(decoder, latents, plan=chosen, noise=noise, on_frames_ready=sink, progress=progress)
             return meter
         tiling = options.tiling(args.tiling or "default", (frames, height, width))
         blocks = stream_tiled(decoder, latents, tiling, tile_batch_size=args.tile_batch_size, progress=progress)

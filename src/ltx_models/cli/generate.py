@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> None:
     for note in out.notes:
         progress.note(note)
     if args.frames_png is not None:
-        with kept_on_failure(out.latents, out.fps, None, args.frames_png, files=pipe.components.files):
+        files = pipe.components.files
+        with kept_on_failure(out.latents, out.fps, None, args.frames_png, files=files, seed=args.seed):
             write_frames(args.frames_png, out.frames)
     written = str(out.path or args.frames_png)
     facts = {"event": "done", "output": written, "seconds": meter.seconds, "peak_bytes": meter.peak_bytes}

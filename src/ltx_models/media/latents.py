@@ -58,6 +58,8 @@ class SavedLatents:
         Width of a pixel over its height, as the video is shown.
     space, audio_space : LatentSpace or None
         The autoencoders of pictures and sound; None where the file does not say.
+    seed : int or None
+        Of the run that generated them, of which a diffusion decoder makes its noise.
     """
 
     latents: npt.NDArray[np.float32]
@@ -67,6 +69,7 @@ class SavedLatents:
     pixel_aspect: Fraction = Fraction(1)
     space: LatentSpace | None = None
     audio_space: LatentSpace | None = None
+    seed: int | None = None
 
 
 def write_latents(
@@ -79,6 +82,7 @@ def write_latents(
     pixel_aspect: Fraction = Fraction(1),
     space: LatentSpace | None = None,
     audio_space: LatentSpace | None = None,
+    seed: int | None = None,
 ) -> None:
     """
     Save video latents as safetensors, in float32, with their rate, size and statistics as metadata.
@@ -99,6 +103,8 @@ def write_latents(
         Width of a pixel over its height, as the video is shown.
     space, audio_space : LatentSpace, optional
         The autoencoders of pictures and sound, by which a decode finds the right one and refuses others.
+    seed : int, optional
+        Of the run that generated them, of which a diffusion decoder makes its noise.
 
     Raises
     ------
@@ -122,6 +128,7 @@ def write_latents(
     described["pixel_aspect"] = str(pixel_aspect)
     spaces = {_SPACE: space, _AUDIO_SPACE: audio_space}
     described |= {key: asdict(value) for key, value in spaces.items() if value is not None}
+    described |= {} if seed is None else {"seed": seed}
     arrays = {_NAME: np.ascontiguousarray(values)}
     if audio is not None:
         arrays[_AUDIO] = np.ascontiguousarray(as_float32(audio))
@@ -163,6 +170,10 @@ def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
         aspect = _fraction(described.get("pixel_aspect", "1"), "pixel_aspect", Fraction(1, 100), 100)
         fps = _fraction(described["fps"], "fps", Fraction(1, 1000), 10_000)
         source = _text(described["source"], "source")
+        seed = described.get("seed")
+        if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
+            msg = f"seed: got {seed!r}, expected a whole number of at least 0, below 2**63"
+            raise ValueError(msg)
     except MediaError as e:
         msg = f"cannot read latents from {path}: {e}" if str(path) not in str(e) else str(e)
         raise MediaError(msg) from e
@@ -173,7 +184,7 @@ def read_latents(path: str | os.PathLike[str]) -> SavedLatents:
         if values is not None:
             _check(values, axes, f"{path}: {name}")
     audio = None if audio is None else as_float32(audio)
-    return SavedLatents(as_float32(video), fps, source, audio, aspect, *spaces)
+    return SavedLatents(as_float32(video), fps, source, audio, aspect, spaces[0], spaces[1], seed)
 
 
 def _check(values: Any, axes: int, what: str) -> None:

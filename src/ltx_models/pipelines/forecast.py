@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltx_models.byte_sizes import format_bytes
-from ltx_models.checkpoints import open_checkpoint
+from ltx_models.checkpoints import open_checkpoint, section_of
 from ltx_models.checkpoints.layouts._names import component_of
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.memory import BITS, _Weights
 from ltx_models.text.memory import size_of
 from ltx_models.transformer import TransformerConfig
 from ltx_models.video_vae import VideoVAEConfig, plan_exact
+from ltx_models.video_vae.config import is_diffusion
+from ltx_models.video_vae.diffusion import DiffusionDecoderConfig
 
 if TYPE_CHECKING:
     from ltx_models.pipelines.components import Components
@@ -71,8 +73,10 @@ def forecast(
         peaks["upsample"] = model + upsampler
     decoder = _bytes(components.files.of("video_decoder"), ("video_vae",), itemsize, "decoder.")
     with open_checkpoint(components.files.of("video_decoder"), "numpy") as checkpoint:
-        video = VideoVAEConfig.read(checkpoint.config.get("vae", checkpoint.config))
-    plan = plan_exact(video, (1, video.latent_channels, *size.latent), itemsize=itemsize, memory_bytes=decode_bytes)
+        section = section_of(checkpoint, None, "vae")
+    video = DiffusionDecoderConfig.read(section) if is_diffusion(section) else VideoVAEConfig.read(section)
+    shape = (1, video.latent_channels, *size.latent)
+    plan = plan_exact(video, shape, itemsize=itemsize, memory_bytes=decode_bytes)
     peaks["decode"] = decoder + plan.peak_bytes
     order = ["text", "denoise", "stage 1", "upsample", "stage 2", "decode"]
     return {name: peaks[name] for name in order if name in peaks}

@@ -17,7 +17,7 @@ from ltx_models.pipelines.request import Latents
 
 @contextmanager
 def kept_on_failure(
-    latents: Latents, fps: float, saved: Path | None, output: Path | None, *, files: Files
+    latents: Latents, fps: float, saved: Path | None, output: Path | None, *, files: Files, seed: int
 ) -> Iterator[None]:
     """
     Save latents before a decode where that is wanted, and where it was not, if the decode fails.
@@ -34,6 +34,8 @@ def kept_on_failure(
         The video that the block makes; None where it makes no file, and none is made of the latents either.
     files : Files
         Whose autoencoders they belong to.
+    seed : int
+        Of the run, of which a diffusion decoder makes its noise.
 
     Yields
     ------
@@ -46,38 +48,39 @@ def kept_on_failure(
     place = None
     try:
         if saved is not None:
-            _write(saved, latents, fps, files)
+            _write(saved, latents, fps, files, seed)
             place = saved
         yield
     except Exception as error:
         wanted = saved or output
         if place is None and wanted is not None:
-            place = _rescued(latents, fps, wanted, files)
+            place = _rescued(latents, fps, wanted, files, seed)
         if place is not None:
             ours = "" if files.transformer.is_relative_to(default_pipeline()) else f" --checkpoint {files.transformer}"
             error.add_note(f"the latents are in {place}: 'ltx-models decode {place}{ours}' goes on from there")
         raise
 
 
-def _write(place: Path, latents: Latents, fps: float, files: Files) -> None:
+def _write(place: Path, latents: Latents, fps: float, files: Files, seed: int) -> None:
     write_latents(
         place,
         latents.video,
         fps=str(fps),
         audio=latents.audio,
+        seed=seed,
         space=latent_space(files.of("video_decoder")),
         audio_space=None if latents.audio is None else latent_space(files.of("audio_decoder"), "audio"),
     )
 
 
-def _rescued(latents: Latents, fps: float, wanted: Path, files: Files) -> Path | None:
+def _rescued(latents: Latents, fps: float, wanted: Path, files: Files, seed: int) -> Path | None:
     """Save latents beside the file that could not be written, or else among temporary files."""
     stem = wanted.name.removesuffix(wanted.suffix).removesuffix(".latents")
     for folder in (wanted.parent, Path(tempfile.gettempdir())):
         names = (folder / f"{stem}{number or ''}.latents.safetensors" for number in count())
         place = next(name for name in names if not name.exists())
         try:
-            _write(place, latents, fps, files)
+            _write(place, latents, fps, files, seed)
         except (MediaError, OSError):  # the next place, then
             continue
         return place

@@ -287,7 +287,8 @@ class LTX2Pipeline:
                 self._say_forecast(self.memory, request.size, budget)
             latents = recipes.generate(run)
             fps, output = request.size.fps, call.output
-            with kept_on_failure(latents, fps, output.latents_path, output.path, files=self.components.files):
+            files, seed = self.components.files, request.seed
+            with kept_on_failure(latents, fps, output.latents_path, output.path, files=files, seed=seed):
                 return finish(run, latents, output, budget, tuple(notes))
 
     def prepare(self, call: Call) -> tuple[Request, list[str]]:

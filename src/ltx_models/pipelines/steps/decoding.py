@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,12 @@ from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.sound import Sound
 from ltx_models.upsampler import upsample_latent
 from ltx_models.video_vae import decode_exact
+from ltx_models.video_vae.diffusion import DiffusionDecoder
+from ltx_models.video_vae.diffusion.field import seeded_field
+
+DECODER_SEED = (
+    20000  # added to the seed, so that a decoder's noise is neither that of the first latents nor a sampler's
+)
 
 
 def preview_picture(components: Components, latent: Array) -> Array:
@@ -74,7 +81,7 @@ def decode_video(
     run: Run, latent: Array, *, memory_bytes: int | None = None, sink: Callable[[Array, int], object] | None = None
 ) -> Array | None:
     """
-    Decode exactly, within a budget.
+    Decode exactly, within a budget; a diffusion decoder with the noise of the run's seed.
 
     Parameters
     ----------
@@ -93,13 +100,38 @@ def decode_video(
         In about [-1, 1].
     """
     with run.components.using("video_decoder") as decoder:
+        adapted = run.components.adapted(latent)
         return decode_exact(
             decoder,
-            run.components.adapted(latent),
+            adapted,
             memory_bytes=memory_bytes,
+            noise=decoder_noise(decoder, adapted, run.request.seed),
             on_frames_ready=sink,
             progress=partial(run.callbacks.report, "decode"),
         )
+
+
+def decoder_noise(decoder: Any, latent: Array, seed: int) -> list[Array] | None:
+    """
+    Give the noise that a diffusion decoder makes pixels of: one field, so that a budget does not change the picture.
+
+    Parameters
+    ----------
+    decoder : VideoDecoder or DiffusionDecoder
+        The network.
+    latent : array, shape (1, 128, f, h, w)
+        What is decoded, in the dtype of the network.
+    seed : int
+        Of the run that generated it.
+
+    Returns
+    -------
+    list of one array, or None
+        None for other decoders.
+    """
+    if not isinstance(decoder, DiffusionDecoder):
+        return None
+    return [seeded_field(decoder.noise_shape(latent.shape), seed + DECODER_SEED, latent)]
 
 
 def decode_sound(components: Components, latent: Array, callbacks: Callbacks | None = None) -> Sound:
