@@ -20,7 +20,7 @@ from tilekit import (
     stream_tiled,
 )
 from tilekit.backends import Place
-from tilekit.backends.limits import KNOWN, Limits, known_of, limits_of
+from tilekit.backends.limits import KNOWN, Limits, known_of, limits_of, warn_of
 from tilekit.testing import limited
 
 torch: Any = pytest.importorskip("torch")
@@ -174,3 +174,17 @@ def test_the_stricter_of_two_limits_counts() -> None:
     both = Limits(elements=5, unfolds=True) & Limits(elements=3, padded_frame=7)
     assert both == Limits(elements=3, padded_frame=7, unfolds=True)
     assert Limits().elements == inf
+
+
+def test_a_library_below_the_framework_mends_a_row() -> None:
+    old = Place("torch", "cuda", "2.9.1", (("cudnn", "9.10"),))
+    assert known_of(old)
+    assert not known_of(old._replace(libraries=(("cudnn", "9.15"),)))
+
+
+def test_what_only_another_version_cures_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tilekit.backends.limits.place_of", lambda x: Place("torch", "cuda", "2.9.0"))
+    with pytest.warns(UserWarning, match=r"torch 2\.9\.0 on cuda: convolutions .*; install torch 2\.10"):
+        warn_of(torch.zeros(1))
+    monkeypatch.setattr("tilekit.backends.limits.place_of", lambda x: Place("torch", "mps", "2.9.0"))
+    warn_of(torch.zeros(1))

@@ -14,6 +14,7 @@ from ltx_models.nn import DTYPES, Array, Backend, BackendName, DType
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device, check_dtype
 from ltx_models.nn.statistics import STATISTICS
+from tilekit.backends.limits import warn_of
 
 __all__ = [
     "DTYPES",
@@ -158,6 +159,8 @@ def load_component(
         for name, key in keys.items():
             x = checkpoint.tensor(key)
             weights[name] = _cast(nn, x if change is None else change(nn, checkpoint, name, x), target, device)
+        if weights:
+            warn_of(next(iter(weights.values())))
         return nn.load(module, weights, device)
 
 

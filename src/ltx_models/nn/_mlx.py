@@ -9,10 +9,12 @@ import mlx.core as mx
 import mlx.core as xp
 import mlx.nn
 import numpy as np
-from mlx.nn import Conv3d, Embedding, Identity, Linear, RMSNorm
+from mlx.nn import Embedding, Identity, Linear, RMSNorm
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ltx_models.nn._types import BackendName
+from tilekit.backends.frames import by_frames
+from tilekit.backends.limits import limits_of
 
 __all__ = [
     "Conv1d",
@@ -76,6 +78,30 @@ class Conv2d(mlx.nn.Conv2d):  # type: ignore[misc]  # mlx.nn is untyped
         pad = self.padding if padding is None else padding
         y = mx.conv2d(x, self.weight, self.stride, pad, self.dilation, self.groups)
         return y + self.bias if "bias" in self else y
+
+
+class Conv3d(mlx.nn.Conv3d):  # type: ignore[misc]  # mlx.nn is untyped
+    """Convolution over (B, D, H, W, C)."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Convolve, frame by frame where the device is better at that."""
+        if not limits_of(x).frames:
+            whole: mx.array = super().__call__(x)
+            return whole
+        (time, *sides), stride = self.padding, self.stride
+        dilation = (self.dilation,) * 3 if isinstance(self.dilation, int) else self.dilation
+
+        def convolve(frames: mx.array, tap: mx.array) -> mx.array:
+            return mx.conv2d(frames, tap, stride[1:], sides, dilation[1:])
+
+        padded = mx.pad(x, [(0, 0), (time, time), (0, 0), (0, 0), (0, 0)]) if time else x
+        taps = [self.weight[:, i] for i in range(self.weight.shape[1])]
+        total: mx.array = by_frames(padded, taps, convolve, _float32, stride[0], dilation[0])
+        return (total + self.bias if "bias" in self else total).astype(x.dtype)
+
+
+def _float32(x: mx.array) -> mx.array:
+    return x.astype(mx.float32)
 
 
 class ConvTranspose1d(mlx.nn.ConvTranspose1d):  # type: ignore[misc]  # mlx.nn is untyped

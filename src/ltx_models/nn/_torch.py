@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import Embedding, Identity, Linear, Module, ModuleList, RMSNorm
 
 from ltx_models.nn._types import BackendName
+from tilekit.backends.frames import by_frames
+from tilekit.backends.limits import limits_of
 from tilekit.backends.torch_pad import pad_constant
 
 __all__ = [
@@ -107,9 +109,27 @@ class Conv3d(torch.nn.Conv3d):
     """Convolution over (B, D, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
+        """Convolve, frame by frame where the device is better at that."""
+        if not torch.compiler.is_compiling() and limits_of(x).frames and self.groups == 1:
+            return self._by_frames(x)
         x = x.permute(0, 4, 1, 2, 3)
         return _convolve(self, x, self.weight, self.stride, self.padding, self.dilation).permute(0, 2, 3, 4, 1)
+
+    def _by_frames(self, x: Tensor) -> Tensor:
+        assert not isinstance(self.padding, str)  # our layers give numbers
+        time, *sides = self.padding
+
+        def convolve(frames: Tensor, tap: Tensor) -> Tensor:
+            y = F.conv2d(frames.permute(0, 3, 1, 2), tap, None, self.stride[1:], sides, self.dilation[1:])
+            return y.permute(0, 2, 3, 1)
+
+        x = torch.cat([x.new_zeros(end := (len(x), time, *x.shape[2:])), x, x.new_zeros(end)], 1) if time else x
+        total: Tensor = by_frames(x, self.weight.unbind(2), convolve, _wide, self.stride[0], self.dilation[0])
+        return (total if self.bias is None else total + self.bias).to(x.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.element_size() < 4 else x
 
 
 class ConvTranspose1d(torch.nn.ConvTranspose1d):

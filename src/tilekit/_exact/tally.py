@@ -5,7 +5,7 @@ from typing import Any
 
 from tilekit._exact.boxes import Shape, cells, extent
 from tilekit._exact.graph import Node
-from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._convolve import matrix_cells, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Attention, Conv
 from tilekit.backends.limits import Limits
@@ -58,10 +58,7 @@ class Tally:
         around = dict(zip(op.axes, paddings(job), strict=True))
         padded = [n + sum(around.get(axis, (0, 0))) for axis, n in enumerate(extent(given))]
         self._note(math.prod(padded), self._limits.elements, f"the padded input of {name}")
-        stretched = any(n != 1 for n in op.input_dilation)
-        if stretched or (len(op.axes) == 3 and (self._limits.unfolds or op.channels % 16)):
-            matrix = made // extent(job.box)[op.channel_axis] * math.prod(op.kernel) * op.channels
-            self._note(matrix, self._limits.unfolded, f"the unfolded input of {name}")
+        self._note(matrix_cells(job, self._limits), self._limits.unfolded, f"the unfolded input of {name}")
 
     def _note(self, size: int, most: float, what: str) -> None:
         if size / most > self.over:

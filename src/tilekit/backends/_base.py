@@ -20,6 +20,8 @@ class Place(NamedTuple):
     """Kind of device: ``"cpu"``, ``"cuda"``, ``"mps"``, ``"metal"``, …"""
     version: str
     """Of the framework."""
+    libraries: tuple[tuple[str, str], ...] = ()
+    """Libraries below it that matter, and their versions."""
 
 
 class Backend:

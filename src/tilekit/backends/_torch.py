@@ -55,7 +55,9 @@ class TorchBackend(Backend):
 
     def place(self, x: Array) -> Place:
         """Say where a tensor lives."""
-        return Place("torch", x.device.type, str(torch.__version__))
+        found = torch.backends.cudnn.version() if x.device.type == "cuda" else None
+        libraries = () if found is None else (("cudnn", f"{found // 10000}.{found // 100 % 100}"),)
+        return Place("torch", x.device.type, str(torch.__version__), libraries)
 
     def empty(self, shape: Sequence[int], dtype: Any, like: Array) -> Array:
         size = prod(shape) * dtype.itemsize

@@ -5,6 +5,7 @@ Nothing here was measured on such a device by this project: each row names the t
 those below which every reporter had right results.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from tilekit._errors import InputError
 from tilekit.backends._base import Array, Place
 from tilekit.backends._registry import backend_of
 
-__all__ = ["KNOWN", "Known", "Limits", "Place", "known_of", "limits_of", "place_of"]
+__all__ = ["KNOWN", "Known", "Limits", "Place", "known_of", "limits_of", "place_of", "warn_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Limits:
     unfolds : bool
         Whether convolutions over three axes unfold their input whatever the channels; else only where the channels do
         not divide by 16, or where the input is dilated.
+    frames : bool
+        Whether convolutions over three axes are better made as sums of convolutions of frames; see `by_frames`.
     """
 
     elements: float = inf
@@ -47,12 +50,13 @@ class Limits:
     unfolded: float = inf
     padded_frame: float = inf
     unfolds: bool = False
+    frames: bool = False
 
     def __and__(self, other: "Limits") -> "Limits":
         """Take the stricter of both."""
-        numbers = [f.name for f in fields(self) if f.name != "unfolds"]
+        numbers = [f.name for f in fields(self) if f.name not in {"unfolds", "frames"}]
         strict = {name: min(getattr(self, name), getattr(other, name)) for name in numbers}
-        return Limits(**strict, unfolds=self.unfolds or other.unfolds)
+        return Limits(**strict, unfolds=self.unfolds or other.unfolds, frames=self.frames or other.frames)
 
     @property
     def any(self) -> bool:
@@ -81,6 +85,8 @@ class Known(NamedTuple):
     """Threads that report it."""
     date: str
     """When the newest of them was read."""
+    cured: tuple[str, str] = ("", "")
+    """A library below the framework that mends it, and from which version on."""
 
 
 MOST = 2**31 - 1
@@ -132,6 +138,28 @@ KNOWN = (
         "2026-11",
     ),
     Known(
+        "mlx",
+        "metal",
+        "",
+        "0.32",
+        "convolutions over three axes are 2 to 5 times slower than sums of those of frames",
+        Limits(frames=True),
+        "",
+        "mlx #3625, #3785",
+        "2026-11",
+    ),
+    Known(
+        "torch",
+        "mps",
+        "",
+        "2.14",
+        "convolutions over three axes reach 7 percent of what those of frames do",
+        Limits(frames=True),
+        "",
+        "pytorch #192213, #188802",
+        "2026-11",
+    ),
+    Known(
         "torch",
         "mps",
         "",
@@ -165,6 +193,7 @@ KNOWN = (
         'install torch 2.10 or newer, or cuDNN 9.15 or newer with torch 2.9.1 (pip install "nvidia-cudnn-cu12>=9.15")',
         "pytorch #166643, #166790, #177406; ComfyUI #10373, #10398",
         "2026-11",
+        ("cudnn", "9.15"),
     ),
 )
 
@@ -221,7 +250,35 @@ def known_of(place: Place) -> tuple[Known, ...]:
         if (row.framework, row.device) == (place.framework, place.device)
         and _version(row.since) <= _version(place.version)
         and (not row.before or _version(place.version) < _version(row.before))
+        and not _cured(row, place)
     )
+
+
+def _cured(row: Known, place: Place) -> bool:
+    library, since = row.cured
+    found = dict(place.libraries).get(library, "")
+    return bool(found) and _version(found) >= _version(since)
+
+
+def warn_of(like: Array) -> None:
+    """
+    Warn of what is known about the device of an array and only another version cures.
+
+    Parameters
+    ----------
+    like : array
+        Of any library.
+
+    Warns
+    -----
+    UserWarning
+        With what to install; once for each place of a program, as Python's warnings are.
+    """
+    place = place_of(like)
+    for row in known_of(place):
+        if row.advice:
+            text = f"{place.framework} {place.version} on {place.device}: {row.what} ({row.source}); {row.advice}"
+            warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def limits_of(x: Array) -> Limits:

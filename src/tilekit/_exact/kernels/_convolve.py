@@ -9,8 +9,9 @@ from tilekit._exact.boxes import Shape
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
 from tilekit.backends import Array
+from tilekit.backends.limits import Limits
 
-__all__ = ["convolve", "evened", "paddings"]
+__all__ = ["convolve", "evened", "goes_by_frames", "matrix_cells", "paddings"]
 
 
 def paddings(job: Job[Conv]) -> tuple[tuple[int, int], ...]:
@@ -93,3 +94,21 @@ def _stretch(library: Library, x: Array, job: Job[Conv]) -> Array:
     rows = zip(sizes, pads, apart, strict=True)
     region = tuple(slice(before, before + n, step) for n, (before, _), step in rows)
     return library.put(out, (*(slice(None),) * lead, *region), x)
+
+
+def goes_by_frames(op: Conv, limits: Limits) -> bool:
+    """Whether a convolution is made as a sum of those of frames, which this device is better at."""
+    return limits.frames and len(op.axes) == 3 and op.groups == 1 and not op.transposed and _is_plain(op)
+
+
+def matrix_cells(job: Job[Conv], limits: Limits) -> int:
+    """Count the elements of the matrix that a device with limits unfolds the input to; 0 where it does not."""
+    op = job.op
+    wide = len(op.axes) == 3 and (limits.unfolds or op.channels % 16 != 0)
+    if job.boxes[0] is None or goes_by_frames(op, limits) or not (wide or not _is_plain(op)):
+        return 0
+    return math.prod(job.extent) // job.extent[op.channel_axis] * math.prod(op.kernel) * op.channels
+
+
+def _is_plain(op: Conv) -> bool:
+    return all(n == 1 for n in op.input_dilation)

@@ -14,10 +14,11 @@ from tilekit._exact.boxes import Box, Shape
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes
+from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes, unfolded_elsewhere
 from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
 from tilekit._exact.ops import Attention, Conv, Moments, Reduce
-from tilekit.backends import Array
+from tilekit.backends import Array, Backend
+from tilekit.backends.limits import limits_of
 
 __all__ = ["MlxKernels"]
 
@@ -61,7 +62,20 @@ def _pieces(x: mx.array, axis: int, count: int) -> Iterator[mx.array]:
 
 
 class MlxKernels(Kernels):
-    """Operations over arrays of ``mlx.core``."""
+    """
+    Operations over arrays of ``mlx.core``.
+
+    Parameters
+    ----------
+    backend : Backend
+        Of MLX.
+    like : array
+        Any array of MLX.
+    """
+
+    def __init__(self, backend: Backend, like: Array) -> None:
+        super().__init__(backend, like)
+        self._limits = limits_of(like)
 
     def run(
         self, node: Node, shapes: tuple[Shape, ...], box: Box, boxes: tuple[Box | None, ...], arrays: Arrays
@@ -78,7 +92,9 @@ class MlxKernels(Kernels):
     def conv(self, job: Job[Conv], arrays: Arrays) -> Array:
         """Convolve; sums are those of MLX."""
         x, weight, *bias = arrays
-        made = mx.zeros(job.extent, dtype=self.dtype(job.dtype)) if x is None else convolved(job, x, weight)
+        made = (
+            mx.zeros(job.extent, dtype=self.dtype(job.dtype)) if x is None else convolved(job, x, weight, self._limits)
+        )
         if not bias:
             return made
         return made + bias[0].reshape(tuple(-1 if axis == job.op.channel_axis else 1 for axis in range(made.ndim)))
@@ -101,9 +117,9 @@ class MlxKernels(Kernels):
         return _computed_part(merged) if isinstance(merged, MomentsPart) else _computed(merged)
 
     def scratch(self, job: Job[Any]) -> int:
-        """Count what is unfolded for a convolution, and the scores of attention, on a processor."""
+        """Count what is unfolded for a convolution, and on a processor the scores of attention."""
         if mx.default_device().type != mx.cpu:
-            return 0
+            return unfolded_elsewhere(job, self._limits) if isinstance(job.op, Conv) else 0
         if isinstance(job.op, Conv):
             return unfolded_bytes(job)
         if isinstance(job.op, Moments):

@@ -13,11 +13,13 @@ from dataclasses import replace
 import mlx.core as mx
 
 from tilekit._exact.boxes import Box, extent, within
-from tilekit._exact.kernels._convolve import paddings
+from tilekit._exact.kernels._convolve import goes_by_frames, matrix_cells, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
+from tilekit.backends.frames import by_frames
+from tilekit.backends.limits import Limits
 
-__all__ = ["UNFOLDED", "convolved", "unfolded_bytes"]
+__all__ = ["UNFOLDED", "convolved", "unfolded_bytes", "unfolded_elsewhere"]
 
 UNFOLDED = 1 << 22
 """Bytes of the unfolded input of one slab, at most."""
@@ -25,7 +27,7 @@ LEAST = 1 << 20
 """Bytes below which no slab is worth its call."""
 
 
-def convolved(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
+def convolved(job: Job[Conv], x: mx.array, weight: mx.array, limits: Limits) -> mx.array:
     """
     Convolve a box of the input, without a bias.
 
@@ -35,9 +37,10 @@ def convolved(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
     """
     op = job.op
     if op.channel_axis == len(job.box) - 1:
-        return _by_slabs(job, x, weight)
+        return _framed(job, x, weight) if goes_by_frames(op, limits) else _by_slabs(job, x, weight)
     order = _channels_last(op)
-    made = _convolved(job, mx.transpose(x, order), _turned(op, weight))
+    call = _framed if goes_by_frames(op, limits) else _convolved
+    made = call(job, mx.transpose(x, order), _turned(op, weight))
     return mx.transpose(made, sorted(range(x.ndim), key=lambda i: order[i]))
 
 
@@ -47,6 +50,27 @@ def unfolded_bytes(job: Job[Conv]) -> int:
         return 0
     pieces = _slabs(job)
     return max(_unfolded(replace(job, box=piece)) + (_bytes(job, piece) if len(pieces) > 1 else 0) for piece in pieces)
+
+
+def unfolded_elsewhere(job: Job[Conv], limits: Limits) -> int:
+    """Count the same on a graphics processor: a whole matrix where it unfolds, sums where it goes frame by frame."""
+    if goes_by_frames(job.op, limits):
+        return 8 * math.prod(job.extent)
+    return matrix_cells(job, limits) * (4 if job.dtype == "float32" else 2)
+
+
+def _framed(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
+    """Convolve frame by frame; sums are kept in float32."""
+    op = job.op
+    (before, after), *sides = paddings(job)
+    x = mx.pad(x, [(0, 0), (before, after), *sides, (0, 0)])
+
+    def convolve(frames: mx.array, tap: mx.array) -> mx.array:
+        return mx.conv_general(frames, tap, stride=op.stride[1:], kernel_dilation=op.dilation[1:])
+
+    taps = [weight[:, i] for i in range(weight.shape[1])]
+    made: mx.array = by_frames(x, taps, convolve, lambda y: y.astype(mx.float32), op.stride[0], op.dilation[0])
+    return made.astype(x.dtype)
 
 
 def _unfolds(op: Conv) -> bool:

@@ -12,12 +12,14 @@ from torch import Tensor
 from tilekit._exact.boxes import Box, Shape
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
+from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
 from tilekit._exact.kernels._torch_scratch import SMALL, scratch
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
 from tilekit.backends import Backend
+from tilekit.backends.limits import limits_of
 from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["TorchKernels"]
@@ -41,6 +43,7 @@ class TorchKernels(Kernels):
 
     def __init__(self, backend: Backend, like: Tensor) -> None:
         super().__init__(backend, like)
+        self._limits = limits_of(like)
         self._taken: dict[tuple[Any, ...], tuple[Any, list[Taken]]] = {}
 
     def run(
@@ -160,7 +163,8 @@ class TorchKernels(Kernels):
 
     def scratch(self, job: Job[Any]) -> int:
         """Count padded copies, wide copies of half precisions, and what attention puts in order."""
-        return scratch(job)
+        framed = isinstance(job.op, Conv) and goes_by_frames(job.op, self._limits)
+        return scratch(job) + (8 * math.prod(job.extent) if framed else 0)
 
     def computing(self) -> AbstractContextManager[object]:
         """Keep no gradients."""

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilekit._exact.kernels._convolve import evened, paddings
+from tilekit._exact.kernels._convolve import evened, goes_by_frames, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
+from tilekit.backends.frames import by_frames
+from tilekit.backends.limits import limits_of
 from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["convolve"]
@@ -28,6 +30,8 @@ def convolve(job: Job[Conv], x: Tensor, weight: Tensor, bias: Tensor | None) -> 
 def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
     if any(n != 1 for n in op.input_dilation):
         x = _stretched(x, op.input_dilation)
+    if goes_by_frames(op, limits_of(x)):
+        return _framed(op, x, weight, bias, pads)
     pads = evened(op, pads)
     merged = tuple(min(before, after) for before, after in pads)
     rest = [(before - both, after - both) for (before, after), both in zip(pads, merged, strict=True)]
@@ -38,6 +42,25 @@ def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Seq
         return made
     out: Tensor = _FORWARD[len(op.axes)](x, weight, bias, op.stride, merged, op.dilation, op.groups)
     return out
+
+
+def _framed(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
+    """Convolve frame by frame; sums of half precisions are kept in float32."""
+    x = pad_constant(x, [n for pair in reversed(pads) for n in pair])
+
+    def convolve(frames: Tensor, tap: Tensor) -> Tensor:
+        y: Tensor = F.conv2d(frames.permute(0, 3, 1, 2), tap, None, op.stride[1:], 0, op.dilation[1:])
+        return y.permute(0, 2, 3, 1)
+
+    rows = x.permute(0, 2, 3, 4, 1)
+    made: Tensor = by_frames(rows, weight.unbind(2), convolve, wide, op.stride[0], op.dilation[0])
+    made = made if bias is None else made + bias
+    return made.to(x.dtype).permute(0, 4, 1, 2, 3)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Convert half precisions to float32."""
+    return x.float() if x.element_size() < 4 else x
 
 
 def _stretched(x: Tensor, apart: Sequence[int]) -> Tensor:
