@@ -16,6 +16,7 @@ from ltx_models.video_vae.diffusion import DiffusionDecoder, DiffusionDecoderCon
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_convolutional
 from ltx_models.video_vae.layers import Context, Window
+from ltx_models.video_vae.restart import refuse_start, restart
 from ltx_models.video_vae.stream import decode_chunks, encode_chunks
 
 __all__ = [
@@ -240,6 +241,7 @@ def stream_decode(
     plan: Plan | None = None,
     timestep: Array | None = None,
     noise: Sequence[Array] | None = None,
+    start: int = 0,
 ) -> Iterator[tuple[int, Array]]:
     """
     Decode as `decode_exact` does, as an iterator: streaming decode.
@@ -248,6 +250,10 @@ def stream_decode(
     ----------
     decoder, latent, memory_bytes, plan, timestep, noise
         As `decode_exact` takes them.
+    start : int
+        The first frame of the block to begin with, as an earlier run with the same plan gave it, or the end of the
+        clip. The blocks from there on are those of the whole stream; see `tilekit.Kept`. A convolutional decoder warms
+        up on the latents that these frames depend on, a diffusion decoder begins again from the first frame.
 
     Yields
     ------
@@ -255,18 +261,74 @@ def stream_decode(
         The first frame of the block.
     frames : array, shape (B, 3, n, 32 h, 32 w)
         Finished frames, in order, each once.
+
+    Raises
+    ------
+    ValueError
+        As `decode_exact`; also if no block begins at `start`, or if the decoder draws noise and `noise` is not given,
+        as what was decoded before would have had another.
     """
+    drawn = draws_noise(decoder)
+    if start and drawn and noise is None:
+        msg = f"noise: this decoder draws noise, and start is {start}; give noise=, the same as in the run before"
+        raise ValueError(msg)
+    total = 1 + (latent.shape[2] - 1) * decoder.config.decoder_scale[0]
     if isinstance(decoder, DiffusionDecoder):
-        return _decode_diffusion(decoder, latent, memory_bytes, plan, timestep, noise)
+        blocks = _decode_diffusion(decoder, latent, memory_bytes, plan, timestep, noise)
+        return blocks if start == 0 else _after(blocks, start, total)
     decoder.check(latent, noise)
     config, causal = decoder.config, decoder.causal(None)
     chosen = plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes)
     plan = _checked(chosen, ExactPlan, latent.shape)
+    if start == total:
+        return iter(())
     if plan.frames is None:
+        if start != 0:
+            refuse_start(start, [0, total])
         return iter([(0, decoder(latent, timestep=timestep, noise=noise))])
     stages = partial(_decoder_stages, decoder, plan, causal)
-    frames_per_chunk = max(1, plan.frames // config.decoder_scale[0])
-    return decode_chunks(decoder, latent, frames_per_chunk, stages, timestep=timestep, noise=noise, causal=causal)
+    chunk, time = max(1, plan.frames // config.decoder_scale[0]), config.decoder_scale[0]
+    law = {"time": time, "latents": int(latent.shape[2]), "chunk": chunk, "most": plan.frames}
+    begin = 0 if start == 0 else restart(decoder.steps, start, causal=causal, **law)
+    if noise is not None and decoder.conditioned:
+        noise = [noise[0][:, :, begin:], *noise[1:]]
+    rest = latent[:, :, begin:, ...]
+    blocks = decode_chunks(decoder, rest, chunk, stages, timestep=timestep, noise=noise, causal=causal)
+    moved = ((begin * time + first, frames) for first, frames in blocks)
+    return blocks if begin == start == 0 else ((first, frames) for first, frames in moved if first >= start)
+
+
+def draws_noise(decoder: Decoder) -> bool:
+    """
+    Say whether a decode depends on random numbers.
+
+    Parameters
+    ----------
+    decoder : VideoDecoder or DiffusionDecoder
+        The network.
+
+    Returns
+    -------
+    bool
+        True for a diffusion decoder, and for one that mixes noise into latents or layers.
+    """
+    if isinstance(decoder, DiffusionDecoder):
+        return True
+    return decoder.conditioned or any(block.inject_noise for block in decoder.config.decoder_blocks)
+
+
+def _after(blocks: Iterator[tuple[int, Array]], start: int, total: int) -> Iterator[tuple[int, Array]]:
+    """Give the blocks from a frame on; refuse a frame within one before any is given."""
+    if start == total:
+        return
+    borders = [0]
+    for first, frames in blocks:
+        if first >= start:
+            yield first, frames
+            continue
+        borders.append(first + frames.shape[2])
+        if borders[-1] > start:
+            refuse_start(start, borders)
 
 
 def _decode_diffusion(
