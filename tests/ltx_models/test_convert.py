@@ -26,7 +26,7 @@ from ltx_models.convert.write import Entry, write_file
 from ltx_models.defaults import toy_checkpoint
 from ltx_models.nn.statistics import STATISTICS
 from ltx_models.pipelines.finding import find_files
-from ltx_models.pipelines.sources import Criteria
+from ltx_models.pipelines.listing import Criteria
 from ltx_models.text import ConnectorConfig
 from ltx_models.transformer import TransformerConfig
 from ltx_models.video_vae import VideoVAEConfig

@@ -6,14 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.ltx_models.split_files import NAMES
 
 from ltx_models import cli
 from ltx_models import download as module
 from ltx_models.checkpoints import read_header
-from ltx_models.download import MODELS, PIPELINES, DownloadError, Wanted, fetch, plan, wanted_by
+from ltx_models.checkpoints.contents import by_name
+from ltx_models.download import APART, MODELS, PIPELINES, DownloadError, Wanted, fetch, plan, wanted_by
 from ltx_models.pipelines import RECIPES
 from ltx_models.pipelines.finding import find_files
-from ltx_models.pipelines.sources import Criteria
+from ltx_models.pipelines.listing import Criteria, Listing
+from ltx_models.pipelines.sources import choose
 
 FILES = {"model-a.safetensors": 3000, "model-b.safetensors": 500, "config.json": 20, "big.onnx": 10**9}
 
@@ -194,7 +197,10 @@ def test_every_pipeline_knows_its_files() -> None:
     for version in MODELS:
         for pipeline, parts in PIPELINES.items():
             wanted = wanted_by(pipeline, version=version)
-            assert len(wanted) == len(parts)
+            apart = [part for part in APART if part in MODELS[version]]
+            assert len(wanted) == len(parts) + len(apart)
+            if version == "2.5":
+                continue
             fp8 = wanted_by(pipeline, version=version, fp8=True)
             assert "fp8" in fp8[0].patterns[0]
             assert all("fp8" not in entry.patterns[0] for entry in fp8[1:])
@@ -202,6 +208,22 @@ def test_every_pipeline_knows_its_files() -> None:
         wanted_by("x")
     with pytest.raises(ValueError, match=r"version: got '3', allowed are '2\.0', '2\.3'"):
         wanted_by("dev", version="3")
+
+
+def test_of_2_5_each_part_is_a_file_of_one_repository() -> None:
+    published = {name for wanted in MODELS["2.5"].values() for name in wanted.patterns}
+    assert published == set(NAMES.values())
+    for pipeline in PIPELINES:
+        wanted = wanted_by(pipeline, version="2.5")
+        assert {entry.repo for entry in wanted} == {"Lightricks/LTX-2.5"}
+        chosen = choose(Listing("Lightricks/LTX-2.5", tuple(sorted(published)), by_name), Criteria(pipeline))
+        assert sorted(chosen.names) == sorted(entry.patterns[0] for entry in wanted), pipeline
+    swapped = wanted_by("dev", version="2.5", convolutional=True, text_encoder=False)
+    assert [entry.patterns[0] for entry in swapped][1] == NAMES["video_vae_conv"]
+    with pytest.raises(ValueError, match=r"dev-fp8: is not published for 2\.5; .* quantise when the file is read"):
+        wanted_by("dev", version="2.5", fp8=True)
+    with pytest.raises(ValueError, match=r"video-vae-conv: is not published for 2\.3; there are distilled, "):
+        wanted_by("dev", convolutional=True)
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

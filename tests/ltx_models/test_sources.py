@@ -20,12 +20,14 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import contexts, write_whole
 
+from ltx_models.checkpoints.contents import by_header, by_name
 from ltx_models.convert import Layout, convert
 from ltx_models.media import as_float32, iter_frames, read_latents, write_latents
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import LTX2Pipeline
 from ltx_models.pipelines.finding import find_files, repository
-from ltx_models.pipelines.sources import Criteria, Listing, SourceError, by_header, by_name, choose, local_listing
+from ltx_models.pipelines.listing import Criteria, Listing, SourceError, local_listing
+from ltx_models.pipelines.sources import choose
 
 SMALL: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "output_type": "latent"}
 

@@ -1,13 +1,18 @@
 """The files of LTX-2.5 as they are published: what each holds, how a folder of them is found, what is refused."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.ltx_models.split_files import write_split
+from tests.ltx_models.pipeline_files import contexts, write_whole
+from tests.ltx_models.split_files import NAMES, stored, write, write_split
 
 from ltx_models import (
+    CheckpointError,
     load_audio_decoder,
     load_audio_encoder,
     load_connectors,
@@ -18,10 +23,18 @@ from ltx_models import (
     load_video_encoder,
     load_vocoder,
 )
+from ltx_models.checkpoints.contents import by_header, by_name, version_by_name, version_of_file
+from ltx_models.cli import main
+from ltx_models.convert.write import Entry
 from ltx_models.lora import check_lora
+from ltx_models.media import probe_video, read_latents
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
+from ltx_models.pipelines import LTX2Pipeline
+from ltx_models.pipelines.finding import find_files
+from ltx_models.pipelines.listing import Criteria, Listing, SourceError
 from ltx_models.pipelines.settings import version_of
+from ltx_models.pipelines.sources import choose
 
 LOADERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "transformer": (load_transformer,),
@@ -53,3 +66,306 @@ def test_the_files_are_the_same_from_either_framework(nn: Backend, files: dict[s
     for name, path in write_split(tmp_path, nn).items():
         if name != "folder":
             assert path.read_bytes() == files[name].read_bytes(), name
+
+
+# ---- what is found -----------------------------------------------------------------------------------------
+
+PUBLISHED = (
+    *NAMES.values(),
+    "README.md",
+    "diffusion_models/ltx-2.5-22b-dev-transformer-comfy-int8-convrot.safetensors",
+    "diffusion_models/ltx-2.5-22b-distilled-transformer-comfy-int8-convrot.safetensors",
+    "diffusion_models/ltx-2.5-22b-distilled-transformer-nvfp4.safetensors",
+    "text_encoders/gemma4-12b-with-proj-ltx-2.5-comfy-int8-convrot.safetensors",
+)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "names"),
+    [
+        (None, ["transformer", "text_encoder", "video_vae", "audio_vae", "duration_head", "upsampler"]),
+        ("distilled-one-stage", ["transformer", "text_encoder", "video_vae", "audio_vae", "duration_head"]),
+        ("dev", ["dev_transformer", "text_encoder", "video_vae", "audio_vae", "duration_head"]),
+        (
+            "keyframes",
+            [
+                *("dev_transformer", "text_encoder", "video_vae", "audio_vae", "duration_head", "upsampler"),
+                "distilled_lora",
+            ],
+        ),
+    ],
+)
+def test_of_the_published_repository_no_more_than_needed_is_taken(pipeline: str | None, names: list[str]) -> None:
+    choice = choose(Listing("Lightricks/LTX-2.5", PUBLISHED, by_name), Criteria(pipeline))
+    assert choice.names == tuple(NAMES[name] for name in names)
+    assert choice.recipe.name == (pipeline or "distilled")
+
+
+def test_names_tell_what_headers_tell(files: dict[str, Path]) -> None:
+    for name, path in files.items():
+        if name != "folder":
+            published = NAMES[name]
+            assert by_header(path) <= by_name(published), name
+            assert by_name(published) <= by_header(path) | {"vocoder"}, name
+            assert version_by_name(published) == (2, 5) or name == "folder"
+            assert version_of_file(path) in {(2, 5), None}
+
+
+def flat(files: dict[str, Path], target: Path, **names: str) -> Path:
+    """Put the files side by side, under other names where these are given."""
+    target.mkdir()
+    for name, path in files.items():
+        if name != "folder":
+            shutil.copy(path, target / names.get(name, path.name))
+    return target
+
+
+def test_a_tree_and_a_flat_folder_are_found_and_mean_the_same(files: dict[str, Path], tmp_path: Path) -> None:
+    for folder in (
+        files["folder"],
+        flat(files, tmp_path / "flat"),
+        flat(files, tmp_path / "own", transformer="x-distilled.safetensors"),
+    ):
+        recipe, found = find_files(folder, Criteria())
+        assert recipe.name == "distilled"
+        places = {
+            "transformer": found.transformer,
+            "text_encoder": found.text_encoder,
+            "video_vae": found.video_vae,
+            "audio_vae": found.audio_vae,
+            "upsampler": found.upsampler,
+            "duration_head": found.duration_head,
+        }
+        for name, path in places.items():
+            assert path is not None
+            assert path.read_bytes() == files[name].read_bytes(), name
+
+
+def test_several_of_a_kind_are_asked_about(files: dict[str, Path], tmp_path: Path) -> None:
+    folder = flat(files, tmp_path / "two")
+    shutil.copy(files["audio_vae"], folder / "my-audio.safetensors")
+    find_files(folder, Criteria())  # the one under the published name
+    (folder / files["audio_vae"].name).rename(folder / "other-audio.safetensors")
+    with pytest.raises(
+        SourceError,
+        match=r"has my-audio.safetensors, other-audio.safetensors; say which audio autoenc.*--audio-vae-path",
+    ):
+        find_files(folder, Criteria())
+    assert find_files(folder, Criteria(audio_vae=False))[1].audio_vae is None, "it was given"
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------
+
+
+def parts(files: dict[str, Path], **others: Any) -> dict[str, Any]:
+    """The parameters of a pipeline of separate files."""
+    names = ("transformer", "text_encoder", "video_vae", "audio_vae", "upsampler", "duration_head")
+    return {name: files[name] for name in names} | {"dtype": "float32"} | others
+
+
+def remade(
+    path: Path,
+    target: Path,
+    *,
+    drop: str = "?",
+    metadata: dict[str, str | None] | None = None,
+    change: dict[str, Any] | None = None,
+) -> Path:
+    """Write a file again without some tensors, or with other metadata or tensors."""
+    tensors, said = stored(path, "")
+    kept = {key: value for key, value in tensors.items() if not key.startswith(drop)} | (change or {})
+    both = said | (metadata or {})
+    return write(target, kept, {key: value for key, value in both.items() if value is not None})
+
+
+def byte_tensor(data: bytes) -> Entry:
+    return Entry("U8", (len(data),), lambda: np.frombuffer(data, np.uint8))
+
+
+def test_separate_files_make_a_pipeline(files: dict[str, Path]) -> None:
+    pipe = LTX2Pipeline.from_pretrained(**parts(files))
+    assert (pipe.recipe.name, pipe.version) == ("distilled", (2, 5, 0))
+    assert pipe.components.files.duration_head == files["duration_head"]
+    with pytest.raises(ValueError, match=r"path: got .* and transformer=.*; give a checkpoint, .* as the one"):
+        LTX2Pipeline.from_pretrained(files["folder"], transformer=files["transformer"])
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "text"),
+    [
+        (
+            "video_vae",
+            "audio_vae",
+            r"video_vae= \(--video-vae-path\): got .*, which holds an audio autoencoder or vocoder and no video vae",
+        ),
+        (
+            "audio_vae",
+            "video_vae",
+            r"audio_vae= \(--audio-vae-path\): got .*, which holds a video autoencoder and no audio vae",
+        ),
+        ("duration_head", "upsampler", r"--duration-head-path\): got .* holds a latent upsampler and no duration head"),
+        ("upsampler", "duration_head", r"--spatial-upsampler-path\): got .* holds a duration head and no upsampler"),
+        ("transformer", "video_vae", r"--transformer-path\): got .* holds a video autoencoder and no transformer"),
+        ("text_encoder", "transformer", r"no gemma_config in its metadata; give the text encoder's file of LTX-2.5"),
+    ],
+)
+def test_a_file_under_the_wrong_name_is_refused(files: dict[str, Path], given: str, other: str, text: str) -> None:
+    with pytest.raises(CheckpointError, match=text):
+        LTX2Pipeline.from_pretrained(**parts(files, **{given: files[other]}))
+
+
+@pytest.mark.parametrize("name", ["video_vae", "audio_vae", "upsampler", "duration_head"])
+def test_files_of_2_3_beside_files_of_2_5_are_refused(files: dict[str, Path], name: str, tmp_path: Path) -> None:
+    older = remade(files[name], tmp_path / "older.safetensors", metadata={"model_version": "2.3.1"})
+    with pytest.raises(
+        CheckpointError, match=r"older\.safetensors: is of LTX 2\.3, and the transformer .* is of 2\.5; take all"
+    ):
+        LTX2Pipeline.from_pretrained(**parts(files, **{name: older}))
+
+
+def test_a_folder_of_both_versions_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    folder = flat(files, tmp_path / "both")
+    whole = write_whole(folder, get_backend("torch"))
+    with pytest.raises(
+        SourceError, match=r"has a whole checkpoint, tiny-2.3.safetensors of 2.3, beside a transformer alone, .* of 2.5"
+    ):
+        LTX2Pipeline.from_pretrained(folder)
+    with pytest.raises(
+        CheckpointError, match=r"is of LTX 2\.5, and the transformer .*tiny-2\.3\.safetensors is of 2\.3"
+    ):
+        LTX2Pipeline.from_pretrained(whole["path"], video_vae=files["video_vae"], upsampler=whole["upsampler"])
+    with pytest.raises(
+        ValueError, match=r"a transformer of 2\.3\.0 reads Gemma 3, this text encoder is 'gemma4-tiny-ltx-v1'"
+    ):
+        LTX2Pipeline.from_pretrained(whole["path"], text_encoder=files["text_encoder"], upsampler=whole["upsampler"])
+
+
+def test_a_stock_gemma_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    _, said = stored(files["text_encoder"], "?")
+    config = json.loads(said["gemma_config"])
+    del config["gemma_version"]
+    stock = remade(files["text_encoder"], tmp_path / "stock.safetensors", metadata={"gemma_config": json.dumps(config)})
+    with pytest.raises(
+        ValueError,
+        match=r"trained with the Gemma 'gemma4-tiny-ltx-v1', this one of kind 'gemma4_unified' names none; .* stock",
+    ):
+        LTX2Pipeline.from_pretrained(**parts(files, text_encoder=stock))
+    folder = tmp_path / "gemma"
+    folder.mkdir()
+    for name in ("tokenizer.json", "model.safetensors"):
+        (folder / name).write_bytes(b"{}")
+    for kind, text in (
+        ("gemma4_unified", "those of 2.5 by a fine-tuned Gemma 4"),
+        ("gemma3", "no stock Gemma takes its place"),
+    ):
+        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        with pytest.raises(ValueError, match=text):
+            LTX2Pipeline.from_pretrained(**parts(files, text_encoder=folder))
+
+
+def test_a_transformer_without_its_text_encoder_is_refused_before_any_work(files: dict[str, Path]) -> None:
+    pipe = LTX2Pipeline.from_pretrained(**parts(files, text_encoder=None))
+    with pytest.raises(
+        ValueError, match=r"no language model was given, .* for 2\.5, the text encoder's file; give text_encoder="
+    ):
+        pipe("a fox")
+    assert pipe.components.held == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("video_vae", "holds no video autoencoder, .*--video-vae-path"),
+        ("audio_vae", "holds no audio autoencoder or vocoder, .*--audio-vae-path"),
+    ],
+)
+def test_a_missing_autoencoder_is_named_before_any_work(files: dict[str, Path], name: str, text: str) -> None:
+    pipe = LTX2Pipeline.from_pretrained(**parts(files, **{name: None}))
+    with pytest.raises(CheckpointError, match=text):
+        pipe("a fox", height=64, width=64, num_frames=9)
+    assert pipe.components.held == ()
+
+
+@pytest.mark.parametrize(
+    ("drop", "metadata", "change", "text"),
+    [
+        ("text_embedding_projection.", {}, {}, r"holds no projections of the language model's states .*with-proj"),
+        ("?", {"processor_config.json": '{"processor'}, {}, r"its processor_config\.json is no whole JSON"),
+        ("?", {"tokenizer_config.json": "[]"}, {}, r"its tokenizer_config\.json is no tokenizer config"),
+        ("?", {}, {"tokenizer_json": b'{"model": {"vocab"'}, r"its tokenizer\.json is no whole JSON"),
+        ("?", {}, {"tokenizer_json": b"{}"}, r"its tokenizer\.json is no tokenizer"),
+        ("model.language_model.layers.2.", {}, {}, r"has 2 layers of the language model, its configuration says 3"),
+    ],
+)
+def test_a_text_encoder_that_was_cut_off_is_refused(
+    files: dict[str, Path],
+    drop: str,
+    metadata: dict[str, str | None],
+    change: dict[str, bytes],
+    text: str,
+    tmp_path: Path,
+) -> None:
+    tensors = {key: byte_tensor(data) for key, data in change.items()}
+    broken = remade(files["text_encoder"], tmp_path / "x.safetensors", drop=drop, metadata=metadata, change=tensors)
+    with pytest.raises(CheckpointError, match=text):
+        LTX2Pipeline.from_pretrained(**parts(files, text_encoder=broken))
+
+
+@pytest.mark.parametrize(
+    "name", ["transformer", "text_encoder", "video_vae", "audio_vae", "upsampler", "duration_head"]
+)
+def test_a_file_that_was_cut_off_is_refused(files: dict[str, Path], name: str, tmp_path: Path) -> None:
+    short = tmp_path / files[name].name
+    short.write_bytes(files[name].read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        LTX2Pipeline.from_pretrained(**parts(files, **{name: short}))
+
+
+def test_weights_in_the_forms_of_other_tools_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    marker = byte_tensor(b"{}")
+    for part, text in (("comfy_quant", "ComfyUI's rotated int8"), ("weight_scale_2", "NVFP4")):
+        key = f"model.diffusion_model.transformer_blocks.0.attn1.to_q.{part}"
+        other = remade(files["transformer"], tmp_path / "x.safetensors", change={key: marker})
+        with pytest.raises(CheckpointError, match=f"holds weights in {text}.*take the file in bfloat16"):
+            LTX2Pipeline.from_pretrained(**parts(files, transformer=other))
+
+
+# ---- from a prompt to a video ------------------------------------------------------------------------------
+
+
+def test_a_prompt_becomes_a_video_with_sound(
+    nn: Backend, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command line, from a folder and from separate files, which give the same."""
+    pytest.importorskip("av")
+    pytest.importorskip("transformers")
+    pytest.importorskip({"torch": "transformers", "mlx": "mlx_lm"}[nn.name])
+    small = ["-H", "64", "-W", "64", "-n", "9", "--dtype", "float32", "--backend", nn.name, "-p", "a fox in snow"]
+    flags = {
+        "--transformer-path": "transformer",
+        "--text-encoder-path": "text_encoder",
+        "--video-vae-path": "video_vae",
+        "--audio-vae-path": "audio_vae",
+        "--spatial-upsampler-path": "upsampler",
+        "--duration-head-path": "duration_head",
+    }
+    apart = [text for flag, name in flags.items() for text in (flag, str(files[name]))]
+    for name, chosen in (("a", ["--checkpoint-path", str(files["folder"])]), ("b", apart)):
+        saved = ["--save-latents", str(tmp_path / f"{name}.safetensors")]
+        assert main(["generate", *chosen, *small, *saved, "-o", str(tmp_path / f"{name}.mp4")]) == 0
+        assert "pipeline distilled, 2.5.0 version" in capsys.readouterr().err
+    info = probe_video(tmp_path / "a.mp4")
+    assert (info.frames, info.height, info.width, info.audio is not None) == (9, 64, 64, True)
+    one, other = (read_latents(tmp_path / f"{name}.safetensors") for name in "ab")
+    np.testing.assert_array_equal(one.latents, other.latents)
+    assert one.space is not None
+
+
+def test_the_convolutional_decoder_reads_the_same_latents(nn: Backend, files: dict[str, Path]) -> None:
+    options: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "prompt_embeds": contexts(1)}
+    for name in ("video_vae", "video_vae_conv"):
+        made = parts(files, video_vae=files[name], text_encoder=False, backend=nn.name)
+        out = LTX2Pipeline.from_pretrained(**made)(**options)
+        assert out.frames.shape == (1, 9, 64, 64, 3)
+        assert np.isfinite(out.frames).all()
+        assert np.isfinite(out.audio).all()

@@ -19,7 +19,8 @@ def add(verbs: Any) -> None:
     parser.add_argument("pipeline", nargs="?", choices=tuple(PIPELINES), default="distilled", help="default: distilled")
     parser.add_argument("--version", choices=tuple(MODELS), default="2.3", help="of the model; default: 2.3")
     parser.add_argument("--fp8", action="store_true", help="the transformer in 8-bit floats")
-    parser.add_argument("--no-text-encoder", action="store_true", help="leave the Gemma folder out")
+    parser.add_argument("--no-text-encoder", action="store_true", help="leave the language model out")
+    parser.add_argument("--conv-vae", action="store_true", help="of 2.5 the convolutional video autoencoder instead")
     parser.add_argument("--repo", metavar="OWNER/NAME", help="another repository; then --include says which files")
     parser.add_argument("--include", nargs="+", metavar="PATTERN", help="names with *; default: *.safetensors *.json")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit; with --repo")
@@ -35,10 +36,19 @@ def run(args: argparse.Namespace) -> None:
         msg = f"{'--include' if args.include else '--revision'} goes with --repo; the files of a pipeline are known"
         raise ValueError(msg)
     if args.repo:
+        if args.fp8 or args.conv_vae:
+            msg = f"{'--fp8' if args.fp8 else '--conv-vae'} is about the files of a pipeline; with --repo say --include"
+            raise ValueError(msg)
         names = tuple(args.include or ("*.safetensors", "*.json"))
         wanted: tuple[Wanted, ...] = (Wanted(args.repo, names, args.revision),)
     else:
-        wanted = wanted_by(args.pipeline, version=args.version, fp8=args.fp8, text_encoder=not args.no_text_encoder)
+        wanted = wanted_by(
+            args.pipeline,
+            version=args.version,
+            fp8=args.fp8,
+            text_encoder=not args.no_text_encoder,
+            convolutional=args.conv_vae,
+        )
     items = plan(wanted, local=args.to)
     if not args.json:
         _announce(items)

@@ -77,10 +77,12 @@ def run(args: argparse.Namespace) -> None:
         loras=[(path, float(strength)) for path, strength in args.lora],
         video_vae=args.video_vae_path,
         audio_vae=args.audio_vae_path,
+        transformer=args.transformer_path,
+        duration_head=args.duration_head_path,
         say=progress.note,
         revision=args.revision,
     )
-    if args.checkpoint_path is None:
+    if args.checkpoint_path is None and args.transformer_path is None:
         progress.note(TOY)
     progress.note(f"pipeline {pipe.recipe.name}, {'.'.join(map(str, pipe.version)) or 'no'} version in the checkpoint")
     if pipe.memory is not None:

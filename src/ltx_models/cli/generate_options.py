@@ -40,7 +40,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("files")
-    group.add_argument(
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
         "--checkpoint-path",
         "--distilled-checkpoint-path",
         "--checkpoint",
@@ -49,8 +50,20 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="checkpoint in any layout: a file, a folder, or a repository as owner/name; default: the embedded toy, "
         "which draws coloured shapes that move and sound, and nothing else",
     )
+    either.add_argument(
+        "--transformer-path",
+        type=Path,
+        metavar="FILE",
+        help="the transformer in a file of its own (2.5), in place of a checkpoint; its other parts by the flags below",
+    )
     group.add_argument("--revision", metavar="REV", help="branch, tag or commit of that repository; default: its main")
-    group.add_argument("--gemma-root", type=Path, metavar="DIR", help="folder or repository of Gemma 3")
+    group.add_argument(
+        "--gemma-root",
+        "--text-encoder-path",
+        type=Path,
+        metavar="PATH",
+        help="folder or repository of Gemma 3; of 2.5 the text encoder's file",
+    )
     group.add_argument("--spatial-upsampler-path", type=Path, metavar="FILE", help="for two-stage pipelines")
     group.add_argument("--distilled-lora", type=Path, metavar="FILE", help="for dev-two-stage, -hq and keyframes")
     group.add_argument(
@@ -63,6 +76,12 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--video-vae-path", type=Path, metavar="FILE", help="where it is a file of its own")
     group.add_argument("--audio-vae-path", type=Path, metavar="FILE", help="where it is a file of its own")
+    group.add_argument(
+        "--duration-head-path",
+        type=Path,
+        metavar="FILE",
+        help="what says how long the clip of a prompt should be (2.5)",
+    )
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:

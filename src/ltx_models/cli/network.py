@@ -91,7 +91,7 @@ def found(path: Path) -> Path:
         On this machine.
     """
     from ltx_models.pipelines.finding import find_files, repository
-    from ltx_models.pipelines.sources import Criteria, SourceError
+    from ltx_models.pipelines.listing import Criteria, SourceError
 
     if path.exists() or repository(str(path)) is None:
         return path

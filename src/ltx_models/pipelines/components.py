@@ -11,10 +11,12 @@ from ltx_models.audio_vae import load_audio_decoder, load_audio_encoder
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint, without_weights
 from ltx_models.lora import AppliedLora, apply_lora
 from ltx_models.nn import Array, Backend, backend
+from ltx_models.pipelines.belonging import check_present
 from ltx_models.pipelines.files import Files, Lora
 from ltx_models.pipelines.memory import give_back
 from ltx_models.quantization import Scheme
 from ltx_models.text import load_connectors, load_text_encoder
+from ltx_models.text.duration import load_duration_head
 from ltx_models.text.gemma import check_libraries
 from ltx_models.transformer import load_transformer
 from ltx_models.upsampler import load_statistics, load_upsampler
@@ -136,10 +138,11 @@ class Components:
         for name in names:
             if name in self._held or name in self._checked:
                 continue
-            if name == "text_encoder":  # whose folder was checked when the pipeline was made
+            if name == "text_encoder":  # whose folder or file was checked when the pipeline was made
                 self.files.of(name)
                 check_libraries(self.nn.name)
             else:
+                check_present(self.files, name)
                 with without_weights():
                     self._load(name)
             self._checked.add(name)
@@ -219,12 +222,17 @@ class Components:
                 quantize=self.text_quantize,
                 offload=self.text_offload,
             )
+        if name == "connectors":
+            projections = self.files.projections
+            return load_connectors(
+                path, projections=projections, backend=self.backend_name, dtype=self.dtype, device=self.device
+            )
         dtype: DType = "float32" if name == "vocoder" else self.dtype
         return LOADERS[name](path, backend=self.backend_name, dtype=dtype, device=self.device)
 
 
 LOADERS: dict[str, Callable[..., Any]] = {
-    "connectors": load_connectors,
+    "duration_head": load_duration_head,
     "video_encoder": load_video_encoder,
     "video_decoder": load_video_decoder,
     "audio_encoder": load_audio_encoder,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ltx_models.byte_sizes import format_bytes
+from ltx_models.checkpoints.contents import by_name, version_by_name
 from ltx_models.checkpoints.kinds import kind_of, kind_of_file
 from ltx_models.download import (
     GEMMA,
@@ -23,8 +24,9 @@ from ltx_models.download import (
     plan,
 )
 from ltx_models.pipelines.files import Files
+from ltx_models.pipelines.listing import Choice, Criteria, Listing, SourceError, local_listing
 from ltx_models.pipelines.settings import RECIPES, Recipe
-from ltx_models.pipelines.sources import Choice, Criteria, Listing, SourceError, by_name, choose, local_listing
+from ltx_models.pipelines.sources import choose
 
 REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<file>.+\.safetensors))?")
 Say = Callable[[str], object]
@@ -81,11 +83,12 @@ def find_files(
         return _of_file(criteria, place), Files(place)
     recipe, wanted, files_in = _in_repository(*repo, criteria, token, revision)
     wishes = [wanted]
-    if criteria.text_encoder and files_in(Path()).text_encoder is None:
+    stock = criteria.text_encoder and files_in(Path()).text_encoder is None and _reads_gemma_3(wanted)
+    if stock:
         wishes += of_text_encoder(GEMMA)
     folders = fetched(wishes, token, say)
     files = files_in(folders[wanted.repo])
-    return recipe, files if len(wishes) == 1 else replace(files, text_encoder=folders[GEMMA])
+    return recipe, replace(files, text_encoder=folders[GEMMA]) if stock else files
 
 
 def find_file(path: str | Path, *, token: str | None = None, say: Say | None = None) -> Path:
@@ -117,14 +120,14 @@ def find_file(path: str | Path, *, token: str | None = None, say: Say | None = N
     return fetched([Wanted(named[0], (named[1],))], token, say)[named[0]] / named[1]
 
 
-def find_folder(path: str | Path, *, token: str | None = None, say: Say | None = None) -> Path:
+def find_text_encoder(path: str | Path, *, token: str | None = None, say: Say | None = None) -> Path:
     """
-    Find the folder of a language model, and fetch it if it is not here.
+    Find a language model, and fetch it if it is not here.
 
     Parameters
     ----------
     path : path or str
-        A folder, or a repository.
+        A folder, a file, a repository, or a file in one as ``owner/name/file.safetensors``.
     token : str, optional
         Of Hugging Face.
     say : callable, optional
@@ -133,7 +136,7 @@ def find_folder(path: str | Path, *, token: str | None = None, say: Say | None =
     Returns
     -------
     Path
-        The folder.
+        The folder or file.
 
     Raises
     ------
@@ -141,7 +144,9 @@ def find_folder(path: str | Path, *, token: str | None = None, say: Say | None =
         If it cannot be fetched.
     """
     named = None if Path(path).exists() else repository(str(path))
-    return Path(path) if named is None else fetched(of_text_encoder(named[0]), token, say)[named[0]]
+    if named is None or named[1] is not None:
+        return find_file(path, token=token, say=say)
+    return fetched(of_text_encoder(named[0]), token, say)[named[0]]
 
 
 def repository(text: str) -> tuple[str, str | None] | None:
@@ -252,7 +257,17 @@ def _files(folder: Path, choice: Choice) -> Files:
         text_encoder=path_of(choice.text_encoder),
         upsampler=path_of(choice.upsampler),
         distilled_lora=path_of(choice.distilled_lora),
+        connectors=path_of(choice.connectors),
+        video_vae=path_of(choice.video_vae),
+        audio_vae=path_of(choice.audio_vae),
+        duration_head=path_of(choice.duration_head),
     )
+
+
+def _reads_gemma_3(wanted: Wanted) -> bool:
+    """Say whether a checkpoint is of a version whose prompts a stock Gemma 3 reads, as its files' names tell."""
+    versions = [version_by_name(name) for name in (*wanted.patterns, wanted.repo)]
+    return next((version for version in versions if version is not None), (2, 0)) < (2, 4)
 
 
 def _of_file(criteria: Criteria, path: Path) -> Recipe:

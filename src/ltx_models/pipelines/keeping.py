@@ -56,9 +56,18 @@ def kept_on_failure(
         if place is None and wanted is not None:
             place = _rescued(latents, fps, wanted, files, seed)
         if place is not None:
-            ours = "" if files.transformer.is_relative_to(default_pipeline()) else f" --checkpoint {files.transformer}"
-            error.add_note(f"the latents are in {place}: 'ltx-models decode {place}{ours}' goes on from there")
+            error.add_note(f"the latents are in {place}: 'ltx-models decode {place}{_flags(files)}' goes on from there")
         raise
+
+
+def _flags(files: Files) -> str:
+    """Name the files that decode latents, as the command line takes them."""
+    if files.transformer.is_relative_to(default_pipeline()):
+        return ""
+    if files.video_vae is None and files.audio_vae is None:
+        return f" --checkpoint {files.transformer}"
+    sound = f" --audio-vae-path {files.of('audio_decoder')}"
+    return f" --video-vae-path {files.of('video_decoder')}{sound}"
 
 
 def _write(place: Path, latents: Latents, fps: float, files: Files, seed: int) -> None:

@@ -16,22 +16,22 @@ from ltx_models.lora import check_lora
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device
 from ltx_models.pipelines import checks, recipes, steps
+from ltx_models.pipelines.belonging import check_files
 from ltx_models.pipelines.call import Call, Keywords
 from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.files import Files
-from ltx_models.pipelines.finding import find_file, find_files, find_folder, to_standard_error
+from ltx_models.pipelines.finding import find_file, find_files, find_text_encoder, to_standard_error
 from ltx_models.pipelines.forecast import describe_forecast, forecast
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.keeping import kept_on_failure
+from ltx_models.pipelines.listing import Criteria
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
 from ltx_models.pipelines.request import LTX2Output, Request
 from ltx_models.pipelines.resolve import networks_of, resolve, resolve_size, unused
 from ltx_models.pipelines.results import finish
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.settings import Defaults, Recipe, defaults, settings_of, version_of
-from ltx_models.pipelines.sources import Criteria
 from ltx_models.quantization import Scheme
-from ltx_models.text.folder import check_folder
 from ltx_models.transformer.loading import read_config
 
 DECODE_BYTES = 8 * GIB
@@ -94,6 +94,8 @@ class LTX2Pipeline:
         loras: Sequence[tuple[str | Path, float]] = (),
         video_vae: str | Path | None = None,
         audio_vae: str | Path | None = None,
+        transformer: str | Path | None = None,
+        duration_head: str | Path | None = None,
         keep: bool = False,
         token: str | None = None,
         revision: str | None = None,
@@ -132,15 +134,22 @@ class LTX2Pipeline:
             Memory to fit into: chooses these four and the budget of the decode. The choice is `memory`, and each call
             says what its steps will take.
         text_encoder : path, str or False, optional
-            The folder or repository of the Gemma model. By default the one in the folder or repository of the
-            checkpoint, else, for a repository, Google's. False where ``prompt_embeds=`` makes it unnecessary.
+            The folder or repository of the Gemma 3 model or, for 2.5, the text encoder's file. By default the one in
+            the folder or repository of the checkpoint, else, for a repository of 2.0 or 2.3, Google's. False where
+            ``prompt_embeds=`` makes it unnecessary.
         upsampler, distilled_lora : path or str, optional
             Files that two-stage pipelines need; by default those in the folder or repository of the checkpoint. These,
             too, may be files in a repository.
         loras : sequence of (path, float), optional
             LoRAs and their strengths.
-        video_vae, audio_vae : path, optional
-            Where the autoencoders are files of their own.
+        video_vae, audio_vae : path or str, optional
+            Where the autoencoders are files of their own, or others than those in the folder are wanted.
+        transformer : path or str, optional
+            In place of `path`, where the transformer is a file of its own, as for 2.5: the other parts are given by
+            their parameters.
+        duration_head : path or str, optional
+            What says how long the clip of a prompt should be (2.5); by default the one in the folder or repository of
+            the checkpoint, if there is one.
         keep : bool
             Keep networks in memory between uses.
         token : str, optional
@@ -170,21 +179,29 @@ class LTX2Pipeline:
             msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
             raise ValueError(msg)
         check_device(get_backend(backend), device)
-        if path is None:
+        if path is None and transformer is None:
             others = {"text_encoder": text_encoder, "upsampler": upsampler, "distilled_lora": distilled_lora}
-            path = _toy(others | {"video_vae": video_vae, "audio_vae": audio_vae})
+            path = _toy(others | {"video_vae": video_vae, "audio_vae": audio_vae, "duration_head": duration_head})
         criteria = Criteria(
-            pipeline, quantize == "fp8", upsampler is None, distilled_lora is None, text_encoder is None
+            pipeline,
+            quantize == "fp8",
+            upsampler=upsampler is None,
+            distilled_lora=distilled_lora is None,
+            text_encoder=text_encoder is None,
+            video_vae=video_vae is None,
+            audio_vae=audio_vae is None,
+            duration_head=duration_head is None,
         )
-        recipe, files = find_files(path, criteria, token=token, say=say, revision=revision)
+        recipe, files = find_files(_one_of(path, transformer), criteria, token=token, say=say, revision=revision)
         find = partial(find_file, token=token, say=say)
         files = replace(
             files,
             upsampler=files.upsampler if upsampler is None else find(upsampler),
             distilled_lora=files.distilled_lora if distilled_lora is None else find(distilled_lora),
-            text_encoder=find_folder(text_encoder, token=token, say=say) if text_encoder else files.text_encoder,
-            video_vae=_path(video_vae),
-            audio_vae=_path(audio_vae),
+            text_encoder=find_text_encoder(text_encoder, token=token, say=say) if text_encoder else files.text_encoder,
+            video_vae=files.video_vae if video_vae is None else find(video_vae),
+            audio_vae=files.audio_vae if audio_vae is None else find(audio_vae),
+            duration_head=files.duration_head if duration_head is None else find(duration_head),
             loras=tuple((find(file), float(strength)) for file, strength in loras),
         )
         _check_files(recipe, files)
@@ -336,8 +353,7 @@ class LTX2Pipeline:
 
 def _check_files(recipe: Recipe, files: Files) -> None:
     """Refuse files that are missing or do not belong to the transformer."""
-    if files.text_encoder is not None:
-        check_folder(files.text_encoder)
+    check_files(files)
     if recipe.two_stages:
         files.of("upsampler")
     if recipe.needs_lora and files.distilled_lora is None:
@@ -359,5 +375,14 @@ def _toy(others: dict[str, Any]) -> Path:
     return default_pipeline()
 
 
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
+def _one_of(path: str | Path | None, transformer: str | Path | None) -> str | Path:
+    """Give the one that was given."""
+    if path is not None and transformer is not None:
+        msg = (
+            f"path: got {path} and transformer={transformer}; give a checkpoint, folder or repository as the one "
+            "(--checkpoint-path), or the transformer's own file as the other (--transformer-path)"
+        )
+        raise ValueError(msg)
+    found = transformer if path is None else path
+    assert found is not None
+    return found

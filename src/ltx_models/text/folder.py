@@ -46,7 +46,8 @@ def check_folder(path: Path) -> dict[str, Any]:
         config = {}
     if config.get("model_type") not in KINDS:
         msg = (
-            f"{path}: model_type is {config.get('model_type')!r}, the prompts of LTX-2 and 2.3 are read by {KINDS[0]!r}"
+            f"{path}: model_type is {config.get('model_type')!r}; prompts of LTX-2 and 2.3 are read by {KINDS[0]!r}, "
+            "those of 2.5 by a fine-tuned Gemma 4, whose one file is given in place of a folder (--text-encoder-path)"
         )
         raise ValueError(msg)
     return config

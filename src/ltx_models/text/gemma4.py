@@ -20,7 +20,7 @@ from ltx_models.nn import Array, Backend
 from ltx_models.offload import Offload
 from ltx_models.quantization import Scheme
 from ltx_models.text.gemma import LanguageModel, needed
-from ltx_models.text.memory import all_now, in_turn, to_integers, without_weights
+from ltx_models.text.memory import all_now, in_turn, layer_names, to_integers, without_weights
 
 KIND = "gemma4_unified"
 ASSETS = ("tokenizer_config.json", "processor_config.json", "chat_template.jinja", "generation_config.json")
@@ -75,7 +75,10 @@ class TextEncoderFile:
             names = ", ".join([*([] if tokenizer else ["tokenizer_json"]), *missing])
             msg = f"{path}: {names} missing; a text encoder's file has its tokenizer inside, download it again"
             raise CheckpointError(msg)
-        return cls(path, config, {**assets, "tokenizer.json": tokenizer})
+        assets["tokenizer.json"] = tokenizer
+        _check_assets(path, assets)
+        _check_layers(path, config["text_config"])
+        return cls(path, config, assets)
 
     def tokenizer(self) -> Any:
         """Make the tokenizer of ``transformers``."""
@@ -121,6 +124,33 @@ def _bytes(checkpoint: Checkpoint, key: str) -> bytes | None:
         return None
     data: bytes = checkpoint.tensor(key).tobytes()
     return data
+
+
+def _check_assets(path: Path, assets: dict[str, bytes]) -> None:
+    """Refuse files of the tokenizer that were cut off."""
+    for name, data in assets.items():
+        if not name.endswith(".json"):
+            continue
+        try:
+            found = json.loads(data)  # tens of megabytes: not through the careful reader, which takes seconds
+        except (ValueError, RecursionError) as error:
+            msg = f"{path}: its {name} is no whole JSON ({error}); download it again"
+            raise CheckpointError(msg) from error
+        if not isinstance(found, dict) or (name == "tokenizer.json" and "model" not in found):
+            msg = f"{path}: its {name} is no {name.removesuffix('.json').replace('_', ' ')}; download it again"
+            raise CheckpointError(msg)
+
+
+def _check_layers(path: Path, section: dict[str, Any]) -> None:
+    """Refuse a file that has other layers of the language model than its configuration says."""
+    names = layer_names(path)[1]
+    there = len({name.split(".")[1] for name in names if name.startswith("layers.")})
+    if there != section.get("num_hidden_layers"):
+        msg = (
+            f"{path}: has {there} layers of the language model, its configuration says "
+            f"{section.get('num_hidden_layers')}; download it again"
+        )
+        raise CheckpointError(msg)
 
 
 def torch_gemma4(
@@ -250,11 +280,15 @@ def check_pair(metadata: dict[str, str], gemma: dict[str, Any], where: str) -> N
     version of the fine-tuned Gemma 4.
     """
     own, kind = gemma.get("gemma_version"), gemma.get("model_type")
-    source = json.loads(metadata.get("gemma_source_checkpoint") or "null")
+    source = _source(metadata, where)
     if source is not None:
         wanted = source.get("gemma_version")
         if wanted != own:
-            msg = f"{where}: the transformer was trained with Gemma {wanted!r}, this text encoder is {own!r}"
+            is_it = f"this text encoder is {own!r}" if own else f"this one of kind {kind!r} names none"
+            msg = (
+                f"{where}: the transformer was trained with the Gemma {wanted!r}, {is_it}; its own is fine-tuned and "
+                "published as one file beside it, no stock Gemma takes its place (--text-encoder-path)"
+            )
             raise ValueError(msg)
     elif version_of(metadata) >= (2, 4, 0):
         if own is not None:
@@ -266,6 +300,19 @@ def check_pair(metadata: dict[str, str], gemma: dict[str, Any], where: str) -> N
         version = metadata.get("model_version", "LTX-2")
         msg = f"{where}: a transformer of {version} reads Gemma 3, this text encoder is {own or kind!r}"
         raise ValueError(msg)
+
+
+def _source(metadata: dict[str, str], where: str) -> dict[str, Any] | None:
+    """Read which Gemma a transformer's file names."""
+    try:
+        source = parse_json(metadata.get("gemma_source_checkpoint") or "null")
+    except ValueError as error:
+        msg = f"{where}: the transformer's gemma_source_checkpoint is not JSON ({error}); download it again"
+        raise ValueError(msg) from error
+    if source is not None and not isinstance(source, dict):
+        msg = f"{where}: the transformer's gemma_source_checkpoint is no object; download it again"
+        raise ValueError(msg)
+    return source
 
 
 def version_of(metadata: dict[str, str]) -> tuple[int, ...]:
