@@ -308,7 +308,7 @@ def test_previews_come_as_often_as_asked(files: dict[str, Path]) -> None:
         ({"frame_rate": 0.0}, "frame rate: got 0.0"),
         ({"prompt_embeds": None}, "either a prompt or prompt_embeds"),
         ({"prompt_embeds": None, "prompt": " "}, "prompt: is empty"),
-        ({"prompt_embeds": None, "prompt": "a fox"}, "no folder of the Gemma model"),
+        ({"prompt_embeds": None, "prompt": "a fox"}, "no language model was given"),
         ({"images": [Image("missing.png", 3)]}, "missing.png: cannot be read"),
         ({"images": [Image(np.zeros((64, 64, 3), np.uint8), 9)]}, "frame 9 is not in the clip"),
         ({"images": [Image(np.zeros((64, 200, 3), np.uint8))]}, "would lose 68% of a side"),

@@ -12,7 +12,7 @@ from ltx_models.text.folder import check_folder
 from ltx_models.text.gemma4 import TextEncoderFile, check_pair
 
 FLAGS = {
-    "transformer": "transformer= (--transformer-path)",
+    "transformer": "path= (--checkpoint-path) or transformer= (--transformer-path)",
     "text": "text_encoder= (--text-encoder-path)",
     "connectors": "transformer= (--transformer-path)",
     "video_vae": "video_vae= (--video-vae-path)",
@@ -101,8 +101,8 @@ def check_part(path: Path, component: str) -> tuple[int, int] | None:
         held = contents_of(checkpoint.files)
         if held and component not in held:
             msg = (
-                f"{FLAGS[component]}: got {path}, which holds {spoken(held)} and no {component.replace('_', ' ')}; "
-                "give the file that does"
+                f"{path}: no {spoken({component}).split(' ', 1)[1]} in it, but {spoken(held)}; give the file that "
+                f"has one, by {FLAGS[component]}"
             )
             raise CheckpointError(msg)
         for part, name in FOREIGN.items():
@@ -158,7 +158,7 @@ def check_text_encoder(files: Files) -> None:
     path = files.text_encoder
     if path is None:
         return
-    gemma = check_folder(path) if path.is_dir() else TextEncoderFile.read(path).config
+    gemma = TextEncoderFile.read(path).config if path.is_file() else check_folder(path)
     with open_checkpoint(files.transformer, "numpy") as checkpoint:
         said = {"model_version": ".".join(map(str, version_of(files.transformer)))}
         check_pair(
