@@ -1,6 +1,7 @@
 """The files of LTX-2.5 as they are published: what each holds, how a folder of them is found, what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import contexts, write_whole
 from tests.ltx_models.split_files import NAMES, stored, write, write_split
 
@@ -27,7 +29,7 @@ from ltx_models.checkpoints.contents import by_header, by_name, version_by_name,
 from ltx_models.cli import main
 from ltx_models.convert.write import Entry
 from ltx_models.lora import check_lora
-from ltx_models.media import probe_video, read_latents
+from ltx_models.media import iter_frames, probe_video, read_latents
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.pipelines import LTX2Pipeline
@@ -365,3 +367,71 @@ def test_the_convolutional_decoder_reads_the_same_latents(nn: Backend, files: di
         assert out.frames.shape == (1, 9, 64, 64, 3)
         assert np.isfinite(out.frames).all()
         assert np.isfinite(out.audio).all()
+
+
+# ---- the other verbs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents of pictures and sound."""
+    pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("saved") / "clip.safetensors"
+    pipe = LTX2Pipeline.from_pretrained(**parts(files, text_encoder=False, transformer=files["transformer"]))
+    options: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "prompt_embeds": contexts(1)}
+    pipe(**options, output=path.with_suffix(".mp4"), save_latents=path)
+    return path
+
+
+def test_decode_takes_a_folder_or_both_files(files: dict[str, Path], saved: Path, tmp_path: Path) -> None:
+    apart = ["--video-vae-path", str(files["video_vae"]), "--audio-vae-path", str(files["audio_vae"])]
+    for name, chosen in (("a", ["--checkpoint", str(files["folder"])]), ("b", apart)):
+        assert main(["decode", str(saved), *chosen, "-o", str(tmp_path / f"{name}.mp4")]) == 0
+    clips = [list(iter_frames(path)) for path in (saved.with_suffix(".mp4"), tmp_path / "a.mp4", tmp_path / "b.mp4")]
+    for one, *others in zip(*clips, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one, other)
+    assert probe_video(tmp_path / "b.mp4").audio is not None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "text"),
+    [
+        (("--video-vae-path", "video_vae"), r"holds no audio autoencoder or vocoder, .* \(--audio-vae-path\)"),
+        (("--video-vae-path", "audio_vae"), r"no video autoencoder in it, but an audio autoencoder"),
+        (("--video-vae-path", "video_vae", "--audio-vae-path", "upsampler"), "in it, but a latent upsampler"),
+    ],
+)
+def test_decode_names_the_file_that_is_missing(
+    files: dict[str, Path], saved: Path, chosen: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [value if value.startswith("-") else str(files[value]) for value in chosen]
+    assert main(["decode", str(saved), *flags, "-o", str(saved.with_name("x.mp4"))]) == 2
+    assert re.search(text, capsys.readouterr().err)
+    assert not saved.with_name("x.mp4").exists()
+
+
+def test_sound_goes_through_the_audio_file_alone(files: dict[str, Path], tmp_path: Path) -> None:
+    save_file({"mel": np.zeros((1, 2, 8, 64), np.float32)}, tmp_path / "mel.safetensors")
+    made = tmp_path / "a.wav"
+    flags = ["--audio-vae-path", str(files["audio_vae"]), "-o", str(made)]
+    assert main(["vocode", str(tmp_path / "mel.safetensors"), *flags]) == 0
+    assert made.exists()
+
+
+def test_info_says_what_each_file_holds(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(files["folder"]), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    held = {row["name"]: row["holds"] for row in facts["files"]}
+    assert held[NAMES["text_encoder"]] == ["language model", "text projection", "tokenizer"]
+    assert held[NAMES["transformer"]] == ["audio connector", "transformer", "video connector"]
+    assert held[NAMES["distilled_lora"]] == ["LoRA"]
+    assert {NAMES["video_vae"], NAMES["upsampler"]} < set(facts["pipeline"])
+    assert not {NAMES["video_vae_conv"], NAMES["temporal_upsampler"]} & set(facts["pipeline"])
+    assert main(["info", str(files["text_encoder"])]) == 0
+    assert "language model: gemma4_unified, version gemma4-tiny-ltx-v1" in capsys.readouterr().out
+    assert main(["info", str(files["video_vae"])]) == 0
+    shown = capsys.readouterr().out
+    assert "config.vae: 6 entries, CausalDiffusionVAE" in shown
+    assert "config.transformer" not in shown
+    assert main(["info", str(files["folder"]), "--config"]) == 2

@@ -11,12 +11,13 @@ import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, checkpoint_of, load_decoder
+from ltx_models.cli.network import array_for, checkpoint_of, load_decoder, named
 from ltx_models.cli.options import backend_name
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
 from ltx_models.media._places import VIDEO
 from ltx_models.media.tracks import AudioSource
+from ltx_models.pipelines.files import Files
 from tilekit import stream_tiled
 
 Sink = Callable[[Any, int], object]
@@ -32,7 +33,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--audio", metavar="FILE", help="take the sound of this file, or 'none'; default: of the clip they come from"
     )
-    options.add_model(parser)
+    options.add_model(parser, sound=True)
     options.add_tiling(parser, default=None)
     options.add_exact(parser)
     options.add_debug(parser)
@@ -42,21 +43,21 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Decode latents into an mp4, frame by frame."""
     refuse_unwritable(args.output, suffixes=VIDEO)
-    refuse_same(args.output, [args.latents, args.audio, args.checkpoint])
+    refuse_same(args.output, [args.latents, args.audio, *named(args)])
     saved = read_latents(args.latents)
     refuse_same(args.output, [saved.source or None])
-    path = checkpoint_of(args, saved, sound=saved.audio is not None and args.audio is None)
+    files = checkpoint_of(args, saved, sound=saved.audio is not None and args.audio is None)
     h, w = saved.latents.shape[3:]
     writer = VideoWriter(
         args.output,
         fps=saved.fps,
         height=h * SPACE,
         width=w * SPACE,
-        audio=_audio(args, saved, path),
+        audio=_audio(args, saved, files),
         pixel_aspect=saved.pixel_aspect,
     )
     with writer:
-        decoder = load_decoder(args, path)
+        decoder = load_decoder(args, files.of("video_decoder"))
         latents = array_for(decoder, saved.latents, args)
         if options.exact(args) and not args.json:
             print(exact_plan(args, decoder, latents))
@@ -101,7 +102,7 @@ def how(args: argparse.Namespace) -> str:
     return "in one piece" if args.tiling == "none" else f"blended tiles, {args.tiling or 'default'}"
 
 
-def _audio(args: argparse.Namespace, saved: SavedLatents, path: Path) -> AudioSource | None:
+def _audio(args: argparse.Namespace, saved: SavedLatents, files: Files) -> AudioSource | None:
     """Find the sound: what was asked for, or the latents' own where it is still there."""
     chosen, source = args.audio, saved.source
     if chosen == "none":
@@ -109,7 +110,7 @@ def _audio(args: argparse.Namespace, saved: SavedLatents, path: Path) -> AudioSo
     if chosen is not None:
         return OriginalAudio(chosen)
     if saved.audio is not None:
-        return _decoded(args, saved.audio, path)
+        return _decoded(args, saved.audio, files)
     if not source or not Path(source).is_file():
         return None
     note = f"{args.latents}: takes the sound of {source}, which the latents name (--audio none: no sound)"
@@ -117,13 +118,12 @@ def _audio(args: argparse.Namespace, saved: SavedLatents, path: Path) -> AudioSo
     return OriginalAudio(source, trim=True)
 
 
-def _decoded(args: argparse.Namespace, latents: Any, path: Path) -> AudioSource:
-    """Decode the sound that was generated with the pictures, by the same checkpoint."""
+def _decoded(args: argparse.Namespace, latents: Any, files: Files) -> AudioSource:
+    """Decode the sound that was generated with the pictures, by the same checkpoint or the file beside it."""
     from ltx_models.pipelines.components import Components
-    from ltx_models.pipelines.files import Files
     from ltx_models.pipelines.steps import decode_sound
 
     backend = backend_name(args.backend)
-    components = Components(Files(path), backend_name=backend, dtype=args.dtype, device=args.device)
+    components = Components(files, backend_name=backend, dtype=args.dtype, device=args.device)
     sound = decode_sound(components, components.array(latents))
     return sound.samples, sound.rate

@@ -9,7 +9,7 @@ from ltx_models import encode_exact
 from ltx_models.cli import encode_many, options, report
 from ltx_models.cli.clips import FittedClip, add_fitting, read_fitted
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, checkpoint, load_encoder
+from ltx_models.cli.network import array_for, checkpoint, load_encoder, named
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.clips.task import save as save_latents
 from ltx_models.media import refuse_same, refuse_unwritable
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     args.clip = args.clips[0] if args.clips else None
     output = args.output or OUTPUT
     refuse_unwritable(output, suffixes=LATENTS)
-    refuse_same(output, [args.clip, args.checkpoint])
+    refuse_same(output, [args.clip, *named(args)])
     clip = read_fitted(args)
     latents, meter = encode(args, clip)
     save(output, latents, clip, args)

@@ -14,21 +14,64 @@ from ltx_models.checkpoints.latent_space import Kind, latent_space
 from ltx_models.cli.options import backend_name
 from ltx_models.defaults import toy_checkpoint
 from ltx_models.media import LatentSpace, SavedLatents
+from ltx_models.pipelines.belonging import check_part, check_present
+from ltx_models.pipelines.files import Files
+from ltx_models.pipelines.finding import find_file, find_files, repository
+from ltx_models.pipelines.listing import Criteria, SourceError, local_listing
+from ltx_models.pipelines.split import split_transformers
 
 
-def checkpoint(args: argparse.Namespace) -> Path:
-    """Give the checkpoint asked for, or the small one that the package ships."""
-    return found(args.checkpoint) if args.checkpoint is not None else Path(ltx_models.default_checkpoint())
+def named(args: argparse.Namespace) -> list[Path]:
+    """List the files and folders of networks that the arguments name."""
+    names = (getattr(args, name, None) for name in ("checkpoint", "video_vae_path", "audio_vae_path"))
+    return [path for path in names if path is not None]
 
 
-def checkpoint_of(args: argparse.Namespace, saved: SavedLatents, *, sound: bool = False) -> Path:
+def files_of(args: argparse.Namespace) -> Files | None:
     """
-    Give the checkpoint whose autoencoders latents belong to: the one asked for, or the one of ours that is theirs.
+    Give the files that the arguments name.
 
     Parameters
     ----------
     args : Namespace
-        With ``checkpoint`` and ``latents``, their file.
+        With ``checkpoint``, and ``video_vae_path`` and ``audio_vae_path`` where the verb has them.
+
+    Returns
+    -------
+    Files or None
+        On this machine; None where no argument names any.
+
+    Raises
+    ------
+    CheckpointError
+        If a file holds something else than it was given for.
+    """
+    given: dict[str, Any] = {}
+    for part in ("video_vae", "audio_vae"):
+        path = getattr(args, f"{part}_path", None)
+        if path is not None:
+            given[part] = find_file(path)
+            check_part(given[part], part)
+    if args.checkpoint is None and not given:
+        return None
+    base = Files(next(iter(given.values()))) if args.checkpoint is None else found(args.checkpoint)
+    return replace(base, **given)
+
+
+def checkpoint(args: argparse.Namespace) -> Path:
+    """Give the file of the video autoencoder asked for, or the small one that the package ships."""
+    files = files_of(args)
+    return Path(ltx_models.default_checkpoint()) if files is None else files.of("video_decoder")
+
+
+def checkpoint_of(args: argparse.Namespace, saved: SavedLatents, *, sound: bool = False) -> Files:
+    """
+    Give the files whose autoencoders latents belong to: those asked for, or the one of ours that is theirs.
+
+    Parameters
+    ----------
+    args : Namespace
+        With ``checkpoint``, its like, and ``latents``, their file.
     saved : SavedLatents
         What the latents say of themselves.
     sound : bool
@@ -36,34 +79,30 @@ def checkpoint_of(args: argparse.Namespace, saved: SavedLatents, *, sound: bool 
 
     Returns
     -------
-    Path
+    Files
         On this machine.
 
     Raises
     ------
     CheckpointError
-        If the latents belong to another autoencoder, or do not say to which.
+        If the latents belong to another autoencoder, or do not say to which, or there is none for their sound.
     """
     theirs: dict[Kind, LatentSpace | None] = {"video": saved.space}
     if sound:
         theirs["audio"] = saved.audio_space
-    if args.checkpoint is not None:
-        path = found(args.checkpoint)
+    files = files_of(args)
+    if files is not None:
         for kind, space in theirs.items():
-            other = latent_space(path, kind)
-            if space is not None and other is not None and other.digest != space.digest:
-                msg = (
-                    f"{args.latents}: its {kind} latents belong to the autoencoder of {space.name!r}, and {path} has "
-                    "another; name that file with --checkpoint"
-                )
-                raise CheckpointError(msg)
-        return path
+            _check_space(args, files.of(f"{kind}_decoder"), kind, space)
+        if sound:
+            check_present(files, "audio_decoder")
+        return files
     if saved.space is None:
         msg = f"{args.latents}: does not say which autoencoder its latents belong to; name it with --checkpoint"
         raise CheckpointError(msg)
     for path in (ltx_models.default_checkpoint(), toy_checkpoint()):
         if all(_is_of(path, kind, space) for kind, space in theirs.items()):
-            return path
+            return Files(path)
     msg = (
         f"{args.latents}: its latents belong to the autoencoder of {saved.space.name!r}, which is none of ours; name "
         "its file with --checkpoint"
@@ -71,14 +110,25 @@ def checkpoint_of(args: argparse.Namespace, saved: SavedLatents, *, sound: bool 
     raise CheckpointError(msg)
 
 
+def _check_space(args: argparse.Namespace, path: Path, kind: Kind, space: LatentSpace | None) -> None:
+    """Refuse an autoencoder that latents do not belong to."""
+    other = latent_space(path, kind)
+    if space is not None and other is not None and other.digest != space.digest:
+        msg = (
+            f"{args.latents}: its {kind} latents belong to the autoencoder of {space.name!r}, and {path} has "
+            "another; name that file with --checkpoint"
+        )
+        raise CheckpointError(msg)
+
+
 def _is_of(path: Path, kind: Kind, space: LatentSpace | None) -> bool:
     own = latent_space(path, kind)
     return own is not None and space is not None and own.digest == space.digest
 
 
-def found(path: Path) -> Path:
+def found(path: Path) -> Files:
     """
-    Give a path as it is, or fetch the checkpoint of a repository: dev and distilled have the same autoencoders.
+    Find a checkpoint, and fetch that of a repository: dev and distilled have the same autoencoders.
 
     Parameters
     ----------
@@ -87,19 +137,17 @@ def found(path: Path) -> Path:
 
     Returns
     -------
-    Path
+    Files
         On this machine.
     """
-    from ltx_models.pipelines.finding import find_files, repository
-    from ltx_models.pipelines.listing import Criteria, SourceError
-
-    if path.exists() or repository(str(path)) is None:
-        return path
-    criteria = Criteria("distilled", upsampler=False, distilled_lora=False, text_encoder=False)
+    apart = path.is_dir() and bool(split_transformers(local_listing(path)))
+    if not apart and (path.exists() or repository(str(path)) is None):
+        return Files(path)
+    criteria = Criteria("distilled", upsampler=False, distilled_lora=False, text_encoder=False, duration_head=False)
     try:
-        return find_files(path, criteria)[1].transformer
+        return find_files(path, criteria)[1]
     except SourceError:
-        return find_files(path, replace(criteria, pipeline="dev"))[1].transformer
+        return find_files(path, replace(criteria, pipeline="dev"))[1]
 
 
 def load_encoder(args: argparse.Namespace) -> Any:

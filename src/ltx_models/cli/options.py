@@ -24,8 +24,8 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print lines of JSON instead of text")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare which network, and how it runs."""
+def add_model(parser: argparse.ArgumentParser, *, pictures: bool = True, sound: bool = False) -> None:
+    """Declare which network, of pictures or sound, and how it runs."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--checkpoint",
@@ -33,6 +33,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="safetensors file, folder or repository; default: the small one of this package",
     )
+    for name, wanted in (("video", pictures), ("audio", sound)):
+        if wanted:
+            group.add_argument(
+                f"--{name}-vae-path",
+                type=Path,
+                metavar="FILE",
+                help=f"the {name} autoencoder in a file of its own (2.5)",
+            )
     group.add_argument("--backend", choices=("torch", "mlx"), help="default: torch where it is installed, else mlx")
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: float32"

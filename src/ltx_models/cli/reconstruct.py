@@ -15,7 +15,7 @@ from ltx_models.cli import decode, encode, options, plan, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.frames import Difference, FrameFile
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, load_decoder
+from ltx_models.cli.network import array_for, load_decoder, named
 from ltx_models.media import (
     OriginalAudio,
     VideoWriter,
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     latents_path = args.latents or args.output.parent / f"{args.output.stem}.safetensors"
     for path, suffixes in ((args.output, VIDEO), (latents_path, LATENTS)):
         refuse_unwritable(path, suffixes=suffixes)
-        refuse_same(path, [args.clip, args.checkpoint])
+        refuse_same(path, [args.clip, *named(args)])
     refuse_same(args.output, [latents_path], "written besides")
     clip = read_fitted(args)
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,11 +11,13 @@ import numpy as np
 import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, checkpoint, checkpoint_of
+from ltx_models.cli.network import array_for, checkpoint_of, files_of, named
 from ltx_models.cli.stopping import look
 from ltx_models.defaults import toy_checkpoint
 from ltx_models.media import MediaError, read_audio, read_latents, refuse_same, refuse_unwritable, write_latents
 from ltx_models.media._places import LATENTS
+from ltx_models.pipelines.belonging import check_present
+from ltx_models.pipelines.files import Files
 
 SECONDS = 1 << 16  # samples of a waveform at once
 
@@ -72,7 +74,7 @@ def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     """Declare networks of sound; the package ships those of the toy."""
-    options.add_model(parser)
+    options.add_model(parser, pictures=False, sound=True)
     parser.add_argument(
         "--frames-per-chunk", type=options.positive, default=100, metavar="N", help="mel frames at once; default: 100"
     )
@@ -84,7 +86,7 @@ def vocode(args: argparse.Namespace) -> None:
     from ltx_models.sound_files import read_mel
 
     refuse_unwritable(args.output, suffixes=(".wav",))
-    refuse_same(args.output, [args.mel, args.checkpoint])
+    refuse_same(args.output, [args.mel, *named(args)])
     vocoder = _load(args, "vocoder")
     mels = (array_for(vocoder, mel, args) for mel in read_mel(args.mel, args.frames_per_chunk))
     _write(args, vocoder, mels, [])
@@ -95,7 +97,7 @@ def roundtrip(args: argparse.Namespace) -> None:
     from ltx_models.audio_vae import mel_stream
 
     refuse_unwritable(args.output, suffixes=(".wav",))
-    refuse_same(args.output, [args.file, args.checkpoint])
+    refuse_same(args.output, [args.file, *named(args)])
     samples, rate = read_audio(args.file)
     samples, notes = stereo(args.file, samples, args.channels)
     encoder, decoder, vocoder = (_load(args, name) for name in ("audio_encoder", "audio_decoder", "vocoder"))
@@ -132,9 +134,9 @@ def stereo(path: Path, samples: Any, chosen: list[int] | None) -> tuple[Any, lis
 def upscale(args: argparse.Namespace) -> None:
     """Enlarge latents and save them."""
     refuse_unwritable(args.output, suffixes=LATENTS)
-    refuse_same(args.output, [args.latents, args.upsampler, args.checkpoint])
+    refuse_same(args.output, [args.latents, args.upsampler, *named(args)])
     saved = read_latents(args.latents)
-    path = checkpoint_of(args, saved)
+    path = checkpoint_of(args, saved).of("statistics")
     backend = options.backend_name(args.backend)
     upsampler = ltx_models.load_upsampler(args.upsampler, backend=backend, dtype=args.dtype, device=args.device)
     statistics = ltx_models.load_statistics(path, backend=backend, device=args.device)
@@ -160,7 +162,9 @@ def upscale(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace, name: str) -> Any:
-    path = toy_checkpoint() if args.checkpoint is None else checkpoint(args)
+    files = files_of(args) or Files(toy_checkpoint())
+    check_present(files, name)
+    path = files.of(name)
     load = getattr(ltx_models, f"load_{name}")
     return load(path, backend=options.backend_name(args.backend), dtype=args.dtype, device=args.device)
 
