@@ -16,6 +16,7 @@ from tilekit._errors import (
     HaloError,
     InputError,
     PlanError,
+    RankError,
     TilekitError,
     TileShapeError,
     TraceError,
@@ -24,6 +25,8 @@ from tilekit._exact.api import Exact, exact
 from tilekit._exact.builder import GraphBuilder
 from tilekit._exact.graph_function import GraphFunction
 from tilekit._exact.plan import ExactPlan
+from tilekit._exact.strips.group import Strips
+from tilekit._exact.strips.run import Strip
 from tilekit._plan.config import SpatialTilingConfig, TemporalTilingConfig, TilingConfig
 from tilekit._plan.cut import AxisTiling
 from tilekit._plan.geometry import Axis, Geometry
@@ -104,9 +107,12 @@ __all__ = [
     "Loaded",
     "Plan",
     "PlanError",
+    "RankError",
     "Replicas",
     "Span",
     "SpatialTilingConfig",
+    "Strip",
+    "Strips",
     "TemporalTilingConfig",
     "Tile",
     "TileShapeError",

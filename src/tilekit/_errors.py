@@ -9,6 +9,7 @@ The errors of tilekit; each is a built-in error as well.
     ├── HaloError       (ValueError)  a function without a finite reach, or one whose reach cannot be measured
     ├── DiskError       (OSError)     a disk that is full or fails while tiles are kept on it
     ├── DeviceError     (RuntimeError)  a device that computes wrong numbers
+    ├── RankError       (ConnectionError)  another process of a call on several ranks is gone
     └── TraceError      (ValueError)  a function that cannot be followed, such as one that draws random numbers
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "HaloError",
     "InputError",
     "PlanError",
+    "RankError",
     "TileShapeError",
     "TilekitError",
     "TraceError",
@@ -59,3 +61,7 @@ class DeviceError(TilekitError, RuntimeError):
 
 class DiskError(TilekitError, OSError):
     """A disk that is full, or fails, while something is kept on it."""
+
+
+class RankError(TilekitError, ConnectionError):
+    """Another process of a call on several ranks has ended, failed or left."""

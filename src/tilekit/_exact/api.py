@@ -1,6 +1,7 @@
 """`exact`: a function whose result equals that of a plain call, in the memory there is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal
@@ -12,6 +13,11 @@ from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
 from tilekit._exact.search import search
+from tilekit._exact.strips.call import Divided, joined
+from tilekit._exact.strips.choose import plans_of
+from tilekit._exact.strips.group import Strips
+from tilekit._exact.strips.run import run as run_strip
+from tilekit._exact.strips.run import stream as stream_strip
 from tilekit._exact.trace import trace
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array, canary
@@ -121,17 +127,18 @@ class Exact:
         self.offload = offload
         self.progress = progress
         self._planned: dict[Any, _Planned] = {}
+        self._divided: dict[Any, Divided] = {}
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave plans behind: those of a copy must read the weights of the copy."""
-        return {**vars(self), "_planned": {}, "_lock": None}
+        return {**vars(self), "_planned": {}, "_divided": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the rest over, with a lock of its own."""
         vars(self).update(state, _lock=Lock())
 
-    def __call__(self, x: Array, *, plan: ExactPlan | None = None) -> Array:
+    def __call__(self, x: Array, *, plan: ExactPlan | None = None, strips: Strips | None = None) -> Any:
         """
         Evaluate the function.
 
@@ -141,11 +148,14 @@ class Exact:
             Its input.
         plan : ExactPlan, optional
             How; made by `plan`, here or elsewhere, for the same function and shape.
+        strips : Strips, optional
+            The ranks that make the result together, each within `memory_bytes`; all of them make this call.
 
         Returns
         -------
         array
-            What the function gives, but for rounding.
+            What the function gives, but for rounding. With `strips` the `Strip` of this rank; where they gather, the
+            whole result on rank 0 and None on the others.
 
         Raises
         ------
@@ -153,14 +163,22 @@ class Exact:
             If the input has no cells, or NaN or infinity in it, or if one comes up; the text names the layer.
         PlanError
             If no plan meets the budget, or the plan is for something else.
+        RankError
+            If another rank is gone.
         TraceError
             If the function cannot be followed.
         """
+        if strips is not None:
+            divided = self._divide(x, plan, strips, stream=False)
+            with joined(divided, x, strips, stream=False) as held, self._told(held.program) as told:
+                return run_strip(held, told)
         call = self._call(x, plan, stream=False)
-        with progress_of(self.progress, call.program.n_steps, "exact") as told:
+        with self._told(call.program) as told:
             return run(call, told)
 
-    def stream(self, x: Array, *, plan: ExactPlan | None = None) -> Iterator[tuple[int, Array]]:
+    def stream(
+        self, x: Array, *, plan: ExactPlan | None = None, strips: Strips | None = None
+    ) -> Iterator[tuple[int, Any]]:
         """
         Evaluate the function block by block; the result is never there as a whole.
 
@@ -170,22 +188,30 @@ class Exact:
             Its input.
         plan : ExactPlan, optional
             How; made by ``plan(..., stream=True)``.
+        strips : Strips, optional
+            The ranks that make the result together; all of them take the same blocks.
 
         Yields
         ------
         start : int
             The first row (frame) of the block, along the axis of the plan.
         block : array
-            Rows of the result, in order; yours to change.
+            Rows of the result, in order; yours to change. With `strips` the `Strip` of this rank; where they gather,
+            whole blocks on rank 0 and none on the others.
 
         Raises
         ------
-        InputError, PlanError, TraceError
+        InputError, PlanError, RankError, TraceError
             As for a call.
         """
+        if strips is not None:
+            divided = self._divide(x, plan, strips, stream=True)
+            with joined(divided, x, strips, stream=True) as held, self._told(held.program) as told:
+                yield from stream_strip(held, divided.plans.axis, told)
+            return
         call = self._call(x, plan, stream=True)
         axis = self.plan(x, stream=True).axis if plan is None else plan.axis
-        with progress_of(self.progress, call.program.n_steps, "exact") as told:
+        with self._told(call.program) as told:
             yield from stream(call, axis, told)
 
     def plan(self, x: Array | Sequence[int], *, like: Array | None = None, stream: bool = False) -> ExactPlan:
@@ -228,9 +254,39 @@ class Exact:
             program = program_of(program.graph, plan.stages)
         return Call(program, kernels, x, planned.traced.constants)
 
+    def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:
+        return progress_of(self.progress, program.n_steps, "exact")
+
+    def _divide(self, x: Array, plan: ExactPlan | None, strips: Strips, *, stream: bool) -> Divided:
+        """Plan for ranks."""
+        kernels = kernels_of(x)
+        _check_input(x, kernels)
+        key = (*_key(x, kernels, stream=stream), strips.size, strips.grid, None if plan is None else plan.stages)
+        held = self._divided.get(key)
+        if held is None or not held.traced.current():
+            traced = self._traced(x, key[:-3])
+            if plan is not None:
+                checked_plan(plan, traced.graph)
+            plans = plans_of(
+                traced.graph,
+                strips.size,
+                self.memory_bytes,
+                kernels.scratch,
+                limits=limits_of(x),
+                grid=strips.grid,
+                stream=stream,
+                stages=None if plan is None else plan.stages,
+            )
+            held = Divided(traced, plans)
+            with self._lock:
+                self._divided[key] = held
+                while len(self._divided) > KEPT:
+                    del self._divided[next(iter(self._divided))]
+        return held
+
     def _plan(self, x: Array, *, stream: bool) -> _Planned:
         kernels = kernels_of(x)
-        key = (type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), stream)
+        key = _key(x, kernels, stream=stream)
         planned = self._planned.get(key)
         if planned is None or not planned.traced.current():
             traced = self._traced(x, key)
@@ -264,6 +320,10 @@ class Exact:
         """Follow the function, or take what was found when the other kind of plan was made."""
         other = self._planned.get((*key[:-1], not key[-1]))
         return other.traced if other is not None and other.traced.current() else trace(self.function, x)
+
+
+def _key(x: Array, kernels: Kernels, *, stream: bool) -> tuple[Any, ...]:
+    return type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), stream
 
 
 def _checked_budget(memory_bytes: int | None) -> int | None:

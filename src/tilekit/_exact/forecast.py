@@ -1,6 +1,6 @@
 """Dry run of a program: the bytes that live arrays take at the peak, counted step by step. Integers alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from tilekit._exact.steps import Place
 from tilekit._exact.tally import Tally
 from tilekit.backends.limits import Limits
 
-__all__ = ["Forecast", "Scratch", "forecast", "no_scratch"]
+__all__ = ["Forecast", "Ghosts", "Scratch", "forecast", "no_scratch"]
 
 Scratch = Callable[[Job[Op]], int]
 """Bytes that a kernel takes for itself while it makes a box, beside the box and what it is given."""
@@ -42,8 +42,14 @@ def no_scratch(job: Job[Op]) -> int:
     return 0
 
 
-def forecast(
-    program: Program, scratch: Scratch = no_scratch, *, stream: bool = False, limits: Limits | None = None
+def forecast(  # noqa: PLR0913  what is run, and how
+    program: Program,
+    scratch: Scratch = no_scratch,
+    *,
+    stream: bool = False,
+    limits: Limits | None = None,
+    replay: Callable[[Program, "Ghosts"], Iterable[object]] = Replay,
+    result: Box | None = None,
 ) -> Forecast:
     """
     Count the bytes of a run without running.
@@ -58,6 +64,10 @@ def forecast(
         The output is handed out block by block; one block is counted, which whoever takes it has until the next.
     limits : Limits, optional
         What the device gets right.
+    replay : callable
+        What carries the program out.
+    result : Box, optional
+        What of the output the program makes; all of it where absent.
 
     Returns
     -------
@@ -67,9 +77,9 @@ def forecast(
     tally = Tally(limits) if limits is not None and limits.any else None
     ledger = _Watched(tally) if tally is not None else Ledger()
     axis = _sliding_axis(program) if stream else None
-    replay = Replay(program, _Ghosts(program.graph, ledger, scratch, axis, tally))
+    steps = replay(program, Ghosts(program.graph, ledger, scratch, axis, tally, result))
     peaks = []
-    for _ in replay:
+    for _ in steps:
         peaks.append(ledger.peak)
         ledger.peak = ledger.live
     peak = max([*peaks, ledger.peak])
@@ -89,12 +99,36 @@ class _Watched(Ledger):
         return super().ghost(shape, itemsize)
 
 
-class _Ghosts:
-    """The hands of a dry run."""
+class Ghosts:
+    """
+    The hands of a dry run.
 
-    def __init__(
-        self, graph: Graph, ledger: Ledger, scratch: Scratch, axis: int | None, tally: Tally | None = None
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    ledger : Ledger
+        What counts.
+    scratch : callable
+        What the kernels take for themselves.
+    axis : int or None
+        The axis along which the output is handed out block by block.
+    tally : Tally, optional
+        Sees every array.
+    result : Box, optional
+        What of the output is made here; all of it where absent.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        graph: Graph,
+        ledger: Ledger,
+        scratch: Scratch,
+        axis: int | None,
+        tally: Tally | None = None,
+        result: Box | None = None,
     ) -> None:
+        self._whole = full(graph.nodes[graph.output].shape) if result is None else result
         self._graph = graph
         self._tally = tally
         self._ledger = ledger
@@ -163,14 +197,12 @@ class _Ghosts:
             self._open_block(box, value, self._axis)
         elif self._result is None:
             node = self._graph.nodes[self._graph.output]
-            whole = full(node.shape)
-            self._result = value if box == whole else self._ledger.ghost(node.shape, node.itemsize)
+            self._result = value if box == self._whole else self._ledger.ghost(extent(self._whole), node.itemsize)
 
     def _open_block(self, box: Box, value: Ghost, axis: int) -> None:
         """Count blocks that wait for other tiles, and the last one, which whoever takes it still has."""
         node = self._graph.nodes[self._graph.output]
-        whole = full(node.shape)
-        rows = (*whole[:axis], box[axis], *whole[axis + 1 :])
+        rows = (*self._whole[:axis], box[axis], *self._whole[axis + 1 :])
         if box == rows:
             self._result = value
             return

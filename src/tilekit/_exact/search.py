@@ -1,20 +1,20 @@
 """Which way, how large a strip, and what to keep, under a budget of bytes: by dry run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from tilekit._errors import PlanError
-from tilekit._exact.forecast import Scratch, forecast, no_scratch
+from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
 from tilekit._exact.frontiers import Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.program import program_of
+from tilekit._exact.program import Program, program_of
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Place, Stage
 from tilekit._exact.ways import Slide, Tiles, slides, tilings
 from tilekit.backends.limits import Limits
 
-__all__ = ["Choice", "search"]
+__all__ = ["Choice", "Trial", "chosen", "search"]
 
 SAME = 1.001
 """Work up to which nothing counts as made again."""
@@ -86,7 +86,12 @@ def search(  # noqa: PLR0913  what a plan depends on
     PlanError
         If no way stays within the budget or the limits; the text names the least that one takes.
     """
-    trial = _Trial(graph, scratch, stream=stream, limits=limits)
+    trial = Trial(graph, scratch, slides(graph, stream=stream), stream=stream, limits=limits)
+    return chosen(trial, memory_bytes, spill)
+
+
+def chosen(trial: "Trial", memory_bytes: int | None = None, spill: Place | None = None) -> Choice:
+    """Choose among the ways of a trial, as `search` does."""
     if memory_bytes is None:
         usual = trial.usual()
         if usual.peak_bytes < WRONG:
@@ -109,14 +114,31 @@ def search(  # noqa: PLR0913  what a plan depends on
     raise PlanError(msg)
 
 
-class _Trial:
-    """Dry runs of one graph."""
+class Trial:
+    """
+    Dry runs of one graph.
 
-    def __init__(self, graph: Graph, scratch: Scratch, *, stream: bool, limits: Limits | None) -> None:
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    scratch : callable
+        What kernels take for themselves.
+    ways : sequence of Slide
+        Which axis may slide.
+    stream : bool
+        The output is handed out in blocks, in order.
+    limits : Limits, optional
+        What the device gets right.
+    """
+
+    def __init__(
+        self, graph: Graph, scratch: Scratch, ways: Sequence[Slide], *, stream: bool, limits: Limits | None
+    ) -> None:
         self._graph, self._scratch, self._stream = graph, scratch, stream
         self._limits = limits
         self._largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
-        self._slides = slides(graph, stream=stream)
+        self._slides = tuple(ways)
         axis = min((way.axis for way in self._slides), default=0)
         self._best: Choice | None = None
         self._left = 4 * EFFORT
@@ -125,13 +147,17 @@ class _Trial:
     def _run(self, stages: tuple[Stage, ...], axis: int) -> Choice:
         """Schedule and count."""
         program = program_of(self._graph, stages)
-        counted = forecast(program, self._scratch, stream=self._stream, limits=self._limits)
+        counted = self.count(program)
         peak = counted.peak_bytes if counted.over <= 1 else WRONG + int(counted.over * MIB)
         operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
         choice = Choice(stages, axis, peak, program.work, operations, counted.worst)
         if self._best is None or choice.peak_bytes < self._best.peak_bytes:
             self._best = choice
         return choice
+
+    def count(self, program: Program) -> Forecast:
+        """Count what a program takes."""
+        return forecast(program, self._scratch, stream=self._stream, limits=self._limits)
 
     def _try(self, way: Slide | Tiles, stages: tuple[Stage, ...], work: float = 1.0) -> Choice | None:
         """Count what does not take long to count."""
@@ -183,7 +209,7 @@ class _Trial:
 
     def again(self, budget: int) -> Choice | None:
         """Give the way of least work, where something must be made again."""
-        held = [*self._remade(budget), *self._tiled(budget)]
+        held = [*self._remade(budget), *self.tiled(budget)]
         return min(held, key=lambda choice: (round(choice.work, 3), choice.operations), default=None)
 
     def _remade(self, budget: int) -> Iterator[Choice]:
@@ -222,7 +248,7 @@ class _Trial:
                 self._try(way, way.stages(path, self._largest // count), again)
         return self._best or self._whole
 
-    def _tiled(self, budget: int) -> Iterator[Choice]:
+    def tiled(self, budget: int) -> Iterator[Choice]:
         """Give ways with tiles, up to the first grid that is fine enough."""
         found: Tiles | None = None
         for way in tilings(self._graph, stream=self._stream):

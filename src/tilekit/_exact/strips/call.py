@@ -1,0 +1,47 @@
+"""From a function that was followed to a call on several ranks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tilekit._exact.frontends import Traced
+from tilekit._exact.kernels import kernels_of
+from tilekit._exact.run import Call
+from tilekit._exact.strips.array_link import ArrayLink
+from tilekit._exact.strips.choose import Plans
+from tilekit._exact.strips.group import Strips
+from tilekit._exact.strips.run import StripCall, agree
+from tilekit.backends import Array
+
+__all__ = ["Divided", "joined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """What is kept between calls on several ranks; no array of a call is."""
+
+    traced: Traced
+    plans: Plans
+
+
+@contextmanager
+def joined(divided: Divided, x: Array, strips: Strips, *, stream: bool) -> Iterator[StripCall]:
+    """
+    Prepare the call of this rank, and see that the others make the same.
+
+    Where it does not end well, the rank leaves the group, so that no other waits for it.
+    """
+    kernels, transport, plans = kernels_of(x), strips.transport, divided.plans
+    link = ArrayLink(transport, kernels, x)
+    graph = plans.program.graph
+    text = f"{tuple(x.shape)} {x.dtype} {graph.fingerprint} {stream} {strips.gather} {plans.stages}"
+    try:
+        agree(transport, text, x, kernels)
+        program = plans.of(strips.rank)
+        call = Call(program, kernels, x, divided.traced.constants)
+        yield StripCall(call, program, transport, link, strips.gather)
+    except BaseException:
+        strips.close()
+        raise
+    finally:
+        strips.sent_bytes = link.sent_bytes

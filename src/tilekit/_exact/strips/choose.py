@@ -1,0 +1,164 @@
+"""Which way and how large the steps are, where ranks share the work: the search of one device, counted for a rank."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tilekit._errors import PlanError
+from tilekit._exact.boxes import Box, cells, full
+from tilekit._exact.forecast import Forecast, Ghosts, Scratch, forecast
+from tilekit._exact.ghosts import Ghost
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.program import Program, program_of
+from tilekit._exact.search import Choice, Trial, chosen
+from tilekit._exact.steps import Stage
+from tilekit._exact.strips.halos import Halos, Piece, halos_of
+from tilekit._exact.strips.partition import Grid, Partition, partition_of
+from tilekit._exact.strips.parts import Shared, StripProgram, strip_program
+from tilekit._exact.strips.replay import StripReplay
+from tilekit._exact.ways import Slide, slides
+from tilekit.backends.limits import Limits
+
+__all__ = ["Plans", "forecast_part", "plans_of"]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What all ranks do together."""
+
+    stages: tuple[Stage, ...]
+    axis: int
+    """The axis of the output along which blocks come."""
+    program: Program
+    halos: Halos
+
+    def of(self, rank: int) -> StripProgram:
+        """Give what one rank does."""
+        return strip_program(self.program, self.halos, rank)
+
+
+def plans_of(  # noqa: PLR0913
+    graph: Graph,
+    ranks: int,
+    memory_bytes: int | None,
+    scratch: Scratch,
+    *,
+    limits: Limits | None = None,
+    grid: Grid | None = None,
+    stream: bool = False,
+    stages: tuple[Stage, ...] | None = None,
+) -> Plans:
+    """
+    Choose how ranks evaluate a graph together.
+
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    ranks : int
+        How many.
+    memory_bytes : int, optional
+        What live arrays may take at the peak on each rank.
+    scratch : callable
+        What kernels take for themselves.
+    limits : Limits, optional
+        What the device gets right.
+    grid : (int, int), optional
+        Rows and columns of ranks.
+    stream : bool
+        The output is handed out in blocks, in order.
+    stages : tuple of Stage, optional
+        What is made when, instead of a choice.
+
+    Returns
+    -------
+    Plans
+        The same on all ranks: all of it is integers.
+
+    Raises
+    ------
+    PlanError
+        If no plan meets the budget, or the latents have too few cells for the ranks.
+    """
+    partition = partition_of(graph, ranks, grid)
+    axes = [row[graph.output] for row, count in zip(partition.labels, partition.counts, strict=True) if count > 1]
+    ways = [_along(way, axes) for way in slides(graph, stream=stream) if way.along not in axes]
+    if stages is not None:
+        axis = min((way.axis for way in ways), default=0)
+    else:
+        choice = chosen(_Trial(graph, scratch, ways, partition, stream=stream, limits=limits), memory_bytes)
+        stages, axis = choice.stages, choice.axis
+    if stream and axis in axes:
+        msg = f"strips: a stream hands out blocks along axis {axis}, which is cut; give grid=(1, {ranks}), or call"
+        raise PlanError(msg)
+    program = program_of(graph, stages)
+    return Plans(stages, axis, program, halos_of(partition, stages, program.folded))
+
+
+def _along(way: Slide, axes: list[int | None]) -> Slide:
+    """Let no stage go along an axis that is cut: ranks would work in turn."""
+    found = {axis: row for axis, row in way.labels.items() if axis not in axes}
+    return Slide(way.graph, way.along, way.axis, found)
+
+
+class _Trial(Trial):
+    """Dry runs of the rank that has most."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        scratch: Scratch,
+        ways: list[Slide],
+        partition: Partition,
+        *,
+        stream: bool,
+        limits: Limits | None,
+    ) -> None:
+        self._partition = partition
+        super().__init__(graph, scratch, ways, stream=stream, limits=limits)
+
+    def count(self, program: Program) -> Forecast:
+        """Count for the largest part."""
+        stages = tuple(stage.stage for stage in program.stages)
+        halos = halos_of(self._partition, stages, program.folded)
+        rank = max(range(self._partition.size), key=lambda rank: _held(halos, rank))
+        part = strip_program(program, halos, rank)
+        return forecast_part(part, self._scratch, stream=self._stream, limits=self._limits)
+
+    def tiled(self, budget: int) -> Iterator[Choice]:
+        """Give no tiles: the parts of the ranks are those."""
+        del budget
+        yield from ()
+
+
+def _held(halos: Halos, rank: int) -> int:
+    nodes = halos.partition.graph.nodes
+    return sum(cells(box) * nodes[index].itemsize for index, box in halos.held[rank].items())
+
+
+def forecast_part(
+    program: StripProgram, scratch: Scratch, *, stream: bool = False, limits: Limits | None = None
+) -> Forecast:
+    """Count what one rank takes, without running."""
+    shape = program.output.shape
+    own = program.halos.own(program.rank, program.graph.output, full(shape))
+    return forecast(program, scratch, stream=stream, limits=limits, replay=_replay, result=own)
+
+
+def _replay(program: Program, hands: Ghosts) -> StripReplay[Ghost]:
+    assert isinstance(program, StripProgram)  # `forecast_part` gives no other
+    return StripReplay(program, hands, _GhostLink(hands))
+
+
+class _GhostLink:
+    """Counts what comes."""
+
+    def __init__(self, hands: Ghosts) -> None:
+        self._hands = hands
+
+    def swap(self, node: Node, gives: Sequence[tuple[int, Box, Ghost]], takes: Sequence[Piece]) -> list[Ghost]:
+        del gives
+        return [self._hands.assemble(node, box, []) for _, box in takes]
+
+    def share(self, node: Node, box: Box, part: Ghost | None, givers: Shared) -> list[Ghost]:
+        del part
+        return [self._hands.assemble(node, box, []) for _ in givers]

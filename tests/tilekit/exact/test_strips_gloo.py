@@ -1,0 +1,98 @@
+"""Strips over processes of torch.distributed, two, three and four of them; one of them dies."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch.distributed")
+if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+    pytest.skip("this torch has no gloo", allow_module_level=True)
+
+from tests.tilekit.exact._gloo_ranks import CASES  # noqa: E402
+
+WORLD = 4
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each rank tells; the last one dies in the end."""
+    folder = tmp_path_factory.mktemp("ranks")
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "_gloo_ranks.py"), str(folder)]
+    with ExitStack() as stack:
+        running = []
+        for rank in range(WORLD):
+            log = stack.enter_context((folder / f"{rank}.log").open("wb"))
+            started = subprocess.Popen(command, env=env | {"RANK": str(rank)}, stdout=log, stderr=log)
+            stack.callback(started.wait)
+            stack.callback(started.kill)
+            running.append(started)
+        for started in running:
+            started.wait(timeout=150)
+    said = [(folder / f"{rank}.log").read_text() for rank in range(WORLD)]
+    assert all((folder / f"{rank}.json").exists() for rank in range(WORLD)), "\n".join(said)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)]
+
+
+def test_all_ranks_together(ranks: list[dict[str, Any]]) -> None:
+    """In one test, as each worker of the suite would start the ranks anew."""
+    for name, _, _, size, grid in CASES:
+        held = [rank[name] for rank in ranks if name in rank]
+        assert len(held) == size
+        for rank in held:
+            assert rank["error"] <= 1e-6, name
+            assert rank["plain"] <= 2e-6, name
+            assert grid is not None or (rank["stream"] <= 1e-6 and rank["sent by stream"] == rank["sent"]), name
+        fill(held)
+    check_bytes(ranks)
+    check_whole(ranks)
+    check_refusals(ranks)
+    check_death(ranks)
+
+
+def fill(held: list[dict[str, Any]]) -> None:
+    """The places of all ranks fill the result, each cell once."""
+    seen = torch.zeros(held[0]["shape"])
+    for rank in held:
+        seen[tuple(slice(*part) for part in rank["place"])] += 1
+    assert (seen == 1).all()
+
+
+def check_bytes(ranks: list[dict[str, Any]]) -> None:
+    """Both sides of a border, for each convolution but the first, whose input all ranks have."""
+    frames, rows, columns = 3, 5, 7
+    # an upsampling follows the first convolution: its output goes, an eighth of what the second reads
+    channels = {1: [8], 2: [8]}
+    border = sum(frames * n * rows * n * len(row) * 8 * 4 for n, row in channels.items())
+    assert sum(rank["clip"]["sent"] for rank in ranks if "clip" in rank) == 2 * border
+    along = sum(frames * n * columns * n * len(row) * 8 * 4 for n, row in channels.items())
+    corners = sum(4 * frames * n * len(row) * 8 * 4 for n, row in channels.items())
+    assert sum(rank["grid"]["sent"] for rank in ranks) == 2 * (border + along) + corners
+
+
+def check_whole(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["gathered"] for rank in ranks] == [{"whole": True, "stream": True}] * WORLD
+
+
+def check_refusals(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        told = rank["refused"]
+        assert "rank 1, 2, 3 was called with another input than rank 0" in told["other"]
+        assert "4 ranks, but the latents have 3 cells" in told["few"]
+        assert "NaN" in told["nan"]
+
+
+def check_death(ranks: list[dict[str, Any]]) -> None:
+    assert "killed" not in ranks[-1]
+    for rank in ranks[:-1]:
+        assert "lost another rank" in rank["killed"]["text"]
+        assert "start them again" in rank["killed"]["text"]
+        assert rank["killed"]["seconds"] < 20
