@@ -103,7 +103,7 @@ def _along(way: Slide, axes: list[int | None]) -> Slide:
 class _Trial(Trial):
     """Dry runs of the rank that has most."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         graph: Graph,
         scratch: Scratch,
