@@ -48,6 +48,7 @@ def call_arguments(args: argparse.Namespace, pipe: Any, progress: Progress) -> d
         "height": args.height,
         "width": args.width,
         "num_frames": args.num_frames,
+        "auto_duration": None if args.auto_duration is None else tuple(args.auto_duration),
         "frame_rate": args.frame_rate,
         "snap": args.snap,
         "fit": args.fit,

@@ -88,7 +88,20 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("size")
     group.add_argument("-H", "--height", type=positive, metavar="N", help="pixels of the result")
     group.add_argument("-W", "--width", type=positive, metavar="N", help="pixels of the result")
-    group.add_argument("-n", "--num-frames", type=positive, metavar="N", help="1 + 8k; default: 121, of the toy 33")
+    group.add_argument(
+        "-n",
+        "--num-frames",
+        type=positive,
+        metavar="N",
+        help="1 + 8k; default: as --auto-duration where there is a duration head, else 121, of the toy 33",
+    )
+    group.add_argument(
+        "--auto-duration",
+        nargs=2,
+        type=float,
+        metavar=("MIN", "MAX"),
+        help="as long as the prompt asks for, within so many seconds (2.5); default: 1 20",
+    )
     group.add_argument("--frame-rate", "--fps", type=float, metavar="N", help="frames a second; default: 24")
     group.add_argument("--snap", action="store_true", help="move sizes to the nearest that fit, and say so")
 

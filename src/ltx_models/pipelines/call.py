@@ -94,6 +94,9 @@ class SizeOptions:
         Pixels.
     num_frames : int, optional
         1 + 8k.
+    auto_duration : (float, float), optional
+        Let the duration head (2.5) choose the number of frames by the prompt, for a clip of so many seconds at least
+        and at most. Where there is a head and neither number is given, 1 to 20.
     frame_rate : float, optional
         Frames a second.
     snap : bool
@@ -103,13 +106,15 @@ class SizeOptions:
     height: int | None = None
     width: int | None = None
     num_frames: int | None = None
+    auto_duration: tuple[float, float] | None = None
     frame_rate: float | None = None
     snap: bool = False
 
     @property
     def given(self) -> bool:
-        """Whether any of the four numbers is set."""
-        return any(n is not None for n in (self.height, self.width, self.num_frames, self.frame_rate))
+        """Whether anything but `snap` is set."""
+        chosen = (self.height, self.width, self.num_frames, self.auto_duration, self.frame_rate)
+        return any(one is not None for one in chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +202,7 @@ class Keywords(TypedDict, total=False):
     height: int | None
     width: int | None
     num_frames: int | None
+    auto_duration: tuple[float, float] | None
     frame_rate: float | None
     snap: bool
     num_inference_steps: int | None

@@ -19,6 +19,7 @@ from ltx_models.pipelines import checks, recipes, steps
 from ltx_models.pipelines.belonging import check_files
 from ltx_models.pipelines.call import Call, Keywords
 from ltx_models.pipelines.components import Components
+from ltx_models.pipelines.duration import most_frames, resolve_duration, timed
 from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.finding import find_file, find_files, find_text_encoder, to_standard_error
 from ltx_models.pipelines.forecast import describe_forecast, forecast
@@ -246,11 +247,11 @@ class LTX2Pipeline:
         **keywords : Keywords
             Any fields of these values, by their names: of `Prompts` (``enhance_prompt``, ``prompt_embeds``,
             ``negative_prompt_embeds``), `Inputs` (``image``, ``images``, ``references``, ``audio``, ``audio_start``,
-            ``retake``, ``fit``), `SizeOptions` (``height``, ``width``, ``num_frames``, ``frame_rate``, ``snap``),
-            `SamplingOptions` (``num_inference_steps``, ``sigmas``, ``guidance``, ``guidance_scale``, ``streams``,
-            ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions` (``output_type``, ``output``,
-            ``save_latents``, ``decode_bytes``) and `Callbacks` (``progress``, ``callback_on_step_end``,
-            ``preview``, ``preview_every``).
+            ``retake``, ``fit``), `SizeOptions` (``height``, ``width``, ``num_frames``, ``auto_duration``,
+            ``frame_rate``, ``snap``), `SamplingOptions` (``num_inference_steps``, ``sigmas``, ``guidance``,
+            ``guidance_scale``, ``streams``, ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions`
+            (``output_type``, ``output``, ``save_latents``, ``decode_bytes``) and `Callbacks` (``progress``,
+            ``callback_on_step_end``, ``preview``, ``preview_every``).
 
         Returns
         -------
@@ -300,8 +301,11 @@ class LTX2Pipeline:
             if call.prompts.enhance_prompt:
                 run = replace(run, request=replace(request, prompt=steps.enhance_prompt(run)))
                 notes.append(f"prompt: {run.request.prompt}")
+            if request.duration is not None:
+                run, note = timed(run, call, self.defaults)
+                notes.append(note)
             if self.memory is not None:
-                self._say_forecast(self.memory, request.size, budget)
+                self._say_forecast(self.memory, run.request.size, budget)
             latents = recipes.generate(run)
             fps, output = request.size.fps, call.output
             files, seed = self.components.files, request.seed
@@ -332,9 +336,12 @@ class LTX2Pipeline:
             If a file cannot be read or written.
         """
         streams = checks.find_streams(call.sampling.streams, self.config, call.inputs.retake)
-        size, notes = resolve_size(call, self.recipe, self.defaults)
+        duration = resolve_duration(call, self.components.files)
+        fps = self.defaults.fps if call.size.frame_rate is None else call.size.frame_rate
+        longest = None if duration is None else most_frames(duration, fps)
+        size, notes = resolve_size(call, self.recipe, self.defaults, longest)
         checks.check_call(call, streams, size, self.components.files)
-        request = resolve(call, self.recipe, self.defaults, streams, size)
+        request = replace(resolve(call, self.recipe, self.defaults, streams, size), duration=duration)
         checks.check_embeds(request)
         checks.check_keyframes(request, self.config)
         previews = call.callbacks.preview is not None

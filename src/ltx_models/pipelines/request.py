@@ -99,6 +99,8 @@ class Request:
         Given sound, which leads the pictures.
     retake : Retake or None
         A stretch of a clip to be made anew.
+    duration : (float, float) or None
+        Between which durations, in seconds, the duration head is to choose; until it has, `size` has the longest.
     generated_keyframes : tuple of int
         Frames that are generated beside the clip, in its first stage (2.5).
     draw : callable, optional
@@ -123,6 +125,7 @@ class Request:
     references: tuple[Reference, ...] = ()
     sound: Sound | None = None
     retake: Retake | None = None
+    duration: tuple[float, float] | None = None
     generated_keyframes: tuple[int, ...] = ()
     draw: Any = None
 

@@ -16,7 +16,7 @@ from ltx_models.pipelines.sound import read_sound
 from ltx_models.sampling import Guidance
 
 
-def resolve_size(call: Call, recipe: Recipe, defaults: Defaults) -> tuple[Size, list[str]]:
+def resolve_size(call: Call, recipe: Recipe, defaults: Defaults, frames: int | None = None) -> tuple[Size, list[str]]:
     """
     Give the size of the result: that of a retake's clip, else what the call says, else the default.
 
@@ -28,6 +28,8 @@ def resolve_size(call: Call, recipe: Recipe, defaults: Defaults) -> tuple[Size, 
         The pipeline.
     defaults : Defaults
         What it uses unless told otherwise.
+    frames : int, optional
+        In place of the default.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def resolve_size(call: Call, recipe: Recipe, defaults: Defaults) -> tuple[Size, 
     size = Size(
         defaults.height if options.height is None else options.height,
         defaults.width if options.width is None else options.width,
-        defaults.frames if options.num_frames is None else options.num_frames,
+        (frames or defaults.frames) if options.num_frames is None else options.num_frames,
         defaults.fps if options.frame_rate is None else options.frame_rate,
     )
     return fitted(size, two_stages=recipe.two_stages, snap=options.snap)
@@ -183,6 +185,7 @@ def networks_of(request: Request, options: OutputOptions, *, previews: bool = Fa
     needed = {
         "text_encoder": request.prompt_embeds is None,
         "connectors": request.prompt_embeds is None,
+        "duration_head": request.duration is not None,
         "video_encoder": video and bool(request.images or request.references or retake),
         "audio_encoder": audio and (request.sound is not None or retake),
         "transformer": True,

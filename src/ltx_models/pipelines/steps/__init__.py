@@ -3,7 +3,13 @@
 from ltx_models.pipelines.steps.conditions import ask_keyframes, encode_pictures, encode_sound
 from ltx_models.pipelines.steps.decoding import decode_sound, decode_video, decoder_noise, preview_picture, upsample
 from ltx_models.pipelines.steps.denoising import Stage, denoise_stage
-from ltx_models.pipelines.steps.text import encode_prompts, encode_text, enhance_prompt
+from ltx_models.pipelines.steps.text import (
+    encode_contexts,
+    encode_prompts,
+    encode_text,
+    enhance_prompt,
+    estimate_seconds,
+)
 
 __all__ = [
     "Stage",
@@ -12,11 +18,13 @@ __all__ = [
     "decode_video",
     "decoder_noise",
     "denoise_stage",
+    "encode_contexts",
     "encode_pictures",
     "encode_prompts",
     "encode_sound",
     "encode_text",
     "enhance_prompt",
+    "estimate_seconds",
     "preview_picture",
     "upsample",
 ]
