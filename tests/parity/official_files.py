@@ -9,10 +9,12 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import AUDIO_VAE, LTX2_5, contexts, random, write_whole
+from tests.ltx_models.split_files import HEAD
 
 from ltx_models.audio_vae import AudioEncoder, AudioVAEConfig
 from ltx_models.nn import Backend
 from ltx_models.text import ConnectorConfig, TextConnectors
+from ltx_models.text.duration import DurationConfig, DurationHead
 from ltx_models.transformer import Transformer, TransformerConfig
 from ltx_models.video_vae import VideoEncoder, VideoVAEConfig
 
@@ -136,6 +138,10 @@ def write_files(folder: Path, nn: Backend, *, version: str = "2.3.0") -> dict[st
         tensors[f"{statistics}.mean-of-means"] = draw.normal(0, 0.3, 128).astype(np.float32)
         tensors[f"{statistics}.std-of-means"] = draw.uniform(0.5, 1.5, 128).astype(np.float32)
     config |= {"transformer": config["transformer"] | SAID, "vae": VIDEO_VAE, "audio_vae": WIDE_AUDIO_VAE}
+    if newer:
+        config |= {"duration_head": HEAD}
+        for name, shape in nn.shapes(nn.build(lambda: DurationHead(nn, DurationConfig.read(config)))).items():
+            tensors[f"duration_head.{name}"] = random(draw, name, shape)
     save_file(tensors, files["path"], {"config": json.dumps(config), "model_version": version})
     good, bad = contexts(1), contexts(2)
     np.savez(folder / "contexts.npz", good_video=good[0], good_audio=good[1], bad_video=bad[0], bad_audio=bad[1])

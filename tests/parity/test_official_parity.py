@@ -69,6 +69,10 @@ NEWER: dict[str, tuple[str, dict[str, Any]]] = {
         "distilled",
         SIZE | {"keyframes": [2, 7], "images": [["a.png", 0, 1.0], ["b.png", 5, 0.9]]},
     ),
+    "distilled, duration of the prompt": (
+        "distilled",
+        {key: value for key, value in SIZE.items() if key != "num_frames"},
+    ),
     "dev, keyframes": ("one_stage", DEV | {"keyframes": 3}),
     "two stages, keyframes": ("two_stages", DEV | {"keyframes": [4]}),
     "hq, keyframes": ("hq", DEV | {"guidance": QUIET, "keyframes": 1}),

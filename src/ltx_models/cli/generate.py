@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
         audio_vae=args.audio_vae_path,
         transformer=args.transformer_path,
         duration_head=args.duration_head_path,
+        prompt_enhancer=args.prompt_enhancer_gemma_root,
         say=progress.note,
         revision=args.revision,
     )

@@ -82,6 +82,12 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what says how long the clip of a prompt should be (2.5)",
     )
+    group.add_argument(
+        "--prompt-enhancer-gemma-root",
+        type=Path,
+        metavar="DIR",
+        help="folder or repository of an instruction-tuned Gemma for --enhance-prompt, which 2.5 needs",
+    )
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ def check_call(call: Call, streams: Sequence[str], size: Size, files: Files) -> 
         If a file cannot be read or written.
     """
     check_prompts(call.prompts)
+    check_enhancer(call.prompts, files)
     check_seed(call.sampling.seed)
     check_audio_start(call.inputs.audio_start)
     check_output(call.output, streams)
@@ -103,6 +104,17 @@ def check_prompts(prompts: Prompts) -> None:
             raise ValueError(msg)
     if prompts.prompt is not None and not prompts.prompt.strip():
         msg = "prompt: is empty; say what the video should show"
+        raise ValueError(msg)
+
+
+def check_enhancer(prompts: Prompts, files: Files) -> None:
+    """Refuse to expand a prompt where no model can write."""
+    encoder = files.text_encoder
+    if prompts.enhance_prompt and files.prompt_enhancer is None and encoder is not None and encoder.is_file():
+        msg = (
+            f"enhance_prompt: the text encoder {encoder} encodes prompts and does not write; give the folder of an "
+            "instruction-tuned Gemma as prompt_enhancer= (--prompt-enhancer-gemma-root)"
+        )
         raise ValueError(msg)
 
 

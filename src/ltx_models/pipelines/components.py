@@ -17,6 +17,7 @@ from ltx_models.pipelines.memory import give_back
 from ltx_models.quantization import Scheme
 from ltx_models.text import load_connectors, load_text_encoder
 from ltx_models.text.duration import load_duration_head
+from ltx_models.text.enhancer import load_enhancer
 from ltx_models.text.gemma import check_libraries
 from ltx_models.transformer import load_transformer
 from ltx_models.upsampler import load_statistics, load_upsampler
@@ -138,7 +139,7 @@ class Components:
         for name in names:
             if name in self._held or name in self._checked:
                 continue
-            if name == "text_encoder":  # whose folder or file was checked when the pipeline was made
+            if name in {"text_encoder", "prompt_enhancer"}:  # which were checked when the pipeline was made
                 self.files.of(name)
                 check_libraries(self.nn.name)
             else:
@@ -221,6 +222,10 @@ class Components:
                 device=self.device,
                 quantize=self.text_quantize,
                 offload=self.text_offload,
+            )
+        if name == "prompt_enhancer":
+            return load_enhancer(
+                path, backend=self.backend_name, dtype=self.dtype, device=self.device, quantize=self.text_quantize
             )
         if name == "connectors":
             projections = self.files.projections

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from ltx_models.checkpoints import open_checkpoint
 from ltx_models.pipelines import steps
 from ltx_models.pipelines.call import Call
 from ltx_models.pipelines.checks import check_images
@@ -18,6 +19,27 @@ Bounds = tuple[float, float]
 USUAL: Bounds = (1.0, 20.0)  # seconds, as in the official tools
 LONGEST = 60.0  # seconds: the networks were trained on clips of 20
 STEP = 8
+
+
+def with_own_head(files: Files) -> Files:
+    """
+    Name the duration head that a whole checkpoint holds, where no other was given.
+
+    Parameters
+    ----------
+    files : Files
+        Of a pipeline.
+
+    Returns
+    -------
+    Files
+        With the head, if there is one.
+    """
+    if files.duration_head is not None:
+        return files
+    with open_checkpoint(files.transformer, "numpy") as checkpoint:
+        own = any(key.startswith("duration_head.") for key in checkpoint.files)
+    return replace(files, duration_head=files.transformer) if own else files
 
 
 def resolve_duration(call: Call, files: Files) -> Bounds | None:

@@ -29,6 +29,8 @@ class Files:
         LoRAs of every stage, with their strengths.
     duration_head : Path or None
         What says how long the clip of a prompt should be (2.5).
+    prompt_enhancer : Path or None
+        The folder of an instruction-tuned Gemma that writes prompts out, where the text encoder is not to.
     """
 
     transformer: Path
@@ -40,12 +42,14 @@ class Files:
     distilled_lora: Path | None = None
     loras: tuple[Lora, ...] = ()
     duration_head: Path | None = None
+    prompt_enhancer: Path | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All files and folders that are read."""
         own = (self.transformer, self.text_encoder, self.connectors, self.video_vae, self.audio_vae, self.upsampler)
-        named = (*own, self.distilled_lora, self.duration_head, *(file for file, _ in self.loras))
+        others = (self.distilled_lora, self.duration_head, self.prompt_enhancer)
+        named = (*own, *others, *(file for file, _ in self.loras))
         return tuple(path for path in named if path is not None)
 
     @property
@@ -66,6 +70,7 @@ class Files:
             "upsampler": self.upsampler,
             "text_encoder": self.text_encoder,
             "duration_head": self.duration_head,
+            "prompt_enhancer": self.prompt_enhancer,
         }
         found = own.get(name) or (None if name in MISSING else self.transformer)
         if found is None:
@@ -85,5 +90,9 @@ MISSING = {
     ),
     "duration_head": (
         "duration_head: no file of it was given; give duration_head= (--duration-head-path), or the number of frames"
+    ),
+    "prompt_enhancer": (
+        "prompt_enhancer: no folder of an instruction-tuned Gemma was given; give prompt_enhancer= "
+        "(--prompt-enhancer-gemma-root)"
     ),
 }

@@ -19,7 +19,7 @@ from ltx_models.pipelines import checks, recipes, steps
 from ltx_models.pipelines.belonging import check_files
 from ltx_models.pipelines.call import Call, Keywords
 from ltx_models.pipelines.components import Components
-from ltx_models.pipelines.duration import most_frames, resolve_duration, timed
+from ltx_models.pipelines.duration import most_frames, resolve_duration, timed, with_own_head
 from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.finding import find_file, find_files, find_text_encoder, to_standard_error
 from ltx_models.pipelines.forecast import describe_forecast, forecast
@@ -33,6 +33,7 @@ from ltx_models.pipelines.results import finish
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.settings import Defaults, Recipe, defaults, settings_of, version_of
 from ltx_models.quantization import Scheme
+from ltx_models.text.enhancer import check_enhancer
 from ltx_models.transformer.loading import read_config
 
 DECODE_BYTES = 8 * GIB
@@ -97,6 +98,7 @@ class LTX2Pipeline:
         audio_vae: str | Path | None = None,
         transformer: str | Path | None = None,
         duration_head: str | Path | None = None,
+        prompt_enhancer: str | Path | None = None,
         keep: bool = False,
         token: str | None = None,
         revision: str | None = None,
@@ -151,6 +153,9 @@ class LTX2Pipeline:
         duration_head : path or str, optional
             What says how long the clip of a prompt should be (2.5); by default the one in the folder or repository of
             the checkpoint, if there is one.
+        prompt_enhancer : path or str, optional
+            The folder or repository of an instruction-tuned Gemma 3 or 4 that writes prompts out. By default the text
+            encoder does, which that of 2.5 cannot.
         keep : bool
             Keep networks in memory between uses.
         token : str, optional
@@ -203,8 +208,12 @@ class LTX2Pipeline:
             video_vae=files.video_vae if video_vae is None else find(video_vae),
             audio_vae=files.audio_vae if audio_vae is None else find(audio_vae),
             duration_head=files.duration_head if duration_head is None else find(duration_head),
+            prompt_enhancer=None
+            if prompt_enhancer is None
+            else find_text_encoder(prompt_enhancer, token=token, say=say),
             loras=tuple((find(file), float(strength)) for file, strength in loras),
         )
+        files = with_own_head(files)
         _check_files(recipe, files)
         memory = None
         if memory_bytes is not None:
@@ -345,7 +354,8 @@ class LTX2Pipeline:
         checks.check_embeds(request)
         checks.check_keyframes(request, self.config)
         previews = call.callbacks.preview is not None
-        self.components.check(*networks_of(request, call.output, previews=previews))
+        enhancer = call.prompts.enhance_prompt and self.components.files.prompt_enhancer is not None
+        self.components.check(*networks_of(request, call.output, previews=previews, enhancer=enhancer))
         return request, notes + unused(call, self.recipe)
 
     def _say_forecast(self, memory: MemoryPlan, size: Size, budget: int) -> None:
@@ -361,6 +371,8 @@ class LTX2Pipeline:
 def _check_files(recipe: Recipe, files: Files) -> None:
     """Refuse files that are missing or do not belong to the transformer."""
     check_files(files)
+    if files.prompt_enhancer is not None:
+        check_enhancer(files.prompt_enhancer)
     if recipe.two_stages:
         files.of("upsampler")
     if recipe.needs_lora and files.distilled_lora is None:

@@ -161,7 +161,9 @@ def resolve_keyframes(asked: int | Sequence[int], frames: int) -> tuple[int, ...
     return chosen
 
 
-def networks_of(request: Request, options: OutputOptions, *, previews: bool = False) -> list[str]:
+def networks_of(
+    request: Request, options: OutputOptions, *, previews: bool = False, enhancer: bool = False
+) -> list[str]:
     """
     Name the networks that a run needs.
 
@@ -173,6 +175,8 @@ def networks_of(request: Request, options: OutputOptions, *, previews: bool = Fa
         What becomes of the latents.
     previews : bool
         Whether pictures are decoded on the way.
+    enhancer : bool
+        Whether a separate model writes the prompt out.
 
     Returns
     -------
@@ -183,6 +187,7 @@ def networks_of(request: Request, options: OutputOptions, *, previews: bool = Fa
     video, audio = ("video" in request.streams, "audio" in request.streams)
     retake = request.retake is not None
     needed = {
+        "prompt_enhancer": enhancer,
         "text_encoder": request.prompt_embeds is None,
         "connectors": request.prompt_embeds is None,
         "duration_head": request.duration is not None,

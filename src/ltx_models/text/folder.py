@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from ltx_models.media.regular import parse_json
 KINDS = ("gemma3", "gemma3_text")
 
 
-def check_folder(path: Path) -> dict[str, Any]:
+def check_folder(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
     """
-    Refuse a folder that is no Gemma 3, saying what is missing.
+    Refuse a folder that is no Gemma of these kinds, by default 3, saying what is missing.
 
     Returns
     -------
@@ -44,11 +45,14 @@ def check_folder(path: Path) -> dict[str, Any]:
         raise ValueError(msg) from error
     if not isinstance(config, dict):
         config = {}
-    if config.get("model_type") not in KINDS:
-        msg = (
-            f"{path}: model_type is {config.get('model_type')!r}; prompts of LTX-2 and 2.3 are read by {KINDS[0]!r}, "
-            "those of 2.5 by a fine-tuned Gemma 4, whose one file is given in place of a folder (--text-encoder-path)"
+    if config.get("model_type") not in kinds:
+        what = (
+            f"prompts of LTX-2 and 2.3 are read by {KINDS[0]!r}, those of 2.5 by a fine-tuned Gemma 4, whose one file "
+            "is given in place of a folder (--text-encoder-path)"
         )
+        if tuple(kinds) != KINDS:
+            what = f"prompts are written out by {', '.join(kinds)}"
+        msg = f"{path}: model_type is {config.get('model_type')!r}; {what}"
         raise ValueError(msg)
     return config
 

@@ -29,7 +29,7 @@ class LanguageModel(Protocol):
         """Give the tokens that follow, until the model ends or there are so many."""
 
 
-class _TorchGemma:
+class TorchGemma:
     """Gemma of ``transformers``."""
 
     def __init__(self, model: Any, inner: Any, device: Any) -> None:
@@ -58,7 +58,7 @@ class _TorchGemma:
         return [int(token) for token in out[0, prompt.shape[1] :]]
 
 
-class _MlxGemma:
+class MlxGemma:
     """Gemma of ``mlx-lm``, whose layers are run one by one since it gives no hidden states."""
 
     def __init__(self, model: Any, inner: Any, end: Sequence[int], offload: Offload | None = None) -> None:
@@ -133,18 +133,18 @@ def torch_gemma(
         with without_weights(nn.dtype(dtype)):
             inner = transformers.Gemma3TextModel(getattr(read, "text_config", read)).eval()
         in_turn(nn, inner, path, nn.dtype(dtype), device)
-        return _TorchGemma(None, inner if device is None else _moved(inner, device), device or "cpu")
+        return TorchGemma(None, inner if device is None else _moved(inner, device), device or "cpu")
     kind = "Gemma3ForConditionalGeneration" if config["model_type"] == "gemma3" else "Gemma3ForCausalLM"
     load = getattr(transformers, kind).from_pretrained
-    with _quiet(transformers.utils.logging):
+    with without_bars(transformers.utils.logging):
         model = load(str(path), dtype=nn.dtype(dtype), local_files_only=True, use_safetensors=True)
     model = model.eval().requires_grad_(False)
     model = model if device is None else model.to(device)
-    return _TorchGemma(model, getattr(model.model, "language_model", model.model), model.device)
+    return TorchGemma(model, getattr(model.model, "language_model", model.model), model.device)
 
 
 @contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
+def without_bars(logging: Any) -> Iterator[None]:
     """Keep the library's own progress bar out of ours."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -186,8 +186,8 @@ def mlx_gemma(
         to_integers(nn, inner, int(quantize[3:]))
     if not offload:
         nn.synchronize(model.parameters())
-    ends = [tokenizer.eos_token_id, *_ends(path)]
-    return _MlxGemma(model, inner, [end for end in ends if end is not None], turns)
+    ends = [tokenizer.eos_token_id, *ends_of(path)]
+    return MlxGemma(model, inner, [end for end in ends if end is not None], turns)
 
 
 def rotary_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def rotary_of(config: dict[str, Any]) -> dict[str, Any]:
     return {"text_config": text | changes} if "text_config" in config and changes else changes
 
 
-def _ends(path: Path) -> list[int]:
+def ends_of(path: Path) -> list[int]:
     """List the tokens that end a turn, which the generation config names."""
     file = path / "generation_config.json"
     ends = json.loads(file.read_text()).get("eos_token_id", []) if file.is_file() else []

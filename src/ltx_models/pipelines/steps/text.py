@@ -95,7 +95,7 @@ def estimate_seconds(run: Run, context: Embeds) -> float:
 
 def enhance_prompt(run: Run) -> str:
     """
-    Let the language model expand the prompt.
+    Let the language model expand the prompt: a separate one where it was given, else the text encoder.
 
     Parameters
     ----------
@@ -107,7 +107,8 @@ def enhance_prompt(run: Run) -> str:
     str
         The expanded prompt.
     """
-    with run.callbacks.phase("enhance"), run.components.using("text_encoder") as encoder:
+    name = "text_encoder" if run.components.files.prompt_enhancer is None else "prompt_enhancer"
+    with run.callbacks.phase("enhance"), run.components.using(name) as encoder:
         return str(encoder.enhance(run.request.prompt, seed=run.request.seed))
 
 
