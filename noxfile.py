@@ -134,6 +134,13 @@ def bench(session: nox.Session) -> None:
         session.run(python, str(known[name]), env=ONE_THREAD)
 
 
+@nox.session(venv_backend="none")
+def device(session: nox.Session) -> None:
+    """Ask this machine's accelerator whether it is right, what it takes and how fast it is; write device.json."""
+    python = shared(session)
+    session.run(python, "benchmarks/device.py", *session.posargs)
+
+
 @nox.session(reuse_venv=True)
 def minimums(session: nox.Session) -> None:
     """Run the suite with the oldest versions that pyproject.toml admits (torch excepted: its old builds are huge)."""

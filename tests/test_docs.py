@@ -103,3 +103,16 @@ def test_all_names_that_packages_export_have_docstrings(package: str) -> None:
 def test_the_changelog_has_a_place_for_what_comes_next() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased" or headings[0].startswith(f"{PROJECT['project']['version']} - ")
+
+
+def test_the_pages_of_devices_have_every_row_of_the_limits() -> None:
+    from tilekit.backends.limits import KNOWN
+
+    pages = "\n".join((ROOT / "docs" / "how-to" / name).read_text() for name in ("mac.md", "cuda.md"))
+    lines = [line for line in pages.splitlines() if line.startswith("| ") and "#" in line]
+    assert len(lines) == len(KNOWN)
+    for row in KNOWN:
+        line = next(line for line in lines if row.what in line)
+        assert line.startswith(f"| {row.framework} on {row.device}, ")
+        assert f"| {row.source} | {row.date} |" in line
+        assert all(version in line for version in (row.since, row.before))
