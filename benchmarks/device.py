@@ -28,7 +28,7 @@ from ltx_models.peak_memory import forget_peaks, peak_bytes
 from tilekit.backends import canary
 from tilekit.backends.limits import known_of, limits_of, place_of
 
-ACCEPTED = "video_decoder video_encoder stream audio vocoder upsampler connectors dit sampling".split()
+ACCEPTED = [
     "video_decoder",
     "video_encoder",
     "stream",
@@ -38,7 +38,7 @@ ACCEPTED = "video_decoder video_encoder stream audio vocoder upsampler connector
     "connectors",
     "dit",
     "sampling",
-)
+]
 SHAPES = {"cpu": (1, 128, 3, 6, 8)}
 SHAPE = (1, 128, 9, 16, 24)
 
