@@ -262,8 +262,12 @@ def unfold(x: Tensor, size: int, step: int) -> Tensor:
 
 def all_finite(x: Tensor) -> bool:
     """Say whether no value is NaN or infinite."""
-    traced = torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter}  # there are no values then
-    return traced or bool(torch.isfinite(x).all())
+    return _followed(x) or bool(torch.isfinite(x).all())
+
+
+def _followed(x: Tensor) -> bool:
+    """Say whether something follows the calls with tensors that have no values: a compiler, `tilekit.exact`."""
+    return torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter}
 
 
 def multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -321,6 +325,10 @@ def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tenso
 
 def concat(parts: Sequence[Tensor], reflect: bool = False, workspace: dict[str, Tensor] | None = None) -> Tensor:
     """Put parts of a clip after one another in a new tensor, with a mirrored cell around each frame."""
+    if _followed(parts[0]):  # a graph of few operations, which share no memory
+        x = torch.cat(list(parts), dim=1)
+        mirrored = F.pad(x.permute(0, 4, 1, 2, 3), (1, 1, 1, 1, 0, 0), mode="reflect") if reflect else None
+        return x if mirrored is None else mirrored.permute(0, 2, 3, 4, 1)
     if any(part.requires_grad for part in parts):
         x = torch.cat(list(parts), dim=1)
         return pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), "reflect") if reflect else x

@@ -80,11 +80,12 @@ class GraphFunction:
         """Evaluate the network plainly, every array whole."""
         traced, kernels = self.trace(x), kernels_of(x)
         there: dict[int, Array] = {traced.graph.input: x}
-        for node in traced.graph.nodes:
-            if isinstance(node.op, Constant):
-                there[node.index] = traced.constants(node.op.key)
-            elif node.inputs:
-                shapes, whole = traced.graph.shapes(node), full(node.shape)
-                needs = tuple(full(shape) for shape in shapes)
-                there[node.index] = kernels.run(node, shapes, whole, needs, [there[i] for i in node.inputs])
+        with kernels.computing():
+            for node in traced.graph.nodes:
+                if isinstance(node.op, Constant):
+                    there[node.index] = traced.constants(node.op.key)
+                elif node.inputs:
+                    shapes, whole = traced.graph.shapes(node), full(node.shape)
+                    needs = tuple(full(shape) for shape in shapes)
+                    there[node.index] = kernels.run(node, shapes, whole, needs, [there[i] for i in node.inputs])
         return there[traced.graph.output]

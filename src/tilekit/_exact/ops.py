@@ -48,6 +48,7 @@ __all__ = [
     "Slice",
     "Take",
     "Whole",
+    "broadcast",
 ]
 
 Call = Callable[..., Any]
@@ -115,7 +116,7 @@ class Pointwise(Op):
     call: Call
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
-        return tuple(_broadcast(box, source) for source in inputs)
+        return tuple(broadcast(box, source) for source in inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class Expand(Op):
     """Axes of one cell, or new axes in front, repeated to the output's shape."""
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
-        return (_broadcast(box, inputs[0]),)
+        return (broadcast(box, inputs[0]),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,9 +525,9 @@ class MatMul(Op):
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         left, right = inputs[0], inputs[1]
         batch = box[:-2]
-        rows = (*_broadcast(batch, left[:-2]), box[-2], (0, left[-1]))
-        columns = (*_broadcast(batch, right[:-2]), (0, right[-2]), box[-1])
-        return (rows, columns, *(_broadcast(box, other) for other in inputs[2:]))
+        rows = (*broadcast(batch, left[:-2]), box[-2], (0, left[-1]))
+        columns = (*broadcast(batch, right[:-2]), (0, right[-2]), box[-1])
+        return (rows, columns, *(broadcast(box, other) for other in inputs[2:]))
 
     def work(self, shape: Shape, inputs: Sequence[Shape]) -> int:
         return inputs[0][-1]
@@ -556,7 +557,7 @@ class Attention(Op):
         heads = (box[1][0] // share, box[1][1] // share)
         others = tuple((box[0], heads, (0, source[2]), (0, source[3])) for source in (key, value))
         masks = tuple(
-            (*_broadcast(box[:2], mask[:-2]), box[2] if mask[-2] > 1 else (0, 1), (0, mask[-1])) for mask in inputs[3:]
+            (*broadcast(box[:2], mask[:-2]), box[2] if mask[-2] > 1 else (0, 1), (0, mask[-1])) for mask in inputs[3:]
         )
         return ((box[0], box[1], box[2], (0, query[3])), *others, *masks)
 
@@ -583,7 +584,7 @@ def _with(box: Box, axis: int, interval: Interval) -> Box:
     return (*box[:axis], interval, *box[axis + 1 :])
 
 
-def _broadcast(box: Box, source: Shape) -> Box:
+def broadcast(box: Box, source: Shape) -> Box:
     """Give the box of a smaller array that is broadcast to where `box` stands."""
     lead = len(box) - len(source)
     return tuple([(0, 1) if n == 1 else interval for n, interval in zip(source, box[lead:], strict=True)])

@@ -7,9 +7,10 @@ from typing import Any, Never
 
 from tilekit._errors import InputError, TileShapeError
 from tilekit._exact.boxes import Box, extent, within
+from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels import Kernels
-from tilekit._exact.ops import Moments, Reduce
+from tilekit._exact.ops import Moments, Pointwise, Reduce
 from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay
 from tilekit._exact.results import Blocks, Collect
@@ -156,11 +157,18 @@ class Watch(Arrays):
             bad = (i for i, v in zip(node.inputs, values, strict=True) if v is not None and not self._finite(v))
             first = next(bad, None)
             if first is None:
-                self._causes[node.index] = f"{node.name or f'operation {node.index}'} ({type(node.op).__name__})"
+                self._causes[node.index] = f"{self._name(node, values)} ({type(node.op).__name__})"
             else:
                 name = self._graph.nodes[first].name or "a weight"
                 self._causes[node.index] = self._causes.get(first, f"{name} (of the weights)")
         return made
+
+    def _name(self, node: Node, values: list[Array | None]) -> str:
+        """Name an operation, or the one of a chain that is to blame."""
+        name = node.name
+        if isinstance(node.op, Pointwise) and isinstance(node.op.call, Chain):
+            name = next(name for name, made in node.op.call.each(values) if not self._finite(made))
+        return name or f"operation {node.index}"
 
 
 class NotFiniteError(Exception):

@@ -1,10 +1,12 @@
 """Which front end follows functions of which array library."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from tilekit._errors import BackendError
+from tilekit._exact.chain import chained
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph_function import GraphFunction
 from tilekit.backends import Array, backend_of
@@ -38,6 +40,12 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
     TraceError
         If this function cannot be.
     """
+    traced = _followed(function, x)
+    return replace(traced, graph=chained(traced.graph))
+
+
+def _followed(function: Callable[..., Any], x: Array) -> Traced:
+    """Let the front end of the array's library follow the function."""
     if isinstance(function, GraphFunction):
         return function.trace(x)
     name = backend_of(x).name

@@ -11,12 +11,13 @@ from typing import Any
 import mlx.core as mx
 
 from tilekit._exact.boxes import Box, Shape
+from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes, unfolded_elsewhere
 from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
-from tilekit._exact.ops import Attention, Conv, Moments, Reduce
+from tilekit._exact.ops import Attention, Conv, Moments, Pointwise, Reduce
 from tilekit.backends import Array, Backend
 from tilekit.backends.limits import limits_of
 
@@ -118,6 +119,8 @@ class MlxKernels(Kernels):
 
     def scratch(self, job: Job[Any]) -> int:
         """Count what is unfolded for a convolution, and on a processor the scores of attention."""
+        if isinstance(job.op, Pointwise):
+            return job.op.call.scratch(job.box) if isinstance(job.op.call, Chain) else 0
         if mx.default_device().type != mx.cpu:
             return unfolded_elsewhere(job, self._limits) if isinstance(job.op, Conv) else 0
         if isinstance(job.op, Conv):

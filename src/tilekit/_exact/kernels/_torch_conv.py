@@ -63,6 +63,10 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.element_size() < 4 else x
 
 
+WIDE = 256
+"""Channels from which a matrix product of oneDNN is faster in every layout."""
+
+
 def _stretched(x: Tensor, apart: Sequence[int]) -> Tensor:
     """Put the cells apart, with zeros between them."""
     sizes = [(n - 1) * step + 1 for n, step in zip(x.shape[2:], apart, strict=True)]
@@ -76,14 +80,15 @@ def _asks_onednn(x: Tensor, weight: Tensor) -> bool:
     Say whether to ask oneDNN by name.
 
     On a CPU, torch takes a native kernel, up to 16 times slower, where one sample and its first axes are small, as
-    they are in a strip. A kernel of one cell is a matrix product, which the native one does as well.
+    they are in a strip. A kernel of one cell is a matrix product, which the native one does as well for few channels
+    that lie apart.
     """
     return (
         x.device.type == "cpu"
         and x.ndim > 3
         and x.dtype == weight.dtype
         and x.dtype in _onednn_dtypes()
-        and any(n != 1 for n in weight.shape[2:])
+        and (any(n != 1 for n in weight.shape[2:]) or x.stride(1) == 1 or x.shape[1] >= WIDE)
         and x.numel() > 0
     )
 

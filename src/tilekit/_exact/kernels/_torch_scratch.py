@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 from tilekit._exact.boxes import Shape, cells, extent
+from tilekit._exact.chain import Chain
 from tilekit._exact.kernels._convolve import evened, paddings
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.ops import Attention, Conv, Moments, Normalize, Resample
+from tilekit._exact.ops import Attention, Conv, Moments, Normalize, Pointwise, Resample
 
 __all__ = ["SMALL", "scratch"]
 
@@ -15,11 +16,13 @@ SMALL = 1 << 16
 _SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def scratch(job: Job[Any]) -> int:
+def scratch(job: Job[Any]) -> int:  # noqa: PLR0911  # one for each kind
     """Count the bytes beside what is made and what is given."""
     size, op = _SIZES.get(job.dtype, 4), job.op
     if isinstance(op, Conv):
         return _padded(job, size) if job.boxes[0] is not None else 0
+    if isinstance(op, Pointwise) and isinstance(op.call, Chain):
+        return op.call.scratch(job.box)
     if isinstance(op, Attention):
         return sum(cells(box) for box in job.boxes[:3] if box is not None) * size
     if isinstance(op, Normalize) and size < 4:

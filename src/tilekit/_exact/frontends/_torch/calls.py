@@ -29,6 +29,15 @@ def operation(name: str) -> Any:
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
 
 
+@cache
+def _exists(name: str) -> bool:
+    """Whether torch has an operation of this name."""
+    try:
+        return operation(name) is not None
+    except AttributeError:
+        return False
+
+
 def freeze(value: Any) -> Any:
     """Make a value hashable: lists become tuples."""
     if isinstance(value, (list, tuple)):
@@ -65,6 +74,21 @@ class Aten:
             args = [_filled(value, arrays) for value in self.args]
             out = operation(self.name)(*args, **{key: _filled(value, arrays) for key, value in self.kwargs})
         return out if self.part is None else out[self.part]
+
+    def fresh(self) -> bool:
+        """Whether what it gives shares no memory with what it is given."""
+        return all(made.alias_info is None for made in operation(self.name)._schema.returns)
+
+    def writing(self) -> "Aten | None":
+        """Give the operation that writes the result to its first array, where torch has it."""
+        name, dot, overload = self.name.partition(".")
+        if self.part is not None or not self.args or self.args[0] != Slot(0) or not _exists(f"{name}_{dot}{overload}"):
+            return None
+        return Aten(f"{name}_{dot}{overload}", self.args, self.kwargs)
+
+    def symmetric(self) -> bool:
+        """Whether two arrays may change places."""
+        return self._plain and self.name in {"aten::add.Tensor", "aten::mul.Tensor"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ def children(thing: Any) -> Iterator[tuple[Step, Any]]:
             return
     if not _foreign(type(thing)) and hasattr(thing, "__dict__"):
         yield from ((("attribute", name), value) for name, value in vars(thing).items())
+        called = vars(type(thing)).get("__call__")
+        if isinstance(called, types.FunctionType):  # for what it refers to
+            yield ("class", "__call__"), called
 
 
 def _foreign(thing: Any) -> bool:

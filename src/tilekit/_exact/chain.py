@@ -1,0 +1,181 @@
+"""
+Operations cell by cell that follow one another, as one.
+
+What only the next of them reads is never an array of the schedule: no window, no step of Python between, and where the
+library has a call that writes to what it is given, no memory of its own.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from tilekit._exact.boxes import Box, Shape, cells
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.ops import Pointwise, broadcast
+
+__all__ = ["Chain", "Link", "Writable", "chained"]
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """A call of which is known what it does with memory."""
+
+    def fresh(self) -> bool:
+        """Whether what it gives shares no memory with what it is given."""
+
+    def writing(self) -> "Callable[..., Any] | None":
+        """Give the call that writes the result to its first array, or None."""
+
+    def symmetric(self) -> bool:
+        """Whether two arrays may change places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One operation of a chain."""
+
+    call: Callable[..., Any]
+    sources: tuple[int, ...]
+    """What it reads: the inputs of the chain are counted first, then its links."""
+    done: tuple[int, ...]
+    """What is read for the last time."""
+    shape: Shape
+    """Of its whole result."""
+    itemsize: int
+    writes: bool
+    """Whether `call` writes to the first of its sources."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A call that makes some operations one after the other; the last gives the result."""
+
+    n_inputs: int
+    links: tuple[Link, ...]
+
+    def __call__(self, arrays: Sequence[Any]) -> Any:
+        """Make them all."""
+        held = list(arrays)
+        for link in self.links:
+            given = [held[index] for index in link.sources]
+            for index in link.done:
+                held[index] = None
+            held.append(link.call(given))
+            del given
+        return held[-1]
+
+    def each(self, arrays: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+        """Give the name and the result of one operation after the other."""
+        held = list(arrays)
+        for link in self.links:
+            held.append(link.call([held[index] for index in link.sources]))
+            yield link.name, held[-1]
+
+    def scratch(self, box: Box) -> int:
+        """Count the bytes that its inner arrays take at the most, beside the result."""
+        held: dict[int, int] = {}
+        peak = size = 0
+        for number, link in enumerate(self.links, self.n_inputs):
+            size = cells(broadcast(box, link.shape)) * link.itemsize
+            if not link.writes:
+                peak = max(peak, sum(held.values()) + size)
+            for index in link.done:
+                held.pop(index, None)
+            held[number] = size
+        return peak - size
+
+
+def chained(graph: Graph) -> Graph:
+    """Put operations cell by cell together where one is all that reads the other, and both have one shape."""
+    heads = _heads(graph)
+    members: dict[int, list[int]] = {}
+    for index, head in enumerate(heads):
+        members.setdefault(head, []).append(index)
+    place: dict[int, int] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if heads[node.index] != node.index:
+            continue
+        made = node if len(members[node.index]) == 1 else _joined(graph, members[node.index])
+        place[node.index] = len(nodes)
+        nodes.append(replace(made, index=len(nodes), inputs=tuple(place[index] for index in made.inputs)))
+    return Graph(tuple(nodes), place[graph.input], place[graph.output])
+
+
+def _heads(graph: Graph) -> list[int]:
+    """Give for each node the last operation of the chain that it belongs to: itself where it is in none."""
+    heads = list(range(len(graph.nodes)))
+    arrays: dict[int, set[int]] = {}
+    """The arrays as large as the result that a chain reads."""
+    for node in reversed(graph.nodes):
+        large = _large(graph, node)
+        users = graph.users[node.index]
+        head = heads[users[0]] if users else node.index
+        if (
+            node.index != graph.output
+            and _joins(graph, node)
+            and all(heads[user] == head for user in users)
+            and _joins(graph, graph.nodes[head])
+            and graph.nodes[head].shape == node.shape
+            and (len(large) < 2 or arrays[head] == {node.index})  # else more arrays wait than before
+        ):
+            heads[node.index] = head
+            arrays[head] = arrays[head] - {node.index} | large
+        else:
+            arrays[node.index] = large
+    return heads
+
+
+def _joins(graph: Graph, node: Node) -> bool:
+    return isinstance(node.op, Pointwise) and graph.live[node.index]
+
+
+def _large(graph: Graph, node: Node) -> set[int]:
+    return {i for i in node.inputs if graph.live[i] and math.prod(graph.nodes[i].shape) == math.prod(node.shape)}
+
+
+def _joined(graph: Graph, members: Sequence[int]) -> Node:
+    """Make one node of a chain, whose members are given in order."""
+    inside = set(members)
+    inputs = tuple(dict.fromkeys(i for m in members for i in graph.nodes[m].inputs if i not in inside))
+    place = {index: k for k, index in enumerate(inputs)}
+    last = {index: m for m in members for index in graph.nodes[m].inputs}
+    fresh: set[int] = set()
+    links = []
+    for number, m in enumerate(members):
+        node = graph.nodes[m]
+        call = node.op.call  # type: ignore[attr-defined]  # all are operations cell by cell
+        done = {index for index in node.inputs if last[index] == m}
+        free = {i for i in done & fresh if (graph.nodes[i].shape, graph.nodes[i].dtype) == (node.shape, node.dtype)}
+        sources, writing = _writing(call, node.inputs, free)
+        if writing is not None or (isinstance(call, Writable) and call.fresh()):
+            fresh.add(m)
+        dead = tuple(place[index] for index in sorted(done))
+        links.append(
+            Link(
+                writing or call,
+                tuple(place[index] for index in sources),
+                dead,
+                node.shape,
+                node.itemsize,
+                writing is not None,
+                node.name,
+            )
+        )
+        place[m] = len(inputs) + number
+    head = graph.nodes[members[-1]]
+    return replace(head, op=Pointwise(Chain(len(inputs), tuple(links))), inputs=inputs)
+
+
+def _writing(call: Any, inputs: tuple[int, ...], free: set[int]) -> tuple[tuple[int, ...], Any]:
+    """Give the order of the inputs, and the call that writes to the first of them, if that may be written to."""
+    writing = call.writing() if isinstance(call, Writable) else None
+    if writing is None or len(set(inputs)) != len(inputs):
+        return inputs, None
+    if inputs[0] in free:
+        return inputs, writing
+    if len(inputs) == 2 and inputs[1] in free and call.symmetric():
+        return inputs[::-1], writing
+    return inputs, None
