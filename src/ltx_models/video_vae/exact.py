@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from math import inf, prod
 from typing import Any, TypeVar, overload
 
 from ltx_models.nn import Array
@@ -18,6 +20,7 @@ from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_convolutional
 from ltx_models.video_vae.layers import Context, Window
 from ltx_models.video_vae.restart import refuse_start, restart
 from ltx_models.video_vae.stream import decode_chunks, encode_chunks
+from tilekit.backends.limits import limits_of, said_of
 
 __all__ = [
     "DiffusionPlan",
@@ -119,10 +122,32 @@ def plan_exact(
         raise ValueError(msg)
     if itemsize is None:
         itemsize = 4 if config is network else _itemsize(network)
+    make: Callable[..., Plan]
     if isinstance(config, DiffusionDecoderConfig):
-        return plan_diffusion(config, shape, itemsize=itemsize, memory_bytes=memory_bytes)
-    decode = not isinstance(network, VideoEncoder) if decode is None else decode
-    return plan_convolutional(config, shape, decode=decode, itemsize=itemsize, memory_bytes=memory_bytes, causal=causal)
+        make = partial(plan_diffusion, config, shape, itemsize=itemsize)
+    else:
+        decode = not isinstance(network, VideoEncoder) if decode is None else decode
+        make = partial(plan_convolutional, config, shape, decode=decode, itemsize=itemsize, causal=causal)
+    chosen = make(memory_bytes=memory_bytes)
+    most = None if config is network else _most_bytes(network, itemsize)
+    return chosen if most is None or chosen.peak_bytes <= most else _smaller(make, most)
+
+
+def _smaller(make: Callable[..., Plan], most: int) -> Plan:
+    """Plan once more, with arrays that the device gets right."""
+    try:
+        plan = make(memory_bytes=most)
+    except ValueError as error:
+        error.add_note("the device gets larger arrays wrong, so that more memory does not help: use another device")
+        raise
+    return replace(plan, reason="the device gets the larger arrays of more memory wrong")
+
+
+def _most_bytes(network: Any, itemsize: int) -> int | None:
+    """Give a peak within which no array is too large for the device: no array is larger than all of them together."""
+    limits = limits_of(_bias(network))
+    cells = min(limits.elements, limits.convolution, limits.unfolded / 27 if limits.unfolds else inf)
+    return None if cells == inf else int(cells) * itemsize
 
 
 def decode_exact(
@@ -179,9 +204,25 @@ def decode_exact(
     >>> video.shape
     torch.Size([1, 3, 17, 64, 64])
     """
+    if on_frames_ready is None:
+        _check_result(decoder, latent)
     blocks = stream_decode(decoder, latent, memory_bytes=memory_bytes, plan=plan, timestep=timestep, noise=noise)
     total = 1 + (latent.shape[2] - 1) * decoder.config.decoder_scale[0]
     return _collect(decoder.nn, blocks, total, on_frames_ready, progress, "decode")
+
+
+def _check_result(decoder: Decoder, latent: Array) -> None:
+    """Refuse a result that the device gets wrong as one array."""
+    batch, _, frames, height, width = latent.shape
+    time, *sides = decoder.config.decoder_scale
+    most = limits_of(latent).elements
+    elements = batch * 3 * (1 + (frames - 1) * time) * height * width * prod(sides)
+    if elements > most:
+        msg = (
+            f"decode_exact: the frames would have {elements} elements together, {said_of(latent, most)}; take them "
+            "as they come, with on_frames_ready= or stream_decode"
+        )
+        raise ValueError(msg)
 
 
 def encode_exact(
@@ -424,8 +465,13 @@ def _encoder_stages(encoder: VideoEncoder, plan: ExactPlan) -> list[Any]:
 
 
 def _itemsize(module: Any) -> int:
-    bias = getattr(module.conv_in, "conv", module.conv_in).bias
+    bias = _bias(module)
     return int(bias.nbytes // bias.shape[0])
+
+
+def _bias(module: Any) -> Array:
+    """Give a weight, which says dtype and device."""
+    return getattr(module.conv_in, "conv", module.conv_in).bias
 
 
 def _collect(

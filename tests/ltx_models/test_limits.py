@@ -1,0 +1,73 @@
+"""Exact decodes and encodes stay below what a device gets right, and are right."""
+
+from typing import Any
+
+import pytest
+
+from ltx_models import (
+    decode_exact,
+    default_checkpoint,
+    encode_exact,
+    load_video_decoder,
+    load_video_encoder,
+    plan_exact,
+    stream_decode,
+)
+from tilekit.backends.limits import Limits
+from tilekit.testing import limited
+
+torch: Any = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Any:
+    return load_video_decoder(default_checkpoint(), backend="torch", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Any:
+    return load_video_encoder(default_checkpoint(), backend="torch", dtype="float32")
+
+
+@pytest.mark.parametrize("budget", [None, 1 << 40])
+def test_a_decode_takes_smaller_pieces_where_arrays_would_be_too_large(decoder: Any, budget: int | None) -> None:
+    latent = torch.randn(1, 128, 6, 4, 4, generator=torch.Generator().manual_seed(0))
+    whole = plan_exact(decoder, latent.shape, memory_bytes=1 << 40)
+    wanted = decoder(latent)
+    most = max(whole.peak_bytes // 8, wanted.numel() * 4) // 4
+    with limited(Limits(elements=most, convolution=most, unfolded=most * 27)) as faults:
+        plan = plan_exact(decoder, latent.shape, memory_bytes=budget)
+        got = decode_exact(decoder, latent, memory_bytes=budget)
+    assert plan.frames is not None
+    assert plan.peak_bytes <= 4 * most < whole.peak_bytes
+    assert not faults.played
+    assert faults.elements <= most
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_an_encode_takes_smaller_pieces_too(encoder: Any) -> None:
+    video = torch.rand(1, 3, 41, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    wanted = encoder(video)
+    whole = plan_exact(encoder, wanted.shape, memory_bytes=1 << 40)
+    most = max(whole.peak_bytes // 3, video.numel() * 4) // 4
+    with limited(Limits(elements=most, convolution=most)) as faults:
+        got = encode_exact(encoder, video, memory_bytes=1 << 40)
+    assert not faults.played
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_a_result_that_is_too_large_is_refused_and_streamed(decoder: Any) -> None:
+    latent = torch.randn(1, 128, 9, 2, 2)
+    frames = 3 * 65 * 64 * 64
+    with limited(Limits(elements=frames - 1)) as faults:
+        with pytest.raises(ValueError, match=f"{frames} elements.*stream_decode"):
+            decode_exact(decoder, latent)
+        blocks = [block for _, block in stream_decode(decoder, latent)]
+    assert not faults.played
+    assert torch.allclose(torch.cat(blocks, 2), decoder(latent), atol=1e-5)
+
+
+def test_a_refusal_says_that_memory_does_not_help(decoder: Any) -> None:
+    with limited(Limits(elements=20_000)), pytest.raises(ValueError, match="memory_bytes") as caught:
+        plan_exact(decoder, (1, 128, 3, 16, 16), memory_bytes=1 << 40)
+    assert "more memory does not help" in caught.value.__notes__[0]
