@@ -159,11 +159,13 @@ def apply_lora(
             changes.setdefault(layer, []).append((change, strength))
     for layer, factors in changes.items():
         _check_layer(nn, layer, find(model, layer), factors, fuse)
+    # biases are never quantised, so they have the dtype of computation; not every layer has one
+    dtype = next(x.dtype for name, x in nn.weights(model).items() if name.endswith(".bias"))
     for layer, factors in changes.items():
         if fuse:
             _add(model, layer, factors, 1.0)
         else:
-            swap(model, layer, _live(nn, find(model, layer), factors))
+            swap(model, layer, _live(nn, find(model, layer), factors, dtype))
     return AppliedLora(model, changes, fuse)
 
 
@@ -333,13 +335,12 @@ def _check_shapes(path: str, shape: tuple[int, ...], up: tuple[int, ...], down: 
         raise ValueError(msg)
 
 
-def _live(nn: Backend, leaf: Any, factors: list[tuple[Factors, float]]) -> LoraLinear:
-    like = leaf.bias  # never quantised, so it has the dtype of computation
-    device = getattr(like, "device", None)
+def _live(nn: Backend, leaf: Any, factors: list[tuple[Factors, float]], dtype: Any) -> LoraLinear:
+    device = getattr(leaf.weight, "device", None)
     down = nn.xp.concat([nn.cast(f.down, nn.float32) for f, _ in factors], axis=0)
     up = nn.xp.concat([nn.cast(f.up, nn.float32) * (f.scale * strength) for f, strength in factors], axis=1)
     device = None if str(device) == "meta" else device
-    return LoraLinear(nn, leaf, nn.cast(down, like.dtype, device), nn.cast(up, like.dtype, device))
+    return LoraLinear(nn, leaf, nn.cast(down, dtype, device), nn.cast(up, dtype, device))
 
 
 def _add(model: Any, path: str, factors: list[tuple[Factors, float]], sign: float) -> None:

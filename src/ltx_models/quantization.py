@@ -121,14 +121,19 @@ def is_plain(nn: Backend, leaf: Any) -> bool:
     return type(leaf) is nn.Linear and type(leaf.weight).__name__ in {"Parameter", "array"}
 
 
+def bias_of(leaf: Any) -> Array | None:
+    """Give the bias of a linear layer; the feed-forward layers of video have none from 2.5 on."""
+    return getattr(leaf, "bias", None)
+
+
 def hollow_out(model: Any, paths: list[str], scheme: Scheme, bits_and_group: tuple[int, int] | None = None) -> None:
     """Give linear layers the form of a scheme, with weights that have yet to come; torchao keeps plain layers."""
     nn = model.nn
     if scheme == "fp8":
         for path in paths:
             leaf = find(model, path)
-            outputs, inputs = leaf.weight.shape
-            swap(model, path, nn.build(lambda i=inputs, o=outputs: Fp8Linear(nn, i, o)))
+            (outputs, inputs), biased = leaf.weight.shape, bias_of(leaf) is not None
+            swap(model, path, nn.build(lambda i=inputs, o=outputs, b=biased: Fp8Linear(nn, i, o, b)))
     elif nn.name == "mlx":
         import mlx.nn
 
@@ -226,7 +231,8 @@ def quantize(model: Any, scheme: Scheme) -> Any:
         msg = "quantize: no plain large linear layer in this model; is it quantised already, or wrapped by LoRA layers?"
         raise ValueError(msg)
     for path, leaf in leaves.items():
-        parts = quantized(nn, leaf.weight, scheme) | {"bias": leaf.bias}
+        bias = bias_of(leaf)
+        parts = quantized(nn, leaf.weight, scheme) | ({} if bias is None else {"bias": bias})
         nn.synchronize(*parts.values())
         hollow_out(model, [path], scheme)
         put(nn, find(model, path), parts)

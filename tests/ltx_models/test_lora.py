@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,18 @@ CONFIG = TransformerConfig(
 LAYERS = ("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.ff.net.0.proj", "adaln_single.linear")
 
 
-@pytest.fixture
-def path(nn: Backend, tmp_path: Path) -> Path:
+@pytest.fixture(params=["2.3", "2.5"])
+def path(request: pytest.FixtureRequest, nn: Backend, tmp_path: Path) -> Path:
+    """A checkpoint of 2.3, and one of 2.5, whose feed-forward layers have no biases."""
     from safetensors.numpy import save_file
 
-    rng = np.random.default_rng(0)
-    shapes = nn.shapes(nn.build(lambda: Transformer(nn, CONFIG)))
+    rng, of = np.random.default_rng(0), CONFIG
+    if request.param == "2.5":
+        assert of.video is not None
+        of = replace(of, video=replace(of.video, ff_bias=False), keyframe_marker=True)
+    shapes = nn.shapes(nn.build(lambda: Transformer(nn, of)))
     weights = {k: (rng.standard_normal(s) * 0.1).astype(np.float32) for k, s in sorted(shapes.items())}
-    save_file(weights, tmp_path / "model.safetensors", {"config": json.dumps({"transformer": CONFIG.section()})})
+    save_file(weights, tmp_path / "model.safetensors", {"config": json.dumps({"transformer": of.section()})})
     return tmp_path / "model.safetensors"
 
 

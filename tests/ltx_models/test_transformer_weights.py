@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def given(nn: Backend, of: TransformerConfig, batch: int = 1, tokens: int = 6) -
                 timesteps=np.full((batch, 1), 0.7, np.float32),
                 positions=np.concatenate([start, start + 1], -1),
                 context=nn.asarray(rng.standard_normal((batch, 4, s.text_channels)).astype(np.float32)),
+                keyframes_mask=np.tile(np.arange(tokens)[None, :, None] < 2, (batch, 1, 1)),
             )
     return streams
 
@@ -79,10 +81,36 @@ def tensors(of: TransformerConfig) -> dict[str, Any]:
     return found | {"model.diffusion_model.video_embeddings_connector.x": np.ones(3, np.float32), "vae.y": np.ones(2)}
 
 
+@pytest.fixture(scope="session", params=["2.3", "2.5"])
+def trained(request: pytest.FixtureRequest, plain: Path) -> Path:
+    """A checkpoint of 2.3, and one of 2.5: without biases in video's feed-forward layers, with marks of keyframes."""
+    if request.param == "2.3":
+        return plain
+    of, path = newer(), plain.parent / "newer.safetensors"
+    write(path, tensors(of), of)
+    return path
+
+
+def newer() -> TransformerConfig:
+    of = tiny()
+    assert of.video is not None
+    return replace(of, video=replace(of.video, ff_bias=False), keyframe_marker=True)
+
+
 def write(path: Path, arrays: dict[str, Any], of: TransformerConfig, **metadata: str) -> None:
     from safetensors.numpy import save_file
 
     save_file(arrays, path, {"config": json.dumps({"transformer": of.section()}), **metadata})
+
+
+def test_the_layers_without_biases_have_none(nn: Backend, trained: Path) -> None:
+    model = load_transformer(trained, backend=nn.name, dtype="float32", quantize="fp8")
+    names = [name for name in nn.weights(model) if ".ff.net" in name and name.endswith("bias")]
+    is_2_5 = "newer" in trained.name
+    assert bool(names) == (not is_2_5)
+    assert ("keyframes_abs_pos_embedding" in nn.weights(model)) == is_2_5
+    unmarked = {name: replace(one, keyframes_mask=None) for name, one in given(nn, tiny()).items()}
+    assert (error(outputs(model, unmarked), outputs(model, given(nn, tiny()))) > 1e-3) == is_2_5
 
 
 def test_a_configuration_survives_being_written() -> None:
@@ -93,9 +121,9 @@ def test_a_configuration_survives_being_written() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_every_dtype_loads_and_is_close(nn: Backend, plain: Path, dtype: Any) -> None:
-    want = outputs(load_transformer(plain, backend=nn.name, dtype="float32"), given(nn, tiny()))
-    model = load_transformer(plain, backend=nn.name, dtype=dtype)
+def test_every_dtype_loads_and_is_close(nn: Backend, trained: Path, dtype: Any) -> None:
+    want = outputs(load_transformer(trained, backend=nn.name, dtype="float32"), given(nn, tiny()))
+    model = load_transformer(trained, backend=nn.name, dtype=dtype)
     assert {str(w.dtype).rpartition(".")[2] for w in nn.weights(model).values()} == {dtype}
     assert error(outputs(model, given(nn, tiny())), want) < {"float32": 1e-6, "bfloat16": 0.03, "float16": 0.005}[dtype]
 
@@ -108,13 +136,13 @@ def need(scheme: tuple[str, str]) -> Backend:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_quantised_while_loading_equals_quantised_afterwards(plain: Path, scheme: Any) -> None:
+def test_quantised_while_loading_equals_quantised_afterwards(trained: Path, scheme: Any) -> None:
     nn = need(scheme)
     name, kind = scheme
     of, streams = tiny(), given(nn, tiny())
-    exact = load_transformer(plain, backend=name, dtype="float32")
+    exact = load_transformer(trained, backend=name, dtype="float32")
     want = outputs(exact, streams)
-    early = outputs(load_transformer(plain, backend=name, dtype="float32", quantize=kind), streams)
+    early = outputs(load_transformer(trained, backend=name, dtype="float32", quantize=kind), streams)
     late = outputs(quantize(exact, kind), streams)
     np.testing.assert_allclose(early, late, atol=1e-5)
     assert 1e-5 < error(early, want) < WORSE[kind]
@@ -123,23 +151,23 @@ def test_quantised_while_loading_equals_quantised_afterwards(plain: Path, scheme
     assert of.layers == 3
 
 
-def test_the_large_layers_of_the_blocks_are_quantised_and_nothing_else(nn: Backend, plain: Path) -> None:
-    model = load_transformer(plain, backend=nn.name, dtype="bfloat16", quantize="fp8")
+def test_the_large_layers_of_the_blocks_are_quantised_and_nothing_else(nn: Backend, trained: Path) -> None:
+    model = load_transformer(trained, backend=nn.name, dtype="bfloat16", quantize="fp8")
     found = {path for path, leaf in model.named_modules() if isinstance(leaf, Fp8Linear)}
     assert len(found) == 3 * (6 * 4 + 2 * 2)
     assert found == {path for path, leaf in model.named_modules() if large(path) and hasattr(leaf, "weight")}
     leaf = model.transformer_blocks[0].attn1.to_q
     assert leaf.weight_scale.dtype == nn.float32  # scales do not follow the dtype of the model
     stored = sum(w.nbytes for w in nn.weights(model).values())
-    full = sum(w.nbytes for w in nn.weights(load_transformer(plain, backend=nn.name)).values())
+    full = sum(w.nbytes for w in nn.weights(load_transformer(trained, backend=nn.name)).values())
     assert stored < 0.75 * full
 
 
 @pytest.mark.parametrize("scheme", [("torch", None), ("mlx", None), *(s for s in SCHEMES if s != ("torch", "int8"))])
-def test_what_is_saved_is_loaded_back_with_its_marker(plain: Path, tmp_path: Path, scheme: Any) -> None:
+def test_what_is_saved_is_loaded_back_with_its_marker(trained: Path, tmp_path: Path, scheme: Any) -> None:
     nn = need(scheme)
     name, kind = scheme
-    model = load_transformer(plain, backend=name, dtype="bfloat16", quantize=kind)
+    model = load_transformer(trained, backend=name, dtype="bfloat16", quantize=kind)
     path = tmp_path / "saved.safetensors"
     save_transformer(model, path)
     assert [p.name for p in tmp_path.iterdir()] == ["saved.safetensors"]
@@ -158,7 +186,7 @@ def as_bytes(nn: Backend, x: Any) -> Any:
     return nn.to_numpy(x)
 
 
-def test_fp8_files_are_the_same_for_both_frameworks(plain: Path, tmp_path: Path) -> None:
+def test_fp8_files_are_the_same_for_both_frameworks(trained: Path, tmp_path: Path) -> None:
     for module in ("torch", "mlx.core"):
         pytest.importorskip(module)
     found = []
@@ -166,7 +194,7 @@ def test_fp8_files_are_the_same_for_both_frameworks(plain: Path, tmp_path: Path)
     other: BackendName
     for name, other in (("torch", "mlx"), ("mlx", "torch")):
         path = tmp_path / f"{name}.safetensors"
-        save_transformer(load_transformer(plain, backend=name, dtype="float32", quantize="fp8"), path)
+        save_transformer(load_transformer(trained, backend=name, dtype="float32", quantize="fp8"), path)
         for kind in (None, "fp8"):
             model = load_transformer(path, backend=other, dtype="float32", quantize=kind)
             found.append(outputs(model, given(backend(other), tiny())))
@@ -275,10 +303,10 @@ def test_broken_and_foreign_files_are_refused(nn: Backend, plain: Path, tmp_path
 
 @pytest.mark.parametrize("prefetch", [True, False])
 @pytest.mark.parametrize("kind", [None, "fp8"])
-def test_blocks_read_in_turn_give_the_same(nn: Backend, plain: Path, prefetch: bool, kind: Any) -> None:
+def test_blocks_read_in_turn_give_the_same(nn: Backend, trained: Path, prefetch: bool, kind: Any) -> None:
     options: Any = {"backend": nn.name, "dtype": "float32", "quantize": kind}
-    want = outputs(load_transformer(plain, **options), given(nn, tiny()))
-    model = load_transformer(plain, **options, offload=True, prefetch=prefetch)
+    want = outputs(load_transformer(trained, **options), given(nn, tiny()))
+    model = load_transformer(trained, **options, offload=True, prefetch=prefetch)
     forward, held = model.transformer_blocks[1].forward._forward, []
 
     def late(*args: Any) -> Any:
@@ -295,14 +323,14 @@ def test_blocks_read_in_turn_give_the_same(nn: Backend, plain: Path, prefetch: b
     model.offload.close()
     assert model.offload.resident == 0
     with pytest.raises(ValueError, match="has offloaded blocks"):
-        save_transformer(model, plain.parent / "never.safetensors")
+        save_transformer(model, trained.parent / "never.safetensors")
 
 
-def test_a_pass_that_was_stopped_leaves_nothing_behind(nn: Backend, plain: Path) -> None:
+def test_a_pass_that_was_stopped_leaves_nothing_behind(nn: Backend, trained: Path) -> None:
     options: Any = {"backend": nn.name, "dtype": "float32"}
     streams = given(nn, tiny())
-    want = outputs(load_transformer(plain, **options), streams)
-    model = load_transformer(plain, **options, offload=True)
+    want = outputs(load_transformer(trained, **options), streams)
+    model = load_transformer(trained, **options, offload=True)
     forward = model.transformer_blocks[1].forward._forward
 
     def stop(*args: Any) -> Any:
