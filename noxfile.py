@@ -48,11 +48,11 @@ def run_pytest(session: nox.Session, *paths: str) -> None:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """Decode a real clip in tiles, then make videos with sound of prompts; leave videos and pictures in demo/."""
+    """Decode a real clip whole, blended and exactly, make videos of prompts; leave demo/index.html and the files."""
     python = shared(session)
-    output = ("--pictures", "demo", "--output", "demo/reconstruct.mp4", "--tiling", "default")
-    session.run(python, "-m", "ltx_models.cli", "reconstruct", *output, *session.posargs)
+    session.run(python, "examples/side_by_side.py", "--out", "demo", *session.posargs)
     session.run(python, "examples/from_prompts.py", "--out", "demo", env={"HF_HUB_OFFLINE": "1"})
+    session.run(python, "examples/demo_page.py", "--out", "demo")
 
 
 @nox.session(venv_backend="none")

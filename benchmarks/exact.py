@@ -27,6 +27,8 @@ from typing import Any
 import tilekit
 from ltx_models import decode_exact, default_checkpoint, load_video_decoder, plan_exact, stream_decode
 from ltx_models.byte_sizes import format_bytes
+from ltx_models.cli.comparing.live import live_peak
+from ltx_models.nn import backend
 from ltx_models.video_vae import LTX2, LTX2_3, VideoVAEConfig
 from ltx_models.video_vae.exact_plan import Costs, macs
 
@@ -136,38 +138,12 @@ def wall(args: argparse.Namespace) -> None:
 
 
 # ---- memory -------------------------------------------------------------------------------------------------------
-def live_peak(run: Callable[[], Iterator[Any]]) -> int:
-    """Run, and give the most bytes that tensor storages held at once."""
-    import torch
-    from torch.multiprocessing.reductions import StorageWeakRef
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    class Watch(TorchDispatchMode):
-        """Follow every storage that an operation makes, until it is freed."""
-
-        peak = 0
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.alive: dict[int, tuple[Any, int]] = {}
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-            self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
-            for leaf in tree_leaves(out):
-                if isinstance(leaf, torch.Tensor):
-                    storage = leaf.untyped_storage()
-                    if storage._cdata not in given:
-                        self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-            self.peak = max(self.peak, sum(entry[1] for entry in self.alive.values()))
-            return out
-
-    with Watch() as watch:
+def live_bytes(run: Callable[[], Iterator[Any]]) -> int:
+    """Run, and give the most bytes that tensors held at once."""
+    with live_peak(backend("torch")) as peak:
         for block in run():
             del block
-    return watch.peak
+    return peak.n_bytes
 
 
 def resident_peak(run: Callable[[], Iterator[Any]]) -> int:
@@ -194,7 +170,7 @@ def worker(args: argparse.Namespace) -> None:
     (frames, height, width) = args.clip[0]
     z = latents(frames, height, width)
     run = modes(decoder, z)[way]
-    peak = live_peak(run) if kind == "live" else resident_peak(run)
+    peak = live_bytes(run) if kind == "live" else resident_peak(run)
     print(json.dumps({"peak": peak, "forecast": plan_exact(decoder.config, z.shape).peak_bytes}))
 
 

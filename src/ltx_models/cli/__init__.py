@@ -1,6 +1,6 @@
 """
 The command line: ``ltx-models VERB``, with the verbs generate, reconstruct, encode, decode,
-plan, info, vocode, audio-roundtrip, upscale-latents, convert and download.
+plan, info, vocode, audio-roundtrip, upscale-latents, convert, download and bench.
 
 Each verb is a module with ``add(verbs)``, which declares its arguments, and a function that runs it.
 Users see errors as one line and exit code 2, or 1 where the disk is full; ``--debug`` shows the traceback.
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ltx_models.cli import convert, decode, download, encode, generate, info, plan, reconstruct, sound
+from ltx_models.cli import bench, convert, decode, download, encode, generate, info, plan, reconstruct, sound
 from ltx_models.cli.missing import also_missing
 from ltx_models.cli.parsing import Parser
 from ltx_models.cli.standard_streams import patient_streams
@@ -68,7 +68,7 @@ def _parser() -> Parser:
         description="LTX-2: videos with sound from prompts, and video to latents and back, in little memory.",
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
-    for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download):
+    for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download, bench):
         verb.add(verbs)
     return parser
 

@@ -43,6 +43,21 @@ def read_fitted(args: argparse.Namespace) -> FittedClip:
     return fit_clip(path, frames=frames or None, fit=args.fit)
 
 
+def grid_size(width: int, height: int, frames: int) -> None:
+    """Refuse a size that is not of whole latents, and name the nearest that is."""
+    if height % SPACE or width % SPACE or frames % TIME != 1 or not height or not width:
+        size = f"{_near(width, SPACE)}x{_near(height, SPACE)}"
+        msg = (
+            f"{width}x{height} with {frames} frames is off the grid ({SPACE} pixels, 1 + {TIME}k frames); "
+            f"nearest {size} with {1 + _near(frames - 1, TIME, 0)}"
+        )
+        raise MediaError(msg)
+
+
+def _near(value: int, factor: int, least: int = 1) -> int:
+    return max(least, round(value / factor)) * factor
+
+
 def _frames(text: str) -> int:
     """Read a number of frames; 0 stands for all."""
     if text == "all":

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.cli import options, report
-from ltx_models.cli.clips import SPACE, TIME
-from ltx_models.media import MediaError, replacing
+from ltx_models.cli.clips import SPACE, TIME, grid_size
+from ltx_models.media import replacing
 from ltx_models.media._places import PICTURE, check_suffix
 from tilekit import LTX2_VIDEO, Plan
 from tilekit import plan as make_plan
@@ -32,13 +32,7 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the plan, and draw it where asked."""
     (height, width), frames = args.size, args.frames
-    if height % SPACE or width % SPACE or frames % TIME != 1 or not height or not width:
-        size = f"{_near(width, SPACE)}x{_near(height, SPACE)}"
-        msg = (
-            f"{width}x{height} with {frames} frames is off the grid ({SPACE} pixels, 1 + {TIME}k frames); "
-            f"nearest {size} with {1 + _near(frames - 1, TIME, 0)}"
-        )
-        raise MediaError(msg)
+    grid_size(width, height, frames)
     made = plan_for((frames, height, width), args.tiling, encode=args.encode)
     calls, peak = (
         made.calls(args.tile_batch_size),
@@ -71,7 +65,3 @@ def draw(made: Plan, path: Path) -> None:
     check_suffix(path, PICTURE)
     with replacing(path) as part:
         made.plot().savefig(part, format="png", dpi=120)
-
-
-def _near(value: int, factor: int, least: int = 1) -> int:
-    return max(least, round(value / factor)) * factor
