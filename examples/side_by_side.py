@@ -22,12 +22,13 @@ from ltx_models.cli.bench import as_facts, as_table
 from ltx_models.cli.comparing.charts import draw_finished, draw_memory, draw_seams, new_figure
 from ltx_models.cli.comparing.comparison import Compared, compare
 from ltx_models.cli.comparing.ways import WAYS, Decoding, Way
+from ltx_models.cli.options import size, tiling
 from ltx_models.media import OriginalAudio, VideoWriter, read_video, sample_clip, write_latents, write_picture
 from tilekit import TilingConfig
 
 LENGTHS = (17, 33, 65, 129)  # frames of the curve of memory
 CURVE = (10, 20)  # latents of its frames: 640x320
-CROP = (264, 480)  # pixels of the detail
+DETAIL = 3 / 8  # of the height and width of a frame
 FACTOR = 10  # of differences
 
 
@@ -58,6 +59,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
     parser.add_argument("--frames", type=int, default=41, metavar="N", help="1 + 8k")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N", help="of the curve of memory")
+    parser.add_argument("--size", type=size, default=(704, 1280), metavar="WxH", help="cut from the middle")
+    parser.add_argument("--tiling", default="default", help="of the blended decode, as the command line takes it")
     parser.add_argument("--backend", choices=("torch", "mlx"), default="torch")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -80,22 +83,24 @@ def main() -> None:
 def decode_clip(options: argparse.Namespace, decoder: Any) -> tuple[dict[Way, Compared], Shown, Decoding]:
     """Encode the clip, decode it in each way, and write what the exact decode gives, with the clip's sound."""
     clip = read_video(sample_clip(), n_frames=options.frames)
-    video = np.ascontiguousarray(clip.video[..., 8:-8, :])  # 720 rows are no multiple of 32
+    top, left = ((n - wanted) // 2 for n, wanted in zip(clip.video.shape[3:], options.size, strict=True))
+    height, width = options.size
+    video = np.ascontiguousarray(clip.video[..., top : top + height, left : left + width])
     encoder = load_video_encoder(default_checkpoint(), backend=options.backend, dtype="float32")
     latents = encode_exact(encoder, encoder.nn.asarray(video), memory_bytes=2**31)
     write_latents(options.out / "latents.safetensors", latents, fps=clip.fps, source=str(clip.path))
     shown = Shown(number=options.frames // 4 * 3)
     shown.frame["original"] = video[0, :, shown.number]
-    size = {"height": video.shape[3], "width": video.shape[4]}
     sound = OriginalAudio(clip.path, trim=True)
-    with VideoWriter(options.out / "exact.mp4", fps=clip.fps, audio=sound, **size) as writer:
+    with VideoWriter(options.out / "exact.mp4", fps=clip.fps, audio=sound, height=height, width=width) as writer:
         keep = shown.sink("exact")
 
         def exact(block: Any, start: int) -> None:
             writer.write(block)
             keep(block, start)
 
-        decoding = Decoding(decoder, latents, TilingConfig.default())
+        cut = tiling(options.tiling, (options.frames, height, width))
+        decoding = Decoding(decoder, latents, cut)
         sinks = {"whole": shown.sink("whole"), "blended": shown.sink("blended"), "exact": exact}
         found = compare(decoding, WAYS, sinks)
     return found, shown, decoding
@@ -118,9 +123,14 @@ def memory_table(curve: dict[int, dict[Way, Any]]) -> str:
     return "\n" + report.table(rows)
 
 
+def detail_of(peaks: Any) -> tuple[int, int]:
+    """Give the size of the detail, in pixels."""
+    return int(peaks.shape[0] * DETAIL), int(peaks.shape[1] * DETAIL)
+
+
 def busiest(peaks: Any) -> tuple[int, int]:
     """Give the corner of the detail where tiles differ most from the whole."""
-    height, width = CROP
+    height, width = detail_of(peaks)
     sums = np.pad(peaks.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     boxes = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     top, left = np.unravel_index(boxes.argmax(), boxes.shape)
@@ -148,7 +158,7 @@ def draw(out: Path, found: dict[Way, Compared], shown: Shown, curve: Any, decodi
         figure.savefig(out / "frames" / f"{name}.svg", metadata={"Date": None})
     figure, axes = new_figure(3, 3, (13, 8.2))
     figure.get_layout_engine().set(h_pad=0.03, hspace=0.02, wspace=0.02)
-    (top, left), (height, width) = busiest(difference_map.peaks), CROP
+    (top, left), (height, width) = busiest(difference_map.peaks), detail_of(difference_map.peaks)
     for axis, name in zip(axes[0], WAYS, strict=True):
         show(axis, pictures[name][:, top : top + height, left : left + width], f"{name}{caption(found, name)}")
     show(axes[1][0], pictures["whole"], "the frame, and where the detail is")

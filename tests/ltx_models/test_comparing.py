@@ -133,7 +133,7 @@ def test_the_demo_leaves_pictures_and_a_page_that_needs_no_server(tmp_path: Path
     for needed in ("torch", "matplotlib", "skvideo"):
         pytest.importorskip(needed)
     examples = Path(__file__).parents[2] / "examples"
-    small = ["--frames", "9", "--lengths", "9"]
+    small = ["--frames", "9", "--lengths", "9", "--size", "256x192", "--tiling", "128/32"]
     for script in (["side_by_side.py", *small], ["demo_page.py"]):
         command = [sys.executable, str(examples / script[0]), "--out", str(tmp_path), *script[1:]]
         subprocess.run(command, check=True, capture_output=True)

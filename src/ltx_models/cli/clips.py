@@ -5,18 +5,19 @@ from pathlib import Path
 
 from ltx_models.cli.options import positive
 from ltx_models.clips.fitting import SPACE, TIME, FittedClip, fit_clip
-from ltx_models.media import sample_clip
+from ltx_models.media import MediaError, sample_clip
 
-__all__ = ["SPACE", "TIME", "FittedClip", "add_clip", "add_fitting", "read_fitted"]
+__all__ = ["SPACE", "TIME", "FittedClip", "add_clip", "add_fitting", "grid_size", "read_fitted"]
 
 DEFAULT_FRAMES = 17
 
 
-def add_clip(parser: argparse.ArgumentParser) -> None:
+CLIP_HELP = "video file; default: Big Buck Bunny of the extra 'samples'"
+
+
+def add_clip(parser: argparse.ArgumentParser, text: str = CLIP_HELP) -> None:
     """Declare which clip, how much of it, and what happens where it does not fit."""
-    parser.add_argument(
-        "clip", nargs="?", type=Path, metavar="CLIP", help="video file; default: Big Buck Bunny of the extra 'samples'"
-    )
+    parser.add_argument("clip", nargs="?", type=Path, metavar="CLIP", help=text)
     add_fitting(parser)
 
 
