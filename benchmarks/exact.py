@@ -138,9 +138,9 @@ def wall(args: argparse.Namespace) -> None:
 
 
 # ---- memory -------------------------------------------------------------------------------------------------------
-def live_bytes(run: Callable[[], Iterator[Any]]) -> int:
+def live_bytes(run: Callable[[], Iterator[Any]], held: list[Any]) -> int:
     """Run, and give the most bytes that tensors held at once."""
-    with live_peak(backend("torch")) as peak:
+    with live_peak(backend("torch"), held) as peak:
         for block in run():
             del block
     return peak.n_bytes
@@ -170,7 +170,7 @@ def worker(args: argparse.Namespace) -> None:
     (frames, height, width) = args.clip[0]
     z = latents(frames, height, width)
     run = modes(decoder, z)[way]
-    peak = live_bytes(run) if kind == "live" else resident_peak(run)
+    peak = live_bytes(run, [*decoder.parameters(), *decoder.buffers(), z]) if kind == "live" else resident_peak(run)
     print(json.dumps({"peak": peak, "forecast": plan_exact(decoder.config, z.shape).peak_bytes}))
 
 

@@ -5,6 +5,17 @@ Importing this package imports neither framework; each name is fetched from its 
 stand in ``__init__.pyi``, where editors and type checkers find them too.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_fetch, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name, or the version."""
+    if name == "__version__":
+        import tilekit
+
+        return tilekit.__version__  # both packages are one distribution
+    return _fetch(name)

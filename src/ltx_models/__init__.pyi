@@ -33,6 +33,8 @@ from .video_vae import stream_decode as stream_decode
 from .video_vae import stream_encode as stream_encode
 from .vocoder import load_vocoder as load_vocoder
 
+__version__: str
+
 __all__ = [
     "CheckpointError",
     "ExactPlan",

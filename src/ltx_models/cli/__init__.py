@@ -1,6 +1,6 @@
 """
 The command line: ``ltx-models VERB``, with the verbs generate, reconstruct, encode, decode,
-plan, info, vocode, audio-roundtrip, upscale-latents, convert, download and bench.
+plan, seams, bench, doctor, info, vocode, audio-roundtrip, upscale-latents, convert and download.
 
 Each verb is a module with ``add(verbs)``, which declares its arguments, and a function that runs it.
 Users see errors as one line and exit code 2, or 1 where the disk is full; ``--debug`` shows the traceback.
@@ -8,13 +8,29 @@ Users see errors as one line and exit code 2, or 1 where the disk is full; ``--d
 
 import argparse
 import errno
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from ltx_models.cli import bench, convert, decode, download, encode, generate, info, plan, reconstruct, sound
+import ltx_models
+from ltx_models.cli import (
+    bench,
+    convert,
+    decode,
+    doctor,
+    download,
+    encode,
+    generate,
+    info,
+    plan,
+    reconstruct,
+    seams,
+    sound,
+)
 from ltx_models.cli.missing import also_missing
 from ltx_models.cli.parsing import Parser
 from ltx_models.cli.standard_streams import patient_streams
@@ -50,8 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     {"tiles": 1, "calls": 1, "redundant_work": 1.0, ...}
     0
     """
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        complete(parser)
     with patient_streams() as (out, _):
-        args = _parser().parse_args(arguments)
+        args = parser.parse_args(arguments)
         code = _run(args)
         out.flush()
         if out.error is not None and not isinstance(out.error, BrokenPipeError):
@@ -67,10 +86,19 @@ def _parser() -> Parser:
         prog="ltx-models",
         description="LTX-2: videos with sound from prompts, and video to latents and back, in little memory.",
     )
+    parser.add_argument("--version", action="version", version=f"ltx-models {ltx_models.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
-    for verb in (generate, reconstruct, encode, decode, plan, info, sound, convert, download, bench):
+    for verb in (generate, reconstruct, encode, decode, plan, seams, bench, doctor, info, sound, convert, download):
         verb.add(verbs)
     return parser
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line goes on, where the extra 'completion' is installed; ends the process."""
+    with suppress(ModuleNotFoundError):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.cli import options
+from ltx_models.cli.machine import backend_name
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import checkpoint
 from ltx_models.cli.stopping import WatchedBar
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
                 args.to,
                 executor=executor,
                 checkpoint=checkpoint(args),
-                backend=options.backend_name(args.backend),
+                backend=backend_name(args.backend),
                 dtype=args.dtype,
                 devices=devices,
                 tiling=tiling,

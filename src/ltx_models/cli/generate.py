@@ -7,8 +7,8 @@ from typing import Any
 from ltx_models.cli import report
 from ltx_models.cli.generate_call import call_arguments, refuse_filled, write_frames
 from ltx_models.cli.generate_options import add_arguments
+from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.options import backend_name
 from ltx_models.cli.progress import Progress
 from ltx_models.media import refuse_unwritable
 from ltx_models.media._places import LATENTS, SOUND, VIDEO
@@ -60,12 +60,13 @@ def run(args: argparse.Namespace) -> None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)
     progress = Progress(args.json)
+    backend, device = taken(args, progress.note)
     pipe = LTX2Pipeline.from_pretrained(
         args.checkpoint_path,
         pipeline=args.pipeline,
-        backend=backend_name(args.backend),
+        backend=backend,
         dtype=args.dtype,
-        device=args.device,
+        device=device,
         quantize=args.quantization,
         offload=args.offload,
         quantize_text=args.gemma_quantization,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.cli import options
+from ltx_models.cli.machine import add_machine
 from ltx_models.cli.options import add_debug, positive
 from ltx_models.download import PIPELINES
 
@@ -186,11 +187,10 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--offload", action="store_true", help="read the transformer block by block")
     group.add_argument("--gemma-quantization", choices=("int8", "int4"), help="of the language model, on MLX")
     group.add_argument("--gemma-offload", action="store_true", help="read the language model layer by layer")
-    group.add_argument("--backend", choices=("torch", "mlx"), help="default: torch where installed, else mlx")
+    add_machine(group)
     group.add_argument(
         "--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="default: bfloat16"
     )
-    group.add_argument("--device", help="of torch, such as cuda or mps; default: cpu")
 
 
 class _Pair(argparse.Action):

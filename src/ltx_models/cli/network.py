@@ -11,7 +11,7 @@ import numpy.typing as npt
 import ltx_models
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.checkpoints.latent_space import Kind, latent_space
-from ltx_models.cli.options import backend_name
+from ltx_models.cli.machine import taken
 from ltx_models.defaults import toy_checkpoint
 from ltx_models.media import LatentSpace, SavedLatents
 from ltx_models.pipelines.belonging import check_part, check_present
@@ -152,19 +152,17 @@ def found(path: Path) -> Files:
 
 def load_encoder(args: argparse.Namespace) -> Any:
     """Load the encoder that the arguments name."""
-    return ltx_models.load_video_encoder(
-        checkpoint(args), backend=backend_name(args.backend), dtype=args.dtype, device=args.device
-    )
+    path, (backend, device) = checkpoint(args), taken(args)
+    return ltx_models.load_video_encoder(path, backend=backend, dtype=args.dtype, device=device)
 
 
 def load_decoder(args: argparse.Namespace, path: Path | None = None) -> Any:
     """Load the decoder that the arguments name, or that of another checkpoint."""
-    return ltx_models.load_video_decoder(
-        path or checkpoint(args), backend=backend_name(args.backend), dtype=args.dtype, device=args.device
-    )
+    path, (backend, device) = path or checkpoint(args), taken(args)
+    return ltx_models.load_video_decoder(path, backend=backend, dtype=args.dtype, device=device)
 
 
 def array_for(model: Any, values: npt.NDArray[np.float32], args: argparse.Namespace) -> Any:
     """Make an array of the model's library, dtype and device."""
     nn = model.nn
-    return nn.cast(nn.asarray(values), nn.dtype(args.dtype), args.device)
+    return nn.cast(nn.asarray(values), nn.dtype(args.dtype), taken(args)[1])

@@ -3,12 +3,11 @@
 import argparse
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ltx_models.byte_sizes import parse_bytes
-from ltx_models.nn import BackendName
+from ltx_models.cli.machine import add_machine, taken
 from tilekit import Tiling, TilingConfig
 
 PRESETS = ("default", "aggressive", "conservative", "auto", "none")
@@ -45,20 +44,20 @@ def add_model(parser: argparse.ArgumentParser, *, pictures: bool = True, sound: 
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: float32"
     )
-    group.add_argument("--device", help="device of torch, such as cuda or mps; default: cpu")
+    add_machine(group)
 
 
 def devices(args: argparse.Namespace) -> tuple[str | None, ...]:
     """
-    Give the devices that were asked for, with commas between them; None is the default one.
+    Give the devices that were asked for, with commas between them, or the one that suits this machine.
 
     Examples
     --------
     >>> devices(argparse.Namespace(device="cuda:0,cuda:1"))
     ('cuda:0', 'cuda:1')
     """
-    if args.device is None:
-        return (None,)
+    if args.device in ("auto", None):
+        return (taken(args)[1],)
     names = tuple(name.strip() for name in args.device.split(","))
     if not all(names):
         msg = f"--device: got {args.device!r}, expected a device, or several with commas between them"
@@ -181,18 +180,6 @@ class NamedTiling:
     def __call__(self, shape: tuple[int, int, int]) -> Tiling | TilingConfig | None:
         """Give the tiling for (frames, height, width)."""
         return tiling(self.text, shape)
-
-
-def backend_name(chosen: BackendName | None) -> BackendName:
-    """Give the backend asked for, or one that is installed."""
-    if chosen is not None:
-        return chosen
-    name: BackendName
-    for name in ("torch", "mlx"):
-        if find_spec(name) is not None:
-            return name
-    msg = "no backend is installed; pip install 'tilekit-vae[torch]' or 'tilekit-vae[mlx]'"
-    raise ImportError(msg)
 
 
 def _tiling_name(text: str) -> str:

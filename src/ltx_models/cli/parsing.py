@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from ltx_models.cli.foreign import ours
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
@@ -24,7 +26,8 @@ class Parser(argparse.ArgumentParser):
             flags = [name for name in self._option_string_actions if name.startswith("--")]
             name = left[0].partition("=")[0]
             near = get_close_matches(name, flags, n=1, cutoff=0.6)
-            guess = f"; did you mean {near[0]}?" if near else ""
+            known = ours(self.prog.rpartition(" ")[2], name, flags)
+            guess = f"; here it is {known}" if known else f"; did you mean {near[0]}?" if near else ""
             what = "there is no such flag" if name.startswith("-") else "nothing more is expected here"
             self.error(f"got {left[0]!r}, {what}{guess}")
         return parsed, left

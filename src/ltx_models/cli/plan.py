@@ -3,11 +3,14 @@
 import argparse
 import json
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import SPACE, TIME, grid_size
+from ltx_models.cli.comparing.forecast import expected, read_config
+from ltx_models.cli.network import checkpoint
 from ltx_models.media import replacing
 from ltx_models.media._places import PICTURE, check_suffix
 from tilekit import LTX2_VIDEO, Plan
@@ -15,6 +18,7 @@ from tilekit import plan as make_plan
 
 COLUMNS = 80
 LATENT_CHANNELS, PIXEL_CHANNELS = 128, 3
+ITEMSIZES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 def add(verbs: Any) -> None:
@@ -24,6 +28,11 @@ def add(verbs: Any) -> None:
     parser.add_argument("--frames", type=options.positive, default=121, metavar="N", help="1 + 8k; default: 121")
     parser.add_argument("--encode", action="store_true", help="of the encoder, not the decoder")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the plan")
+    group = parser.add_argument_group("whole, blended and exact side by side")
+    group.add_argument("--exact", action="store_true", help="forecast all three for a decoder")
+    group.add_argument("--memory", type=options.n_bytes, metavar="SIZE", help="budget of the exact decode")
+    group.add_argument("--checkpoint", type=Path, metavar="PATH", help="of the decoder; default: that of this package")
+    group.add_argument("--dtype", choices=tuple(ITEMSIZES), default="bfloat16", help="default: bfloat16")
     options.add_tiling(parser)
     options.add_debug(parser)
     parser.set_defaults(run=run)
@@ -33,6 +42,12 @@ def run(args: argparse.Namespace) -> None:
     """Print the plan, and draw it where asked."""
     (height, width), frames = args.size, args.frames
     grid_size(width, height, frames)
+    if args.exact:
+        side_by_side(args)
+        return
+    if args.memory is not None or args.checkpoint is not None:
+        msg = "--memory and --checkpoint go with --exact; blended tiles are cut by --tiling alone"
+        raise ValueError(msg)
     made = plan_for((frames, height, width), args.tiling, encode=args.encode)
     calls, peak = (
         made.calls(args.tile_batch_size),
@@ -48,6 +63,38 @@ def run(args: argparse.Namespace) -> None:
         print(f"the engine holds at most {report.size_of(peak)} when frames are handed on as they are finished")
     if args.png is not None:
         draw(made, args.png)
+
+
+def side_by_side(args: argparse.Namespace) -> None:
+    """Print what a decode takes whole, in blended tiles and exactly."""
+    if args.encode:
+        msg = "--exact: forecasts decodes; leave --encode out"
+        raise ValueError(msg)
+    (height, width), frames = args.size, args.frames
+    made = plan_for((frames, height, width), args.tiling)
+    path = checkpoint(args)
+    found = expected(
+        read_config(path),
+        made,
+        itemsize=ITEMSIZES[args.dtype],
+        memory_bytes=args.memory,
+        tile_batch_size=args.tile_batch_size,
+    )
+    if args.png is not None:
+        draw(made, args.png)
+    if args.json:
+        print(json.dumps({"checkpoint": str(path), "ways": [asdict(one) for one in found]}))
+        return
+    rows = [
+        ("", *(one.way for one in found)),
+        ("expected peak", *(report.size_of(one.peak_bytes) for one in found)),
+        ("work", *(f"{one.work:.2f}x" for one in found)),
+        ("seams", *(str(one.seams) for one in found)),
+    ]
+    print(f"decode to {width}x{height}, {frames} frames, in {args.dtype}, by {path.name}\n\n{report.table(rows)}\n")
+    for one in found:
+        print(textwrap.fill(f"{one.way}: {one.how}", COLUMNS, subsequent_indent="    "))
+    print("peaks are of live arrays, without weights and without frames that were handed on")
 
 
 def plan_for(pixels: tuple[int, int, int], tiling: str | None, *, encode: bool = False) -> Plan:

@@ -10,6 +10,7 @@ import numpy as np
 
 import ltx_models
 from ltx_models.cli import options, report
+from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint_of, files_of, named
 from ltx_models.cli.stopping import look
@@ -106,7 +107,7 @@ def roundtrip(args: argparse.Namespace) -> None:
 
     def waves() -> Iterator[Any]:
         for start in range(0, samples.shape[2], SECONDS):
-            yield nn.cast(nn.asarray(samples[:, :, start : start + SECONDS]), nn.float32, args.device)
+            yield nn.cast(nn.asarray(samples[:, :, start : start + SECONDS]), nn.float32, taken(args)[1])
 
     config = encoder.config
     mels = mel_stream(waves(), rate, mel_bins=config.mel_bins, target_rate=config.sample_rate)
@@ -140,6 +141,10 @@ def upscale(args: argparse.Namespace) -> None:
     backend = options.backend_name(args.backend)
     upsampler = ltx_models.load_upsampler(args.upsampler, backend=backend, dtype=args.dtype, device=args.device)
     statistics = ltx_models.load_statistics(path, backend=backend, device=args.device)
+    path = checkpoint_of(args, saved)
+    backend, device = taken(args)
+    upsampler = ltx_models.load_upsampler(args.upsampler, backend=backend, dtype=args.dtype, device=device)
+    statistics = ltx_models.load_statistics(path, backend=backend, device=device)
     latents = array_for(upsampler, saved.latents, args)
     tiles = {name: getattr(args, f"tile_{name}") for name in ("frames", "height", "width")}
     tiles = {name: size for name, size in tiles.items() if size is not None}
@@ -166,7 +171,8 @@ def _load(args: argparse.Namespace, name: str) -> Any:
     check_present(files, name)
     path = files.of(name)
     load = getattr(ltx_models, f"load_{name}")
-    return load(path, backend=options.backend_name(args.backend), dtype=args.dtype, device=args.device)
+    backend, device = taken(args)
+    return load(path, backend=backend, dtype=args.dtype, device=device)
 
 
 def _write(args: argparse.Namespace, vocoder: Any, mels: Iterator[Any], notes: list[str]) -> None:

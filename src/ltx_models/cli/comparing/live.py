@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class LivePeak:
 
 
 @contextmanager
-def live_peak(nn: Any) -> Iterator[LivePeak]:
+def live_peak(nn: Any, held: Iterable[Any] = ()) -> Iterator[LivePeak]:
     """
     Follow the arrays that a framework makes.
 
@@ -31,6 +31,8 @@ def live_peak(nn: Any) -> Iterator[LivePeak]:
     ----------
     nn : Backend
         Of the network: `ltx_models.nn.backend("torch")` or ``"mlx"``.
+    held : iterable of array
+        Weights and inputs, which are there before and are not counted.
 
     Yields
     ------
@@ -38,7 +40,7 @@ def live_peak(nn: Any) -> Iterator[LivePeak]:
         Complete when the block ends.
     """
     found = LivePeak()
-    with (_of_torch if nn.name == "torch" else _of_mlx)(found):
+    with _of_torch(found, held) if nn.name == "torch" else _of_mlx(found):
         yield found
 
 
@@ -53,7 +55,7 @@ def _of_mlx(found: LivePeak) -> Iterator[None]:
 
 
 @contextmanager
-def _of_torch(found: LivePeak) -> Iterator[None]:
+def _of_torch(found: LivePeak, held: Iterable[Any]) -> Iterator[None]:
     import torch
     from torch.multiprocessing.reductions import StorageWeakRef
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -62,8 +64,10 @@ def _of_torch(found: LivePeak) -> Iterator[None]:
     def storages(values: Any) -> list[Any]:
         return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
+    before = {storage._cdata: storage for storage in storages(list(held))}
+
     class Watch(TorchDispatchMode):
-        """Follows every storage that an operation makes, until it is freed."""
+        """Follows every storage that an operation makes or is given, NumPy's among them, until it is freed."""
 
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
@@ -72,10 +76,10 @@ def _of_torch(found: LivePeak) -> Iterator[None]:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            given = {storage._cdata for storage in storages((args, kwargs))}
-            for storage in storages(out):
-                if storage._cdata not in given:
-                    self.counted += storage.nbytes() - self.alive.get(storage._cdata, (None, 0))[1]
+            for storage in storages((args, kwargs, out)):
+                seen = self.alive.get(storage._cdata)
+                if storage._cdata not in before and (seen is None or seen[0].expired()):
+                    self.counted += storage.nbytes() - (0 if seen is None else seen[1])
                     self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
             if self.counted > found.n_bytes:  # only then can the peak have risen
                 self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}

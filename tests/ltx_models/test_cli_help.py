@@ -1,0 +1,193 @@
+"""What the command line tells of itself and of the machine: version, devices, other tools' flags, doctor, forecasts."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("av", reason="needs the extra 'video'")
+
+import ltx_models
+import tilekit
+from ltx_models.cli import doctor, foreign, machine, main, self_test
+from ltx_models.nn import BackendName
+from ltx_models.video_vae import LTX2
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_version_is_that_of_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltx_models.__version__ == tilekit.__version__
+    assert run(capsys, "--version") == (0, f"ltx-models {tilekit.__version__}\n", "")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "ltx_models", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert told == f"ltx-models {tilekit.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "processor", "there", "wanted"),
+    [
+        ("darwin", "arm64", ("torch", "mlx"), "mlx"),
+        ("darwin", "arm64", ("torch",), "torch"),
+        ("darwin", "x86_64", ("torch", "mlx"), "torch"),
+        ("linux", "x86_64", ("torch", "mlx"), "torch"),
+        ("linux", "arm64", ("mlx",), "mlx"),
+    ],
+)
+def test_auto_takes_mlx_on_apple_silicon_and_torch_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, there: tuple[str, ...], wanted: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    monkeypatch.setattr(machine, "find_spec", lambda name: name if name in there else None)
+    assert machine.backend_name("auto") == wanted
+    assert machine.backend_name("torch") == "torch"
+
+
+@pytest.mark.parametrize(("cuda", "mps", "wanted"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_auto_takes_the_fastest_device(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, wanted: str) -> None:
+    torch: Any = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert machine.torch_device() == wanted
+
+
+def test_what_auto_took_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    flags = ("bench", "--size", "64x32", "--frames", "9")
+    assert run(capsys, *flags)[1].splitlines()[0].startswith("runs with ")
+    assert "runs with" not in run(capsys, *flags, "--backend", "torch", "--device", "cpu")[1]
+    assert "runs with" not in run(capsys, *flags, "--json")[1]
+
+
+@pytest.mark.parametrize("verb", ["generate", "reconstruct"])
+def test_flags_of_other_tools_are_told_ours(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    """Each of the table is refused with ours, and none of them is a flag here; what is named exists."""
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    own = capsys.readouterr().out
+    table = foreign.GENERATE if verb == "generate" else foreign.DECODE
+    for flag, ours in table.items():
+        code, _, err = run(capsys, verb, "x", flag, "3") if verb == "reconstruct" else run(capsys, verb, flag, "3")
+        assert code == 2
+        assert f"here it is {ours}" in err or "ambiguous" in err, (flag, err)
+        for word in ours.replace(",", " ").replace(";", " ").split():
+            assert not word.startswith("--") or word in own, (flag, word)
+
+
+def test_a_near_flag_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean --num-frames?" in run(capsys, "generate", "--num-framse", "9")[2]
+
+
+def test_plan_tells_whole_blended_and_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("plan", "--exact", "--size", "1920x1088", "--frames", "121", "--dtype", "bfloat16")
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 0
+    whole, blended, exact = json.loads(out)["ways"]
+    assert [one["way"] for one in (whole, blended, exact)] == ["whole", "blended", "exact"]
+    assert exact["work"] == whole["work"] == 1 < blended["work"]
+    assert exact["peak_bytes"] < whole["peak_bytes"]
+    # 2 overlaps of three tiles in time, 2 of three in height, 4 of five in width
+    assert (whole["seams"], blended["seams"], exact["seams"]) == (0, 8, 0)
+    budget = json.loads(run(capsys, *arguments, "--json", "--memory", "600MB")[1])["ways"][2]
+    assert budget["peak_bytes"] <= 600_000_000
+    out = run(capsys, *arguments)[1]
+    assert max(map(len, out.splitlines())) <= 80
+    assert "the least that an exact decode" in run(capsys, *arguments, "--memory", "1MB")[2]
+    assert "go with --exact" in run(capsys, "plan", "--memory", "1GB")[2]
+    assert "leave --encode out" in run(capsys, *arguments, "--encode")[2]
+
+
+def test_plan_reads_headers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forecast is that of the configuration, whose decoder need not fit anywhere."""
+    from ltx_models.cli.comparing import forecast
+    from ltx_models.cli.plan import plan_for
+
+    found = forecast.expected(LTX2, plan_for((121, 1088, 1920), "default"), itemsize=2, memory_bytes=2 * 2**30)
+    assert found[0].peak_bytes == pytest.approx(11.4 * 2**30, rel=0.01)  # docs/benchmarks/exact.md
+    assert found[2].peak_bytes <= 2 * 2**30
+
+
+def test_seams_scores_what_decode_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    import numpy as np
+
+    from ltx_models.checkpoints.latent_space import latent_space
+    from ltx_models.media import write_latents
+
+    noise = np.random.default_rng(2).normal(size=(1, 128, 2, 2, 4)).astype(np.float32)
+    write_latents(tmp_path / "a.safetensors", noise, fps=24, space=latent_space(ltx_models.default_checkpoint()))
+    picture = tmp_path / "map.png"
+    flags = (tmp_path / "a.safetensors", "--tiling", "64/32")
+    code, out, _ = run(capsys, "seams", *flags, "--png", picture, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert [seam["axis"] for seam in facts["seams"]] == ["width", "width"]
+    assert facts["largest"] > 1e-3
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    out = run(capsys, "seams", *flags)[1]
+    assert "score: mean square in the overlap" in out
+    assert max(map(len, out.splitlines())) <= 90
+    assert "there are no seams" in run(capsys, "seams", flags[0], "--tiling", "none")[1]
+    assert run(capsys, "seams", *flags, "--png", tmp_path / "map.jpg")[0] == 2
+
+
+def test_doctor_tells_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", _nothing_but_numpy)
+    code, out, _ = run(capsys, "doctor", "--no-test", "--json", "--checkpoint", ltx_models.default_pipeline())
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["system"]["tilekit-vae"] == tilekit.__version__
+    assert facts["libraries"]["mlx-lm"] == "missing: extra 'text'"
+    assert facts["codecs"]["libx264"] == "there"
+    assert "self-test" not in facts
+    (budgets,) = (rows for name, rows in facts.items() if name.startswith("--memory"))
+    assert set(budgets) == set(doctor.BUDGETS)
+
+
+def _nothing_but_numpy(name: str) -> str:
+    raise PackageNotFoundError(name)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_the_self_test_sees_a_wrong_decode(monkeypatch: pytest.MonkeyPatch, backend: BackendName) -> None:
+    pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[backend])
+    assert "off the whole decode" in self_test._decode(backend)
+    right: Any = ltx_models.decode_exact
+    monkeypatch.setattr(ltx_models, "decode_exact", lambda *a, **k: right(*a, **k) + 0.01)
+    with pytest.raises(ValueError, match=r"self-test: the exact decode of \w+ is 0\.01 off"):
+        self_test._decode(backend)
+
+
+def test_the_self_test_generates() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    assert self_test._generate("torch").startswith("9 frames in ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="argcomplete answers POSIX shells")
+def test_a_shell_is_told_the_verbs(tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete")
+    line, answer = "ltx-models rec", tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    environment = os.environ | asked | {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    subprocess.run([sys.executable, "-m", "ltx_models"], env=environment, check=False, capture_output=True)
+    assert answer.read_text().strip() == "reconstruct"
