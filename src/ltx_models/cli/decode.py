@@ -13,8 +13,6 @@ from ltx_models.cli.clips import SPACE, TIME
 from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint_of, load_decoder, named
-from ltx_models.cli.options import backend_name
-from ltx_models.cli.network import array_for, checkpoint_of, load_decoder
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
 from ltx_models.media._places import VIDEO
@@ -125,9 +123,7 @@ def _decoded(args: argparse.Namespace, latents: Any, files: Files) -> AudioSourc
     from ltx_models.pipelines.components import Components
     from ltx_models.pipelines.steps import decode_sound
 
-    backend = backend_name(args.backend)
-    components = Components(files, backend_name=backend, dtype=args.dtype, device=args.device)
     backend, device = taken(args)
-    components = Components(Files(path), backend_name=backend, dtype=args.dtype, device=device)
+    components = Components(files, backend_name=backend, dtype=args.dtype, device=device)
     sound = decode_sound(components, components.array(latents))
     return sound.samples, sound.rate

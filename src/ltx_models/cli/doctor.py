@@ -166,7 +166,7 @@ def budgets(path: Path) -> dict[str, str]:
     told = {}
     for text in BUDGETS:
         try:
-            told[text] = str(plan_memory(find(path), read_memory(text), backend=backend_name(None)))
+            told[text] = str(plan_memory(find(path).transformer, read_memory(text), backend=backend_name(None)))
         except ValueError as error:
             told[text] = str(error)
     return told

@@ -21,7 +21,6 @@ GENERATE = {
     "--model-repo": "--checkpoint-path",
     "--model": "--checkpoint-path",
     "--text-encoder-repo": "--gemma-root",
-    "--text-encoder-path": "--gemma-root",
     "--spatial-upscaler": "--spatial-upsampler-path",
     "--lora-path": "--lora FILE [STRENGTH], or --distilled-lora FILE",
     "--lora-strength": "--lora FILE STRENGTH",

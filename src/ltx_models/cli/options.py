@@ -40,7 +40,6 @@ def add_model(parser: argparse.ArgumentParser, *, pictures: bool = True, sound: 
                 metavar="FILE",
                 help=f"the {name} autoencoder in a file of its own (2.5)",
             )
-    group.add_argument("--backend", choices=("torch", "mlx"), help="default: torch where it is installed, else mlx")
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: float32"
     )

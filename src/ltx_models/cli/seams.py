@@ -69,7 +69,7 @@ def _latents(args: argparse.Namespace) -> tuple[Path, Any, tuple[str, ...]]:
     if args.clip is not None and args.clip.suffix in LATENTS:
         args.latents = args.clip
         saved = read_latents(args.clip)
-        return checkpoint_of(args, saved), saved.latents, ()
+        return checkpoint_of(args, saved).of("video_decoder"), saved.latents, ()
     clip = read_fitted(args)
     latents, _ = encode.encode(args, clip)
     return checkpoint(args), as_float32(latents), clip.notes
