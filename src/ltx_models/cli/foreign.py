@@ -37,7 +37,6 @@ DECODE = {
     "--vae-path": "--checkpoint",
     "--model-path": "--checkpoint",
     "--checkpoint-path": "--checkpoint",
-    "--video-vae-path": "--checkpoint",
     "--tile-size": "--tiling SIZE/OVERLAP",
     "--tile-overlap": "--tiling SIZE/OVERLAP",
     "--overlap": "--tiling SIZE/OVERLAP",
