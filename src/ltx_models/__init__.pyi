@@ -24,6 +24,7 @@ from .upsampler import load_statistics as load_statistics
 from .upsampler import load_upsampler as load_upsampler
 from .upsampler import upsample_latent as upsample_latent
 from .video_vae import ExactPlan as ExactPlan
+from .video_vae import Strips as Strips
 from .video_vae import decode_exact as decode_exact
 from .video_vae import encode_exact as encode_exact
 from .video_vae import load_video_decoder as load_video_decoder
@@ -40,6 +41,7 @@ __all__ = [
     "ExactPlan",
     "LTX2Pipeline",
     "Modality",
+    "Strips",
     "conditioning",
     "decode_audio_tiled",
     "decode_exact",

@@ -11,11 +11,13 @@ from ltx_models.video_vae.encoder import VideoEncoder
 from ltx_models.video_vae.exact import decode_exact, encode_exact, plan_exact, stream_decode, stream_encode
 from ltx_models.video_vae.exact_plan import ExactPlan
 from ltx_models.video_vae.loading import load_video_decoder, load_video_encoder
+from tilekit import Strips
 
 __all__ = [
     "LTX2",
     "LTX2_3",
     "ExactPlan",
+    "Strips",
     "VideoDecoder",
     "VideoEncoder",
     "VideoVAEConfig",

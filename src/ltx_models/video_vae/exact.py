@@ -20,6 +20,8 @@ from ltx_models.video_vae.exact_plan import Costs, ExactPlan, plan_convolutional
 from ltx_models.video_vae.layers import Context, Window
 from ltx_models.video_vae.restart import refuse_start, restart
 from ltx_models.video_vae.stream import decode_chunks, encode_chunks
+from ltx_models.video_vae.strips import decode_strips, encode_strips, stream_strips
+from tilekit import Strips
 from tilekit.backends.limits import limits_of, said_of
 
 __all__ = [
@@ -160,7 +162,8 @@ def decode_exact(
     noise: Sequence[Array] | None = None,
     on_frames_ready: Callable[[Array, int], object] | None = None,
     progress: Progress = None,
-) -> Array | None:
+    strips: Strips | None = None,
+) -> Any:
     """
     Decode without seams, within a memory budget: whole, as a stream, or as a stream with tiled last stages.
 
@@ -183,17 +186,23 @@ def decode_exact(
         Called as ``on_frames_ready(frames, start)`` with each block of finished frames, in order, each frame once; then
         nothing is assembled.
     progress : bool or callable, optional
-        True for a bar on the terminal, or called as ``progress(frames_done, frames_in_all)``.
+        True for a bar on the terminal, or called as ``progress(frames_done, frames_in_all)``; with `strips` of steps.
+    strips : tilekit.Strips, optional
+        The ranks that decode together, each its part of every frame within `memory_bytes`; all of them make this call.
+        A network that draws noise needs `noise`, the same on all ranks. A diffusion decoder cannot be shared.
 
     Returns
     -------
     array, shape (B, 3, 1 + 8 (f - 1), 32 h, 32 w), or None
-        Pixels, about [-1, 1], equal to ``decoder(latent)`` within rounding; None with `on_frames_ready`.
+        Pixels, about [-1, 1], equal to ``decoder(latent)`` within rounding; None with `on_frames_ready`. With `strips`
+        the `tilekit.Strip` of this rank; where they gather, all of it on rank 0 and None on the others.
 
     Raises
     ------
     ValueError
         If the latents do not fit, or nothing fits the budget: the text says the least that would.
+    tilekit.RankError
+        If another rank is gone.
 
     Examples
     --------
@@ -204,9 +213,17 @@ def decode_exact(
     >>> video.shape
     torch.Size([1, 3, 17, 64, 64])
     """
+    given: dict[str, Any] = {"memory_bytes": memory_bytes, "timestep": timestep, "noise": noise}
+    if strips is not None:
+        _refuse_plan(plan)
+        if on_frames_ready is None:
+            return decode_strips(decoder, latent, strips, progress=progress, **given)
+        for start, frames in stream_strips(decoder, latent, strips, progress=progress, **given):
+            on_frames_ready(frames, start)
+        return None
     if on_frames_ready is None:
         _check_result(decoder, latent)
-    blocks = stream_decode(decoder, latent, memory_bytes=memory_bytes, plan=plan, timestep=timestep, noise=noise)
+    blocks = stream_decode(decoder, latent, plan=plan, **given)
     total = 1 + (latent.shape[2] - 1) * decoder.config.decoder_scale[0]
     return _collect(decoder.nn, blocks, total, on_frames_ready, progress, "decode")
 
@@ -232,7 +249,8 @@ def encode_exact(
     memory_bytes: int | None = None,
     plan: ExactPlan | None = None,
     progress: Progress = None,
-) -> Array:
+    strips: Strips | None = None,
+) -> Any:
     """
     Encode without seams, within a memory budget: whole, as a stream, or as a stream with tiled first stages.
 
@@ -249,12 +267,14 @@ def encode_exact(
     plan : ExactPlan, optional
         How to encode, instead of the choice that `plan_exact` makes for the budget.
     progress : bool or callable, optional
-        True for a bar on the terminal, or called as ``progress(latents_done, latents_in_all)``.
+        True for a bar on the terminal, or called as ``progress(latents_done, latents_in_all)``; with `strips` of steps.
+    strips : tilekit.Strips, optional
+        The ranks that encode together; see `decode_exact`.
 
     Returns
     -------
     array, shape (B, 128, 1 + k, h, w)
-        Normalised latent means, equal to ``encoder(video)`` within rounding.
+        Normalised latent means, equal to ``encoder(video)`` within rounding; with `strips` as `decode_exact`.
 
     Raises
     ------
@@ -269,6 +289,9 @@ def encode_exact(
     >>> encode_exact(encoder, torch.zeros(1, 3, 17, 64, 96)).shape
     torch.Size([1, 128, 3, 2, 3])
     """
+    if strips is not None:
+        _refuse_plan(plan)
+        return encode_strips(encoder, video, strips, memory_bytes=memory_bytes, progress=progress)
     blocks = stream_encode(encoder, video, memory_bytes=memory_bytes, plan=plan)
     total = 1 + (video.shape[2] - 1) // encoder.config.encoder_scale[0]
     return _collect(encoder.nn, blocks, total, None, progress, "encode")
@@ -283,7 +306,8 @@ def stream_decode(
     timestep: Array | None = None,
     noise: Sequence[Array] | None = None,
     start: int = 0,
-) -> Iterator[tuple[int, Array]]:
+    strips: Strips | None = None,
+) -> Iterator[tuple[int, Any]]:
     """
     Decode as `decode_exact` does, as an iterator: streaming decode.
 
@@ -295,13 +319,16 @@ def stream_decode(
         The first frame of the block to begin with, as an earlier run with the same plan gave it, or the end of the
         clip. The blocks from there on are those of the whole stream; see `tilekit.Kept`. A convolutional decoder warms
         up on the latents that these frames depend on, a diffusion decoder begins again from the first frame.
+    strips : tilekit.Strips, optional
+        As `decode_exact` takes them; then `start` may be any frame.
 
     Yields
     ------
     start : int
         The first frame of the block.
     frames : array, shape (B, 3, n, 32 h, 32 w)
-        Finished frames, in order, each once.
+        Finished frames, in order, each once. With `strips` the `tilekit.Strip` of this rank; where they gather, whole
+        frames on rank 0 and nothing on the others.
 
     Raises
     ------
@@ -309,6 +336,10 @@ def stream_decode(
         As `decode_exact`; also if no block begins at `start`, or if the decoder draws noise and `noise` is not given,
         as what was decoded before would have had another.
     """
+    if strips is not None:
+        _refuse_plan(plan)
+        given: dict[str, Any] = {"memory_bytes": memory_bytes, "timestep": timestep, "noise": noise, "start": start}
+        return stream_strips(decoder, latent, strips, **given)
     drawn = draws_noise(decoder)
     if start and drawn and noise is None:
         msg = f"noise: this decoder draws noise, and start is {start}; give noise=, the same as in the run before"
@@ -337,6 +368,12 @@ def stream_decode(
     blocks = decode_chunks(decoder, rest, chunk, stages, timestep=timestep, noise=noise, causal=causal)
     moved = ((begin * time + first, frames) for first, frames in blocks)
     return blocks if begin == start == 0 else ((first, frames) for first, frames in moved if first >= start)
+
+
+def _refuse_plan(plan: Plan | None) -> None:
+    if plan is not None:
+        msg = "plan: is for one device; with strips give memory_bytes, the budget of each rank"
+        raise ValueError(msg)
 
 
 def draws_noise(decoder: Decoder) -> bool:

@@ -45,6 +45,9 @@ class Rank:
     def size(self) -> int:
         return self.together.size
 
+    def reaches(self, one: int, other: int) -> bool:
+        raise NotImplementedError
+
     def swap(self, gives: Sequence[tuple[int, Any]], takes: Sequence[tuple[int, Shape, str]], like: Any) -> list[Any]:
         del like
         for rank, value in gives:

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tilekit._errors import PlanError
 from tilekit._exact.frontends import Traced
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.run import Call
+from tilekit._exact.strips.agree import agree, number_of
 from tilekit._exact.strips.array_link import ArrayLink
 from tilekit._exact.strips.choose import Plans
 from tilekit._exact.strips.group import Strips
-from tilekit._exact.strips.run import StripCall, agree
+from tilekit._exact.strips.run import StripCall
+from tilekit._exact.strips.transports import Transport
 from tilekit.backends import Array
 
 __all__ = ["Divided", "joined"]
@@ -24,6 +27,20 @@ class Divided:
     plans: Plans
 
 
+def _refuse_far(transport: Transport, plans: Plans) -> None:
+    """Refuse borders between ranks that cannot send to each other; all ranks come to the same."""
+    for rank in range(transport.size):
+        for index in plans.halos.exchanged:
+            far = [other for other, _ in plans.halos.pieces(rank, index)[1] if not transport.reaches(rank, other)]
+            if far:
+                name = plans.program.graph.nodes[index].name or f"operation {index}"
+                msg = (
+                    f"strips: {name} is exchanged between ranks {far[0]} and {rank}, which are no neighbours in the "
+                    f"ring; give grid=(1, {transport.size}), fewer ranks, or a group of another backend"
+                )
+                raise PlanError(msg)
+
+
 @contextmanager
 def joined(divided: Divided, x: Array, strips: Strips, *, stream: bool) -> Iterator[StripCall]:
     """
@@ -34,9 +51,11 @@ def joined(divided: Divided, x: Array, strips: Strips, *, stream: bool) -> Itera
     kernels, transport, plans = kernels_of(x), strips.transport, divided.plans
     link = ArrayLink(transport, kernels, x)
     graph = plans.program.graph
+    _refuse_far(transport, plans)
     text = f"{tuple(x.shape)} {x.dtype} {graph.fingerprint} {stream} {strips.gather} {plans.stages}"
     try:
-        agree(transport, text, x, kernels)
+        told = ("shape, dtype, network, plan or budget", number_of(text)), ("input", transport.digest(x))
+        agree(transport, x, told)
         program = plans.of(strips.rank)
         call = Call(program, kernels, x, divided.traced.constants)
         yield StripCall(call, program, transport, link, strips.gather)

@@ -3,8 +3,10 @@
 from typing import Any
 
 from tilekit._errors import PlanError
+from tilekit._exact.strips.agree import agree
 from tilekit._exact.strips.partition import Grid
 from tilekit._exact.strips.transports import Transport, transport_of
+from tilekit.backends import Array
 
 __all__ = ["Strips"]
 
@@ -61,6 +63,24 @@ class Strips:
     def size(self) -> int:
         """The number of ranks."""
         return self.transport.size
+
+    def agree(self, name: str, x: Array) -> None:
+        """
+        See that all ranks have the same array: noise, a mask, whatever the function holds beside its input.
+
+        Parameters
+        ----------
+        name : str
+            For the error.
+        x : array
+            What is compared, by a checksum.
+
+        Raises
+        ------
+        InputError
+            If another rank has another.
+        """
+        agree(self.transport, x, [(name, self.transport.digest(x))])
 
     def close(self) -> None:
         """Leave the group; calls of others that are under way fail. Called by itself where a call fails."""

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import NamedTuple
 
 from tilekit._errors import InputError, PlanError
 from tilekit._exact.boxes import Box, Shape, extent, full, within
 from tilekit._exact.graph import Node
-from tilekit._exact.kernels import Kernels
 from tilekit._exact.results import Blocks, Collect
 from tilekit._exact.run import Arrays, Call, NotFiniteError
 from tilekit._exact.strips.array_link import ArrayLink
@@ -18,7 +16,7 @@ from tilekit._exact.strips.replay import StripReplay
 from tilekit._exact.strips.transports import Transport
 from tilekit.backends import Array
 
-__all__ = ["Strip", "StripCall", "agree", "run", "stream"]
+__all__ = ["Strip", "StripCall", "run", "stream"]
 
 Told = Callable[[int], object]
 
@@ -56,28 +54,6 @@ class StripCall:
             msg = f"strips: nothing of an output of shape {self.output.shape} belongs to rank {rank}; use fewer ranks"
             raise PlanError(msg)
         return own
-
-
-def agree(transport: Transport, text: str, x: Array, kernels: Kernels) -> None:
-    """
-    See that all ranks are about to do the same with the same input.
-
-    Raises
-    ------
-    InputError
-        If they are not.
-    """
-    told = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
-    numbers = [told >> 16, told & 0xFFFF, (given := transport.digest(x)) >> 16, given & 0xFFFF]
-    mine = kernels.weights([float(n) for n in numbers], (4,), kernels.empty((1,), "float32"))
-    rows = transport.everyone(mine, range(transport.size), (4,), "float32", x)
-    told_rows = [[int(row[k]) for k in range(4)] for row in rows]
-    for what, pair in (("another shape, dtype, network, plan or budget", slice(0, 2)), ("another input", slice(2, 4))):
-        other = [rank for rank, row in enumerate(told_rows) if row[pair] != told_rows[0][pair]]
-        if other:
-            names = ", ".join(map(str, other))
-            msg = f"strips: rank {names} was called with {what} than rank 0; call all ranks with the same"
-            raise InputError(msg)
 
 
 def run(held: StripCall, told: Told) -> Strip | Array | None:

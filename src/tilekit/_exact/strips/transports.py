@@ -34,6 +34,9 @@ class Transport(Protocol):
     def library(self) -> str:
         """Whose arrays go."""
 
+    def reaches(self, one: int, other: int) -> bool:
+        """Whether two ranks can send to each other."""
+
     def swap(self, gives: Sequence[Give], takes: Sequence[Take], like: Array) -> list[Array]:
         """Send arrays, and give those that come; messages between two ranks keep their order."""
 
