@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import contexts, write_whole
-from tests.ltx_models.split_files import NAMES, stored, write, write_split
+from tests.ltx_models.split_files import NAMES, drawn, stored, transformer_config, write, write_split
 
 from ltx_models import (
     CheckpointError,
@@ -24,19 +24,26 @@ from ltx_models import (
     load_video_decoder,
     load_video_encoder,
     load_vocoder,
+    plan_exact,
 )
+from ltx_models.checkpoints import open_checkpoint
 from ltx_models.checkpoints.contents import by_header, by_name, version_by_name, version_of_file
 from ltx_models.cli import main
+from ltx_models.convert import convert
 from ltx_models.convert.write import Entry
-from ltx_models.lora import check_lora
-from ltx_models.media import iter_frames, probe_video, read_latents
+from ltx_models.lora import apply_lora, check_lora
+from ltx_models.media import as_float32, iter_frames, probe_video, read_latents
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
-from ltx_models.pipelines import LTX2Pipeline
+from ltx_models.pipelines import LTX2Pipeline, MemoryPlan
 from ltx_models.pipelines.finding import find_files
+from ltx_models.pipelines.forecast import Decode, forecast
+from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.listing import Criteria, Listing, SourceError
 from ltx_models.pipelines.settings import version_of
 from ltx_models.pipelines.sources import choose
+from ltx_models.quantization import quantize
+from ltx_models.transformer import Modality, Transformer, TransformerConfig
 
 LOADERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "transformer": (load_transformer,),
@@ -435,3 +442,148 @@ def test_info_says_what_each_file_holds(files: dict[str, Path], capsys: pytest.C
     assert "config.vae: 6 entries, CausalDiffusionVAE" in shown
     assert "config.transformer" not in shown
     assert main(["info", str(files["folder"]), "--config"]) == 2
+
+
+# ---- memory, quantisation, conversion ----------------------------------------------------------------------
+
+
+def test_memory_counts_the_text_encoder_and_the_decoder_with_its_noise(files: dict[str, Path]) -> None:
+    said: list[str] = []
+    made = parts(files, memory_bytes=2**30, say=said.append, pipeline="distilled-one-stage", dtype="bfloat16")
+    pipe = LTX2Pipeline.from_pretrained(**made)
+    assert pipe.memory is not None
+    language = [key for key in stored(files["text_encoder"], "")[0] if key.startswith("model.language_model.")]
+    with open_checkpoint(files["text_encoder"], "numpy") as checkpoint:
+        assert pipe.memory.text_bytes == sum(checkpoint.files[key].size for key in language)
+    size = Size(64, 96, 17, 24.0)
+    peaks = forecast(pipe.components, pipe.recipe, size, pipe.config, 2**30)
+    decode = Decode.read(files["video_vae"], size, 2)
+    decoder = load_video_decoder(files["video_vae"])
+    assert decode.noise == 2 * np.prod(decoder.noise_shape((1, 128, *size.latent)))
+    assert decode.weights == sum(2 * x.numel() for name, x in decoder.named_parameters() if "statistics" not in name)
+    assert peaks["decode"] == decode.noise + decode.weights + plan_exact(decoder, (1, 128, *size.latent)).peak_bytes
+    assert decode.budget(2**30) == 2**30 - decode.noise - decode.weights
+    conv = Decode.read(files["video_vae_conv"], size, 2)
+    assert (conv.noise, conv.budget(2**20)) == (0, 2**20)
+
+
+def test_a_decode_that_does_not_fit_is_refused_before_the_run(files: dict[str, Path]) -> None:
+    pipe = LTX2Pipeline.from_pretrained(**parts(files, text_encoder=False))
+    small: dict[str, Any] = {"prompt_embeds": contexts(1), "height": 64, "width": 64, "num_frames": 9}
+    with pytest.raises(ValueError, match=r"the least that an exact diffusion decode .* needs is"):
+        pipe(**small, decode_bytes=1000)
+    pipe.memory = MemoryPlan(2**20, None, False, 2**18, 0, "")
+    with pytest.raises(
+        ValueError, match=r"the decode has 256\.0 KiB, and the decoder's weights and noise .*--video-vae-path"
+    ):
+        pipe(**small)
+    assert pipe.components.held == ()
+
+
+def test_in_turn_and_in_few_bits_it_still_runs(nn: Backend, files: dict[str, Path]) -> None:
+    pytest.importorskip({"torch": "transformers", "mlx": "mlx_lm"}[nn.name])
+    small: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "output_type": "latent"}
+    ways: list[dict[str, Any]] = [{}, {"offload": True, "offload_text": True}, {"quantize": "fp8"}]
+    made = []
+    for way in ways:
+        pipe = LTX2Pipeline.from_pretrained(**parts(files, backend=nn.name, pipeline="distilled-one-stage", **way))
+        made.append(as_float32(pipe("a fox", **small).latents.video))
+    np.testing.assert_array_equal(made[0], made[1])
+    assert 1e-4 < np.abs(made[0] - made[2]).max() < 1
+
+
+SCHEMES = [
+    ("torch", None),
+    ("torch", "fp8"),
+    ("torch", "int8"),
+    ("mlx", None),
+    ("mlx", "fp8"),
+    ("mlx", "int8"),
+    ("mlx", "int4"),
+]
+
+
+@pytest.mark.parametrize(("name", "scheme"), SCHEMES)
+def test_layers_without_biases_are_quantised_and_take_loras(
+    files: dict[str, Path], name: Any, scheme: Any, tmp_path: Path
+) -> None:
+    """In a wider transformer, as integers come in groups of 64: read so, made so later, and in turn."""
+    pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[name])
+    if (name, scheme) == ("torch", "int8"):
+        pytest.importorskip("torchao")
+    nn = get_backend(name)
+    path, lora = wide_transformer(files, nn, tmp_path)
+    video = Modality(
+        **{key: nn.asarray(value) for key, value in tokens(128).items()},
+    )
+    exact = load_transformer(path, backend=name, dtype="float32")
+    plain = as_float32(exact(video=video, audio=None)[0])
+    models = [
+        load_transformer(path, backend=name, dtype="float32", quantize=scheme, offload=offload)
+        for offload in (False, True)
+    ]
+    read, in_turn = (as_float32(model(video=video, audio=None)[0]) for model in models)
+    np.testing.assert_array_equal(read, in_turn)
+    if scheme is not None:
+        assert 1e-4 < np.abs(read - plain).max() < 0.3
+        np.testing.assert_array_equal(as_float32(quantize(exact, scheme)(video=video, audio=None)[0]), read)
+    for model, before in zip(models, (read, in_turn), strict=True):
+        applied = apply_lora(model, [(lora, 1.0)], ignore_unmatched=True)
+        assert "transformer_blocks.0.ff.net.0.proj" in applied.paths
+        assert np.abs(as_float32(model(video=video, audio=None)[0]) - before).max() > 1e-3
+        applied.remove()
+        np.testing.assert_array_equal(as_float32(model(video=video, audio=None)[0]), before)
+
+
+def tokens(channels: int, count: int = 6) -> dict[str, Any]:
+    draw = np.random.default_rng(3)
+    start = np.arange(count, dtype=np.float32)
+    mask = np.zeros((1, count, 1), np.float32)
+    mask[:, :2] = 1
+    return {
+        "latent": draw.standard_normal((1, count, channels), dtype=np.float32),
+        "sigma": np.full((1,), 0.7, np.float32),
+        "timesteps": np.full((1, count), 0.7, np.float32),
+        "positions": np.tile(np.stack([start, start + 1], axis=-1), (1, 3, 1, 1)),
+        "context": draw.standard_normal((1, 5, 64), dtype=np.float32),
+        "keyframes_mask": mask,
+    }
+
+
+def wide_transformer(files: dict[str, Path], nn: Backend, folder: Path) -> tuple[Path, Path]:
+    """A transformer of pictures alone with layers of 64 channels, and a LoRA of its feed-forward."""
+    section = transformer_config() | {
+        "num_attention_heads": 4,
+        "attention_head_dim": 16,
+        "cross_attention_dim": 64,
+        "num_layers": 2,
+    }
+    draw = np.random.default_rng(9)
+    made = drawn(
+        nn, draw, lambda: Transformer(nn, TransformerConfig.of(section, audio=False)), "model.diffusion_model."
+    )
+    path = write(
+        folder / "wide.safetensors", made, {"config": json.dumps({"transformer": section}), "model_version": "2.5.0"}
+    )
+    layer = "diffusion_model.transformer_blocks.0.ff.net.0.proj"
+    factors = {"lora_A.weight": (2, 64), "lora_B.weight": (256, 2)}
+    lora = {f"{layer}.{key}": draw.normal(0, 0.5, shape).astype(np.float32) for key, shape in factors.items()}
+    return path, write(folder / "lora.safetensors", lora, {})
+
+
+def test_a_transformer_is_converted_with_what_decides_its_text_encoder(files: dict[str, Path], tmp_path: Path) -> None:
+    small: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "output_type": "latent"}
+    made = {}
+    convert(files["transformer"], tmp_path / "fp8.safetensors", quantize="fp8")
+    convert(files["transformer"], tmp_path / "wide.safetensors", dtype="float32")
+    for name, path in (
+        ("plain", files["transformer"]),
+        ("fp8", tmp_path / "fp8.safetensors"),
+        ("wide", tmp_path / "wide.safetensors"),
+    ):
+        given = parts(files, transformer=path, text_encoder=False, pipeline="distilled-one-stage")
+        made[name] = as_float32(LTX2Pipeline.from_pretrained(**given)(prompt_embeds=contexts(1), **small).latents.video)
+        LTX2Pipeline.from_pretrained(**given | {"text_encoder": files["text_encoder"]})  # which it still belongs to
+        assert version_of(path) == (2, 5, 0)
+    np.testing.assert_array_equal(made["plain"], made["wide"])
+    assert 1e-4 < np.abs(made["plain"] - made["fp8"]).max() < 1

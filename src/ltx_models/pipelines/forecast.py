@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import open_checkpoint, section_of
@@ -14,9 +15,10 @@ from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.memory import BITS, _Weights
 from ltx_models.text.memory import size_of
 from ltx_models.transformer import TransformerConfig
-from ltx_models.video_vae import VideoVAEConfig, plan_exact
+from ltx_models.video_vae import ExactPlan, VideoVAEConfig, plan_exact
 from ltx_models.video_vae.config import is_diffusion
-from ltx_models.video_vae.diffusion import DiffusionDecoderConfig
+from ltx_models.video_vae.diffusion import DiffusionDecoderConfig, DiffusionPlan
+from ltx_models.video_vae.diffusion.geometry import Sizes
 
 if TYPE_CHECKING:
     from ltx_models.pipelines.components import Components
@@ -71,15 +73,88 @@ def forecast(
     if recipe.two_stages:
         upsampler = _bytes(components.files.of("upsampler"), ("", "upsampler"), itemsize)
         peaks["upsample"] = model + upsampler
-    decoder = _bytes(components.files.of("video_decoder"), ("video_vae",), itemsize, "decoder.")
-    with open_checkpoint(components.files.of("video_decoder"), "numpy") as checkpoint:
-        section = section_of(checkpoint, None, "vae")
-    video = DiffusionDecoderConfig.read(section) if is_diffusion(section) else VideoVAEConfig.read(section)
-    shape = (1, video.latent_channels, *size.latent)
-    plan = plan_exact(video, shape, itemsize=itemsize, memory_bytes=decode_bytes)
-    peaks["decode"] = decoder + plan.peak_bytes
+    decoder = Decode.read(components.files.of("video_decoder"), size, itemsize)
+    peaks["decode"] = decoder.beside + decoder.plan(decode_bytes).peak_bytes
     order = ["text", "denoise", "stage 1", "upsample", "stage 2", "decode"]
     return {name: peaks[name] for name in order if name in peaks}
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """
+    A decode that is to come, from the header of its file alone.
+
+    Attributes
+    ----------
+    config : VideoVAEConfig or DiffusionDecoderConfig
+        The decoder.
+    shape : tuple of int
+        Of the latents.
+    itemsize : int
+        Bytes of a number.
+    weights : int
+        Bytes of the decoder's.
+    noise : int
+        Bytes of the noise that a diffusion decoder begins with; 0 for others.
+    """
+
+    config: VideoVAEConfig | DiffusionDecoderConfig
+    shape: tuple[int, int, int, int, int]
+    itemsize: int
+    weights: int
+    noise: int
+
+    @classmethod
+    def read(cls, path: Path, size: Size, itemsize: int) -> Self:
+        """Read the configuration in a file, and count."""
+        with open_checkpoint(path, "numpy") as checkpoint:
+            section = section_of(checkpoint, None, "vae")
+        weights = _bytes(path, ("video_vae",), itemsize, "decoder.")
+        if not is_diffusion(section):
+            config = VideoVAEConfig.read(section)
+            return cls(config, (1, config.latent_channels, *size.latent), itemsize, weights, 0)
+        other = DiffusionDecoderConfig.read(section)
+        noise = itemsize * other.out_channels * math.prod(Sizes(other, size.latent).video)
+        return cls(other, (1, other.latent_channels, *size.latent), itemsize, weights, noise)
+
+    @property
+    def beside(self) -> int:
+        """What is in memory beside what the plan counts."""
+        return self.weights + self.noise
+
+    def budget(self, room: int) -> int:
+        """
+        Give what the plan may count of a room that a diffusion decoder's weights and noise are to fit into as well.
+
+        Parameters
+        ----------
+        room : int
+            Bytes; those of convolutional decoders are beside the weights, which are smaller than what is spared.
+
+        Returns
+        -------
+        int
+            Bytes.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left.
+        """
+        if not self.noise:
+            return room
+        if room <= self.beside:
+            given, needed = format_bytes(room), format_bytes(self.beside, up=True)
+            msg = (
+                f"memory: the decode has {given}, and the decoder's weights and noise for this size take {needed}; "
+                "give more, a smaller picture or fewer frames, or the convolutional decoder (--video-vae-path)"
+            )
+            raise ValueError(msg)
+        return room - self.beside
+
+    def plan(self, memory_bytes: int) -> ExactPlan | DiffusionPlan:
+        """Choose how to decode within a budget, or raise ValueError."""
+        return plan_exact(self.config, self.shape, itemsize=self.itemsize, memory_bytes=memory_bytes)
 
 
 def _tokens(size: Size, config: TransformerConfig) -> int:

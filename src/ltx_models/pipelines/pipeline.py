@@ -17,12 +17,12 @@ from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device
 from ltx_models.pipelines import checks, recipes, steps
 from ltx_models.pipelines.belonging import check_files
-from ltx_models.pipelines.call import Call, Keywords
+from ltx_models.pipelines.call import Call, Keywords, OutputOptions
 from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.duration import most_frames, resolve_duration, timed, with_own_head
 from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.finding import find_file, find_files, find_text_encoder, to_standard_error
-from ltx_models.pipelines.forecast import describe_forecast, forecast
+from ltx_models.pipelines.forecast import Decode, describe_forecast, forecast
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.listing import Criteria
@@ -304,7 +304,6 @@ class LTX2Pipeline:
             If ``callback_on_step_end`` returned False.
         """
         request, notes = self.prepare(call)
-        budget = call.output.decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)
         with call.callbacks.with_bar() as callbacks:
             run = Run(self.components, request, callbacks)
             if call.prompts.enhance_prompt:
@@ -313,6 +312,7 @@ class LTX2Pipeline:
             if request.duration is not None:
                 run, note = timed(run, call, self.defaults)
                 notes.append(note)
+            budget = self._decode_budget(call.output, run.request)
             if self.memory is not None:
                 self._say_forecast(self.memory, run.request.size, budget)
             latents = recipes.generate(run)
@@ -356,7 +356,20 @@ class LTX2Pipeline:
         previews = call.callbacks.preview is not None
         enhancer = call.prompts.enhance_prompt and self.components.files.prompt_enhancer is not None
         self.components.check(*networks_of(request, call.output, previews=previews, enhancer=enhancer))
+        if request.duration is None:
+            self._decode_budget(call.output, request)
         return request, notes + unused(call, self.recipe)
+
+    def _decode_budget(self, options: OutputOptions, request: Request) -> int:
+        """Say what the decode may take, and refuse one that does not fit: better now than after the denoising."""
+        room = options.decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)
+        if "video_decoder" not in networks_of(request, options):
+            return room
+        itemsize = 4 if self.components.dtype == "float32" else 2
+        decode = Decode.read(self.components.files.of("video_decoder"), request.size, itemsize)
+        budget = room if options.decode_bytes or self.memory is None else decode.budget(room)
+        decode.plan(budget)
+        return budget
 
     def _say_forecast(self, memory: MemoryPlan, size: Size, budget: int) -> None:
         """Say what each step will take, and whether that is more than there is."""
