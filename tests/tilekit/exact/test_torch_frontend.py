@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tilekit.exact._pull import Pull
 
+import tilekit
 from tilekit._exact.boxes import Box, full, within
 
 torch = pytest.importorskip("torch")
@@ -47,3 +48,25 @@ def test_a_box_is_the_cut_of_the_plain_call(name: str, data: st.DataObject) -> N
     pull = Pull(trace(function, x), x)
     for box in (full(tuple(want.shape)), some_box(data, tuple(want.shape))):
         agree(pull(box), want[within(full(tuple(want.shape)), box)], 1e-5)
+
+
+@pytest.mark.parametrize("born", [False, True], ids=["weights from before", "weights of inference mode"])
+def test_inference_mode_changes_nothing(born: bool) -> None:
+    layers = torch.nn
+    with torch.inference_mode(mode=born):
+        net = layers.Sequential(
+            layers.Conv2d(4, 8, 3, padding=1),
+            layers.Dropout(0.5),
+            layers.GroupNorm(2, 8),
+            layers.Linear(9, 5),
+            layers.Conv2d(8, 3, 3, padding=1),
+        ).eval()
+    with torch.inference_mode():
+        x = torch.randn(1, 4, 12, 9)
+        f = tilekit.exact(net)
+        assert torch.allclose(f(x), net(x), atol=1e-5)
+        assert torch.allclose(
+            torch.cat([block for _, block in f.stream(x)], f.plan(x, stream=True).axis), net(x), atol=1e-5
+        )
+    with torch.no_grad():
+        assert torch.allclose(f(x), net(x), atol=1e-5)

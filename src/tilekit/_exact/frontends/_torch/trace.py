@@ -56,7 +56,8 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
     ['Input', 'Constant', 'Constant', 'Conv']
     """
     check_input(function, x)
-    with _LOCK, _uncollected():
+    # in inference mode torch does not take its composite calls apart, and dropout would look like a draw
+    with _LOCK, _uncollected(), torch.inference_mode(mode=False):
         run = follow(function, x)
         check_run(function, run)
         check_state(function, run, x)
