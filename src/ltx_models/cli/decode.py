@@ -3,22 +3,28 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ltx_models
 from ltx_models.cli import options, report
 from ltx_models.cli.clips import SPACE, TIME
+from ltx_models.cli.keep import add_keep, kept_blocks, refuse_inside, size_note
 from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint_of, load_decoder, named
+from ltx_models.cli.several import Computing, computing, one_device, refuse_several_for_exact
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
 from ltx_models.media._places import VIDEO
 from ltx_models.media.tracks import AudioSource
 from ltx_models.pipelines.files import Files
-from tilekit import stream_tiled
+from ltx_models.video_vae.diffusion import DiffusionDecoderConfig
+from ltx_models.video_vae.exact import draws_noise
+from tilekit import Kept, stream_tiled
 
 Sink = Callable[[Any, int], object]
 
@@ -36,6 +42,7 @@ def add(verbs: Any) -> None:
     options.add_model(parser, sound=True)
     options.add_tiling(parser, default=None)
     options.add_exact(parser)
+    add_keep(parser)
     options.add_debug(parser)
     parser.set_defaults(run=run)
 
@@ -44,6 +51,8 @@ def run(args: argparse.Namespace) -> None:
     """Decode latents into an mp4, frame by frame."""
     refuse_unwritable(args.output, suffixes=VIDEO)
     refuse_same(args.output, [args.latents, args.audio, *named(args)])
+    refuse_inside(args.keep, [args.output])
+    refuse_several_for_exact(args)
     saved = read_latents(args.latents)
     refuse_same(args.output, [saved.source or None])
     files = checkpoint_of(args, saved, sound=saved.audio is not None and args.audio is None)
@@ -56,12 +65,17 @@ def run(args: argparse.Namespace) -> None:
         audio=_audio(args, saved, files),
         pixel_aspect=saved.pixel_aspect,
     )
-    with writer:
-        decoder = load_decoder(args, files.of("video_decoder"))
-        latents = array_for(decoder, saved.latents, args)
+    load = partial(load_decoder, path=files.of("video_decoder"))
+    with writer, computing(args, load) as decoder:
+        latents = array_for(decoder.network, saved.latents, one_device(args))
         if options.exact(args) and not args.json:
-            print(exact_plan(args, decoder, latents))
-        meter = decode(args, decoder, latents, lambda block, start: writer.write(block), seed=saved.seed)
+            print(exact_plan(args, decoder.network, latents))
+        kept = None
+        if args.keep is not None:
+            refuse_unrepeatable(args, decoder.network, saved.seed)
+            plan = plan_text(args, decoder.network, latents)
+            kept = kept_blocks(args, args.keep, saved.latents, files.of("video_decoder"), plan, saved.seed)
+        meter = decode(args, decoder, latents, lambda block, start: writer.write(block), seed=saved.seed, kept=kept)
     if args.json:
         facts = {"output": str(args.output), "frames": writer.frames, "fps": str(saved.fps)}
         print(json.dumps(facts | {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "how": how(args)}))
@@ -70,24 +84,64 @@ def run(args: argparse.Namespace) -> None:
         f"{args.output}: {writer.frames} frames of {w * SPACE}x{h * SPACE} at {saved.fps} fps, {how(args)}, "
         f"{meter.seconds:.1f} s, {report.size_of(meter.peak_bytes)}"
     )
+    if kept is not None:
+        print(size_note(kept))
 
 
-def decode(args: argparse.Namespace, decoder: Any, latents: Any, sink: Sink, *, seed: int | None = None) -> Meter:
+def decode(
+    args: argparse.Namespace,
+    decoder: Computing,
+    latents: Any,
+    sink: Sink,
+    *,
+    seed: int | None = None,
+    kept: Kept | None = None,
+) -> Meter:
     """Decode and hand every finished block of frames on, once and in order; give what it took."""
-    frames, height, width = 1 + (latents.shape[2] - 1) * TIME, latents.shape[3] * SPACE, latents.shape[4] * SPACE
     from ltx_models.pipelines.steps import decoder_noise
 
+    frames, network = 1 + (latents.shape[2] - 1) * TIME, decoder.network
     with Meter() as meter, WatchedBar("decode", shown=False if args.json else None) as progress:
         if options.exact(args):
-            chosen = exact_plan(args, decoder, latents)
-            noise = None if seed is None else decoder_noise(decoder, latents, seed)
-            ltx_models.decode_exact(decoder, latents, plan=chosen, noise=noise, on_frames_ready=sink, progress=progress)
-            return meter
-        tiling = options.tiling(args.tiling or "default", (frames, height, width))
-        blocks = stream_tiled(decoder, latents, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
-        for start, block in blocks:
+            chosen = exact_plan(args, network, latents)
+            noise = None if seed is None else decoder_noise(network, latents, seed)
+
+            def stream(start: int) -> Iterator[tuple[int, Any]]:
+                return ltx_models.stream_decode(network, latents, plan=chosen, noise=noise, start=start)
+
+        else:
+            tiling = options.tiling(args.tiling or "default", (frames, *(n * SPACE for n in latents.shape[3:])))
+            many: Any = {"tile_batch_size": args.tile_batch_size, "progress": progress, **decoder.options}
+
+            def stream(start: int) -> Iterator[tuple[int, Any]]:
+                return stream_tiled(decoder.function, latents, tiling, start=start, **many)
+
+        for start, block in stream(0) if kept is None else kept.resume(stream):
+            network.nn.synchronize(block)  # what is pending is not done, and its progress must not be told
             sink(block, start)
+            if options.exact(args):
+                progress(start + block.shape[2], frames)
+            del block
     return meter
+
+
+def plan_text(args: argparse.Namespace, decoder: Any, latents: Any) -> str:
+    """Say how a decode is cut, so that another cut is told from it."""
+    if options.exact(args):
+        return str(replace(exact_plan(args, decoder, latents), reason="", peak_bytes=0))
+    return f"{args.tiling or 'default'}, {args.tile_batch_size} tiles a call, of {tuple(latents.shape)}"
+
+
+def refuse_unrepeatable(args: argparse.Namespace, decoder: Any, seed: int | None) -> None:
+    """Refuse to keep what a second run would not make again: frames of noise that nobody knows."""
+    seeded = seed is not None and options.exact(args) and isinstance(decoder.config, DiffusionDecoderConfig)
+    if seeded or not draws_noise(decoder):
+        return
+    msg = (
+        "--keep: this decoder draws noise, and a run that goes on would draw another; decode latents of 'generate', "
+        "which say their seed, without --tiling, or leave --keep out"
+    )
+    raise ValueError(msg)
 
 
 def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> Any:
@@ -123,7 +177,7 @@ def _decoded(args: argparse.Namespace, latents: Any, files: Files) -> AudioSourc
     from ltx_models.pipelines.components import Components
     from ltx_models.pipelines.steps import decode_sound
 
-    backend, device = taken(args)
+    backend, device = taken(args)[0], options.devices(args)[0]
     components = Components(files, backend_name=backend, dtype=args.dtype, device=device)
     sound = decode_sound(components, components.array(latents))
     return sound.samples, sound.rate

@@ -10,6 +10,7 @@ from ltx_models.cli import encode_many, options, report
 from ltx_models.cli.clips import FittedClip, add_fitting, read_fitted
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, load_encoder, named
+from ltx_models.cli.several import computing, one_device, refuse_several_for_exact
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.clips.task import save as save_latents
 from ltx_models.media import refuse_same, refuse_unwritable
@@ -73,13 +74,15 @@ def save(path: Path, latents: Any, clip: FittedClip, args: argparse.Namespace) -
 
 def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
     """Encode a clip, exactly or in blended tiles; give the latents, of the backend's library, and what it took."""
-    encoder = load_encoder(args)
-    video = array_for(encoder, clip.video, args)
-    with Meter() as meter, WatchedBar("encode", shown=False if args.json else None) as progress:
-        if options.exact(args):
-            latents = encode_exact(encoder, video, memory_bytes=args.memory, progress=progress)
-        else:
-            tiling = options.tiling(args.tiling or "default", clip.video.shape[2:])
-            latents = encode_tiled(encoder, video, tiling, tile_batch_size=args.tile_batch_size, progress=progress)
-        encoder.nn.synchronize(latents)
+    refuse_several_for_exact(args)
+    with computing(args, load_encoder) as encoder:
+        video = array_for(encoder.network, clip.video, one_device(args))
+        with Meter() as meter, WatchedBar("encode", shown=False if args.json else None) as progress:
+            if options.exact(args):
+                latents = encode_exact(encoder.network, video, memory_bytes=args.memory, progress=progress)
+            else:
+                tiling = options.tiling(args.tiling or "default", clip.video.shape[2:])
+                many: Any = {"tile_batch_size": args.tile_batch_size, "progress": progress, **encoder.options}
+                latents = encode_tiled(encoder.function, video, tiling, **many)
+            encoder.network.nn.synchronize(latents)
     return latents, meter

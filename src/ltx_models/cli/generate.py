@@ -7,6 +7,7 @@ from typing import Any
 from ltx_models.cli import report
 from ltx_models.cli.generate_call import call_arguments, refuse_filled, write_frames
 from ltx_models.cli.generate_options import add_arguments
+from ltx_models.cli.keep import refuse_inside
 from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.progress import Progress
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
         refuse_filled(args.frames_png)
     if args.save_latents is not None:
         refuse_unwritable(args.save_latents, suffixes=LATENTS)
+    refuse_inside(args.keep, [path for path in (args.output_path, args.save_latents, args.frames_png) if path])
     if args.prompt is None and args.embeds is None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)

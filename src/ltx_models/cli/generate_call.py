@@ -61,6 +61,7 @@ def call_arguments(args: argparse.Namespace, pipe: Any, progress: Progress) -> d
         "negative_prompt_embeds": embeds[1],
         "output": None if args.frames_png is not None else args.output_path,
         "save_latents": args.save_latents,
+        "keep": args.keep,
         "progress": progress,
         "preview": None if args.preview_every is None else preview,
         "preview_every": args.preview_every or 1,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.cli import options
+from ltx_models.cli.keep import add_keep
 from ltx_models.cli.machine import add_machine
 from ltx_models.cli.options import add_debug, positive
 from ltx_models.download import PIPELINES
@@ -171,6 +172,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     streams.add_argument("--only-audio", action="store_true", help="sound alone, into a .wav")
     group.add_argument("--frames-png", type=Path, metavar="DIR", help="write frames as PNG instead of a video")
     group.add_argument("--save-latents", type=Path, metavar="FILE", help="for 'ltx-models decode'")
+    add_keep(group)
     group.add_argument("--preview-every", type=positive, metavar="N", help="write a picture every N steps")
     group.add_argument("--preview-dir", type=Path, default=Path("previews"), metavar="DIR", help="default: previews")
 

@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 
 from ltx_models import ExactPlan
+from ltx_models.checkpoints import keys_of_half
+from ltx_models.checkpoints.digest import network_digest
 from ltx_models.cli import decode, encode, options, plan, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.frames import Difference, FrameFile
+from ltx_models.cli.keep import add_keep, array_digest, kept_blocks, refuse_foreign, refuse_inside
+from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
-from ltx_models.cli.network import array_for, load_decoder, named
+from ltx_models.cli.network import array_for, checkpoint, load_decoder, named
+from ltx_models.cli.several import computing, one_device, refuse_several_for_exact
 from ltx_models.media import (
     OriginalAudio,
     VideoWriter,
@@ -25,6 +30,7 @@ from ltx_models.media import (
     refuse_unwritable,
 )
 from ltx_models.media._places import LATENTS, VIDEO
+from tilekit import Kept
 
 
 def add(verbs: Any) -> None:
@@ -50,6 +56,7 @@ def add(verbs: Any) -> None:
     options.add_model(parser)
     options.add_tiling(parser, default=None)
     options.add_exact(parser)
+    add_keep(parser)
     options.add_debug(parser)
     parser.set_defaults(run=run)
 
@@ -81,6 +88,9 @@ def run(args: argparse.Namespace) -> None:
         refuse_unwritable(path, suffixes=suffixes)
         refuse_same(path, [args.clip, *named(args)])
     refuse_same(args.output, [latents_path], "written besides")
+    refuse_inside(args.keep, [args.output, latents_path, *([args.pictures] if args.pictures else [])])
+    refuse_foreign(args.keep, {"latents", "frames"})
+    refuse_several_for_exact(args)
     clip = read_fitted(args)
     with tempfile.TemporaryDirectory() as scratch:
         outcome = _reconstruct(args, clip, latents_path, Path(scratch))
@@ -91,18 +101,23 @@ def run(args: argparse.Namespace) -> None:
 
 def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path, scratch: Path) -> _Outcome:
     """Encode, save, decode into the mp4; decode whole; compare the results frame by frame."""
-    latents, encoding = encode.encode(args, clip)
+    latents, encoding = _latents(args, clip)
     encode.save(latents_path, latents, clip, args)
-    decoder = load_decoder(args)
-    chosen = decode.exact_plan(args, decoder, latents) if options.exact(args) else None
-    latents = array_for(decoder, as_float32(latents), args)
     height, width = clip.video.shape[3:]
     decoded, fidelity = FrameFile(scratch / "decoded", height, width), Difference()
     audio = OriginalAudio(clip.path, trim=clip.cut)
     place = VideoWriter(
         args.output, fps=clip.fps, height=height, width=width, audio=audio, pixel_aspect=clip.pixel_aspect
     )
-    with place as writer:
+    with place as writer, computing(args, load_decoder) as computed:
+        decoder = computed.network
+        chosen = decode.exact_plan(args, decoder, latents) if options.exact(args) else None
+        values, latents = as_float32(latents), array_for(decoder, as_float32(latents), one_device(args))
+        kept = None
+        if args.keep is not None:
+            decode.refuse_unrepeatable(args, decoder, None)
+            plan_text = decode.plan_text(args, decoder, latents)
+            kept = kept_blocks(args, args.keep / "frames", values, checkpoint(args), plan_text, None)
 
         def sink(block: Any, start: int) -> None:
             values = as_float32(block)
@@ -111,7 +126,7 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
             for k in range(values.shape[2]):
                 fidelity.add(np.clip(values[0, :, k], -1, 1), clip.video[0, :, start + k])
 
-        decoding = decode.decode(args, decoder, latents, sink)
+        decoding = decode.decode(args, computed, latents, sink, kept=kept)
     outcome = _Outcome(clip, encoding, decoding, fidelity, decoded, chosen)
     if args.compare != "none":
         outcome.whole = FrameFile(scratch / "whole", height, width)
@@ -123,6 +138,27 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
         for k in range(decoded.frames):
             outcome.difference.add(decoded.frame(k), outcome.whole.frame(k))
     return outcome
+
+
+def _latents(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
+    """Encode the clip, unless a run before kept its latents."""
+    if args.keep is None:
+        return encode.encode(args, clip)
+    key = {
+        "input": array_digest(clip.video),
+        "network": network_digest(checkpoint(args), keys_of_half("vae", "encoder"), "vae"),
+        "how": decode.how(args),
+        "memory": args.memory,
+        "backend": taken(args)[0],
+        "dtype": args.dtype,
+    }
+    kept = Kept(args.keep / "latents", key)
+    if not kept.start:
+        latents, meter = encode.encode(args, clip)
+        return kept.put(0, latents), meter
+    with Meter() as meter:
+        ((_, values),) = kept.blocks()
+    return values, meter
 
 
 def _draw(args: argparse.Namespace, outcome: _Outcome) -> None:

@@ -168,12 +168,16 @@ class OutputOptions:
         Save the latents before they are decoded; ``ltx-models decode`` makes a video from them.
     decode_bytes : int, optional
         What decoding may take beside the weights.
+    keep : path, optional
+        A folder for the latents of each stage, and for decoded frames where a video is written: the same call, made
+        again after its process was killed, goes on after them. Remove it afterwards.
     """
 
     output_type: OutputType = "np"
     output: str | Path | None = None
     save_latents: str | Path | None = None
     decode_bytes: int | None = None
+    keep: str | Path | None = None
 
     @property
     def path(self) -> Path | None:
@@ -217,6 +221,7 @@ class Keywords(TypedDict, total=False):
     output: str | Path | None
     save_latents: str | Path | None
     decode_bytes: int | None
+    keep: str | Path | None
     progress: Callable[[str, int, int], object] | bool | None
     callback_on_step_end: StepEnd | None
     preview: Callable[[str, int, Array], object] | None

@@ -25,6 +25,7 @@ from ltx_models.pipelines.finding import find_file, find_files, find_text_encode
 from ltx_models.pipelines.forecast import Decode, describe_forecast, forecast
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.keeping import kept_on_failure
+from ltx_models.pipelines.kept import KeptRun
 from ltx_models.pipelines.listing import Criteria
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
 from ltx_models.pipelines.request import LTX2Output, Request
@@ -259,7 +260,7 @@ class LTX2Pipeline:
             ``retake``, ``fit``), `SizeOptions` (``height``, ``width``, ``num_frames``, ``auto_duration``,
             ``frame_rate``, ``snap``), `SamplingOptions` (``num_inference_steps``, ``sigmas``, ``guidance``,
             ``guidance_scale``, ``streams``, ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions`
-            (``output_type``, ``output``, ``save_latents``, ``decode_bytes``) and `Callbacks` (``progress``,
+            (``output_type``, ``output``, ``save_latents``, ``decode_bytes``, ``keep``) and `Callbacks` (``progress``,
             ``callback_on_step_end``, ``preview``, ``preview_every``).
 
         Returns
@@ -313,6 +314,8 @@ class LTX2Pipeline:
                 run, note = timed(run, call, self.defaults)
                 notes.append(note)
             budget = self._decode_budget(call.output, run.request)
+            if call.output.keep is not None:
+                run = replace(run, kept=KeptRun.of(Path(call.output.keep), self.components, run.request))
             if self.memory is not None:
                 self._say_forecast(self.memory, run.request.size, budget)
             latents = recipes.generate(run)

@@ -27,7 +27,8 @@ def generate(run: Run) -> Latents:
         Of the streams that were asked for.
     """
     try:
-        return two_stages(run) if run.request.recipe.two_stages else one_stage(run)
+        recipe = two_stages if run.request.recipe.two_stages else one_stage
+        return recipe(run) if run.kept is None else run.kept.latents(run.components, "latents", lambda: recipe(run))
     finally:
         if not run.components.keep:
             run.components.release()
@@ -77,7 +78,7 @@ def two_stages(run: Run) -> Latents:
     pictures = [*steps.encode_pictures(run, size, first_stage=True), *steps.ask_keyframes(run, size)]
     conditions = {"video": pictures, "audio": sound}
     first = steps.Stage(0, size, text, conditions, draw, _loras(run, 0))
-    small = steps.denoise_stage(run, first)
+    small = _first(run, first)
     if small.video is None and request.recipe.first_sound:
         return small
     large = small if small.video is None else replace(small, video=steps.upsample(run, small.video))
@@ -86,6 +87,15 @@ def two_stages(run: Run) -> Latents:
     fine = steps.denoise_stage(run, second)
     sound_of = small if request.recipe.first_sound else fine
     return Latents(fine.video, sound_of.audio, small.keyframes)
+
+
+def _first(run: Run, stage: steps.Stage) -> Latents:
+    """Denoise the first of two stages, unless a run before kept its latents; the second goes on with its noise."""
+    if run.kept is None:
+        return steps.denoise_stage(run, stage)
+    draw = stage.draw
+    assert isinstance(draw, Noise)  # a kept run refuses another source
+    return run.kept.latents(run.components, "stage-1", lambda: steps.denoise_stage(run, stage), draw)
 
 
 def _loras(run: Run, stage: int) -> Sequence[Lora]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ltx_models.pipelines.callbacks import Callbacks
 from ltx_models.pipelines.components import Components
+from ltx_models.pipelines.kept import KeptRun
 from ltx_models.pipelines.request import Request
 
 
@@ -22,8 +23,11 @@ class Run:
         What is generated.
     callbacks : Callbacks
         What is called on the way.
+    kept : KeptRun or None
+        Where finished work is kept, so that a run that is killed goes on.
     """
 
     components: Components
     request: Request
     callbacks: Callbacks = field(default_factory=Callbacks)
+    kept: KeptRun | None = None

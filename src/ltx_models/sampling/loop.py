@@ -124,6 +124,15 @@ class Noise:
         drawn = self._generator.standard_normal(tuple(like.shape), dtype=np.float32)
         return backend_of(like).asarray(drawn, like)
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where in the sequence it is, as JSON values; set it, and the same noise follows."""
+        return dict(self._generator.bit_generator.state)
+
+    @state.setter
+    def state(self, value: dict[str, Any]) -> None:
+        self._generator.bit_generator.state = value
+
 
 def denoise(
     model: Any,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,14 @@ from ltx_models.media import MediaError, as_float32
 from ltx_models.nn import Array
 from ltx_models.pipelines.callbacks import Callbacks
 from ltx_models.pipelines.components import Components
+from ltx_models.pipelines.kept import KeptRun
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.sound import Sound
 from ltx_models.upsampler import upsample_latent
-from ltx_models.video_vae import decode_exact
+from ltx_models.video_vae import decode_exact, plan_exact, stream_decode
 from ltx_models.video_vae.diffusion import DiffusionDecoder
 from ltx_models.video_vae.diffusion.field import seeded_field
+from ltx_models.video_vae.exact import draws_noise
 
 DECODER_SEED = (
     20000  # added to the seed, so that a decoder's noise is neither that of the first latents nor a sampler's
@@ -101,14 +104,35 @@ def decode_video(
     """
     with run.components.using("video_decoder") as decoder:
         adapted = run.components.adapted(latent)
+        noise = decoder_noise(decoder, adapted, run.request.seed)
+        report = partial(run.callbacks.report, "decode")
+        if run.kept is not None and sink is not None and (noise is not None or not draws_noise(decoder)):
+            _decode_kept(run.kept, decoder, adapted, memory_bytes, noise, sink, report)
+            return None
         return decode_exact(
-            decoder,
-            adapted,
-            memory_bytes=memory_bytes,
-            noise=decoder_noise(decoder, adapted, run.request.seed),
-            on_frames_ready=sink,
-            progress=partial(run.callbacks.report, "decode"),
+            decoder, adapted, memory_bytes=memory_bytes, noise=noise, on_frames_ready=sink, progress=report
         )
+
+
+def _decode_kept(
+    kept: KeptRun,
+    decoder: Any,
+    latent: Array,
+    memory_bytes: int | None,
+    noise: list[Array] | None,
+    sink: Callable[[Array, int], object],
+    report: Callable[[int, int], object],
+) -> None:
+    """Decode, keep every block, and take those that are kept."""
+    plan = plan_exact(decoder, latent.shape, memory_bytes=memory_bytes)
+    frames = 1 + (latent.shape[2] - 1) * decoder.config.decoder_scale[0]
+
+    def stream(start: int) -> Iterator[tuple[int, Array]]:
+        return stream_decode(decoder, latent, plan=plan, noise=noise, start=start)
+
+    for start, block in kept.frames(replace(plan, reason="", peak_bytes=0)).resume(stream):
+        sink(block, start)
+        report(start + block.shape[2], frames)
 
 
 def decoder_noise(decoder: Any, latent: Array, seed: int) -> list[Array] | None:
