@@ -192,9 +192,11 @@ def test_a_generation_keeps_its_stages_and_frames(
     assert calls == [0, 1, 1]
     assert digest(tmp_path / "got.mp4") == digest(tmp_path / "want.mp4")
     (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "holiday.png").touch()
     for arguments, text in {
         (*keep, "--seed", "11"): "is of another run, with another request",
-        ("--keep", tmp_path): "which is none of a run's; give a folder of its own",
+        ("--keep", tmp_path / "foreign"): "which is none of a run's; give a folder of its own",
     }.items():
         code, _, err = run(capsys, *generated(arguments, tmp_path / "elsewhere", "c.mp4"))
         assert code == 2
