@@ -12,7 +12,10 @@ from ltx_models.nn import BackendName
 
 BACKENDS = ("auto", "torch", "mlx")
 BACKEND_HELP = "default: auto, which is mlx on Apple silicon, torch elsewhere, and the other where it is not installed"
-DEVICE_HELP = "of torch, such as cuda:1, or several for tiles and clips, such as cuda:0,cuda:1; default: auto, which is cuda, else mps, else cpu"
+DEVICE_HELP = (
+    "of torch, such as cuda:1, or several for tiles and clips, such as cuda:0,cuda:1; default: auto, which is cuda, "
+    "else mps, else cpu"
+)
 
 
 def add_machine(group: argparse._ArgumentGroup, more: str = "") -> None:
