@@ -306,6 +306,7 @@ class Exact:
                 choice.stages,
                 axis=choice.axis,
                 scratch=kernels.scratch,
+                plain_scratch=kernels.plain_scratch,
                 stream=stream,
                 notes=traced.notes,
             )

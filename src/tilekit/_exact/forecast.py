@@ -151,7 +151,11 @@ class Ghosts:
             return view
         if self._scratch is no_scratch and self._tally is None:
             return self._ledger.ghost(extent(box), node.itemsize)
-        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype)
+        given = tuple(
+            None if value is None else (self._graph.nodes[i].dtype, value.strides)
+            for i, value in zip(node.inputs, values, strict=True)
+        )
+        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype, given)
         if self._tally is not None:
             self._tally.made(node, job)
         made = self._ledger.ghost(extent(box), node.itemsize)

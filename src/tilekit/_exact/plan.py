@@ -198,6 +198,7 @@ def plan_of(  # noqa: PLR0913
     *,
     axis: int,
     scratch: Scratch = no_scratch,
+    plain_scratch: Scratch = no_scratch,
     stream: bool = False,
     notes: tuple[str, ...] = (),
 ) -> tuple[ExactPlan, Program]:
@@ -214,6 +215,8 @@ def plan_of(  # noqa: PLR0913
         Of the output, along which it slides.
     scratch : callable
         What the kernels take for themselves.
+    plain_scratch : callable
+        What the library takes for itself in a plain call.
     stream : bool
         Whether blocks are handed out.
     notes : tuple of str
@@ -229,7 +232,7 @@ def plan_of(  # noqa: PLR0913
     program = program_of(graph, stages)
     counted = forecast(program, scratch, stream=stream)
     source, output = graph.nodes[graph.input], graph.nodes[graph.output]
-    plain = forecast(program_of(graph, (whole_stage(graph),)))
+    plain = forecast(program_of(graph, (whole_stage(graph),)), plain_scratch)
     plan = ExactPlan(
         source.shape,
         output.shape,

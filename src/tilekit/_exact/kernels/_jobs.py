@@ -27,6 +27,9 @@ class Job(Generic[Kind_co]):
     dtype: str
     """Of the output: float32, bfloat16, int64, bool."""
 
+    given: tuple[tuple[str, Shape] | None, ...] = ()
+    """Where it is known, how each input lies: its dtype, and its strides in cells."""
+
     @property
     def extent(self) -> Shape:
         """The shape of what is made."""

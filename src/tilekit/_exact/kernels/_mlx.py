@@ -29,9 +29,8 @@ SCORES = 1 << 25
 
 
 def scores_bytes(job: Job[Attention]) -> int:
-    """Count the scores that are there at once, before and after the softmax."""
-    rows = math.prod(job.extent[:3]) * job.shapes[1][2] * (4 if job.dtype == "float32" else 2)
-    return 2 * min(rows, SCORES)
+    """Count the scores of all rows, before and after the softmax."""
+    return 2 * math.prod(job.extent[:3]) * job.shapes[1][2] * (4 if job.dtype == "float32" else 2)
 
 
 PIECE = 1 << 19
@@ -127,6 +126,14 @@ class MlxKernels(Kernels):
             return unfolded_bytes(job)
         if isinstance(job.op, Moments):
             return 3 * min(4 * math.prod(job.shapes[0]), PIECE)
+        return min(scores_bytes(job), 2 * SCORES) if isinstance(job.op, Attention) else 0
+
+    def plain_scratch(self, job: Job[Any]) -> int:
+        """Count the same where nothing is cut into slabs."""
+        if mx.default_device().type != mx.cpu:
+            return 0
+        if isinstance(job.op, Conv):
+            return unfolded_bytes(job, slabs=False)
         return scores_bytes(job) if isinstance(job.op, Attention) else 0
 
     def owns(self, x: Array) -> bool:

@@ -44,11 +44,11 @@ def convolved(job: Job[Conv], x: mx.array, weight: mx.array, limits: Limits) -> 
     return mx.transpose(made, sorted(range(x.ndim), key=lambda i: order[i]))
 
 
-def unfolded_bytes(job: Job[Conv]) -> int:
-    """Count what one slab takes beside its input and the box; nothing where MLX does not unfold."""
+def unfolded_bytes(job: Job[Conv], *, slabs: bool = True) -> int:
+    """Count what one slab takes beside its input and the box, or all at once; nothing where MLX does not unfold."""
     if not _unfolds(job.op):
         return 0
-    pieces = _slabs(job)
+    pieces = _slabs(job) if slabs else [job.box]
     return max(_unfolded(replace(job, box=piece)) + (_bytes(job, piece) if len(pieces) > 1 else 0) for piece in pieces)
 
 

@@ -1,5 +1,6 @@
 """What PyTorch does faster than by the array API alone, or otherwise."""
 
+import functools
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -13,9 +14,9 @@ from tilekit._exact.boxes import Box
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.kernels._statistics import MomentsPart
+from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
 from tilekit._exact.kernels._torch_conv import convolve
-from tilekit._exact.kernels._torch_scratch import SMALL, scratch
+from tilekit._exact.kernels._torch_scratch import CALLS, SMALL, pieces, scratch
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
@@ -24,6 +25,7 @@ from tilekit.backends.torch_pad import pad_constant
 __all__ = ["TorchKernels"]
 
 Taken = tuple[Tensor, Tensor | None]
+Taps = tuple[list[int], list[float] | None]
 
 
 class TorchKernels(Kernels):
@@ -43,7 +45,7 @@ class TorchKernels(Kernels):
     def __init__(self, backend: Backend, like: Tensor) -> None:
         super().__init__(backend, like)
         self._limits = limits_of(like)
-        self._taken: dict[tuple[Any, ...], tuple[Any, list[Taken]]] = {}
+        self._taken: dict[tuple[int, int], tuple[Resample, list[Taps]]] = {}
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Tensor:
         """Convolve by torch's own call, in the dtype of the network."""
@@ -86,7 +88,16 @@ class TorchKernels(Kernels):
         shift = -mean * scale
         if op.bias:
             shift = shift + self._per_channel(affine[-1], channels, job)
-        return self.cast(torch.addcmul(shift, self.widen(x), scale.to(shift.dtype)), job.dtype)
+        scale = scale.to(shift.dtype)
+        rest = [axis for axis in range(x.ndim) if axis not in op.batch_axes and axis != op.channel_axis]
+        axis = max(rest, key=lambda axis: x.shape[axis], default=0)
+        count = pieces(x.numel(), x.shape[axis] if rest else 1)
+        if shift.dtype == x.dtype or count == 1:
+            return self.cast(torch.addcmul(shift, x, scale), job.dtype)
+        made = torch.empty_like(x)
+        for part, out in zip(x.tensor_split(count, axis), made.tensor_split(count, axis), strict=True):
+            out.copy_(torch.addcmul(shift, part, scale))
+        return made
 
     def part(self, op: Moments | Reduce, x: Tensor) -> Any:
         """Take what one box gives to a statistic: in two passes, and put together in float64 where there is any."""
@@ -96,13 +107,23 @@ class TorchKernels(Kernels):
         order = (*op.batch_axes, op.channel_axis, *rest)
         x = x if order == tuple(range(x.ndim)) else x.permute(order)
         rows = x.reshape(*x.shape[: len(op.batch_axes)], op.groups, -1)
-        exact = self.device.type != "mps"
-        rows = rows.double() if exact and rows.numel() <= SMALL else self.widen(rows)
-        mean = rows.mean(-1, keepdim=True)
-        apart = rows - mean
-        squares = apart.mul_(apart).sum(-1)  # in place: a dot product of rows would make another copy
+        parts = [self._moments(piece) for piece in rows.tensor_split(pieces(rows.numel(), rows.shape[-1]), -1)]
+        return functools.reduce(merge_moments, parts)
+
+    def _moments(self, rows: Tensor) -> MomentsPart:
+        """Take mean and square distances along the last axis, in two passes."""
+        count, exact = rows.shape[-1], self.device.type != "mps"
         wide = torch.float64 if exact else torch.float32
-        return MomentsPart(rows.shape[-1], mean[..., 0].to(wide), squares.to(wide))
+        # half precisions become wider in the arithmetic itself, without a copy
+        rough = rows.mean(-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
+        apart = rows - rough
+        if not exact or rows.numel() > SMALL:
+            squares = apart.mul_(apart).sum(-1)  # in place: a dot product of rows would make another copy
+            return MomentsPart(count, rough[..., 0].to(wide), squares.to(wide))
+        # without a copy in float64, which would be above what a plain call of a small network takes
+        first = apart.sum(-1).double()
+        squares = torch.linalg.vector_norm(apart, dim=-1, dtype=wide).square()
+        return MomentsPart(count, rough[..., 0] + first / count, squares - first * first / count)
 
     def resample(self, job: Job[Resample], arrays: Arrays) -> Tensor:
         """Sum cells with known weights; whole multiples of the nearest cell are one copy for all axes."""
@@ -116,42 +137,48 @@ class TorchKernels(Kernels):
         x = _repeated(x, [max(1, n) for n in times])
         if not blended:
             return x
-        weighed = [axis for axis in blended if any(w is not None for _, w in self._rows(job, axis, given))]
-        x = self.widen(x) if weighed else x
-        for axis in blended:
-            x = _weigh(x, axis, self._rows(job, axis, given))
+        free = [axis for axis, taps in enumerate(job.op.taps) if taps is None]
+        axis = max(free, key=lambda axis: x.shape[axis], default=0)
+        count = pieces(math.prod(job.extent), x.shape[axis] if free else 1)
+        if count == 1:
+            return self._blended(job, x, blended)
+        made = x.new_empty(job.extent)
+        for part, out in zip(x.tensor_split(count, axis), made.tensor_split(count, axis), strict=True):
+            out.copy_(self._blended(job, part, blended))
+        return made
+
+    def _blended(self, job: Job[Resample], x: Tensor, axes: Sequence[int]) -> Tensor:
+        """Sum cells along some axes, in float32 at least."""
+        given = self._given(job, 0)
+        rows = {axis: self._rows(job, axis, given) for axis in axes}
+        x = self.widen(x) if any(w is not None for taps in rows.values() for _, w in taps) else x
+        for axis in axes:
+            x = _weigh(x, axis, rows[axis])
         return self.cast(x, job.dtype)
 
     def _rows(self, job: Job[Resample], axis: int, given: Box) -> list[Taken]:
-        """Give indices and weights of an axis, tap by tap; they are kept, since strips ask again."""
-        key = (id(job.op), axis, job.box[axis], given[axis])
-        known = self._taken.get(key)
-        if known is None:
-            taps = job.op.taps[axis]
-            assert taps is not None  # only such axes ask
-            rows = taps[slice(*job.box[axis])]
-            wide = torch.float64 if job.dtype == "float64" else torch.float32
-            known = self._taken[key] = job.op, self._tensors(rows, axis, len(job.box), given[axis][0], wide)
-        return known[1]
-
-    def _tensors(
-        self, rows: Sequence[Sequence[tuple[int, float]]], axis: int, n: int, first: int, dtype: torch.dtype
-    ) -> list[Taken]:
+        """Give indices and weights of an axis, tap by tap; kept as numbers, so that no tensors stay from strips."""
+        known = self._taken.get((id(job.op), axis))
+        if known is None or known[0] is not job.op:
+            known = self._taken[id(job.op), axis] = job.op, _taps(job.op, axis)
+        wide = torch.float64 if job.dtype == "float64" else torch.float32
+        rows, first = slice(*job.box[axis]), given[axis][0]
+        shape = tuple(-1 if d == axis else 1 for d in range(len(job.box)))
         made: list[Taken] = []
-        shape = tuple(len(rows) if d == axis else 1 for d in range(n))
-        for i in range(max(len(row) for row in rows)):
-            pairs = [row[i] if i < len(row) else (row[0][0], 0.0) for row in rows]
-            cells = torch.tensor([cell - first for cell, _ in pairs], device=self.device)
-            weights = None
-            if any(weight != 1 for _, weight in pairs):
-                weights = torch.tensor([weight for _, weight in pairs], dtype=dtype, device=self.device).reshape(shape)
-            made.append((cells, weights))
+        for cells, weights in known[1]:
+            places = torch.tensor(cells[rows], device=self.device).sub_(first)
+            some = None if weights is None else torch.tensor(weights[rows], dtype=wide, device=self.device)
+            made.append((places, None if some is None else some.view(shape)))
         return made
 
     def scratch(self, job: Job[Any]) -> int:
         """Count padded copies, wide copies of half precisions, and what attention puts in order."""
         framed = isinstance(job.op, Conv) and goes_by_frames(job.op, self._limits)
-        return scratch(job) + (8 * math.prod(job.extent) if framed else 0)
+        return scratch(job, self.device) + (8 * math.prod(job.extent) if framed else 0)
+
+    def plain_scratch(self, job: Job[Any]) -> int:
+        """Count what calls make beside what they give; torch's own norms and paddings take nothing."""
+        return scratch(job, self.device) if isinstance(job.op, CALLS) else 0
 
     def computing(self) -> AbstractContextManager[object]:
         """Keep no gradients; what autocast converts is in the graph already."""
@@ -250,6 +277,18 @@ def _pad_copies(job: Job[Pad], x: Tensor, pads: Sequence[int]) -> Tensor:
     return x
 
 
+def _taps(op: Resample, axis: int) -> list[Taps]:
+    """Give the cells that the whole axis reads, and their weights unless all are 1, tap by tap."""
+    taps = op.taps[axis]
+    assert taps is not None  # only such axes ask
+    made: list[Taps] = []
+    for i in range(max(len(row) for row in taps)):
+        pairs = [row[i] if i < len(row) else (row[0][0], 0.0) for row in taps]
+        plain = all(weight == 1 for _, weight in pairs)
+        made.append(([cell for cell, _ in pairs], None if plain else [weight for _, weight in pairs]))
+    return made
+
+
 def _times(job: Job[Resample], axis: int, given: Box) -> int:
     """Give how often each cell given is repeated, if it is just that; else 0."""
     taps, (start, stop) = job.op.taps[axis], job.box[axis]
@@ -281,5 +320,6 @@ def _weigh(x: Tensor, axis: int, rows: Sequence[Taken]) -> Tensor:
             total = part.mul_(weights)
         else:
             total.addcmul_(part, weights)
+        del part  # it would be there beside the next one
     assert total is not None  # there is a tap
     return total

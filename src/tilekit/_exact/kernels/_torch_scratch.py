@@ -1,38 +1,97 @@
-"""What the kernels of PyTorch take for themselves while they make a box, in bytes. Integers alone."""
+"""What the kernels of PyTorch take for themselves while they make a box, in bytes."""
 
 import math
 from typing import Any
+
+import torch
 
 from tilekit._exact.boxes import Shape, cells, extent
 from tilekit._exact.chain import Chain
 from tilekit._exact.kernels._convolve import evened, paddings
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.ops import Attention, Conv, Moments, Normalize, Pointwise, Resample
+from tilekit._exact.kernels._torch_measured import measured
+from tilekit._exact.ops import (
+    Along,
+    Attention,
+    Conv,
+    Gather,
+    MatMul,
+    Moments,
+    Normalize,
+    Pointwise,
+    Pool,
+    Reduce,
+    Resample,
+    Whole,
+)
 
-__all__ = ["SMALL", "scratch"]
+__all__ = ["CALLS", "SMALL", "pieces", "scratch"]
 
 SMALL = 1 << 16
-"""Cells up to which statistics are taken in float64."""
+"""Cells up to which square distances are summed in float64."""
+LARGE = 1 << 13
+"""Cells above which a box is made in pieces."""
+PIECES = 8
+CALLS = (Along, Attention, Gather, MatMul, Pool, Reduce, Whole)
+"""Kinds that call what the front end handed in, which may make more than it gives."""
 _SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def scratch(job: Job[Any]) -> int:  # noqa: PLR0911  # one for each kind
+def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
     """Count the bytes beside what is made and what is given."""
     size, op = _SIZES.get(job.dtype, 4), job.op
     if isinstance(op, Conv):
         return _padded(job, size) if job.boxes[0] is not None else 0
     if isinstance(op, Pointwise) and isinstance(op.call, Chain):
         return op.call.scratch(job.box)
-    if isinstance(op, Attention):
-        return sum(cells(box) for box in job.boxes[:3] if box is not None) * size
+    if isinstance(op, CALLS):
+        return measured(job, device) if job.given else 0
     if isinstance(op, Normalize) and size < 4:
-        return cells(job.box) * (8 - size)  # x and the result in float32, before it is rounded
+        rest = [n for axis, n in enumerate(job.extent) if axis not in op.batch_axes and axis != op.channel_axis]
+        n = cells(job.box)
+        return n * 4 // pieces(n, max(rest, default=1))  # the result before it is rounded
     if isinstance(op, Moments) and job.boxes[0] is not None:
         n = cells(job.boxes[0])
-        return n * (16 if n <= SMALL else 4 if size >= 4 else 8)  # distances from the mean, and x as wide as they are
-    if isinstance(op, Resample) and size < 4 and job.boxes[0] is not None:
-        return (cells(job.box) + cells(job.boxes[0])) * 4 - cells(job.box) * size
-    return 0
+        rows = op.groups * math.prod(extent(job.boxes[0])[axis] for axis in op.batch_axes)
+        return n * max(size, 4) // pieces(n, n // rows)  # distances from the mean
+    return _resampled(job, size) if isinstance(op, Resample) else 0
+
+
+def pieces(cells: int, longest: int) -> int:
+    """Say in how many pieces along its longest axis a large box is made, so that copies in between stay small."""
+    return min(longest, PIECES) if cells > LARGE else 1
+
+
+def _resampled(job: Job[Resample], size: int) -> int:
+    """Count what is repeated and what is weighed, one axis after the other, and the weights."""
+    given = job.boxes[0]
+    assert given is not None  # a resampling always reads something
+    shape, taps = list(extent(given)), [_row(job, axis) for axis in range(len(job.box))]
+    if all(count <= 1 for count, _ in taps):
+        return 0
+    wide = max(size, 4) if any(not plain for _, plain in taps) else size
+    there = most = math.prod(shape) * wide if wide > size else 0
+    for axis, (count, _) in enumerate(taps):
+        if count > 1:
+            shape[axis] = job.extent[axis]
+            step = math.prod(shape) * wide
+            most = max(most, there + 2 * step)
+            there = step
+    free = [n for n, (count, _) in zip(job.extent, taps, strict=True) if not count]
+    made, count = cells(job.box) * size, pieces(cells(job.box), max(free, default=1))
+    most = max(most, there + made) if wide > size else most
+    rows = sum(n * (8 + wide) * count for (count, _), n in zip(taps, job.extent, strict=True) if count > 1)
+    return rows + (max(0, most - made) if count == 1 else -(-most // count))
+
+
+def _row(job: Job[Resample], axis: int) -> tuple[int, bool]:
+    """Give how many cells one of the output reads along an axis, and whether each is one cell as it is."""
+    taps = job.op.taps[axis]
+    if taps is None:
+        return 0, True
+    rows = taps[slice(*job.box[axis])]
+    count = max(len(row) for row in rows)
+    return count, count == 1 and all(row[0][1] == 1 for row in rows)
 
 
 def _padded(job: Job[Conv], size: int) -> int:

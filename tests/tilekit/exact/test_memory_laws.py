@@ -1,0 +1,123 @@
+"""Laws of memory over random small networks: what is forecast is what is counted, budgets are held."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tilekit
+
+torch = pytest.importorskip("torch")
+
+from tests.tilekit.exact._live import Live  # noqa: E402  # needs torch
+
+nn, F = torch.nn, torch.nn.functional
+SLACK = 1024
+"""Bytes of places, means and the like, which count in networks of a few thousand cells alone."""
+
+
+class Attended(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    """Attention of every cell to all."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.inner = heads, nn.Conv2d(channels, 3 * channels, 1)
+
+    def forward(self, x: Any) -> Any:
+        b, c, rows, columns = x.shape
+        q, k, v = self.inner(x).reshape(b, 3, self.heads, c // self.heads, -1).transpose(-1, -2).unbind(1)
+        return x + F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, rows, columns)
+
+
+class Called(nn.Module):  # type: ignore[misc, name-defined]
+    """A function as a layer."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+def resized(mode: str, factor: float) -> Any:
+    options = {} if mode in {"nearest", "area"} else {"align_corners": False}
+    return Called(lambda x: F.interpolate(x, scale_factor=factor, mode=mode, **options))
+
+
+def unfolded(x: Any) -> Any:
+    rows = 2 * (x.shape[2] // 2), 2 * (x.shape[3] // 2)
+    x = x[:, :, : rows[0], : rows[1]]
+    return F.fold(F.unfold(x, 2, stride=2) * 0.5, rows, 2, stride=2)
+
+
+LAYERS = {
+    "conv": lambda c: nn.Conv2d(c, c, 3, padding=1),
+    "wide conv": lambda c: nn.Conv2d(c, c, 5, padding=2, padding_mode="replicate"),
+    "strided conv": lambda c: nn.Conv2d(c, c, 3, stride=2, padding=1),
+    "transposed": lambda c: nn.ConvTranspose2d(c, c, 4, stride=2, padding=1),
+    "depthwise": lambda c: nn.Conv2d(c, c, 3, padding=1, groups=c),
+    "norm": lambda c: nn.GroupNorm(2, c),
+    "instance": nn.InstanceNorm2d,
+    "activation": lambda c: nn.SiLU(),
+    "attention": lambda c: Attended(c, 2),
+    "one head": lambda c: Attended(c, 1),
+    "nearest": lambda c: resized("nearest", 2.0),
+    "bilinear": lambda c: resized("bilinear", 1.5),
+    "bicubic": lambda c: resized("bicubic", 2.0),
+    "area": lambda c: resized("area", 0.5),
+    "max pool": lambda c: nn.MaxPool2d(3, 2, 1),
+    "mean pool": lambda c: nn.AvgPool2d(2, 2, ceil_mode=True),
+    "softmax": lambda c: nn.Softmax(1),
+    "gated": lambda c: Called(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))),
+    "windows": lambda c: Called(unfolded),
+    "sum": lambda c: Called(lambda x: x.cumsum(2) * 0.1),
+}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+networks = st.lists(st.sampled_from(sorted(LAYERS)), min_size=2, max_size=6)
+sizes = st.tuples(st.integers(12, 40), st.integers(12, 40))
+
+
+def made(names: list[str], dtype: str) -> Any:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), *(LAYERS[name](8) for name in names), nn.Conv2d(8, 3, 3, padding=1)]
+    return nn.Sequential(*layers).to(DTYPES[dtype]).eval()
+
+
+def counted(call: Any) -> int:
+    live = Live()
+    with live:
+        call()
+    return int(live.peak)
+
+
+@settings(max_examples=10, deadline=None)
+@given(networks, sizes, st.sampled_from(sorted(DTYPES)))
+def test_the_forecast_is_what_is_counted_and_not_above_plain(
+    names: list[str], size: tuple[int, int], dtype: str
+) -> None:
+    network = made(names, dtype)
+    x = torch.randn(1, 3, *size).to(DTYPES[dtype])
+    exact = tilekit.exact(network)
+    plan = exact.plan(x)
+    taken = counted(lambda: exact(x))
+    with torch.no_grad():
+        assert taken <= 1.02 * counted(lambda: network(x)) + SLACK
+    assert 0.9 * taken - SLACK <= plan.peak_bytes <= 1.1 * taken + SLACK
+
+
+@settings(max_examples=10, deadline=None)
+@given(networks, sizes, st.sampled_from(sorted(DTYPES)), st.floats(0.2, 0.9))
+def test_a_budget_that_is_accepted_is_held(names: list[str], size: tuple[int, int], dtype: str, share: float) -> None:
+    network = made(names, dtype)
+    x = torch.randn(1, 3, *size).to(DTYPES[dtype])
+    budget = int(share * tilekit.exact(network).plan(x).plain_bytes)
+    exact = tilekit.exact(network, budget)
+    try:
+        plan = exact.plan(x)
+    except tilekit.PlanError:
+        return
+    assert plan.peak_bytes <= budget
+    assert counted(lambda: exact(x)) <= budget + SLACK
