@@ -587,3 +587,84 @@ def test_a_transformer_is_converted_with_what_decides_its_text_encoder(files: di
         assert version_of(path) == (2, 5, 0)
     np.testing.assert_array_equal(made["plain"], made["wide"])
     assert 1e-4 < np.abs(made["plain"] - made["fp8"]).max() < 1
+
+
+def test_a_transformer_in_the_layouts_of_other_tools_is_still_of_2_5(files: dict[str, Path], tmp_path: Path) -> None:
+    """Where no version is written, what came with it tells; of diffusers that is a value in the config.json."""
+    nn = get_backend("torch")
+    path, _ = wide_transformer(files, nn, tmp_path)
+    want = load_transformer(path, dtype="float32")
+    bare = remade(path, tmp_path / "bare.safetensors", metadata={"model_version": None})
+    assert version_of(bare) == (2, 5)
+    for layout in ("diffusers", "mlx", "split"):
+        convert(bare, tmp_path / layout, layout=layout)
+        assert version_of(tmp_path / layout) == (2, 5)
+        back = load_transformer(tmp_path / layout, dtype="float32")
+        assert back.config == want.config, layout
+        for name, value in back.state_dict().items():
+            np.testing.assert_array_equal(value, want.state_dict()[name], err_msg=f"{layout} {name}")
+
+
+def test_integers_of_a_conversion_are_those_of_reading(files: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+    nn = get_backend("mlx")
+    path, _ = wide_transformer(files, nn, tmp_path)
+    convert(path, tmp_path / "mlx", layout="mlx", quantize="int4")
+    video = Modality(**{key: nn.asarray(value) for key, value in tokens(128).items()})
+    packed = load_transformer(tmp_path / "mlx", backend="mlx")
+    made = load_transformer(path, backend="mlx", quantize="int4")
+    one, other = (as_float32(model(video=video, audio=None)[0]) for model in (packed, made))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "text"),
+    [
+        (
+            "text_encoder",
+            "split",
+            "holds a language model; the layout 'split' has no form for that, take layout='official'",
+        ),
+        ("text_encoder", "mlx", "holds a language model"),
+        ("duration_head", "mlx", "holds a duration head"),
+        ("video_vae", "diffusers", "holds a diffusion decoder"),
+        ("video_vae", "mlx", "holds a diffusion decoder"),
+        (
+            "transformer",
+            "diffusers",
+            "holds text connectors without their projections, which stand in the text encoder's",
+        ),
+    ],
+)
+def test_what_a_layout_has_no_form_for_is_refused(
+    files: dict[str, Path], name: str, layout: Any, text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=text):
+        convert(files[name], tmp_path / "x", layout=layout)
+    assert not (tmp_path / "x").exists()
+
+
+def test_converted_parts_make_the_same_video(files: dict[str, Path], tmp_path: Path) -> None:
+    """Each file in the official layout again, and those that have one in files of components."""
+    made = {}
+    for name in ("transformer", "text_encoder", "video_vae", "audio_vae", "duration_head"):
+        made[name] = convert(files[name], tmp_path / f"{name}.safetensors").target
+    pytest.importorskip("transformers")
+    small: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9}
+    split = tmp_path / "split-distilled"
+    for name in ("transformer", "video_vae", "audio_vae"):
+        convert(files[name], tmp_path / "one", layout="split", overwrite=True)
+        shutil.copytree(tmp_path / "one", split, dirs_exist_ok=True)
+    shutil.copy(files["text_encoder"], split)
+    assert sorted(path.stem for path in split.iterdir())[:3] == [
+        "audio_vae",
+        "connectors",
+        "gemma4-12b-with-proj-ltx-2.5-bf16",
+    ]
+    frames = []
+    for given in (parts(files), parts(files, **made), {"path": split, "dtype": "float32"}):
+        frames.append(
+            LTX2Pipeline.from_pretrained(**given | {"pipeline": "distilled-one-stage"})("a fox", **small).frames
+        )
+    np.testing.assert_array_equal(frames[0], frames[1])
+    np.testing.assert_array_equal(frames[0], frames[2])

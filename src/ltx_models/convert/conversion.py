@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, Checkpoint, CheckpointError, DType, open_checkpoint
+from ltx_models.checkpoints.contents import contents_of
 from ltx_models.checkpoints.kinds import MARKER, kind_of
 from ltx_models.convert.forms import LAYOUTS, QUANTIZATION, Folder
 from ltx_models.convert.tensors import SCALES, entries_of, layer_of
@@ -19,6 +20,7 @@ from ltx_models.media._files import DiskError, real_target, unfinished
 from ltx_models.media._places import refuse_same
 from ltx_models.nn.checks import check_dtype
 from ltx_models.quantization import GROUP_SIZE, Scheme, large
+from ltx_models.video_vae.config import is_diffusion
 
 Layout = Literal["official", "split", "diffusers", "mlx"]
 
@@ -116,6 +118,8 @@ def convert(
         target = real_target(target)
     with open_checkpoint(source, "numpy") as checkpoint:
         _check_source(checkpoint, dtype, quantize)
+        if layout != "official":
+            _check_layout(checkpoint, layout)
         metadata = _metadata(checkpoint, layout, dtype, quantize)
         entries = entries_of(checkpoint, dtype, quantize, backend)
         try:
@@ -159,6 +163,23 @@ def _check_source(checkpoint: Checkpoint, dtype: str | None, quantize: str | Non
         raise CheckpointError(msg)
     if quantize is not None and not any(large(layer_of(key)) for key in checkpoint.files):
         msg = f"{checkpoint.path}: has no large layers of a transformer; quantize= concerns these alone"
+        raise CheckpointError(msg)
+
+
+def _check_layout(checkpoint: Checkpoint, layout: str) -> None:
+    """Refuse files of 2.5 that hold what other layouts than the official one have no place for."""
+    held = contents_of(checkpoint.files)
+    section = checkpoint.config.get("vae")
+    lacks = {
+        "a language model": "text" in held,
+        "a duration head": "duration_head" in held,
+        "a diffusion decoder": layout != "split" and isinstance(section, dict) and is_diffusion(section),
+        "text connectors without their projections, which stand in the text encoder's file": layout == "diffusers"
+        and "connectors" in held
+        and not any(key.startswith("text_embedding_projection.") for key in checkpoint.files),
+    }
+    if what := next((what for what, there in lacks.items() if there), None):
+        msg = f"{checkpoint.path}: holds {what}; the layout {layout!r} has no form for that, take layout='official'"
         raise CheckpointError(msg)
 
 

@@ -127,7 +127,7 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Such as (2, 3, 0). Where it says none, which is so in files of 2.0 and in other layouts, (2, 3) if the
+        Such as (2, 3, 0). Where it says none, which is so in files of 2.0 and in other layouts, (2, 5) or (2, 3) if the
         transformer has what came with that version, else empty.
 
     Raises
@@ -138,7 +138,9 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     with open_checkpoint(path, "numpy") as checkpoint:
         version = re.match(r"\d+(\.\d+)*", checkpoint.metadata.get("model_version", "").strip().strip('"'))
         section = checkpoint.config.get("transformer", {})
-    newer = (2, 3) if isinstance(section, dict) and section.get("cross_attention_adaln") else ()
+    marks = {"use_keyframes_abs_pos_embedding": (2, 5), "cross_attention_adaln": (2, 3)}
+    found = (since for mark, since in marks.items() if isinstance(section, dict) and section.get(mark))
+    newer = next(found, ())
     return tuple(int(part) for part in version[0].split(".")) if version else newer
 
 

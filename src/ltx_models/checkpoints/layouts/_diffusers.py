@@ -44,6 +44,7 @@ _TRANSFORMER: Table = (
     ("apply_gated_attention", "audio_gated_attn"),
     ("cross_attention_adaln", "cross_attn_mod"),
     ("cross_attention_adaln", "audio_cross_attn_mod"),
+    *((key, key) for key in ("ff_bias", "audio_ff_bias", "use_prompt_adaln_single", "use_keyframes_abs_pos_embedding")),
 )
 _CONNECTORS: Table = (
     *((f"connector_{key}", f"video_connector_{key}") for key in ("num_attention_heads", "attention_head_dim")),
