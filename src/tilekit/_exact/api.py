@@ -160,7 +160,7 @@ class Exact:
         Raises
         ------
         InputError
-            If the input has no cells, or NaN or infinity in it, or if one comes up; the text names the layer.
+            If the input has no cells, or NaN or infinity in it, or if NaN comes out; the text names the layer.
         PlanError
             If no plan meets the budget, or the plan is for something else.
         RankError

@@ -129,7 +129,7 @@ class Arrays:
 
     def emit(self, box: Box, value: Array) -> None:
         """Take a box of the output."""
-        if not self._finite(value):
+        if self._kernels.backend.is_floating(value) and self._kernels.has_nan(value):
             raise NotFiniteError
         self._emit(box, value)
 
@@ -148,7 +148,7 @@ class Watch(Arrays):
     def text(self) -> str:
         """What to tell the user."""
         cause = self._causes.get(self._graph.output, "the function")
-        return f"{cause} gave NaN or infinity, which reached the output; the input had none"
+        return f"{cause} gave NaN or infinity, and NaN reached the output; the input had none"
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Array | None]) -> Array:
         """Make a box, and remember why it is bad, if it is."""
@@ -172,7 +172,7 @@ class Watch(Arrays):
 
 
 class NotFiniteError(Exception):
-    """A box of the output has NaN or infinity in it; `blame` finds out why."""
+    """A box of the output has NaN in it; `blame` finds out why."""
 
 
 def run(call: Call, told: Told) -> Array:
@@ -192,7 +192,7 @@ def stream(call: Call, axis: int, told: Told) -> Iterator[tuple[int, Array]]:
 
 
 def _steps(call: Call, emit: Callable[[Box, Array], object]) -> Iterator[int]:
-    """Go through the steps; where NaN or infinity comes out, say where it came up."""
+    """Go through the steps; where NaN comes out, say where it came up."""
     with ExitStack() as stack:
         steps = iter(Replay(call.program, Arrays(call, emit, stack)))
         for done in range(1, call.program.n_steps + 1):

@@ -91,6 +91,22 @@ def spectral(m: Any, x: Any) -> Any:
     return m.last(torch.fft.irfft2(torch.fft.rfft2(m.first(x)) * 2, s=x.shape[-2:]))
 
 
+def rotated(m: Any, x: Any) -> Any:
+    h = m.first(x).flatten(2).transpose(1, 2)
+    angles = torch.arange(h.shape[1])[:, None] * torch.tensor([0.1, 0.7])
+    turned = torch.view_as_complex(h.reshape(*h.shape[:2], 2, 2).contiguous()) * torch.polar(
+        torch.ones_like(angles), angles
+    )
+    h = torch.view_as_real(turned).flatten(2).transpose(1, 2).unflatten(2, x.shape[2:])
+    return m.last(h)
+
+
+def sung(m: Any, x: Any) -> Any:
+    size, phase = m.first(x).chunk(2, 1)
+    window = torch.hann_window(8)
+    return torch.istft(torch.polar(size.exp(), phase), 8, 4, window=window)
+
+
 def two() -> dict[str, Any]:
     return {"first": conv(3, 4), "last": conv(4, 3)}
 
@@ -132,6 +148,8 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "resized": (lambda: Net(resized, **two()), picture(1, 3, 14, 12)),
     "frames with a cache": (lambda: Net(cached, first=nn.Conv3d(3, 4, 3, padding=(0, 1, 1))), (1, 3, 5, 6, 5)),
     "Fourier": (lambda: Net(spectral, **two()), picture()),
+    "rotary by complex numbers": (lambda: Net(rotated, **two()), picture()),
+    "inverse Fourier vocoder": (lambda: Net(sung, first=nn.Conv1d(3, 10, 3, padding=1)), (1, 3, 9)),
     "GRU": (lambda: Net(lambda m, x: m.rows(x)[0], rows=nn.GRU(6, 4, bidirectional=True)), (2, 9, 6)),
     "running sum": (lambda: Net(lambda m, x: m.last(m.first(x).cumsum(2) * 0.1), **two()), picture()),
     "flat": (lambda: Net(lambda m, x: m.first(x).flatten(1), first=conv(3, 3)), picture()),
@@ -179,3 +197,12 @@ def test_one_number_has_no_blocks() -> None:
         torch.testing.assert_close(tk.exact(network)(x), network(x))
     with pytest.raises(tk.PlanError, match="no blocks; call it instead"):
         next(tk.exact(network).stream(x))
+
+
+def test_infinity_that_a_function_means_is_handed_out() -> None:
+    network = Net(lambda m, x: torch.log(F.relu(m.first(x))), first=conv(3, 3))
+    x = torch.randn(picture())
+    with torch.no_grad():
+        want = network(x)
+    assert want.isinf().any()
+    torch.testing.assert_close(tk.exact(network)(x), want)

@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -240,3 +241,17 @@ def test_tables_made_on_the_way_are_left_to_the_plain_call() -> None:
     agree(net, traced)
     agree(net, trace(net, X))
     assert type(table(6)) is torch.Tensor
+
+
+def test_what_other_threads_make_is_refused() -> None:
+    conv = nn.Conv2d(2, 3, 3, padding=1)
+
+    def in_a_thread(x: Any) -> Any:
+        made: list[Any] = []
+        thread = threading.Thread(target=lambda: made.append(conv(x)))
+        thread.start()
+        thread.join()
+        return made[0] * 2
+
+    with pytest.raises(TraceError, match=r"in another thread.*call the function plainly"):
+        trace(in_a_thread, X)

@@ -388,6 +388,10 @@ class Kernels:
         """Whether no NaN and no infinity is in an array; a sum shows it without a mask, but it may overflow."""
         return bool(self.xp.isfinite(self.xp.sum(x))) or bool(self.xp.all(self.xp.isfinite(x)))
 
+    def has_nan(self, x: Array) -> bool:
+        """Whether NaN is in an array; infinity may be what a function means, such as the logarithm of 0."""
+        return not self.is_finite(x) and bool(self.xp.any(self.xp.isnan(x)))
+
     def nbytes(self, x: Array) -> int:
         """Count the bytes that the cells of an array take."""
         return int(x.nbytes)

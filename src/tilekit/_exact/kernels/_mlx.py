@@ -144,6 +144,10 @@ class MlxKernels(Kernels):
         """Whether no NaN and no infinity is in an array."""
         return bool(mx.all(mx.isfinite(x)).item())
 
+    def has_nan(self, x: Array) -> bool:
+        """Whether NaN is in an array."""
+        return bool(mx.any(mx.isnan(x)).item())
+
     def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Put the axes into another order."""
         return mx.transpose(x, axes)

@@ -1,5 +1,8 @@
 """What a call of PyTorch takes for itself, found by a run on tensors without memory."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -42,11 +45,22 @@ def _run(job: Job[Any], device: torch.device) -> int:
         ]
         counted = _Counted(arrays)
         try:
-            with counted:
+            with counted, _quiet():
                 made = job.op.call(arrays, job.box[2]) if isinstance(job.op, Attention) else job.op.call(arrays)
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             return 0
         return max(0, counted.peak - counted.of(made))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing what it cannot run without numbers."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 @cache

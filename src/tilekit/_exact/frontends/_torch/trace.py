@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tilekit._exact.frontends import Traced
 from tilekit._exact.frontends._torch.build import Sources, build
-from tilekit._exact.frontends._torch.captured import dotted
+from tilekit._exact.frontends._torch.captured import Path, dotted
 from tilekit._exact.frontends._torch.checks import check_run
 from tilekit._exact.frontends._torch.fingerprint import Fingerprint
 from tilekit._exact.frontends._torch.follow import Run, follow
@@ -99,6 +100,7 @@ def _notes(run: Run) -> tuple[str, ...]:
 def _sources(function: Callable[..., Any], run: Run) -> Sources:
     """Say where each tensor comes from that no operation made."""
     paths, used = run.paths(), run.used()
+    _check_seen(function, run, paths)
     for entry in run.alive():
         for x in leaf_tensors([list(entry.args), entry.kwargs]):
             if type(x) is not Tensor or id(x) in paths or x.device.type == "meta" or not x.numel():
@@ -111,6 +113,18 @@ def _sources(function: Callable[..., Any], run: Run) -> Sources:
                     "take the view inside of the function from the tensor itself, or make it a buffer of a module",
                 )
     return Sources(run.input, {key: path for key, path in paths.items() if key in used})
+
+
+def _check_seen(function: Callable[..., Any], run: Run, paths: dict[int, Path]) -> None:
+    """Refuse tensors of the run that no recorded operation made: other threads are not followed."""
+    known = {id(x) for entry in run.entries for x in entry.outputs} | paths.keys() | {id(run.input)}
+    read = [x for entry in run.alive() for x in leaf_tensors([list(entry.args), entry.kwargs])]
+    if any(isinstance(x, FakeTensor) and id(x) not in known for x in (run.output, *read)):
+        raise refuse(
+            function,
+            "it makes arrays where it cannot be followed (in another thread?)",
+            "let one thread make them, or call the function plainly",
+        )
 
 
 def _fingerprint(run: Run, sources: Sources, device: torch.device) -> Fingerprint:

@@ -217,6 +217,20 @@ def _scatter(c: Called, x: int, part: int, axis: int, at: int) -> int:
     return c.add(Scatter(tuple(at if d == axis else 0 for d in range(len(c.shape)))), (x, part))
 
 
+def _as_complex(c: Called) -> int:
+    """Put pairs of numbers together, wherever they lie."""
+    x, axis = c.node(c["self"]), len(c.shape)
+    halves = [c.reshape(c.slice(x, axis, part, 1), c.shape) for part in (0, 1)]
+    return c.cell("complex", halves, dtype=c.dtype)
+
+
+def _as_real(c: Called) -> int:
+    """Lay the two parts of complex numbers beside each other."""
+    x, one = c.node(c["self"]), (*c.shape[:-1], 1)
+    parts = [c.cell(name, [x], dtype=c.dtype) for name in ("real", "imag")]
+    return c.concat([c.reshape(part, one) for part in parts], len(c.shape) - 1)
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("alias", "detach", "clone", "contiguous", "lift", "lift_fresh", "lift_fresh_copy"), _alias),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "view_copy"), _reshape),
@@ -238,6 +252,8 @@ RULES: dict[str, Rule] = {
     "channel_shuffle": _channel_shuffle,
     "unfold": _unfold,
     "as_strided": _as_strided,
+    "view_as_complex": _as_complex,
+    "view_as_real": _as_real,
     "select_scatter": _select_scatter,
     "slice_scatter": _slice_scatter,
 }
