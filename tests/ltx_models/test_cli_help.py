@@ -1,5 +1,6 @@
 """What the command line tells of itself and of the machine: version, devices, other tools' flags, doctor, forecasts."""
 
+import argparse
 import json
 import os
 import platform
@@ -191,3 +192,32 @@ def test_a_shell_is_told_the_verbs(tmp_path: Path) -> None:
     environment = os.environ | asked | {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
     subprocess.run([sys.executable, "-m", "ltx_models"], env=environment, check=False, capture_output=True)
     assert answer.read_text().strip() == "reconstruct"
+
+
+def test_whole_clips_are_taken_and_those_that_memory_does_not_hold_are_refused_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from ltx_models.cli import clips, reconstruct
+    from ltx_models.media import write_video
+
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.zeros((1, 3, 26, 32, 64), np.float32), fps=24)
+    code, out, _ = run(capsys, "encode", clip, "-o", tmp_path / "a.safetensors", "--json")
+    assert code == 0
+    assert json.loads(out)["shape"] == [1, 128, 4, 1, 2]  # 25 of 26 frames
+    a_frame = 32 * 64 * 3 * 5
+    monkeypatch.setattr(clips, "memory_bytes", lambda: 2 * 20 * a_frame)
+    code, _, err = run(capsys, "encode", clip, "-o", tmp_path / "b.safetensors")
+    assert code == 2
+    assert "26 frames of 64x32 take" in err
+    assert "--frames 17 fits" in err
+    assert run(capsys, "encode", clip, "--frames", "17", "-o", tmp_path / "b.safetensors")[0] == 0
+    # The reference of a comparison is a stream where the whole decode would take more than a share of memory.
+    decoder: Any = ltx_models.load_video_decoder(ltx_models.default_checkpoint(), dtype="float32")
+    latents = np.zeros((1, 128, 4, 1, 2), np.float32)
+    for least, wanted in ((1, True), (2**40, False)):
+        monkeypatch.setattr(reconstruct, "memory_bytes", lambda least=least: least)
+        assert reconstruct._streamed(argparse.Namespace(compare=None), decoder, latents) is wanted
+        assert reconstruct._streamed(argparse.Namespace(compare="whole"), decoder, latents) is False

@@ -3,13 +3,15 @@
 import argparse
 from pathlib import Path
 
+from ltx_models.byte_sizes import format_bytes
+from ltx_models.cli.machine import memory_bytes
 from ltx_models.cli.options import positive
 from ltx_models.clips.fitting import SPACE, TIME, FittedClip, fit_clip
-from ltx_models.media import MediaError, sample_clip
+from ltx_models.media import MediaError, probe_video, sample_clip
 
 __all__ = ["SPACE", "TIME", "FittedClip", "add_clip", "add_fitting", "grid_size", "read_fitted"]
 
-DEFAULT_FRAMES = 17
+SHARE = 0.5  # of memory that the frames of a clip may take, as they are read at once
 
 
 CLIP_HELP = "video file; default: Big Buck Bunny of the extra 'samples'"
@@ -21,13 +23,13 @@ def add_clip(parser: argparse.ArgumentParser, text: str = CLIP_HELP) -> None:
     add_fitting(parser)
 
 
-def add_fitting(parser: argparse.ArgumentParser, more: str = "") -> None:
+def add_fitting(parser: argparse.ArgumentParser) -> None:
     """Declare how much of a clip is read, and what happens where it does not fit."""
     parser.add_argument(
         "--frames",
         type=_frames,
         metavar="N",
-        help=f"frames from the beginning, 1 + 8k, or 'all'; default: {DEFAULT_FRAMES}{more}",
+        help="frames from the beginning, 1 + 8k; default: all",
     )
     parser.add_argument(
         "--fit",
@@ -40,8 +42,24 @@ def add_fitting(parser: argparse.ArgumentParser, more: str = "") -> None:
 def read_fitted(args: argparse.Namespace) -> FittedClip:
     """Read the clip that the arguments name, cropped to the grid in the middle."""
     path = sample_clip() if args.clip is None else args.clip
-    frames = DEFAULT_FRAMES if args.frames is None else args.frames
-    return fit_clip(path, frames=frames or None, fit=args.fit)
+    refuse_longer_than_memory(path, args.frames)
+    return fit_clip(path, frames=args.frames or None, fit=args.fit)
+
+
+def refuse_longer_than_memory(path: Path, frames: int | None) -> None:
+    """Refuse a clip whose frames are more than memory holds, where file and system tell."""
+    info, memory = probe_video(path), memory_bytes()
+    if info.frames is None or memory is None:
+        return
+    wanted = min(frames or info.frames, info.frames)
+    a_frame = info.height * info.width * 3 * (4 + 1)  # as float32, beside the bytes that were read
+    if wanted * a_frame > SHARE * memory:
+        fitting = max(1, int(SHARE * memory / a_frame) - 1) // TIME * TIME + 1
+        msg = (
+            f"{path}: {wanted} frames of {info.width}x{info.height} take {format_bytes(wanted * a_frame)}, and this "
+            f"machine has {format_bytes(memory)}; --frames {fitting} fits, or encode parts of the clip one by one"
+        )
+        raise MediaError(msg)
 
 
 def grid_size(width: int, height: int, frames: int) -> None:

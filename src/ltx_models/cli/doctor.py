@@ -14,7 +14,7 @@ from typing import Any
 import ltx_models
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.cli import options, report
-from ltx_models.cli.machine import backend_name, torch_device
+from ltx_models.cli.machine import backend_name, memory_bytes, torch_device
 from ltx_models.cli.self_test import self_test
 
 # Distributions and the extra that brings them.
@@ -108,14 +108,11 @@ def devices() -> dict[str, str]:
 
 def room() -> dict[str, str]:
     """Tell memory and free disk."""
-    found = {}
-    names = getattr(os, "sysconf_names", {})
-    if {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):
-        found["memory"] = format_bytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    else:
-        found["memory"] = "the system does not tell"
-    found["free disk here"] = format_bytes(shutil.disk_usage(".").free)
-    return found
+    memory = memory_bytes()
+    return {
+        "memory": "the system does not tell" if memory is None else format_bytes(memory),
+        "free disk here": format_bytes(shutil.disk_usage(".").free),
+    }
 
 
 def codecs() -> dict[str, str]:

@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
         metavar="CLIP",
         help="video file; with --to also several, and folders; default: Big Buck Bunny of the extra 'samples'",
     )
-    add_fitting(parser, "; with --to: all")
+    add_fitting(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"of one clip; default: {OUTPUT}")
     encode_many.add_arguments(parser)
     options.add_model(parser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -50,6 +51,13 @@ def backend_name(chosen: str | None) -> BackendName:
             return name
     msg = "no backend is installed; pip install 'tilekit-vae[torch]' or 'tilekit-vae[mlx]'"
     raise ImportError(msg)
+
+
+def memory_bytes() -> int | None:
+    """Give the bytes of this machine's memory, None where the system does not tell, such as on Windows."""
+    if {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", {})):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def torch_device() -> str:

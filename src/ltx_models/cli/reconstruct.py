@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ltx_models import ExactPlan
+from ltx_models import ExactPlan, plan_exact
 from ltx_models.checkpoints import keys_of_half
 from ltx_models.checkpoints.digest import network_digest
 from ltx_models.cli import decode, encode, options, plan, report
 from ltx_models.cli.clips import FittedClip, add_clip, read_fitted
 from ltx_models.cli.frames import Difference, FrameFile
 from ltx_models.cli.keep import add_keep, array_digest, kept_blocks, refuse_foreign, refuse_inside
-from ltx_models.cli.machine import taken
+from ltx_models.cli.machine import memory_bytes, taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, load_decoder, named
 from ltx_models.cli.several import computing, one_device, refuse_several_for_exact
@@ -31,6 +31,8 @@ from ltx_models.media import (
 )
 from ltx_models.media._places import LATENTS, VIDEO
 from tilekit import Kept
+
+SHARE = 0.25  # of memory that a decode may take whose only use is to be compared with
 
 
 def add(verbs: Any) -> None:
@@ -50,8 +52,8 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--compare",
         choices=("whole", "stream", "none"),
-        default="whole",
-        help="what to compare with: the decode in one piece, the same as an exact stream in little memory, or nothing",
+        help="what to compare with: the decode in one piece, the same as an exact stream in little memory, or nothing; "
+        "default: whole where a quarter of this machine's memory is enough, else stream",
     )
     options.add_model(parser)
     options.add_tiling(parser, default=None)
@@ -130,8 +132,9 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
     outcome = _Outcome(clip, encoding, decoding, fidelity, decoded, chosen)
     if args.compare != "none":
         outcome.whole = FrameFile(scratch / "whole", height, width)
+        streamed = _streamed(args, decoder, latents)
         with Meter() as outcome.comparing:
-            pieces = decoder.stream(latents) if args.compare == "stream" else [(0, decoder(latents))]
+            pieces = decoder.stream(latents) if streamed else [(0, decoder(latents))]
             for _, piece in pieces:
                 outcome.whole.append(as_float32(piece))
         outcome.difference = Difference()
@@ -159,6 +162,16 @@ def _latents(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:
     with Meter() as meter:
         ((_, values),) = kept.blocks()
     return values, meter
+
+
+def _streamed(args: argparse.Namespace, decoder: Any, latents: Any) -> bool:
+    """Say whether the reference is an exact stream: where that is asked for, or the whole decode is too large here."""
+    if args.compare is not None:
+        return bool(args.compare == "stream")
+    memory = memory_bytes()
+    if memory is None:
+        return False
+    return int(plan_exact(decoder, latents.shape, memory_bytes=2**62).peak_bytes) > SHARE * memory
 
 
 def _draw(args: argparse.Namespace, outcome: _Outcome) -> None:
