@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+from tilekit._progress import DELAY, watched
+
 Progress = bool | Callable[[int, int], object] | None
 
 
@@ -20,17 +22,28 @@ class ProgressBar:
     unit : str
         Of what is counted; ``"B"`` is written in powers of 1000.
     shown : bool or None
-        Whether to show it; None where standard error is a terminal.
+        Whether to show it; None where a person looks on, at a terminal or a notebook.
     keep : bool
         Whether the full bar stays on the terminal.
+    delay : float
+        Seconds of work before it is shown.
     """
 
-    def __init__(self, label: str, *, unit: str = "it", shown: bool | None = None, keep: bool = False) -> None:
-        from tqdm import tqdm
+    def __init__(
+        self, label: str, *, unit: str = "it", shown: bool | None = None, keep: bool = False, delay: float = 0
+    ) -> None:
+        from tqdm.auto import tqdm
 
-        hidden = None if shown is None else not shown
-        width = None if keep else 78
-        self._line: Any = tqdm(desc=label, unit=unit, unit_scale=unit == "B", disable=hidden, leave=keep, ncols=width)
+        shown = watched() if shown is None else shown
+        self._line: Any = tqdm(
+            desc=label,
+            unit=unit,
+            unit_scale=unit == "B",
+            disable=not shown,
+            leave=keep,
+            ncols=None if keep else 78,
+            delay=delay,
+        )
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` are done, and a note behind the bar."""
@@ -99,7 +112,7 @@ def reported(progress: Progress, label: str, unit: str) -> Iterator[Callable[[in
     Parameters
     ----------
     progress : bool, callable or None
-        True for a bar, a callable for (done, total), else nothing.
+        True for a bar, a callable for (done, total), False for nothing; None for a bar where a person looks on.
     label, unit : str
         As `ProgressBar` takes them.
 
@@ -110,8 +123,8 @@ def reported(progress: Progress, label: str, unit: str) -> Iterator[Callable[[in
     """
     if callable(progress):
         yield progress
-    elif progress:
-        with ProgressBar(label, unit=unit, shown=True, keep=True) as bar:
+    elif progress or (progress is None and watched()):
+        with ProgressBar(label, unit=unit, shown=True, keep=True, delay=0 if progress else DELAY) as bar:
             yield bar
     else:
         yield lambda done, total: None

@@ -66,6 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     {"tiles": 1, "calls": 1, "redundant_work": 1.0, ...}
     0
     """
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # before a verb began, or when it was over
+        return _interrupted(signal.SIGINT)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    """Read the command line and run its verb; give the exit code."""
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:
         complete(parser)

@@ -15,7 +15,7 @@ from ltx_models.pipelines.request import Embeds, Reference, Retake
 from ltx_models.pipelines.settings import SEED
 from ltx_models.sampling import Guidance
 
-OutputType = Literal["np", "pil", "latent"]
+OutputType = Literal["np", "pt", "pil", "latent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +160,8 @@ class OutputOptions:
 
     Attributes
     ----------
-    output_type : {"np", "pil", "latent"}
-        The frames: an array (1, F, H, W, 3) in [0, 1], pictures, or none.
+    output_type : {"np", "pt", "pil", "latent"}
+        The frames: an array (1, F, H, W, 3) in [0, 1], a tensor of torch (1, F, 3, H, W), pictures, or none.
     output : path, optional
         Write a video, frame by frame, with its sound; no frames are returned then. ``.wav`` for sound alone.
     save_latents : path, optional
@@ -288,11 +288,28 @@ class Call:
         known = {name: {one.name for one in fields(group)} for name, group in GROUPS.items()}
         for name in flat.keys() - set().union(*known.values()):
             near = get_close_matches(name, set().union(*known.values()), 1)
-            msg = f"LTX2Pipeline: no keyword {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            meant = (
+                f"; here it is {FOREIGN[name]}" if name in FOREIGN else f"; did you mean {near[0]!r}?" if near else ""
+            )
+            msg = f"LTX2Pipeline: no keyword {name!r}{meant}"
             raise TypeError(msg)
         return cls(**{name: GROUPS[name](**{n: flat[n] for n in own & flat.keys()}) for name, own in known.items()})
 
 
+# Keywords of diffusers' pipelines, and what says the same here.
+FOREIGN = {
+    "latents": "draw=, which gives noise of your own for each stream",
+    "audio_latents": "draw=, which gives noise of your own for each stream",
+    "conditions": "images=[Image(picture, frame, strength)]",
+    "reference_conditions": "references=[Reference(path, strength)]",
+    "audio_guidance_scale": "guidance={'audio': Guidance(cfg_scale=...)}",
+    "guidance_rescale": "guidance={'video': Guidance(rescale_scale=...)}",
+    "stg_scale": "guidance={'video': Guidance(stg_scale=...)}",
+    "modality_scale": "guidance={'video': Guidance(modality_scale=...)}",
+    "return_dict": "not needed: results have names",
+    "enable_prompt_enhancement": "enhance_prompt=",
+    "timesteps": "sigmas=",
+}
 GROUPS: dict[str, Any] = {
     "prompts": Prompts,
     "inputs": Inputs,

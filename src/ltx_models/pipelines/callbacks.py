@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ltx_models.nn import Array
 from ltx_models.progress import PhaseBar
+from tilekit._progress import watched
 
 StepEnd = Callable[[str, int, float, dict[str, Array]], Any]
 
@@ -22,7 +23,7 @@ class Callbacks:
     ----------
     progress : callable or bool, optional
         Takes (phase, done, total): steps of a denoising stage, frames of the decode, 0 and 1 of anything else. True
-        for a bar on standard error.
+        for a bar, False for nothing; by default a bar where a person looks on, at a terminal or in a notebook.
     callback_on_step_end : callable, optional
         Takes (phase, step, sigma, latents) after every step; the run stops if it returns False.
     preview : callable, optional
@@ -50,8 +51,8 @@ class Callbacks:
 
     @contextmanager
     def with_bar(self) -> Iterator[Self]:
-        """Give the same callbacks, with a bar where ``progress`` is True."""
-        if self.progress is not True:
+        """Give the same callbacks, with a bar where that is wanted."""
+        if callable(self.progress) or self.progress is False or (self.progress is None and not watched()):
             yield self
             return
         with PhaseBar(shown=True) as bar:

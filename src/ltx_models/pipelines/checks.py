@@ -178,8 +178,8 @@ def check_audio_start(start: float) -> None:
 
 def check_output(options: OutputOptions, streams: Sequence[str]) -> None:
     """Refuse names of files that cannot hold what is generated, and a run without the package that writes them."""
-    if options.output_type not in {"np", "pil", "latent"}:
-        msg = f"output_type: got {options.output_type!r}, allowed are 'np', 'pil', 'latent'"
+    if options.output_type not in {"np", "pt", "pil", "latent"}:
+        msg = f"output_type: got {options.output_type!r}, allowed are 'np', 'pt', 'pil', 'latent'"
         raise ValueError(msg)
     if options.save_latents is not None and "video" not in streams:
         msg = "save_latents: there are no pictures in this run; leave it out, or generate both streams"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ class MemoryPlan:
             f"memory {format_bytes(self.memory_bytes)}: {said}; exact decode within {format_bytes(self.decode_bytes)}; "
             f"{self.reason}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def _how(what: str, quantize: Scheme | None, offload: bool, n_bytes: int, parts: str) -> str:

@@ -15,7 +15,7 @@ from ltx_models.defaults import default_pipeline
 from ltx_models.lora import check_lora
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device
-from ltx_models.pipelines import checks, recipes, steps
+from ltx_models.pipelines import batch, checks, recipes, steps
 from ltx_models.pipelines.belonging import check_files
 from ltx_models.pipelines.call import Call, Keywords, OutputOptions
 from ltx_models.pipelines.components import Components
@@ -104,6 +104,7 @@ class LTX2Pipeline:
         token: str | None = None,
         revision: str | None = None,
         say: Callable[[str], object] | None = None,
+        torch_dtype: Any = None,
     ) -> Self:
         """
         Make a pipeline of files; no weights are read yet.
@@ -165,6 +166,8 @@ class LTX2Pipeline:
             The branch, tag or commit of the checkpoint's repository; pin one to get the same files for ever.
         say : callable, optional
             Takes lines about what will be fetched and how large it is; by default they go to standard error.
+        torch_dtype : optional
+            Refused, as diffusers' name of `dtype`.
 
         Returns
         -------
@@ -181,7 +184,12 @@ class LTX2Pipeline:
             If the backend's package is missing; the text says what to install.
         ValueError
             If a name is unknown, files are missing, or nothing fits the memory.
+        TypeError
+            If ``torch_dtype`` is given.
         """
+        if torch_dtype is not None:
+            msg = f"torch_dtype: got {torch_dtype}; here it is dtype=, as text for either framework, such as 'bfloat16'"
+            raise TypeError(msg)
         if memory_bytes is not None and (quantize or offload or quantize_text or offload_text):
             msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
             raise ValueError(msg)
@@ -245,15 +253,27 @@ class LTX2Pipeline:
         return defaults(self.recipe, self.version, self.config.layers, self.settings)
 
     def __call__(
-        self, prompt: str | None = None, negative_prompt: str | None = None, **keywords: Unpack[Keywords]
+        self,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        *,
+        num_videos_per_prompt: int = 1,
+        generator: Any = None,
+        **keywords: Unpack[Keywords],
     ) -> LTX2Output:
         """
         Generate, as flat keywords say.
 
         Parameters
         ----------
-        prompt, negative_prompt : str, optional
-            What to show, and what not; the negative one has a default, and only guided pipelines use it.
+        prompt, negative_prompt : str or sequence of str, optional
+            What to show, and what not; the negative one has a default, and only guided pipelines use it. Several
+            prompts are generated one after another, in the memory of one; ``from_pretrained(keep=True)`` saves reading
+            the networks anew for each.
+        num_videos_per_prompt : int
+            How many videos of each prompt. Video ``k`` of a call has the seed ``seed + k``.
+        generator : torch.Generator, numpy.random.Generator, or a sequence of them, optional
+            Draws the seeds, in place of ``seed``; of a sequence each draws the seed of one video.
         **keywords : Keywords
             Any fields of these values, by their names: of `Prompts` (``enhance_prompt``, ``prompt_embeds``,
             ``negative_prompt_embeds``), `Inputs` (``image``, ``images``, ``references``, ``audio``, ``audio_start``,
@@ -266,7 +286,7 @@ class LTX2Pipeline:
         Returns
         -------
         LTX2Output
-            Frames, sound, latents, and notes for the user.
+            Frames, sound, latents, and notes for the user; those of several videos along the first axis.
 
         Raises
         ------
@@ -279,7 +299,10 @@ class LTX2Pipeline:
         Cancelled
             If ``callback_on_step_end`` returned False.
         """
-        return self.run(Call.of(prompt, negative_prompt, **keywords))
+        calls = batch.calls(prompt, negative_prompt, keywords, count=num_videos_per_prompt, generator=generator)
+        if len(calls) > 1:
+            batch.check([self.prepare(call)[0] for call in calls])
+        return batch.joined([self.run(call) for call in calls])
 
     def run(self, call: Call) -> LTX2Output:
         """

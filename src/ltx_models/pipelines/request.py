@@ -10,6 +10,7 @@ from typing import Any
 from ltx_models.nn import Array
 from ltx_models.pipelines.grid import Size
 from ltx_models.pipelines.pictures import Fit, Image
+from ltx_models.pipelines.playing import playing
 from ltx_models.pipelines.settings import EULER, Recipe
 from ltx_models.pipelines.sound import Sound
 from ltx_models.sampling import Guidance
@@ -186,3 +187,11 @@ class LTX2Output:
     latents: Latents
     path: Path | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def _repr_html_(self) -> str:
+        """Show the videos in a notebook, playing, with their sound."""
+        files = "" if self.path is None else f"{self.path}\n"
+        shapes = {name: getattr(self.latents, name) for name in ("video", "audio")}
+        latents = ", ".join(f"{name} {tuple(x.shape)}" for name, x in shapes.items() if x is not None)
+        about = "\n".join([f"{files}{self.fps:g} frames a second; latents: {latents}", *self.notes])
+        return playing(self.frames, self.audio, self.sample_rate, self.fps, self.path, about)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from math import ceil, prod
 
 from ltx_models.byte_sizes import format_bytes
@@ -74,6 +75,10 @@ class ExactPlan:
             f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def macs(steps: Sequence[UnitSpec], frames: int, height: int, width: int) -> int:

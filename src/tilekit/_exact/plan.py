@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from tilekit._errors import PlanError
@@ -187,6 +188,10 @@ class ExactPlan:
         share = self.peak_bytes / self.plain_bytes if self.plain_bytes else 1.0
         lines.append(f"a plain call takes {self.plain_bytes / MIB:.1f} MiB; this plan {share:.0%} of that")
         return "\n".join([*lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 _PLAIN = tuple(name for name in ExactPlan.__slots__ if name not in {"stages", "rows"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from math import prod
 
 from ltx_models.byte_sizes import format_bytes
@@ -65,6 +66,10 @@ class DiffusionPlan:
             f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 class Costs:
