@@ -110,9 +110,9 @@ def test_an_interrupt_that_is_swallowed_ends_the_run_all_the_same(
     module = sys.modules[f"ltx_models.cli.{verb}"]
     load = getattr(module, f"load_{verb}r")
 
-    def swallowing(*args: Any) -> Any:
+    def swallowing(*args: Any, **options: Any) -> Any:
         Swallower(number)
-        return load(*args)
+        return load(*args, **options)
 
     monkeypatch.setattr(module, load.__name__, swallowing)
     clip = tmp_path / "clip.mp4"
