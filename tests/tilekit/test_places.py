@@ -34,6 +34,16 @@ def full(name: str) -> "tempfile.TemporaryDirectory[str]":
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_file_takes_what_the_array_takes(xp: Library, dtype: str) -> None:
+    if dtype != "float32" and xp.name not in {"torch", "mlx"}:
+        pytest.skip(f"{xp.name} does not take both half precisions")
+    x = xp.array(np.ones((4, 6), np.float32), dtype)
+    with Places() as places:
+        away = places.away(x, "disk")
+        assert away._path.stat().st_size == 24 * (4 if dtype == "float32" else 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cut", [False, True])
 def test_arrays_come_back_from_disk_as_they_were(xp: Library, cut: bool, dtype: str) -> None:
     if dtype != "float32" and xp.name not in {"torch", "mlx"}:

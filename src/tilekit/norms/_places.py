@@ -33,7 +33,7 @@ class _File:
     def __init__(self, path: Path, x: Array) -> None:
         self._path = path
         self._like = backend_of(x).empty((1,), x.dtype, x)  # no view, which would keep the whole array alive
-        numbers = to_numpy(x)  # float32 holds the half precisions exactly
+        numbers = _numbers(x)
         self._dtype, self._shape = numbers.dtype, numbers.shape
         try:
             _write(path, numbers)
@@ -43,11 +43,23 @@ class _File:
 
     def read(self) -> Array:
         """Give the array as it was."""
-        numbers = np.fromfile(self._path, self._dtype).reshape(self._shape)
-        return cast_like(from_numpy(numbers, self._like), self._like)
+        numbers = from_numpy(np.fromfile(self._path, self._dtype).reshape(self._shape), self._like)
+        return cast_like(numbers, self._like) if _bits(self._like) is None else numbers.view(self._like.dtype)
 
     def __del__(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _bits(x: Array) -> Any:
+    """Give the dtype that half precisions are written as, bit by bit; None for what NumPy has itself."""
+    backend = backend_of(x)
+    half = backend.name in {"torch", "mlx"} and backend.is_floating(x) and backend.itemsize(x) == 2
+    return backend.namespace(x).int16 if half else None
+
+
+def _numbers(x: Array) -> npt.NDArray[Any]:
+    bits = _bits(x)
+    return to_numpy(x) if bits is None else np.asarray(to_host(x).view(bits))
 
 
 def _write(path: Path, numbers: npt.NDArray[Any]) -> None:
