@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -82,6 +83,9 @@ class Recorder(TorchDispatchMode):
         if func is aten.equal.default:
             same = self._run(aten.eq.Tensor, _mapped(self.aliases.now, args), {})
             return bool(self._scalar(self._run(aten.all.default, (same,), {})))
+        if _is_composite(func):  # comes whole where all of its tensors were made in inference mode
+            with self:
+                return func.decompose(*args, **kwargs)
         if func is aten.mkldnn_convolution.default:  # it does not know fake tensors
             func, args, kwargs = _convolution(*args, **kwargs)
         if func._schema.is_mutable:
@@ -153,6 +157,13 @@ class Recorder(TorchDispatchMode):
     def _leave(self, module: Module, args: Any, out: Any) -> None:
         if self._stack:
             self._stack.pop()
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether torch takes an operation apart into others, on the way to its derivatives."""
+    name, key = func.name(), "CompositeImplicitAutograd"
+    return name.startswith("aten::") and bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, key))
 
 
 _TURNS = {"transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_"}
