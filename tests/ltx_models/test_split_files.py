@@ -26,6 +26,7 @@ from ltx_models import (
     load_vocoder,
     plan_exact,
 )
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import open_checkpoint
 from ltx_models.checkpoints.contents import by_header, by_name, version_by_name, version_of_file
 from ltx_models.cli import main
@@ -461,10 +462,15 @@ def test_memory_counts_the_text_encoder_and_the_decoder_with_its_noise(files: di
     decoder = load_video_decoder(files["video_vae"])
     assert decode.noise == 2 * np.prod(decoder.noise_shape((1, 128, *size.latent)))
     assert decode.weights == sum(2 * x.numel() for name, x in decoder.named_parameters() if "statistics" not in name)
-    assert peaks["decode"] == decode.noise + decode.weights + plan_exact(decoder, (1, 128, *size.latent)).peak_bytes
-    assert decode.budget(2**30) == 2**30 - decode.noise - decode.weights
+    assert decode.result == 2 * 3 * 17 * 64 * 96
+    whole = plan_exact(decoder, (1, 128, *size.latent)).peak_bytes
+    assert peaks["decode"] == decode.noise + decode.result + decode.weights + whole
+    assert decode.budget(2**30) == 2**30 - decode.noise - decode.result - decode.weights
+    assert decode.plan(decode.least).peak_bytes == decode.least
+    with pytest.raises(ValueError, match="the least that an exact diffusion decode"):
+        decode.plan(decode.least - 1)
     conv = Decode.read(files["video_vae_conv"], size, 2)
-    assert (conv.noise, conv.budget(2**20)) == (0, 2**20)
+    assert (conv.noise, conv.budget(2**20), conv.least) == (0, 2**20, 0)
 
 
 def test_a_decode_that_does_not_fit_is_refused_before_the_run(files: dict[str, Path]) -> None:
@@ -474,10 +480,18 @@ def test_a_decode_that_does_not_fit_is_refused_before_the_run(files: dict[str, P
         pipe(**small, decode_bytes=1000)
     pipe.memory = MemoryPlan(2**20, None, False, 2**18, 0, "")
     with pytest.raises(
-        ValueError, match=r"the decode has 256\.0 KiB, and the decoder's weights and noise .*--video-vae-path"
+        ValueError, match=r"the decode has 256\.0 KiB, and the decoder's weights, noise .*--video-vae-path"
     ):
         pipe(**small)
     assert pipe.components.held == ()
+
+
+def test_without_a_budget_a_long_clip_takes_what_it_needs(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ltx_models.pipelines.pipeline.DECODE_BYTES", 1000)
+    pipe = LTX2Pipeline.from_pretrained(**parts(files, text_encoder=False))
+    assert pipe(prompt_embeds=contexts(1), height=64, width=64, num_frames=9).frames.shape == (1, 9, 64, 64, 3)
 
 
 def test_in_turn_and_in_few_bits_it_still_runs(nn: Backend, files: dict[str, Path]) -> None:
@@ -668,3 +682,14 @@ def test_converted_parts_make_the_same_video(files: dict[str, Path], tmp_path: P
         )
     np.testing.assert_array_equal(frames[0], frames[1])
     np.testing.assert_array_equal(frames[0], frames[2])
+
+
+def test_plan_knows_the_diffusion_decoder(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["plan", "--exact", "--size", "96x64", "--frames", "17", "--checkpoint"]
+    assert main([*size, str(files["folder"])]) == 0
+    shown = capsys.readouterr().out
+    decode = Decode.read(files["video_vae"], Size(64, 96, 17, 24.0), 2)
+    assert files["video_vae"].name in shown
+    assert f"has its noise beside them, {format_bytes(decode.noise)}, and the video until it is whole" in shown
+    assert main([*size, str(files["video_vae_conv"])]) == 0
+    assert "noise" not in capsys.readouterr().out

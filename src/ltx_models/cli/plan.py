@@ -13,6 +13,8 @@ from ltx_models.cli.comparing.forecast import expected, read_config
 from ltx_models.cli.network import checkpoint
 from ltx_models.media import replacing
 from ltx_models.media._places import PICTURE, check_suffix
+from ltx_models.pipelines.forecast import Decode
+from ltx_models.pipelines.grid import Size
 from tilekit import LTX2_VIDEO, Plan
 from tilekit import plan as make_plan
 
@@ -73,8 +75,9 @@ def side_by_side(args: argparse.Namespace) -> None:
     (height, width), frames = args.size, args.frames
     made = plan_for((frames, height, width), args.tiling)
     path = checkpoint(args)
+    config = read_config(path)
     found = expected(
-        read_config(path),
+        config,
         made,
         itemsize=ITEMSIZES[args.dtype],
         memory_bytes=args.memory,
@@ -95,6 +98,10 @@ def side_by_side(args: argparse.Namespace) -> None:
     for one in found:
         print(textwrap.fill(f"{one.way}: {one.how}", COLUMNS, subsequent_indent="    "))
     print("peaks are of live arrays, without weights and without frames that were handed on")
+    beside = Decode.of(config, Size(height, width, frames, 24.0), ITEMSIZES[args.dtype])
+    if beside.noise:
+        noise, video = report.size_of(beside.noise), report.size_of(beside.result)
+        print(f"a diffusion decoder has its noise beside them, {noise}, and the video until it is whole, {video}")
 
 
 def plan_for(pixels: tuple[int, int, int], tiling: str | None, *, encode: bool = False) -> Plan:

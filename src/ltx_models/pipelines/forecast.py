@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +19,7 @@ from ltx_models.transformer import TransformerConfig
 from ltx_models.video_vae import ExactPlan, VideoVAEConfig, plan_exact
 from ltx_models.video_vae.config import is_diffusion
 from ltx_models.video_vae.diffusion import DiffusionDecoderConfig, DiffusionPlan
+from ltx_models.video_vae.diffusion.exact import Costs
 from ltx_models.video_vae.diffusion.geometry import Sizes
 
 if TYPE_CHECKING:
@@ -94,33 +96,48 @@ class Decode:
         Bytes of a number.
     weights : int
         Bytes of the decoder's.
-    noise : int
-        Bytes of the noise that a diffusion decoder begins with; 0 for others.
+    noise, result : int
+        Bytes of the noise that a diffusion decoder begins with, and of the video that its pieces are put together to; 0
+        for others, which give frames as they are done.
     """
 
     config: VideoVAEConfig | DiffusionDecoderConfig
     shape: tuple[int, int, int, int, int]
     itemsize: int
     weights: int
-    noise: int
+    noise: int = 0
+    result: int = 0
 
     @classmethod
     def read(cls, path: Path, size: Size, itemsize: int) -> Self:
         """Read the configuration in a file, and count."""
         with open_checkpoint(path, "numpy") as checkpoint:
             section = section_of(checkpoint, None, "vae")
-        weights = _bytes(path, ("video_vae",), itemsize, "decoder.")
-        if not is_diffusion(section):
-            config = VideoVAEConfig.read(section)
-            return cls(config, (1, config.latent_channels, *size.latent), itemsize, weights, 0)
-        other = DiffusionDecoderConfig.read(section)
-        noise = itemsize * other.out_channels * math.prod(Sizes(other, size.latent).video)
-        return cls(other, (1, other.latent_channels, *size.latent), itemsize, weights, noise)
+        config = DiffusionDecoderConfig.read(section) if is_diffusion(section) else VideoVAEConfig.read(section)
+        return cls.of(config, size, itemsize, _bytes(path, ("video_vae",), itemsize, "decoder."))
+
+    @classmethod
+    def of(cls, config: VideoVAEConfig | DiffusionDecoderConfig, size: Size, itemsize: int, weights: int = 0) -> Self:
+        """Count for a configuration."""
+        shape = (1, config.latent_channels, *size.latent)
+        if not isinstance(config, DiffusionDecoderConfig):
+            return cls(config, shape, itemsize, weights)
+        sizes = Sizes(config, size.latent)
+        noise, result = (itemsize * config.out_channels * math.prod(video) for video in (sizes.video, sizes.result))
+        return cls(config, shape, itemsize, weights, noise, result)
 
     @property
     def beside(self) -> int:
         """What is in memory beside what the plan counts."""
-        return self.weights + self.noise
+        return self.weights + self.noise + self.result
+
+    @property
+    def least(self) -> int:
+        """The least that a diffusion decode can be planned with; 0 for others, which have ways for any budget."""
+        if not isinstance(self.config, DiffusionDecoderConfig):
+            return 0
+        costs = Costs(self.config, self.shape, self.itemsize)
+        return min(costs.peak(axis, 1) for axis in range(3))
 
     def budget(self, room: int) -> int:
         """
@@ -146,15 +163,21 @@ class Decode:
         if room <= self.beside:
             given, needed = format_bytes(room), format_bytes(self.beside, up=True)
             msg = (
-                f"memory: the decode has {given}, and the decoder's weights and noise for this size take {needed}; "
-                "give more, a smaller picture or fewer frames, or the convolutional decoder (--video-vae-path)"
+                f"memory: the decode has {given}, and the decoder's weights, noise and video of this size take "
+                f"{needed}; give more, a smaller picture, fewer frames or the convolutional decoder (--video-vae-path)"
             )
             raise ValueError(msg)
         return room - self.beside
 
     def plan(self, memory_bytes: int) -> ExactPlan | DiffusionPlan:
         """Choose how to decode within a budget, or raise ValueError."""
-        return plan_exact(self.config, self.shape, itemsize=self.itemsize, memory_bytes=memory_bytes)
+        return _planned(self, memory_bytes)
+
+
+@lru_cache(maxsize=8)
+def _planned(decode: Decode, memory_bytes: int) -> ExactPlan | DiffusionPlan:
+    # asked for before the run, for the forecast and for the budget, and large clips have many ways to be tried
+    return plan_exact(decode.config, decode.shape, itemsize=decode.itemsize, memory_bytes=memory_bytes)
 
 
 def _tokens(size: Size, config: TransformerConfig) -> int:

@@ -393,9 +393,10 @@ class LTX2Pipeline:
             return room
         itemsize = 4 if self.components.dtype == "float32" else 2
         decode = Decode.read(self.components.files.of("video_decoder"), request.size, itemsize)
-        budget = room if options.decode_bytes or self.memory is None else decode.budget(room)
-        decode.plan(budget)
-        return budget
+        if options.decode_bytes is None:
+            room = decode.budget(room) if self.memory else max(room, decode.least)
+        decode.plan(room)
+        return room
 
     def _say_forecast(self, memory: MemoryPlan, size: Size, budget: int) -> None:
         """Say what each step will take, and whether that is more than there is."""
