@@ -91,6 +91,9 @@ class Conv1d(torch.nn.Conv1d):
     def forward(self, x: Tensor, padding: int | None = None) -> Tensor:
         """Convolve as a picture of one row, which unlike a line may be channels-last in memory."""
         pad = self.padding[0] if padding is None else padding
+        if _followed(x):  # whoever follows knows how to lay it out
+            line = F.conv1d(x.permute(0, 2, 1), self.weight, self.bias, self.stride, pad, self.dilation)
+            return line.permute(0, 2, 1)
         row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
         y = _convolve(self, row, weight, (1, self.stride[0]), (0, pad), (1, self.dilation[0]))
         return y.squeeze(2).permute(0, 2, 1)
@@ -137,8 +140,11 @@ class ConvTranspose1d(torch.nn.ConvTranspose1d):
 
     def forward(self, x: Tensor, padding: int | None = None) -> Tensor:  # type: ignore[override]  # the length is known
         """Convolve as a picture of one row, which unlike a line may be channels-last in memory."""
-        row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
         pad = self.padding[0] if padding is None else padding
+        if _followed(x):
+            line = F.conv_transpose1d(x.permute(0, 2, 1), self.weight, self.bias, self.stride, pad)  # type: ignore[arg-type]  # a number
+            return line.permute(0, 2, 1)
+        row, weight = x.permute(0, 2, 1).unsqueeze(2), self.weight.unsqueeze(2)
         y = F.conv_transpose2d(row, weight, self.bias, (1, self.stride[0]), (0, pad))  # type: ignore[arg-type]  # a number, as our layers give it
         return y.squeeze(2).permute(0, 2, 1)
 

@@ -210,9 +210,8 @@ class Exact:
                 yield from stream_strip(held, divided.plans.axis, told)
             return
         call = self._call(x, plan, stream=True)
-        axis = self.plan(x, stream=True).axis if plan is None else plan.axis
         with self._told(call.program) as told:
-            yield from stream(call, axis, told)
+            yield from stream(call, call.axis if plan is None else plan.axis, told)
 
     def plan(self, x: Array | Sequence[int], *, like: Array | None = None, stream: bool = False) -> ExactPlan:
         """
@@ -252,7 +251,7 @@ class Exact:
         if plan is not None and plan != planned.plan:
             checked_plan(plan, program.graph)
             program = program_of(program.graph, plan.stages)
-        return Call(program, kernels, x, planned.traced.constants)
+        return Call(program, kernels, x, planned.traced.constants, planned.plan.axis)
 
     def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:
         return progress_of(self.progress, program.n_steps, "exact")

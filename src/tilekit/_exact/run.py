@@ -32,6 +32,8 @@ class Call:
     """The input."""
     constants: Callable[[Hashable], Array]
     """Gives captured arrays as they are now."""
+    axis: int = 0
+    """Along which blocks of the output come."""
 
 
 class Arrays:

@@ -9,6 +9,7 @@ from tilekit._errors import BackendError
 from tilekit._exact.chain import chained
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph_function import GraphFunction
+from tilekit._exact.simplify import turned
 from tilekit.backends import Array, backend_of
 from tilekit.backends.limits import Limits, pretended
 
@@ -41,7 +42,7 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
         If this function cannot be.
     """
     traced = _followed(function, x)
-    return replace(traced, graph=chained(traced.graph))
+    return replace(traced, graph=chained(turned(traced.graph)))
 
 
 def _followed(function: Callable[..., Any], x: Array) -> Traced:

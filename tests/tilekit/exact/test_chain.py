@@ -138,3 +138,41 @@ def test_the_link_that_gave_nan_is_named() -> None:
     network = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Tanh(), Bad(), torch.nn.Sigmoid(), torch.nn.Tanh())
     with pytest.raises(tilekit.InputError, match=r"^2 \(Pointwise\) gave NaN"):
         tilekit.exact(network)(-torch.ones(1, 2, 4, 4))
+
+
+def test_convolutions_take_arrays_as_they_lie() -> None:
+    """Sound, pictures and clips whose channels come last: no operation turns an array, in any number of axes."""
+    torch = pytest.importorskip("torch")
+    from tilekit._exact.trace import trace
+
+    for n, kind in ((1, torch.nn.Conv1d), (2, torch.nn.Conv2d), (3, torch.nn.ConvTranspose3d)):
+        conv = kind(4, 6, 3, padding=1, stride=2)
+
+        def function(x: Any, conv: Any = conv) -> Any:
+            return conv(x.movedim(-1, 1)).movedim(1, -1).relu()
+
+        x = torch.randn(2, *(7, 6, 5)[:n], 4)
+        graph = trace(function, x).graph
+        assert [type(node.op).__name__ for node in graph.nodes] == [
+            "Input",
+            "Constant",
+            "Constant",
+            "Conv",
+            "Pointwise",
+        ]
+        exact = tilekit.exact(function)
+        torch.testing.assert_close(exact(x), function(x), rtol=1e-5, atol=1e-6)
+        blocks = torch.cat([block for _, block in exact.stream(x)], exact.plan(x, stream=True).axis)
+        torch.testing.assert_close(blocks, function(x), rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_read_turned_stays_turned() -> None:
+    torch = pytest.importorskip("torch")
+    conv = torch.nn.Conv2d(4, 4, 3, padding=1)
+
+    def function(x: Any) -> Any:
+        made = conv(x.permute(0, 3, 1, 2))
+        return made.permute(0, 2, 3, 1) + made.permute(0, 3, 2, 1)
+
+    x = torch.randn(1, 6, 6, 4)
+    torch.testing.assert_close(tilekit.exact(function)(x), function(x), rtol=1e-5, atol=1e-6)

@@ -1,6 +1,7 @@
 """Convolutions of PyTorch on a box, with zeros where it touches the border."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,8 +24,22 @@ _TRANSPOSED: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: 
 
 def convolve(job: Job[Conv], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve what is given of x; axes are (batch, channels, ...)."""
-    pads = paddings(job)
-    return _transposed(job, x, weight, bias, pads) if job.op.transposed else _forward(job.op, x, weight, bias, pads)
+    op, pads = job.op, paddings(job)
+    row = len(op.axes) == 1 and x.device.type == "cpu"
+    if row:
+        op, pads, x, weight = _as_row(op), ((0, 0), *pads), x.unsqueeze(2), weight.unsqueeze(2)
+    made = (_transposed if op.transposed else _forward)(op, x, weight, bias, pads)
+    return made.squeeze(2) if row else made
+
+
+@cache
+def _as_row(op: Conv) -> Conv:
+    """Give a convolution of sound as that of a picture of one row, whose channels may lie together in memory."""
+    pairs: dict[str, Any] = {name: (one, *getattr(op, name)) for name, one in _ROW.items()}
+    return replace(op, axes=(2, 3), channel_axis=1, **pairs)
+
+
+_ROW = {"kernel": 1, "stride": 1, "before": 0, "after": 0, "dilation": 1, "input_dilation": 1}
 
 
 def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
@@ -101,9 +116,7 @@ def _onednn_dtypes() -> frozenset[torch.dtype]:
     return frozenset({torch.float32, *(dtype for dtype, check in checks.items() if getattr(torch.ops.mkldnn, check)())})
 
 
-def _transposed(
-    job: Job[Conv], x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]
-) -> Tensor:
+def _transposed(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
     """
     Let torch spread what is given over the output, and cut off what other cells add to.
 
@@ -111,7 +124,6 @@ def _transposed(
     over each end, so what it makes too much is the difference. Where the cells stand further apart than the kernel
     is long, zeros are missing instead.
     """
-    op = job.op
     spread = [(k - 1) * d for k, d in zip(op.kernel, op.dilation, strict=True)]
     crops = [(s - before, s - after) for s, (before, after) in zip(spread, pads, strict=True)]
     merged = [max(0, min(crop)) for crop in crops]

@@ -19,6 +19,8 @@ __all__ = ["brought", "bypasses", "compute_dtype", "live", "moved"]
 _ACCELERATE = {"AlignDevicesHook", "CpuOffload", "ModelHook"}
 _DIFFUSERS = {"GroupOffloadingHook", "LazyPrefetchGroupOffloadingHook", "LayerExecutionTrackerHook"}
 _CASTING = "LayerwiseCastingHook"
+_HOOKS = {"_hf_hook", "_diffusers_hook"}
+"""Attributes of a module under which these libraries keep what they do around its call."""
 
 
 class _Pass:
@@ -94,7 +96,12 @@ def moved(function: Any, path: Path) -> bool:
 
 def live(function: Any, path: Path) -> Tensor:
     """Read a tensor as it is now, from where the hooks would take it."""
-    return brought(function, path, resolve(function, path))
+    thing, hooked = function, False
+    for step in path:
+        thing = resolve(thing, (step,))
+        hooked = hooked or (isinstance(thing, Module) and not _HOOKS.isdisjoint(vars(thing)))
+    hooked = hooked or (isinstance(function, Module) and not _HOOKS.isdisjoint(vars(function)))
+    return brought(function, path, thing) if hooked else thing
 
 
 def brought(function: Any, path: Path, tensor: Tensor) -> Tensor:
