@@ -99,6 +99,13 @@ def tests_mlx(session: nox.Session) -> None:
     run_pytest(session, "src/tilekit", "tests")
 
 
+@nox.session(name="tests-dask", reuse_venv=True)
+def tests_dask(session: nox.Session) -> None:
+    """Compute tiles on a cluster of Dask of which a worker is killed, in an environment of its own."""
+    session.install(*requirements("dask", "test"))
+    run_pytest(session, "tests/dask")
+
+
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Check style, spelling and the docstrings of all public names."""
