@@ -15,7 +15,9 @@ from ltx_models.media import replacing
 from ltx_models.media._places import PICTURE, check_suffix
 from ltx_models.pipelines.forecast import Decode
 from ltx_models.pipelines.grid import Size
-from tilekit import LTX2_VIDEO, Plan
+from ltx_models.video_vae.config import LTX2
+from ltx_models.video_vae.sharing import plan_sharing
+from tilekit import LTX2_VIDEO, Plan, PlanError
 from tilekit import plan as make_plan
 
 COLUMNS = 80
@@ -29,6 +31,9 @@ def add(verbs: Any) -> None:
     parser.add_argument("--size", type=options.size, default=(704, 1280), metavar="WxH", help="default: 1280x704")
     parser.add_argument("--frames", type=options.positive, default=121, metavar="N", help="1 + 8k; default: 121")
     parser.add_argument("--encode", action="store_true", help="of the encoder, not the decoder")
+    parser.add_argument(
+        "--devices", type=options.positive, metavar="N", help="forecast N devices: exact strips, or these tiles"
+    )
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the plan")
     group = parser.add_argument_group("whole, blended and exact side by side")
     group.add_argument("--exact", action="store_true", help="forecast all three for a decoder")
@@ -55,16 +60,64 @@ def run(args: argparse.Namespace) -> None:
         made.calls(args.tile_batch_size),
         made.peak_bytes(tile_batch_size=args.tile_batch_size, streaming=True),
     )
+    shared = None if args.devices is None else devices(made, args)
     if args.json:
         facts = {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
+        facts |= {} if shared is None else {"devices": shared}
         print(json.dumps(facts | {"peak_bytes": peak, "plan": json.loads(made.to_json())}))
     else:
         for line in str(made).splitlines():
             print(line if len(line) <= COLUMNS else textwrap.fill(line, COLUMNS, subsequent_indent="    "))
         print(f"{calls} calls with --tile-batch-size {args.tile_batch_size}")
         print(f"the engine holds at most {report.size_of(peak)} when frames are handed on as they are finished")
+    if shared is not None and not args.json:
+        print(told_devices(shared))
     if args.png is not None:
         draw(made, args.png)
+
+
+def devices(made: Plan, args: argparse.Namespace) -> dict[str, Any]:
+    """Forecast several devices, as exact strips and with the tiles of a plan, beside one device that works untiled."""
+    (height, width), frames = args.size, args.frames
+    latents = (1, LATENT_CHANNELS, 1 + (frames - 1) // TIME, height // SPACE, width // SPACE)
+    tiles = made.makespan(args.devices, tile_batch_size=args.tile_batch_size)
+    told: dict[str, Any] = {"devices": args.devices, "tiles": {"work": made.redundant_work, "speedup": 1 / tiles}}
+    try:
+        sharing = plan_sharing(LTX2, latents, args.devices, decode=not args.encode)
+    except PlanError as error:
+        return told | {"strips": None, "why": str(error)}
+    told["strips"] = {
+        "grid": sharing.grid,
+        "work": sum(sharing.shares),
+        "speedup": 1 / sharing.makespan,
+        "sent_bytes": sum(sharing.sent_bytes),
+        "most_sent_bytes": max(sharing.sent_bytes),
+    }
+    return told
+
+
+def told_devices(shared: dict[str, Any]) -> str:
+    """Say it in words."""
+    count, tiles, strips = shared["devices"], shared["tiles"], shared["strips"]
+    lines = [f"{count} devices, beside one that works untiled, if what is sent took no time:"]
+    if strips is None:
+        lines.append(f"  strips: {shared['why'].removeprefix('strips: ')}")
+    else:
+        rows, columns = strips["grid"]
+        balance = strips["speedup"] / count
+        sent, most = report.size_of(strips["sent_bytes"]), report.size_of(strips["most_sent_bytes"])
+        lines += [
+            f"  strips: exact, {rows} x {columns}, work {strips['work']:.2f}, balance {balance:.0%}, "
+            f"{strips['speedup']:.1f} times as fast",
+            f"          {sent} of borders are sent (LTX-2, bfloat16), {most} by the busiest",
+        ]
+    balance = tiles["speedup"] * tiles["work"] / count
+    lines.append(
+        f"  tiles:  blended, work {tiles['work']:.2f}, balance {balance:.0%}, {tiles['speedup']:.1f} times as fast"
+    )
+    better = strips is not None and strips["speedup"] > tiles["speedup"]
+    lines.append(f"  best:   {'strips, inside a machine' if better else 'tiles, over any executor'}")
+    return "\n".join(lines)
 
 
 def side_by_side(args: argparse.Namespace) -> None:

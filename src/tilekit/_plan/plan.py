@@ -12,6 +12,7 @@ from tilekit._plan.cut import cut
 from tilekit._plan.forecast import Costs
 from tilekit._plan.geometry import Direction, Geometry
 from tilekit._plan.layout import Layout, checked_shape
+from tilekit._plan.makespan import makespan
 from tilekit._plan.plot import plot
 from tilekit._plan.schedule import schedule
 from tilekit._plan.spans import Interval, Span, checked_integer
@@ -106,6 +107,38 @@ class Plan(Layout):
             are in flight. Memory that the decoder uses inside is not counted.
         """
         return Costs(channels, itemsize, tile_batch_size, streaming, in_flight=in_flight).engine_bytes(self)
+
+    def makespan(self, devices: int, *, tile_batch_size: int = 1, streaming: bool = False) -> float:
+        """
+        Forecast the time that an executor over several devices takes, over that of one device that works untiled.
+
+        Parameters
+        ----------
+        devices : int
+            How many, all as fast, such as the workers of ``executor=``.
+        tile_batch_size : int
+            Most tiles of one call.
+        streaming : bool
+            Whether tiles wait only for others of their slab, as in `stream_tiled`.
+
+        Returns
+        -------
+        float
+            The speedup is one over it. A tile costs the cells of its pixel side; transfers cost nothing.
+
+        Raises
+        ------
+        PlanError
+            If `devices` is no integer of at least 1.
+
+        Examples
+        --------
+        >>> from tilekit import SD_IMAGE
+        >>> planned = plan((1, 4, 64, 96), Tiling(width=(256, 64)), geometry=SD_IMAGE)
+        >>> planned.makespan(1), planned.makespan(2)
+        (1.25, 0.6666666666666666)
+        """
+        return makespan(self, devices, tile_batch_size, streaming=streaming)
 
     def to_json(self) -> str:
         """Write the plan as one line of JSON; `Plan.from_json` reads it."""

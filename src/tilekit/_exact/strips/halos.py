@@ -116,12 +116,11 @@ def halos_of(partition: Partition, stages: Sequence[Stage], folded: Collection[i
     for node in graph.nodes:
         if not graph.live[node.index] and node.index not in folded:
             wanted[node.index] = full(node.shape)
-    hard = frozenset(node.index for node in graph.nodes if partition.cut(node.index) and _hard(graph, node))
-    free = {graph.input, *folded, *(node.index for node in graph.constants)}
-    most = [_held(partition, wanted, hard, free, rank) for rank in range(partition.size)]
-    exchanged = _cheapest(partition, wanted, hard, free, most)
-    held = tuple(_held(partition, wanted, exchanged, free, rank) for rank in range(partition.size))
-    return Halos(partition, wanted, exchanged, held)
+    hard = {node.index for node in graph.nodes if partition.cut(node.index) and _hard(graph, node)}
+    free = frozenset({graph.input, *folded, *(node.index for node in graph.constants)})
+    most = _Follow(partition, wanted, hard, free, narrow=True)
+    follow = _Follow(partition, wanted, _cheapest(most), free)
+    return Halos(partition, wanted, frozenset(follow.exchanged), tuple(follow.held))
 
 
 def _hard(graph: Graph, node: Node) -> bool:
@@ -156,34 +155,108 @@ def _part(  # noqa: PLR0913, PLR0917
     return None if part is None else node.op.grow(part, node.shape, partition.graph.input_shapes[index])
 
 
-def _held(
-    partition: Partition, wanted: Mapping[int, Box], exchanged: Collection[int], free: Collection[int], rank: int
-) -> dict[int, Box]:
-    """Follow what a rank needs back: its parts of what is exchanged, and all that is read to make these."""
-    graph = partition.graph
-    held: dict[int, Box] = {}
-    for node in reversed(graph.nodes):
-        index = node.index
-        if index not in wanted or index in free:
-            continue
-        shapes = graph.input_shapes[index]
-        if index == graph.output or index in exchanged:
-            mine = partition.own(rank, index) if partition.cut(index) else wanted[index]
-            part = None if mine is None else meet(wanted[index], mine)
+class _Follow:
+    """
+    Follow what ranks need back: their parts of what is exchanged, and all that is read to make these.
+
+    With `narrow`, what a rank would read more to make a border than the border takes is exchanged as well: otherwise
+    borders would grow from one resolution to the next.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        wanted: Mapping[int, Box],
+        exchanged: set[int],
+        free: frozenset[int],
+        *,
+        narrow: bool = False,
+    ) -> None:
+        self.partition, self.wanted, self.free = partition, wanted, free
+        self.graph = partition.graph
+        self.exchanged = set(exchanged)
+        self.held: list[dict[int, Box]] = [{} for _ in range(partition.size)]
+        for node in reversed(self.graph.nodes):
+            if node.index in wanted and node.index not in free:
+                self._visit(node, narrow=narrow)
+
+    def _visit(self, node: Node, *, narrow: bool) -> None:
+        for rank, held in enumerate(self.held):
+            self._keep(held, rank, node)
+        if _shares(self.partition, node):
+            for rank, held in enumerate(self.held):
+                held[node.index] = self.wanted[node.index]
+                _read_own(self.partition, held, rank, node, self.wanted[node.index])
+            return
+        if narrow and node.index not in self.exchanged and self._widens(node):
+            self.exchanged.add(node.index)
+            for rank, held in enumerate(self.held):
+                self._keep(held, rank, node)
+        for rank, held in enumerate(self.held):
+            for source, need in self.needs(rank, node):
+                held[source] = hull(held.get(source), need)
+
+    def _keep(self, held: dict[int, Box], rank: int, node: Node) -> None:
+        """Add the own part of what is exchanged and of the output, and what is made with it anyway."""
+        index, grow = node.index, node.op.grow
+        shapes = self.graph.input_shapes[index]
+        if index == self.graph.output or index in self.exchanged:
+            part = self.own(rank, index)
             if part is not None:
-                held[index] = hull(held.get(index), node.op.grow(part, node.shape, shapes))
-        if _shares(partition, node):
-            held[index] = wanted[index]
-            _read_own(partition, held, rank, node, wanted[index])
-            continue
-        if index in held and index not in exchanged:
-            held[index] = node.op.grow(held[index], node.shape, shapes)
-        made = _part(partition, exchanged, held, rank, index, wanted[index])
-        if made is not None:
-            for source, need in zip(node.inputs, node.op.need(made, node.shape, shapes), strict=True):
-                if need is not None and source not in free:
-                    held[source] = hull(held.get(source), need)
-    return held
+                held[index] = hull(held.get(index), grow(part, node.shape, shapes))
+        if index in held and index not in self.exchanged:
+            held[index] = grow(held[index], node.shape, shapes)
+
+    def own(self, rank: int, index: int) -> Box | None:
+        """Give the part of what is wanted of a node that belongs to a rank."""
+        mine = self.partition.own(rank, index) if self.partition.cut(index) else self.wanted[index]
+        return None if mine is None else meet(self.wanted[index], mine)
+
+    def needs(self, rank: int, node: Node) -> list[tuple[int, Box]]:
+        """Give what a rank reads to make its part of a node."""
+        part = _part(self.partition, self.exchanged, self.held[rank], rank, node.index, self.wanted[node.index])
+        if part is None:
+            return []
+        needs = node.op.need(part, node.shape, self.graph.input_shapes[node.index])
+        rows = zip(node.inputs, needs, strict=True)
+        return [(source, need) for source, need in rows if need is not None and source not in self.free]
+
+    def _widens(self, node: Node) -> bool:
+        """Whether a border of a node takes less than what would be read more to make it."""
+        price = self.price(node.index) if self.partition.cut(node.index) else 0
+        if not price:
+            return False
+        more: dict[int, int] = {}
+        for rank, held in enumerate(self.held):
+            for source, need in self.needs(rank, node):
+                before = self._beyond(rank, source, held.get(source))
+                after = self._beyond(rank, source, hull(held.get(source), need))
+                more[source] = more.get(source, 0) + (after - before) * self.graph.nodes[source].itemsize
+        return any(nbytes > price for nbytes in more.values())
+
+    def price(self, index: int) -> int:
+        """Count the bytes that ranks hold of a node and do not make."""
+        total = sum(self._beyond(rank, index, held.get(index)) for rank, held in enumerate(self.held))
+        return total * self.graph.nodes[index].itemsize
+
+    def _beyond(self, rank: int, index: int, box: Box | None) -> int:
+        """Count the cells of a box that a rank does not make as its own."""
+        if box is None or not self.partition.cut(index):
+            return 0
+        part, node = self.own(rank, index), self.graph.nodes[index]
+        if part is not None and index in self.exchanged:
+            part = node.op.grow(part, node.shape, self.graph.input_shapes[index])
+        shared = None if part is None else meet(box, part)
+        return cells(box) - (0 if shared is None else cells(shared))
+
+    def reads_beyond(self, user: Node, index: int) -> bool:
+        """Whether a rank reads more of a node than its part, to make its part of a user that it does not pass on."""
+        for rank in range(self.partition.size):
+            mine = self.own(rank, index)
+            for source, need in self.needs(rank, user):
+                if source == index and (mine is None or not contains(mine, need)):
+                    return True
+        return False
 
 
 def _read_own(partition: Partition, held: dict[int, Box], rank: int, node: Node, box: Box) -> None:
@@ -196,48 +269,26 @@ def _read_own(partition: Partition, held: dict[int, Box], rank: int, node: Node,
         held[source] = hull(held.get(source), part)
 
 
-def _cheapest(
-    partition: Partition,
-    wanted: Mapping[int, Box],
-    hard: frozenset[int],
-    free: Collection[int],
-    most: Sequence[Mapping[int, Box]],
-) -> frozenset[int]:
+def _cheapest(most: _Follow) -> set[int]:
     """Choose where borders are exchanged: between what costs work and what reads beyond its part, in fewest bytes."""
-    graph = partition.graph
-    live = [index for index in sorted(wanted) if index not in free and graph.live[index]]
+    graph, partition, fixed = most.graph, most.partition, most.exchanged
+    live = [index for index in sorted(most.wanted) if index not in most.free and graph.live[index]]
     place = {index: 2 * k for k, index in enumerate(live)}
     source, sink = 2 * len(live), 2 * len(live) + 1
     net = Network(sink + 1)
     for index, here in place.items():
-        price = _price(partition, wanted, hard, most, index)
+        price = most.price(index) if partition.cut(index) else ENDLESS
         net.add(here, here + 1, price)
-        if index in hard:
+        if index in fixed:
             net.add(source, here, ENDLESS)
         for user in graph.users[index]:
             if user not in place or not price or _shares(partition, graph.nodes[user]):
                 continue
-            ends = user in hard or not partition.cut(user)
-            net.add(here + 1, sink if ends else place[user], ENDLESS)
+            if user not in fixed and partition.cut(user):
+                net.add(here + 1, place[user], ENDLESS)
+            elif most.reads_beyond(graph.nodes[user], index):
+                net.add(here + 1, sink, ENDLESS)
     side = net.cut(source, sink)
     assert side is not None  # only what costs something stands between
-    return hard | {index for index, here in place.items() if side[here] and not side[here + 1]}
-
-
-def _price(
-    partition: Partition, wanted: Mapping[int, Box], hard: frozenset[int], most: Sequence[Mapping[int, Box]], index: int
-) -> int:
-    """Count the bytes that ranks hold beyond their parts."""
-    if not partition.cut(index):
-        return ENDLESS
-    total = 0
-    for rank, held in enumerate(most):
-        mine = partition.own(rank, index)
-        part = None if mine is None else meet(wanted[index], mine)
-        if part is not None and index in hard:
-            node = partition.graph.nodes[index]
-            part = node.op.grow(part, node.shape, partition.graph.input_shapes[index])
-        if index in held:
-            shared = None if part is None else meet(held[index], part)
-            total += cells(held[index]) - (0 if shared is None else cells(shared))
-    return total * partition.graph.nodes[index].itemsize
+    cut = {index for index, here in place.items() if side[here] and not side[here + 1]}
+    return cut | {index for index in fixed if index in cut or _hard(graph, graph.nodes[index])}
