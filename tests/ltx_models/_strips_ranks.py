@@ -15,8 +15,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ltx_models import Strips, decode_exact, encode_exact, load_video_decoder, load_video_encoder, stream_decode
+from ltx_models import (
+    Strips,
+    cli,
+    decode_exact,
+    default_checkpoint,
+    encode_exact,
+    load_video_decoder,
+    load_video_encoder,
+    stream_decode,
+)
 
+COMMAND = ["decode", "--backend", "torch", "--device", "cpu", "--dtype", "float32", "--audio", "none"]
+COMMAND += ["--checkpoint", str(default_checkpoint())]
 RANK, WORLD = int(os.environ.get("RANK", "0")), 2
 
 
@@ -90,6 +101,12 @@ def refused(files: dict[str, str], strips: Strips) -> dict[str, str]:
     return told
 
 
+def commanded(folder: Path) -> int:
+    """Run the command line as torchrun would; only rank 0 writes."""
+    os.environ.update(WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
+    return cli.main([*COMMAND, str(folder / "z.safetensors"), "-o", str(folder / f"{RANK}.mp4")])
+
+
 def main(folder: Path) -> None:
     """Make all cases."""
     torch.set_grad_enabled(False)
@@ -102,6 +119,7 @@ def main(folder: Path) -> None:
     told["heard"] = heard(files["decoder"], strips)
     told["encoder"] = encoded(files["encoder"], strips)
     told["refused"] = refused(files, strips)
+    told["cli"] = commanded(folder)
     (folder / f"{RANK}.json").write_text(json.dumps(told))
     os._exit(0)
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from ltx_models.cli.keep import add_keep, kept_blocks, refuse_inside, size_note
 from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint_of, load_decoder, named
+from ltx_models.cli.ranks import first_frame, strips_of
 from ltx_models.cli.several import Computing, computing, one_device, refuse_several_for_exact
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.media import OriginalAudio, SavedLatents, VideoWriter, read_latents, refuse_same, refuse_unwritable
@@ -24,7 +26,7 @@ from ltx_models.media.tracks import AudioSource
 from ltx_models.pipelines.files import Files
 from ltx_models.video_vae.diffusion import DiffusionDecoderConfig
 from ltx_models.video_vae.exact import draws_noise
-from tilekit import Kept, stream_tiled
+from tilekit import Kept, Strips, stream_tiled
 
 Sink = Callable[[Any, int], object]
 
@@ -52,30 +54,36 @@ def run(args: argparse.Namespace) -> None:
     refuse_unwritable(args.output, suffixes=VIDEO)
     refuse_same(args.output, [args.latents, args.audio, *named(args)])
     refuse_inside(args.keep, [args.output])
+    strips = strips_of(args)
+    first = strips is None or strips.rank == 0  # which alone writes
     refuse_several_for_exact(args)
     saved = read_latents(args.latents)
     refuse_same(args.output, [saved.source or None])
     files = checkpoint_of(args, saved, sound=saved.audio is not None and args.audio is None)
     h, w = saved.latents.shape[3:]
-    writer = VideoWriter(
+    open_writer = partial(
+        VideoWriter,
         args.output,
         fps=saved.fps,
         height=h * SPACE,
         width=w * SPACE,
-        audio=_audio(args, saved, files),
         pixel_aspect=saved.pixel_aspect,
     )
+    writer = open_writer(audio=_audio(args, saved, files)) if first else None
     load = partial(load_decoder, path=files.of("video_decoder"))
-    with writer, computing(args, load) as decoder:
+    with writer or nullcontext(), computing(args, load) as decoder:
         latents = array_for(decoder.network, saved.latents, one_device(args))
-        if options.exact(args) and not args.json:
+        if options.exact(args) and not args.json and strips is None:
             print(exact_plan(args, decoder.network, latents))
         kept = None
-        if args.keep is not None:
+        if args.keep is not None and first:
             refuse_unrepeatable(args, decoder.network, saved.seed)
-            plan = plan_text(args, decoder.network, latents)
+            plan = "strips" if strips is not None else plan_text(args, decoder.network, latents)
             kept = kept_blocks(args, args.keep, saved.latents, files.of("video_decoder"), plan, saved.seed)
-        meter = decode(args, decoder, latents, lambda block, start: writer.write(block), seed=saved.seed, kept=kept)
+        given: Any = {"seed": saved.seed, "kept": kept, "strips": strips}
+        meter = decode(args, decoder, latents, partial(_written, writer), **given)
+    if writer is None:
+        return
     if args.json:
         facts = {"output": str(args.output), "frames": writer.frames, "fps": str(saved.fps)}
         print(json.dumps(facts | {"seconds": meter.seconds, "peak_bytes": meter.peak_bytes, "how": how(args)}))
@@ -88,6 +96,12 @@ def run(args: argparse.Namespace) -> None:
         print(size_note(kept))
 
 
+def _written(writer: VideoWriter | None, block: Any, start: int) -> None:
+    del start
+    if writer is not None:
+        writer.write(block)
+
+
 def decode(
     args: argparse.Namespace,
     decoder: Computing,
@@ -96,13 +110,23 @@ def decode(
     *,
     seed: int | None = None,
     kept: Kept | None = None,
+    strips: Strips | None = None,
 ) -> Meter:
     """Decode and hand every finished block of frames on, once and in order; give what it took."""
     from ltx_models.pipelines.steps import decoder_noise
 
     frames, network = 1 + (latents.shape[2] - 1) * TIME, decoder.network
-    with Meter() as meter, WatchedBar("decode", shown=False if args.json else None) as progress:
-        if options.exact(args):
+    shown = False if args.json or (strips is not None and strips.rank) else None
+    with Meter() as meter, WatchedBar("decode", shown=shown) as progress:
+        if strips is not None:
+            shared: Any = {"strips": strips, "memory_bytes": args.memory}
+            if seed is not None:
+                shared["noise"] = decoder_noise(network, latents, seed)
+
+            def stream(start: int) -> Iterator[tuple[int, Any]]:
+                return ltx_models.stream_decode(network, latents, start=first_frame(strips, start, latents), **shared)
+
+        elif options.exact(args):
             chosen = exact_plan(args, network, latents)
             noise = None if seed is None else decoder_noise(network, latents, seed)
 

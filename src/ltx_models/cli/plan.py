@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     )
     shared = None if args.devices is None else devices(made, args)
     if args.json:
-        facts = {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
+        facts: dict[str, Any] = {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
         facts |= {} if shared is None else {"devices": shared}
         print(json.dumps(facts | {"peak_bytes": peak, "plan": json.loads(made.to_json())}))
     else:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from tilekit._errors import PlanError
 from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
@@ -132,6 +133,9 @@ class Trial:
         What the device gets right.
     """
 
+    parts: ClassVar[tuple[int, ...]] = USUAL
+    """Strips of the largest array where no budget is given."""
+
     def __init__(
         self, graph: Graph, scratch: Scratch, ways: Sequence[Slide], *, stream: bool, limits: Limits | None
     ) -> None:
@@ -174,7 +178,7 @@ class Trial:
             path = way.frontiers.lasting
             if path.held >= self._whole.peak_bytes:
                 continue
-            tried = (self._try(way, way.stages(path, self._largest // count)) for count in USUAL)
+            tried = (self._try(way, way.stages(path, self._largest // count)) for count in self.parts)
             held += [choice for choice in islice((c for c in tried if c is not None), 1) if choice.work <= SAME]
         return min(held, key=lambda choice: choice.peak_bytes)
 

@@ -103,6 +103,9 @@ def _along(way: Slide, axes: list[int | None]) -> Slide:
 class _Trial(Trial):
     """Dry runs of the rank that has most."""
 
+    parts = (8, 4)
+    """Fewer than on one device: every step sends messages, and a rank holds but its part."""
+
     def __init__(  # noqa: PLR0913
         self,
         graph: Graph,
