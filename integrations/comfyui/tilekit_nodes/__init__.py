@@ -1,0 +1,1 @@
+"""What the nodes do, apart from how a version of the host wants them described."""

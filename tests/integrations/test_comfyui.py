@@ -1,0 +1,314 @@
+"""The nodes for ComfyUI: in a double of the host, and in a real checkout where an environment variable names one."""
+
+import importlib.util
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch: Any = pytest.importorskip("torch")
+pytest.importorskip("av")
+pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).parents[2]
+PACK = ROOT / "integrations" / "comfyui"
+CHECKOUT = os.environ.get("TILEKIT_COMFYUI")
+PYTHON = os.environ.get("TILEKIT_COMFYUI_PYTHON", sys.executable)
+needs_checkout = pytest.mark.skipif(not CHECKOUT, reason="TILEKIT_COMFYUI does not name a checkout of ComfyUI")
+
+
+class Interrupted(Exception):  # as in the host
+    """What the host raises where the user interrupts."""
+
+
+class Vae:
+    """A VAE of the host, as far as the nodes use it."""
+
+    def __init__(self, *, video: bool) -> None:
+        nn = torch.nn
+        torch.manual_seed(0)
+        conv, up = (nn.Conv3d, (1, 2, 2)) if video else (nn.Conv2d, (2, 2))
+        self.first_stage_model = nn.Module()
+        layers = [conv(4, 16, 3, padding=1), nn.SiLU(), nn.Upsample(scale_factor=up), conv(16, 3, 3, padding=1)]
+        self.decoder = nn.Sequential(*layers).eval()
+        self.encoder = nn.Sequential(conv(3, 16, 3, padding=1), nn.SiLU(), conv(16, 4, 1)).eval()
+        self.first_stage_model.decode = self.decoder
+        self.first_stage_model.encode = self.encoder
+        self.patcher = SimpleNamespace(name="patcher")
+        self.device = self.output_device = torch.device("cpu")
+        self.vae_dtype = torch.float32
+        self.latent_dim = 3 if video else 2
+        self.not_video = False
+
+    def throw_exception_if_invalid(self) -> None:
+        pass
+
+    def process_input(self, x: Any) -> Any:
+        return 2 * x - 1
+
+    def process_output(self, x: Any) -> Any:
+        return ((x + 1) / 2).clamp(0, 1)
+
+    def vae_encode_crop_pixels(self, pixels: Any) -> Any:
+        return pixels
+
+    def spacial_compression_decode(self) -> int:
+        return 2
+
+    def decode(self, samples: Any) -> Any:
+        with torch.no_grad():
+            return self.process_output(self.decoder(samples)).movedim(1, -1)
+
+    def decode_tiled(self, samples: Any, tile_x: int, tile_y: int, overlap: int) -> Any:
+        halves = torch.tensor_split(samples, 2, -1)
+        return torch.cat([self.decode(half) for half in halves], -2)
+
+
+class Host:
+    """A double of the host: its modules, and what they were asked."""
+
+    def __init__(self, output: Path) -> None:
+        self.loaded: list[Any] = []
+        self.free = 1 << 30
+        self.told: list[tuple[int, int]] = []
+        self.interrupt_at: int | None = None
+        self.management = ModuleType("comfy.model_management")
+        self.utils = ModuleType("comfy.utils")
+        self.folders = ModuleType("folder_paths")
+        self.comfy = ModuleType("comfy")
+        double = self
+
+        class ProgressBar:
+            def __init__(self, total: int, node_id: Any = None) -> None:
+                self.total = total
+
+            def update_absolute(self, value: int, total: Any = None, preview: Any = None) -> None:
+                double.told.append((value, total))
+
+        def load_models_gpu(
+            models: Any,
+            memory_required: int = 0,
+            force_patch_weights: bool = False,
+            minimum_memory_required: Any = None,
+            force_full_load: bool = False,
+        ) -> None:
+            double.loaded.append((models, memory_required, force_full_load))
+
+        def throw_exception_if_processing_interrupted() -> None:
+            if double.interrupt_at is not None and len(double.told) >= double.interrupt_at:
+                raise Interrupted
+
+        def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> int:
+            return double.free
+
+        def get_save_image_path(
+            filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+        ) -> tuple[str, str, int, str, str]:
+            return str(output), filename_prefix, 1, "", filename_prefix
+
+        def get_output_directory() -> str:
+            return str(output)
+
+        vars(self.management).update(
+            load_models_gpu=load_models_gpu,
+            throw_exception_if_processing_interrupted=throw_exception_if_processing_interrupted,
+            get_free_memory=get_free_memory,
+        )
+        vars(self.utils).update(ProgressBar=ProgressBar)
+        vars(self.folders).update(get_save_image_path=get_save_image_path, get_output_directory=get_output_directory)
+        vars(self.comfy).update(model_management=self.management, utils=self.utils)
+
+    def modules(self) -> dict[str, ModuleType]:
+        return {
+            "comfy": self.comfy,
+            "comfy.model_management": self.management,
+            "comfy.utils": self.utils,
+            "folder_paths": self.folders,
+        }
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    double = Host(tmp_path)
+    for name, module in double.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return double
+
+
+@pytest.fixture
+def nodes(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Load the pack as the host does: from its folder, under a name of the host's."""
+    for name in [name for name in sys.modules if name.startswith("comfy_pack")]:
+        monkeypatch.delitem(sys.modules, name)
+    spec = importlib.util.spec_from_file_location(
+        "comfy_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "comfy_pack", module)
+    spec.loader.exec_module(module)
+    classes: dict[str, Any] = module.NODE_CLASS_MAPPINGS
+
+    def run(name: str, **inputs: Any) -> Any:
+        node = classes[name]()
+        return getattr(node, node.FUNCTION)(**inputs)
+
+    return run
+
+
+def test_a_picture_is_decoded_and_encoded_as_by_the_host(nodes: Callable[..., Any], host: Host) -> None:
+    vae, samples = Vae(video=False), torch.randn(2, 4, 24, 20)
+    (image,) = nodes("VAEDecodeExact", vae=vae, samples={"samples": samples}, memory_gb=1.0)
+    assert image.shape == (2, 48, 40, 3)
+    assert torch.allclose(image, vae.decode(samples), atol=1e-5)
+    assert host.loaded[0] == ([vae.patcher], 1 << 30, True)
+    (latent,) = nodes("VAEEncodeExact", vae=vae, pixels=image, memory_gb=0.0)
+    with torch.no_grad():
+        assert torch.allclose(latent["samples"], vae.encoder(2 * image.movedim(-1, 1) - 1), atol=1e-5)
+
+
+def test_frames_of_a_video_come_one_after_the_other(nodes: Callable[..., Any], host: Host) -> None:
+    vae, samples = Vae(video=True), torch.randn(1, 4, 6, 8, 10)
+    (image,) = nodes("VAEDecodeExact", vae=vae, samples={"samples": samples}, memory_gb=0.0)
+    assert image.shape == (6, 16, 20, 3)
+    assert torch.allclose(image, vae.decode(samples)[0], atol=1e-5)
+    assert host.told[-1][0] == host.told[-1][1]
+
+
+def test_a_budget_holds_and_one_that_cannot_names_the_least(nodes: Callable[..., Any]) -> None:
+    vae, samples = Vae(video=True), {"samples": torch.randn(1, 4, 20, 16, 16)}
+    shown = nodes("VAETilingPlan", vae=vae, samples=samples, memory_gb=1.5 / 1024)
+    text, picture = shown["result"]
+    assert "axis" in text
+    assert shown["ui"] == {"text": (text,)}
+    assert picture.ndim == 4
+    assert picture.shape[-1] == 3
+    with pytest.raises(ValueError, match="needs least takes"):
+        nodes("VAEDecodeExact", vae=vae, samples=samples, memory_gb=1e-6)
+
+
+@pytest.mark.parametrize("memory_gb", [0.0, 1.5 / 1024])
+def test_a_file_has_all_frames_and_nothing_is_left_beside_it(
+    nodes: Callable[..., Any], host: Host, tmp_path: Path, memory_gb: float
+) -> None:
+    from ltx_models.media import read_video
+
+    vae, samples = Vae(video=True), torch.linspace(-3, 3, 9).reshape(1, 1, 9, 1, 1).repeat(1, 4, 1, 16, 16)
+    sound = {"waveform": torch.zeros(1, 2, 4800), "sample_rate": 48000}
+    inputs = {"samples": {"samples": samples}, "fps": 24.0, "filename_prefix": "clip", "audio": sound}
+    shown = nodes("VAEDecodeExactToVideo", vae=vae, memory_gb=memory_gb, **inputs)
+    (path,) = shown["result"]
+    frames = torch.from_numpy(read_video(path).video)
+    wanted = 2 * vae.decode(samples).movedim(-1, 1) - 1
+    assert frames.shape == wanted.shape
+    assert (frames - wanted).abs().mean() < 0.03  # what H.264 loses
+    assert (wanted[:, :, 1:] - wanted[:, :, :-1]).abs().mean() > 0.03  # frames differ by more
+    assert shown["ui"]["images"] == [{"filename": "clip_00001_.mp4", "subfolder": "", "type": "output"}]
+    assert [file.name for file in tmp_path.iterdir()] == ["clip_00001_.mp4"]
+
+
+def test_an_interrupt_stops_in_one_step_and_leaves_nothing(
+    nodes: Callable[..., Any], host: Host, tmp_path: Path
+) -> None:
+    vae, samples = Vae(video=True), {"samples": torch.randn(1, 4, 20, 16, 16)}
+    host.interrupt_at = 1
+    with pytest.raises(Interrupted):
+        nodes("VAEDecodeExactToVideo", vae=vae, samples=samples, memory_gb=1.5 / 1024, fps=24.0, filename_prefix="clip")
+    assert len(host.told) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_seams_are_shown_where_tiles_meet(nodes: Callable[..., Any]) -> None:
+    vae, samples = Vae(video=False), {"samples": torch.randn(1, 4, 16, 24)}
+    shown = nodes("VAESeamMap", vae=vae, samples=samples, tile_size=64, overlap=0, gain=10.0, memory_gb=0.0)
+    image, text = shown["result"]
+    assert re.search(r"largest difference 0\.\d+", text)
+    seam = image[0, :, 23:25].max()
+    assert seam > 0
+    assert image[0, :, :20].max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8), (4, 8)])
+def test_latents_of_sound_are_refused(nodes: Callable[..., Any], shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="latents of pictures or video"):
+        nodes("VAEDecodeExact", vae=Vae(video=False), samples={"samples": torch.zeros(shape)}, memory_gb=0.0)
+
+
+def test_workflows_name_nodes_and_inputs_that_exist(nodes: Callable[..., Any]) -> None:
+    classes = sys.modules["comfy_pack"].NODE_CLASS_MAPPINGS
+    workflows = sorted((PACK / "workflows").glob("*.json"))
+    assert workflows
+    for path in workflows:
+        ours = [node for node in json.loads(path.read_text()).values() if node["class_type"] in classes]
+        assert ours
+        for node in ours:
+            rows = classes[node["class_type"]].INPUT_TYPES()
+            assert set(rows["required"]) <= set(node["inputs"]) <= set(rows["required"]) | set(rows["optional"])
+
+
+def test_the_pack_says_what_the_registry_wants() -> None:
+    import tomllib
+
+    project = tomllib.loads((PACK / "pyproject.toml").read_text())
+    assert not project["project"]["name"].lower().startswith("comfyui")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["project"]["version"])
+    assert (PACK / project["tool"]["comfy"]["Icon"]).exists()
+    assert (PACK / "requirements.txt").read_text().startswith("tilekit-vae")
+
+
+@needs_checkout
+def test_the_double_has_the_signatures_of_the_host(host: Host) -> None:
+    code = """
+import inspect, json, sys
+sys.path.insert(0, sys.argv[1])
+from comfy.cli_args import args
+args.cpu = True
+import comfy.model_management as m, comfy.utils as u, folder_paths as f
+names = lambda g: list(inspect.signature(g).parameters)
+print(json.dumps({
+    "load_models_gpu": names(m.load_models_gpu), "get_free_memory": names(m.get_free_memory),
+    "throw_exception_if_processing_interrupted": names(m.throw_exception_if_processing_interrupted),
+    "ProgressBar": names(u.ProgressBar.__init__), "update_absolute": names(u.ProgressBar.update_absolute),
+    "get_save_image_path": names(f.get_save_image_path), "get_output_directory": names(f.get_output_directory)}))
+"""
+    done = subprocess.run([PYTHON, "-c", code, str(CHECKOUT)], capture_output=True, text=True, check=True)
+    real = json.loads(done.stdout.splitlines()[-1])
+    bar: Any = vars(host.utils)["ProgressBar"]
+    ours = {**vars(host.management), **vars(host.folders), "ProgressBar": bar.__init__}
+    ours["update_absolute"] = bar.update_absolute
+    for name, parameters in real.items():
+        assert list(inspect.signature(ours[name]).parameters) == parameters, name
+
+
+@needs_checkout
+def test_workflows_run_in_the_real_host(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("comfyui_host.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [PYTHON, str(script), str(CHECKOUT), str(tmp_path), str(PACK)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("REPORT ")]
+    assert lines, done.stderr[-3000:]
+    report = json.loads(lines[-1].removeprefix("REPORT "))
+    for kind in ("picture", "video"):
+        row = report[kind]
+        assert row["failures"] == []
+        assert row["exact"] < 1e-4 < row["tiled"]
+        assert row["encode"] < 1e-4
+        assert 0 <= row["range"][0] < row["range"][1] <= 1
+    assert report["others"]["failures"] == []
+    assert report["others"]["video"][0] == 13
+    assert report["others"]["files"] == ["clip_00001_.mp4"]
+    assert "execution_interrupted" in report["interrupted"]["events"]
+    assert report["interrupted"]["steps"] <= 1
+    assert report["interrupted"]["files"] == ["clip_00001_.mp4"]
+    assert "needs least takes" in report["refused"][0][1]
+    assert len(report["nodes"]) == 5
