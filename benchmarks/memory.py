@@ -6,6 +6,7 @@ count, less what it held before the pipeline was made (the frameworks themselves
 
     python benchmarks/memory.py              # the figures of docs/how-to/memory.md
     python benchmarks/memory.py --presets    # its table of what is chosen for 2.3: headers of that size, without data
+    python benchmarks/memory.py --presets --version 2.5    # the same for 2.5, in docs/ltx25.md
 """
 
 import argparse
@@ -149,14 +150,89 @@ def published(place: Path) -> dict[str, Path]:
     return {"path": whole, "upsampler": upsampler, "text_encoder": gemma}
 
 
-def presets() -> None:
+GEMMA4 = {"hidden": 3840, "layers": 48, "inner": 15360, "words": 262144}
+TOKENIZER = b'{"model": {}}'
+DIFFUSION_DECODER = {
+    "in_channels": 128,
+    "out_channels": 3,
+    "patch_size": 4,
+    "head_dim": 64,
+    "stage_channels": [2048, 1024, 512, 512, 256],
+    "stage_depths": [4, 6, 4, 2, 8],
+    "stage_kernels": [[3, 7, 7], [3, 7, 7], [3, 5, 5], [3, 5, 5], [11, 11, 11]],
+    "upsamples": [[[1, 2, 2], 2], [[2, 1, 1], 2], [[2, 2, 2], 1], [[2, 2, 2], 2]],
+    "stage5_kernel": [11, 11, 11],
+    "t_emb_dim": [384],
+    "timestep_scale_multiplier": 1000,
+    "default_num_inference_steps": 1,
+}
+
+
+def published_apart(place: Path) -> dict[str, Path]:
+    """Write headers of the sizes of LTX-2.5: transformer, text encoder, diffusion decoder, upsampler."""
+    from ltx_models.checkpoints.layouts._published import published as sections
+    from ltx_models.nn import backend as get_backend
+    from ltx_models.transformer import Transformer, TransformerConfig
+    from ltx_models.video_vae.diffusion import DiffusionDecoder, DiffusionDecoderConfig
+
+    nn = get_backend("torch")
+    section = sections("transformer", ["x.to_gate_logits"])["transformer"]
+    section = section | {"ff_bias": False, "use_keyframes_abs_pos_embedding": True}
+    own = nn.shapes(nn.build(lambda: Transformer(nn, TransformerConfig.of(section))))
+    shapes = {f"model.diffusion_model.{key}": shape for key, shape in own.items()}
+    shapes["model.diffusion_model.video_embeddings_connector.x"] = (2_017_000_000,)  # the connectors of 2.3 in all
+    version = {"model_version": "2.5.0"}
+    gemma = {"ltx_version": "2.5.0", "gemma_version": "gemma4-12b-ltx-v1"}
+    said = version | {"config": json.dumps({"transformer": section}), "gemma_source_checkpoint": json.dumps(gemma)}
+    transformer = hollow(place / "ltx-2.5-22b-distilled-transformer-bf16.safetensors", shapes, said)
+    vae: dict[str, Any] = {"_class_name": "CausalDiffusionVAE", "latent_channels": 128, "model_output_type": "x0"}
+    vae["decoder"] = DIFFUSION_DECODER
+    decoder = nn.shapes(nn.build(lambda: DiffusionDecoder(nn, DiffusionDecoderConfig.read(vae))))
+    video = hollow(
+        place / "vae.safetensors",
+        {f"decoder.{key}": shape for key, shape in decoder.items()},
+        version | {"config": json.dumps({"vae": vae})},
+    )
+    upsampler = published(place / "2.3")["upsampler"]
+    return {"transformer": transformer, "text_encoder": text_encoder(place), "video_vae": video, "upsampler": upsampler}
+
+
+def text_encoder(place: Path) -> Path:
+    """Write the header of the fine-tuned Gemma 4 with its projections, and what stands for its tokenizer."""
+    hidden, inner = GEMMA4["hidden"], GEMMA4["inner"]
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (GEMMA4["words"], hidden)}
+    for i in range(GEMMA4["layers"]):
+        full = i % 6 == 5
+        q, kv = (16 * 512, 512) if full else (16 * 256, 8 * 256)
+        layer = {"self_attn.q_proj": (q, hidden), "self_attn.k_proj": (kv, hidden), "self_attn.o_proj": (hidden, q)}
+        layer |= {} if full else {"self_attn.v_proj": (kv, hidden)}
+        layer |= {"mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden), "mlp.down_proj": (hidden, inner)}
+        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+    shapes["text_embedding_projection.x"] = (1_156_000_000,)
+    config: dict[str, Any] = {"model_type": "gemma4_unified", "gemma_version": "gemma4-12b-ltx-v1"}
+    config["text_config"] = {"num_hidden_layers": GEMMA4["layers"], "hidden_size": hidden}
+    said = {"gemma_config": json.dumps(config), "tokenizer_config.json": "{}", "processor_config.json": "{}"}
+    entries = {key: Entry("BF16", shape, lambda: np.zeros(0, np.uint8)) for key, shape in shapes.items()}
+    entries["tokenizer_json"] = Entry("U8", (len(TOKENIZER),), lambda: np.zeros(0, np.uint8))
+    header, order = header_of(entries, said)
+    assert order[-1] == "tokenizer_json"
+    path = place / "gemma4.safetensors"
+    with path.open("wb") as file:
+        file.write(header)
+        file.seek(len(header) + sum(entry.size for entry in entries.values()) - len(TOKENIZER))
+        file.write(TOKENIZER)
+    return path
+
+
+def presets(version: str) -> None:
     """Print what is chosen for amounts of memory, and what is foretold for the distilled pipeline's standard size."""
     from ltx_models.pipelines import LTX2Pipeline, memory
-    from ltx_models.pipelines.forecast import forecast
+    from ltx_models.pipelines.forecast import Decode, forecast
     from ltx_models.pipelines.grid import Size
 
     with tempfile.TemporaryDirectory() as place:
-        files = published(Path(place))
+        (Path(place) / "2.3").mkdir()
+        files = published_apart(Path(place)) if version == "2.5" else published(Path(place))
         for name in ("CUDA", "torch", "mlx"):
             backend = "mlx" if name == "mlx" else "torch"
             print(f"\n{name}\n")
@@ -174,9 +250,15 @@ def presets() -> None:
                     print(f"| {amount}GB | {error} |")
                     continue
                 assert pipe.memory is not None
-                found = forecast(
-                    pipe.components, pipe.recipe, Size(1024, 1536, 121, 24.0), pipe.config, pipe.memory.decode_bytes
-                )
+                size = Size(1024, 1536, 121, 24.0)
+                try:
+                    room = Decode.read(pipe.components.files.of("video_decoder"), size, 2).budget(
+                        pipe.memory.decode_bytes
+                    )
+                    found = forecast(pipe.components, pipe.recipe, size, pipe.config, room)
+                except ValueError as error:
+                    print(f"| {amount}GB | {error} |")
+                    continue
                 held = [way(pipe.memory.quantize, pipe.memory.offload)]
                 held.append(way(pipe.memory.text_quantize, pipe.memory.text_offload))
                 print(f"| {amount}GB | {' | '.join(held)} | {' | '.join(f'{x / GIB:.1f}' for x in found.values())} |")
@@ -189,11 +271,12 @@ def way(scheme: str | None, offload: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--presets", action="store_true")
+    parser.add_argument("--version", choices=("2.3", "2.5"), default="2.3")
     parser.add_argument("--run", nargs=5, metavar="ARG")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     if args.presets:
-        presets()
+        presets(args.version)
         return
     if args.run:
         folder, *rest = args.run

@@ -463,6 +463,8 @@ def test_memory_counts_the_text_encoder_and_the_decoder_with_its_noise(files: di
     assert decode.noise == 2 * np.prod(decoder.noise_shape((1, 128, *size.latent)))
     assert decode.weights == sum(2 * x.numel() for name, x in decoder.named_parameters() if "statistics" not in name)
     assert decode.result == 2 * 3 * 17 * 64 * 96
+    connectors = load_connectors(files["transformer"], projections=files["text_encoder"])
+    assert peaks["text"] == max(sum(2 * x.numel() for x in connectors.parameters()), pipe.memory.text_bytes)
     whole = plan_exact(decoder, (1, 128, *size.latent)).peak_bytes
     assert peaks["decode"] == decode.noise + decode.result + decode.weights + whole
     assert decode.budget(2**30) == 2**30 - decode.noise - decode.result - decode.weights

@@ -66,7 +66,9 @@ def forecast(
     if components.files.text_encoder is not None:
         bits = None if components.text_quantize is None else BITS[components.text_quantize]
         model = size_of(components.files.text_encoder, itemsize, bits)[1 if components.text_offload else 0]
-        peaks["text"] = max(model, _bytes(components.files.of("connectors"), ("connectors",), itemsize))
+        places = {components.files.of("connectors"), components.files.projections}
+        connectors = sum(_bytes(path, ("connectors",), itemsize) for path in places if path is not None)
+        peaks["text"] = max(model, connectors)
     weights = _Weights.read(components.files.transformer)
     model = (weights.in_turn if components.offload else weights.bytes)(components.quantize, itemsize)
     stages = [size.half, size] if recipe.two_stages else [size]
@@ -177,7 +179,13 @@ class Decode:
 @lru_cache(maxsize=8)
 def _planned(decode: Decode, memory_bytes: int) -> ExactPlan | DiffusionPlan:
     # asked for before the run, for the forecast and for the budget, and large clips have many ways to be tried
-    return plan_exact(decode.config, decode.shape, itemsize=decode.itemsize, memory_bytes=memory_bytes)
+    try:
+        return plan_exact(decode.config, decode.shape, itemsize=decode.itemsize, memory_bytes=memory_bytes)
+    except ValueError as error:
+        if not decode.noise:
+            raise
+        msg = f"{error}; or take the convolutional decoder, which reads the same latents (--video-vae-path)"
+        raise ValueError(msg) from error
 
 
 def _tokens(size: Size, config: TransformerConfig) -> int:
