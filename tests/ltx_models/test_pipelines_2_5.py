@@ -1,5 +1,6 @@
 """What the pipelines do with a checkpoint of LTX-2.5, and with none other: sampler, generated keyframes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,29 @@ def test_the_diffusion_decoder_gives_the_same_frames_whatever_the_budget(
     call = ["decode", str(saved), "-o", str(other), "--checkpoint", str(files["vae"]), "--dtype", "float32", "--exact"]
     assert main(call) == 0, capsys.readouterr().err
     np.testing.assert_array_equal(np.stack(list(iter_frames(one))), np.stack(list(iter_frames(other))))
+
+
+@pytest.mark.parametrize("more", [[], ["--memory", "6MiB"], ["--compare", "stream", "--backend", "mlx"]])
+def test_a_clip_goes_through_the_diffusion_decoder_and_is_compared_with_the_whole(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    pytest.importorskip("av")
+    pytest.importorskip("mlx.core")
+    clip = np.random.default_rng(0).uniform(-1, 1, (1, 3, 17, 64, 96)).astype(np.float32)
+    write_video(tmp_path / "clip.mp4", clip, fps=24)
+    call = [
+        "reconstruct",
+        str(tmp_path / "clip.mp4"),
+        "--checkpoint",
+        str(files["vae"]),
+        "--dtype",
+        "float32",
+        "--json",
+    ]
+    assert main([*call, "-o", str(tmp_path / "out.mp4"), *more]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["difference"]["largest"] < 1e-4
+    assert "exact diffusion decode of latents 1x128x3x2x3" in facts["chosen"]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -113,22 +113,20 @@ def decode(
     strips: Strips | None = None,
 ) -> Meter:
     """Decode and hand every finished block of frames on, once and in order; give what it took."""
-    from ltx_models.pipelines.steps import decoder_noise
-
     frames, network = 1 + (latents.shape[2] - 1) * TIME, decoder.network
     shown = False if args.json or (strips is not None and strips.rank) else None
     with Meter() as meter, WatchedBar("decode", shown=shown) as progress:
         if strips is not None:
             shared: Any = {"strips": strips, "memory_bytes": args.memory}
             if seed is not None:
-                shared["noise"] = decoder_noise(network, latents, seed)
+                shared["noise"] = noise_of(network, latents, seed)
 
             def stream(start: int) -> Iterator[tuple[int, Any]]:
                 return ltx_models.stream_decode(network, latents, start=first_frame(strips, start, latents), **shared)
 
         elif options.exact(args):
             chosen = exact_plan(args, network, latents)
-            noise = None if seed is None else decoder_noise(network, latents, seed)
+            noise = noise_of(network, latents, seed)
 
             def stream(start: int) -> Iterator[tuple[int, Any]]:
                 return ltx_models.stream_decode(network, latents, plan=chosen, noise=noise, start=start)
@@ -166,6 +164,13 @@ def refuse_unrepeatable(args: argparse.Namespace, decoder: Any, seed: int | None
         "which say their seed, without --tiling, or leave --keep out"
     )
     raise ValueError(msg)
+
+
+def noise_of(decoder: Any, latents: Any, seed: int | None) -> Any:
+    """Give the noise of a diffusion decoder, the same for each decode of the same latents; None of others."""
+    from ltx_models.pipelines.steps import decoder_noise
+
+    return None if seed is None else decoder_noise(decoder, latents, seed)
 
 
 def exact_plan(args: argparse.Namespace, decoder: Any, latents: Any) -> Any:

@@ -32,6 +32,7 @@ from ltx_models.media import (
 from ltx_models.media._places import LATENTS, VIDEO
 from tilekit import Kept
 
+SEED = 0  # of the noise of a diffusion decoder
 SHARE = 0.25  # of memory that a decode may take whose only use is to be compared with
 
 
@@ -117,9 +118,9 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
         values, latents = as_float32(latents), array_for(decoder, as_float32(latents), one_device(args))
         kept = None
         if args.keep is not None:
-            decode.refuse_unrepeatable(args, decoder, None)
+            decode.refuse_unrepeatable(args, decoder, SEED)
             plan_text = decode.plan_text(args, decoder, latents)
-            kept = kept_blocks(args, args.keep / "frames", values, checkpoint(args), plan_text, None)
+            kept = kept_blocks(args, args.keep / "frames", values, checkpoint(args), plan_text, SEED)
 
         def sink(block: Any, start: int) -> None:
             values = as_float32(block)
@@ -128,13 +129,13 @@ def _reconstruct(args: argparse.Namespace, clip: FittedClip, latents_path: Path,
             for k in range(values.shape[2]):
                 fidelity.add(np.clip(values[0, :, k], -1, 1), clip.video[0, :, start + k])
 
-        decoding = decode.decode(args, computed, latents, sink, kept=kept)
+        decoding = decode.decode(args, computed, latents, sink, seed=SEED, kept=kept)
     outcome = _Outcome(clip, encoding, decoding, fidelity, decoded, chosen)
     if args.compare != "none":
         outcome.whole = FrameFile(scratch / "whole", height, width)
-        streamed = _streamed(args, decoder, latents)
+        streamed, noise = _streamed(args, decoder, latents), decode.noise_of(decoder, latents, SEED)
         with Meter() as outcome.comparing:
-            pieces = decoder.stream(latents) if streamed else [(0, decoder(latents))]
+            pieces = decoder.stream(latents, noise=noise) if streamed else [(0, decoder(latents, noise=noise))]
             for _, piece in pieces:
                 outcome.whole.append(as_float32(piece))
         outcome.difference = Difference()
@@ -217,7 +218,8 @@ def _facts(args: argparse.Namespace, outcome: _Outcome) -> dict[str, Any]:
             calls = made.calls(args.tile_batch_size, streaming=name == "decode")
             facts[name] |= {"tiles": len(made.tiles), "calls": calls, "redundant_work": made.redundant_work}
         else:
-            facts[name] |= {"tiles": math.prod(outcome.chosen.tiles), "redundant_work": outcome.chosen.work}
+            tiles = math.prod(getattr(outcome.chosen, "tiles", ()))  # a diffusion decoder's plan has none
+            facts[name] |= {"tiles": tiles, "redundant_work": outcome.chosen.work}
             facts["chosen"] = str(outcome.chosen)
     if outcome.comparing is not None and difference is not None:
         facts["untiled"] = {"seconds": outcome.comparing.seconds, "peak_bytes": outcome.comparing.peak_bytes}

@@ -44,8 +44,8 @@ def preview_picture(components: Components, latent: Array) -> Array:
         In about [-1, 1].
     """
     middle = latent.shape[2] // 2
-    decoder = components.get("video_decoder")
-    return decoder(components.adapted(latent[:, :, middle : middle + 1]))[0, :, 0]
+    decoder, frame = components.get("video_decoder"), components.adapted(latent[:, :, middle : middle + 1])
+    return decoder(frame, noise=decoder_noise(decoder, frame, seed=0))[0, :, 0]
 
 
 def upsample(run: Run, latent: Array) -> Array:
