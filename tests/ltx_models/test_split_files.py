@@ -32,11 +32,12 @@ from ltx_models.checkpoints.contents import by_header, by_name, version_by_name,
 from ltx_models.cli import main
 from ltx_models.convert import convert
 from ltx_models.convert.write import Entry
+from ltx_models.download import GEMMA, Wanted
 from ltx_models.lora import apply_lora, check_lora
 from ltx_models.media import as_float32, iter_frames, probe_video, read_latents
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
-from ltx_models.pipelines import LTX2Pipeline, MemoryPlan
+from ltx_models.pipelines import LTX2Pipeline, MemoryPlan, finding
 from ltx_models.pipelines.finding import find_files
 from ltx_models.pipelines.forecast import Decode, forecast
 from ltx_models.pipelines.grid import Size
@@ -109,6 +110,25 @@ def test_of_the_published_repository_no_more_than_needed_is_taken(pipeline: str 
     choice = choose(Listing("Lightricks/LTX-2.5", PUBLISHED, by_name), Criteria(pipeline))
     assert choice.names == tuple(NAMES[name] for name in names)
     assert choice.recipe.name == (pipeline or "distilled")
+
+
+def test_one_file_of_a_repository_brings_no_gemma_3_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Wanted] = []
+
+    def fetched(wanted: list[Wanted], *_: Any) -> dict[str, Path]:
+        asked.extend(wanted)
+        return {entry.repo: tmp_path for entry in wanted}
+
+    monkeypatch.setattr(finding, "fetched", fetched)
+    monkeypatch.setattr(finding, "of_text_encoder", lambda repo: [Wanted(repo, ("model.safetensors",))])
+    for path, repos in (
+        (f"Lightricks/LTX-2.5/{NAMES['transformer']}", ["Lightricks/LTX-2.5"]),
+        ("some/thing/ltx-2.3-22b-distilled.safetensors", ["some/thing", GEMMA]),
+    ):
+        asked.clear()
+        _, found = find_files(path, Criteria())
+        assert [entry.repo for entry in asked] == repos
+        assert (found.text_encoder is None) == (len(repos) == 1)
 
 
 def test_names_tell_what_headers_tell(files: dict[str, Path]) -> None:
@@ -227,6 +247,12 @@ def test_files_of_2_3_beside_files_of_2_5_are_refused(files: dict[str, Path], na
         CheckpointError, match=r"older\.safetensors: is of LTX 2\.3, and the transformer .* is of 2\.5; take all"
     ):
         LTX2Pipeline.from_pretrained(**parts(files, **{name: older}))
+
+
+def test_a_count_of_its_own_is_no_version_of_the_model(files: dict[str, Path], tmp_path: Path) -> None:
+    for number, said in enumerate(("1.0", "1.1", None, "x")):
+        other = remade(files["upsampler"], tmp_path / f"{number}.safetensors", metadata={"model_version": said})
+        assert LTX2Pipeline.from_pretrained(**parts(files, upsampler=other)).components.files.upsampler == other
 
 
 def test_a_folder_of_both_versions_is_refused(files: dict[str, Path], tmp_path: Path) -> None:

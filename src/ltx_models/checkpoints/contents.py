@@ -164,7 +164,8 @@ def version_by_header(metadata: Mapping[str, str]) -> Version | None:
     Returns
     -------
     (int, int) or None
-        Major and minor; None where it does not say.
+        Major and minor; None where it does not say, or says something that is no version of LTX-2, as upsamplers, which
+        are counted by themselves, and files of 2.0 may.
 
     Examples
     --------
@@ -173,7 +174,7 @@ def version_by_header(metadata: Mapping[str, str]) -> Version | None:
     """
     match = _VERSION.match(metadata.get("model_version", "").strip().strip('"'))
     if match is not None:
-        return int(match[1]), int(match[2])
+        return (2, int(match[2])) if match[1] == "2" else None
     try:
         section = parse_json(metadata.get("config", "{}"))["transformer"]
         marked = bool(section["use_keyframes_abs_pos_embedding"])

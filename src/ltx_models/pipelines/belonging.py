@@ -71,9 +71,9 @@ def check_files(files: Files) -> None:
 
 
 def _version(transformer: Path) -> tuple[int, int]:
-    """Tell of which version a transformer is; files of 2.0 do not say."""
+    """Tell of which version a transformer is; files of 2.0 do not say, or say something else."""
     major, minor, *_ = (*version_of(transformer), 0, 0)
-    return (major, minor) if major else (2, 0)
+    return (2, minor) if major == 2 else (2, 0)
 
 
 def check_part(path: Path, component: str) -> tuple[int, int] | None:
