@@ -19,6 +19,7 @@ import tilekit
 from ltx_models.cli import doctor, foreign, machine, main, self_test
 from ltx_models.nn import BackendName
 from ltx_models.video_vae import LTX2
+from tilekit.backends.limits import Limits
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -221,3 +222,12 @@ def test_whole_clips_are_taken_and_those_that_memory_does_not_hold_are_refused_a
         monkeypatch.setattr(reconstruct, "memory_bytes", lambda least=least: least)
         assert reconstruct._streamed(argparse.Namespace(compare=None), decoder, latents) is wanted
         assert reconstruct._streamed(argparse.Namespace(compare="whole"), decoder, latents) is False
+
+
+def test_doctor_tells_what_a_device_gets_wrong() -> None:
+    faults = pytest.importorskip("tilekit.backends._faults").TorchFaults(Limits(padded_frame=2**16 - 1))
+    with faults:
+        told = doctor.canaries()
+    rows = next(rows for heading, rows in told.items() if heading.startswith("does torch"))
+    assert rows["the padding of time of frames of 65536 elements"] == "WRONG"
+    assert rows["a matrix product"] == "right"

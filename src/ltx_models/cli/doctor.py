@@ -16,6 +16,8 @@ from ltx_models.byte_sizes import format_bytes
 from ltx_models.cli import options, report
 from ltx_models.cli.machine import backend_name, memory_bytes, torch_device
 from ltx_models.cli.self_test import self_test
+from tilekit.backends import canary
+from tilekit.backends.limits import known_of, place_of
 
 # Distributions and the extra that brings them.
 LIBRARIES = {
@@ -63,6 +65,10 @@ def run(args: argparse.Namespace) -> None:
     if not args.json:
         for heading, rows in facts.items():
             print(f"{heading}\n{report.pairs({f'  {name}': str(value) for name, value in rows.items()})}\n", flush=True)
+    for heading, rows in ({} if args.no_test else canaries()).items():
+        facts[heading] = rows
+        if not args.json:
+            print(f"{heading}\n{report.pairs({f'  {name}': text for name, text in rows.items()})}\n", flush=True)
     if not args.no_test:
         facts["self-test"] = self_test(backend_name(None))
         if not args.json:
@@ -104,6 +110,32 @@ def devices() -> dict[str, str]:
 
         found["mlx"] = str(mx.default_device())
     return found or {"none": "no backend is installed; pip install 'tilekit-vae[torch]' or 'tilekit-vae[mlx]'"}
+
+
+def canaries() -> dict[str, dict[str, str]]:
+    """Ask each framework whether it computes right on its best device, and tell what is known of its version."""
+    told = {}
+    for like in examples():
+        place = place_of(like)
+        rows = {case.name: "right" if case.holds else f"WRONG {case.note}".strip() for case in canary.report(like)}
+        for row in known_of(place):
+            rows[row.source] = row.what + (f"; {row.advice}" if row.advice else ", which plans go around")
+        told[f"does {place.framework} {place.version} compute right on {place.device}"] = rows
+    return told
+
+
+def examples() -> list[Any]:
+    """Make an array of each framework, on its best device."""
+    arrays: list[Any] = []
+    if find_spec("torch") is not None:
+        import torch
+
+        arrays.append(torch.zeros(1, device=torch_device()))
+    if find_spec("mlx") is not None:
+        import mlx.core as mx
+
+        arrays.append(mx.zeros(1))
+    return arrays
 
 
 def room() -> dict[str, str]:
