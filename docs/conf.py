@@ -3,17 +3,21 @@
 from importlib.metadata import version as installed_version
 
 project = "tilekit"
-author = "the tilekit authors"
-project_copyright = "2026, the tilekit authors"
+author = "the tilekit developers"
+project_copyright = "2026, the tilekit developers"
 release = version = installed_version("tilekit-vae")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
 # Bases that the architecture page explains, not the reference: of every layer, and of a plan.
-nitpick_ignore = [("py:class", "ltx_models.nn.Module"), ("py:class", "tilekit._plan.layout.Layout")]
+nitpick_ignore = [
+    ("py:class", "ltx_models.nn.Module"),
+    ("py:class", "ltx_models.vocoder.generator.Generator"),
+    ("py:class", "tilekit._plan.layout.Layout"),
+]
 
 # Types stand in the numpydoc sections, as shapes and layouts; in signatures they would only be repeated.
 autodoc_typehints = "none"
@@ -24,4 +28,8 @@ numpydoc_xref_param_type = False
 
 html_theme = "furo"
 html_title = "tilekit"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["cards.css"]
+# What is copied is what is typed: no prompts, and no output.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True

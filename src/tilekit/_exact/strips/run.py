@@ -22,13 +22,22 @@ Told = Callable[[int], object]
 
 
 class Strip(NamedTuple):
-    """The part of a result that one rank has made."""
+    """
+    The part of a result that one rank has made.
+
+    Parameters
+    ----------
+    array : array
+        The part.
+    place : tuple of slice
+        Where it lies: ``whole[strip.place]`` is this part.
+    shape : tuple of int
+        Of the whole result.
+    """
 
     array: Array
     place: tuple[slice, ...]
-    """Where it lies: ``whole[strip.place]`` is this part."""
     shape: Shape
-    """Of the whole result."""
 
 
 @dataclass(frozen=True)
