@@ -1,6 +1,9 @@
 """Sphinx configuration: ``nox -s docs`` builds with ``-W -n``."""
 
 from importlib.metadata import version as installed_version
+from typing import Any
+
+from sphinx.pycode import ModuleAnalyzer
 
 project = "tilekit"
 author = "the tilekit developers"
@@ -33,3 +36,17 @@ html_css_files = ["cards.css"]
 # What is copied is what is typed: no prompts, and no output.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+
+
+def docstring_of_geometry(*event: Any) -> None:
+    """Give a geometry the text that stands below it in its module, in place of that of its class."""
+    _, what, name, _, _, lines = event
+    texts = ModuleAnalyzer.for_module("tilekit._plan.presets").find_attr_docs()
+    text = texts.get(("", name.rpartition(".")[2]))
+    if what == "data" and text is not None:
+        lines[:] = text
+
+
+def setup(app: Any) -> None:
+    """Connect with Sphinx."""
+    app.connect("autodoc-process-docstring", docstring_of_geometry, priority=400)  # before numpydoc

@@ -116,3 +116,11 @@ def test_the_pages_of_devices_have_every_row_of_the_limits() -> None:
         assert line.startswith(f"| {row.framework} on {row.device}, ")
         assert f"| {row.source} | {row.date} |" in line
         assert all(version in line for version in (row.since, row.before))
+
+
+def test_every_page_stands_in_the_side_bar() -> None:
+    """A page that no toctree names is a warning, and so an error, of the build."""
+    first = (ROOT / "docs" / "index.md").read_text()
+    listed = {line for block in re.findall(r"```\{toctree\}\n(.*?)```", first, re.DOTALL) for line in block.split("\n")}
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages <= listed
