@@ -1,7 +1,12 @@
 """Many clips to latents: each a task, restartable, with errors told at the end."""
 
+import importlib.util
 import json
+import logging
+import os
 import shutil
+import sys
+import types
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,8 @@ import ltx_models
 from ltx_models.cli import main
 from ltx_models.clips import Bucket, ClipsError, encode_clips, find_clips, fit_clip, task
 from ltx_models.clips.buckets import choose, filled
+from ltx_models.clips.sound import stereo
+from ltx_models.defaults import toy_checkpoint
 from ltx_models.media import DiskError, MediaError, read_latents, write_video
 from tilekit import BackendError, Tiling
 
@@ -169,7 +176,7 @@ def test_a_killed_clip_leaves_no_mark(clips: Path, tmp_path: Path, monkeypatch: 
 
     shutil.copy(clips / "b.mp4", clips / "a.mp4")
     with monkeypatch.context() as patch:
-        patch.setattr(task, "save", stopped)
+        patch.setattr(task, "write_clip", stopped)
         with pytest.raises(KeyboardInterrupt):
             encode_clips([clips], tmp_path / "out")
     assert not (tmp_path / "out" / ".made-of" / "a.json").exists()
@@ -229,6 +236,164 @@ def test_files_and_folders_are_found_in_order(clips: Path) -> None:
     (clips / "notes.txt").touch()
     found = find_clips([clips / "b.mp4", clips / "inner"])
     assert [str(source.name) for source in found] == ["b", "a"]
+
+
+def test_sound_is_as_long_as_the_frames_and_comes_from_the_audio_encoder(tmp_path: Path) -> None:
+    video = np.zeros((1, 3, 9, 32, 64), np.float32)
+    tone = 0.3 * np.sin(np.arange(24000, dtype=np.float32) / 9)[None, None]
+    (tmp_path / "c").mkdir()
+    for name, seconds in {"long": 1.0, "short": 0.2}.items():
+        write_video(tmp_path / "c" / f"{name}.mp4", video, fps=25, audio=(tone[:, :, : int(24000 * seconds)], 24000))
+    clip(tmp_path / "c" / "silent.mp4")
+    toy = toy_checkpoint()
+    assert states(encode_clips([tmp_path / "c"], tmp_path / "out", checkpoint=toy, sound=True)) == ["made"] * 3
+    saved = {n: read_latents(tmp_path / "out" / f"{n}.safetensors") for n in ("long", "short", "silent")}
+    assert saved["silent"].audio is None
+    assert saved["long"].audio is not None
+    assert saved["short"].audio is not None
+    assert saved["long"].audio.shape == saved["short"].audio.shape
+    assert saved["long"].audio_space is not None
+    again = encode_clips([tmp_path / "c"], tmp_path / "out", checkpoint=toy, sound=True)
+    assert states(again) == ["kept"] * 3
+    with pytest.raises(ValueError, match="no audio autoencoder"):  # the small checkpoint has none
+        encode_clips([tmp_path / "c"], tmp_path / "new", sound=True)
+
+
+@pytest.mark.parametrize(("channels", "total"), [(1, 1.0), (2, 1.0), (6, 1.0), (8, 1.0)])
+def test_channels_are_mixed_with_weights_that_sum_to_one(channels: int, total: float) -> None:
+    mixed = stereo(np.full((1, channels, 5), 0.5, np.float32), "clip")
+    assert mixed.shape == (1, 2, 5)
+    assert mixed == pytest.approx(0.5 * total, abs=1e-6)
+    alone = np.zeros((1, channels, 1), np.float32)
+    alone[:, 0] = 1
+    left, right = stereo(alone, "clip")[0, :, 0]
+    assert left > (0 if channels > 1 else right - 1)
+    assert right == (left if channels == 1 else 0)
+    with pytest.raises(MediaError, match="has 5 channels of sound, expected 1, 2, 6"):
+        stereo(np.zeros((1, 5, 1), np.float32), "clip")
+
+
+def test_the_folders_of_the_trainer_have_its_fields(tmp_path: Path) -> None:
+    import torch
+
+    tone = np.zeros((1, 2, 24000), np.float32)
+    video = np.random.default_rng(0).uniform(-1, 1, (1, 3, 9, 32, 64)).astype(np.float32)
+    (tmp_path / "c" / "inner").mkdir(parents=True)
+    write_video(tmp_path / "c" / "inner" / "a.mp4", video, fps=25, audio=(tone, 24000))
+    both: Any = {"checkpoint": toy_checkpoint(), "sound": True}
+    encode_clips([tmp_path / "c"], tmp_path / "out", layout="trainer", **both)
+    encode_clips([tmp_path / "c"], tmp_path / "plain", **both)
+    plain = read_latents(tmp_path / "plain" / "inner" / "a.safetensors")
+    root = tmp_path / "out" / ".precomputed"
+    pictures = torch.load(root / "latents" / "inner" / "a.pt", weights_only=True)
+    assert np.array_equal(pictures.pop("latents").numpy(), plain.latents[0])
+    assert pictures == {"num_frames": 2, "height": 1, "width": 2, "fps": 25.0}
+    heard = torch.load(root / "audio_latents" / "inner" / "a.pt", weights_only=True)
+    latents = heard.pop("latents").numpy()
+    assert plain.audio is not None
+    assert np.array_equal(latents, plain.audio[0])
+    sizes = {"num_time_steps": latents.shape[1], "frequency_bins": latents.shape[2]}
+    assert heard == {**sizes, "duration": pytest.approx(9 / 25, abs=1e-3)}
+    assert states(encode_clips([tmp_path / "c"], tmp_path / "out", layout="trainer", **both)) == ["kept"]
+    with pytest.raises(ValueError, match="layout: got 'new', allowed are plain, trainer"):
+        encode_clips([tmp_path / "c"], tmp_path / "out", layout="new")  # type: ignore[arg-type]
+
+
+ROWS = [
+    {"media_path": "clips/a.mp4", "caption": "a red circle"},
+    {"media_path": "clips/b.mp4", "caption": "a tone, low"},
+]
+
+
+def table(folder: Path, form: str, rows: Any = ROWS) -> Path:
+    path = folder / f"set.{form}"
+    if form == "csv":
+        path.write_text("media_path,caption\n" + "".join(f'{r["media_path"]},"{r["caption"]}"\n' for r in rows))
+    else:
+        path.write_text(json.dumps(rows) if form == "json" else "\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_tables_name_clips_and_captions(form: str, clips: Path, tmp_path: Path) -> None:
+    found = find_clips([table(tmp_path, form)])
+    assert [(s.path, str(s.name), s.caption) for s in found] == [
+        (clips / "a.mp4", "clips/a", "a red circle"),
+        (clips / "b.mp4", "clips/b", "a tone, low"),
+    ]
+    with pytest.raises(MediaError, match="row 1 has no 'path', the clip's path; it has media_path, caption"):
+        find_clips([table(tmp_path, form)], media_column="path")
+    with pytest.raises(MediaError, match=r"row 1 names .*nowhere\.mp4, which is no file"):
+        find_clips([table(tmp_path, form, [{"media_path": "nowhere.mp4", "caption": ""}])])
+    (tmp_path / "set.json").write_text("{")
+    with pytest.raises(MediaError, match="cannot be read as a table of clips"):
+        find_clips([tmp_path / "set.json"])
+
+
+@pytest.mark.parametrize("layout", ["plain", "trainer"])
+def test_captions_become_text_embeddings(layout: Any, clips: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    import torch
+
+    from ltx_models import load_connectors, load_text_encoder
+    from ltx_models.cli.generate_call import read_embeds
+
+    toy, gemma = toy_checkpoint(), toy_checkpoint().parent / "gemma"
+    rows = [*ROWS, {"media_path": "clips/inner/a.mp4"}]  # without a caption
+    both: Any = {"checkpoint": toy, "text_encoder": gemma, "layout": layout}
+    assert states(encode_clips([table(tmp_path, "jsonl", rows)], tmp_path / "out", **both)) == ["made"] * 3
+    encoder: Any = load_text_encoder(gemma, dtype="float32")
+    connectors: Any = load_connectors(toy, dtype="float32")
+    contexts = encoder.encode(["a tone, low"], connectors)
+    if layout == "plain":
+        (video, audio), _ = read_embeds(tmp_path / "out" / "clips" / "b.text.safetensors")
+        assert np.array_equal(video, contexts.video.numpy())
+        assert np.array_equal(audio, contexts.audio.numpy())
+        assert not (tmp_path / "out" / "clips" / "inner" / "a.text.safetensors").exists()
+    else:
+        folder = tmp_path / "out" / ".precomputed" / "conditions" / "clips"
+        kept = torch.load(folder / "b.pt", weights_only=True)
+        assert set(kept) == {"video_prompt_embeds", "audio_prompt_embeds", "prompt_attention_mask"}
+        hidden, mask = encoder.hidden_states(encoder.tokenize(["a tone, low"]))
+        assert torch.equal(kept["prompt_attention_mask"], mask[0])
+        # the connectors make of them what they make of the hidden states
+        want = connectors.features(hidden, mask)
+        assert torch.equal(kept["video_prompt_embeds"], want[0][0])
+        assert torch.equal(kept["audio_prompt_embeds"], want[1][0])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert states(encode_clips([table(tmp_path, "jsonl", rows)], tmp_path / "out", **both)) == ["kept"] * 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(ValueError, match="text_encoder: no clip has a caption; give a table with the column 'caption'"):
+        encode_clips([clips], tmp_path / "new", **both)
+
+
+def test_the_official_trainer_reads_its_folders(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the reader of Lightricks/LTX-2, packages/ltx-trainer, of which LTX_TRAINER names the folder."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("einops")
+    folder = Path(os.environ.get("LTX_TRAINER", "no checkout"))
+    source = folder / "src" / "ltx_trainer" / "datasets.py"
+    if not source.is_file():
+        pytest.skip("LTX_TRAINER names no checkout of the official trainer")
+    package = types.ModuleType("ltx_trainer")
+    package.logger = logging.getLogger("ltx_trainer")  # type: ignore[attr-defined]  # all that the reader wants of it
+    monkeypatch.setitem(sys.modules, "ltx_trainer", package)
+    spec = importlib.util.spec_from_file_location("ltx_trainer.datasets", source)
+    assert spec is not None
+    assert spec.loader is not None
+    datasets: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(datasets)
+    toy, out = toy_checkpoint(), tmp_path / "out"
+    tone = np.zeros((1, 2, 24000), np.float32)
+    for name in ("a", "b"):
+        write_video(clips / f"{name}.mp4", np.zeros((1, 3, 9, 32, 64), np.float32), fps=25, audio=(tone, 24000))
+    options: Any = {"checkpoint": toy, "text_encoder": toy.parent / "gemma", "layout": "trainer", "sound": True}
+    encode_clips([table(tmp_path, "csv")], out, **options)
+    read = datasets.PrecomputedDataset(str(out), ["latents", "conditions", "audio_latents"])
+    assert len(read) == 2
+    assert read[0]["latents"]["latents"].shape == (128, 2, 1, 2)
+    assert read[0]["conditions"]["video_prompt_embeds"].ndim == 2
+    assert read[1]["audio_latents"]["latents"].ndim == 3
 
 
 # ---- the command line --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import array_for, checkpoint, load_encoder, named
 from ltx_models.cli.several import computing, one_device, refuse_several_for_exact
 from ltx_models.cli.stopping import WatchedBar
-from ltx_models.clips.task import save as save_latents
+from ltx_models.clips.results import save_clip
 from ltx_models.media import refuse_same, refuse_unwritable
 from ltx_models.media._places import LATENTS
 from tilekit import encode_tiled
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 
 def save(path: Path, latents: Any, clip: FittedClip, args: argparse.Namespace) -> None:
     """Save latents with what a decode needs to know of the clip and the autoencoder."""
-    save_latents(path, latents, clip, checkpoint(args))
+    save_clip(path, latents, clip, checkpoint(args))
 
 
 def encode(args: argparse.Namespace, clip: FittedClip) -> tuple[Any, Meter]:

@@ -15,13 +15,17 @@ from ltx_models.cli.meter import Meter
 from ltx_models.cli.network import checkpoint
 from ltx_models.cli.stopping import WatchedBar
 from ltx_models.clips import Bucket, ClipResult, encode_clips
+from ltx_models.clips.results import LAYOUTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what goes with many clips."""
     group = parser.add_argument_group("many clips")
     group.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="encode all clips into this folder; run again, it goes on"
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="encode all clips into this folder; run again, it goes on",
     )
     where = group.add_mutually_exclusive_group()
     where.add_argument("--workers", type=options.positive, metavar="N", help="processes; default: none, or a thread "
@@ -34,11 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WxHxF,...",
         help="scale and crop each clip to the one of these sizes and lengths that suits it best",
     )
+    group.add_argument("--sound", action="store_true", help="encode the sound of the clips too")
+    group.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default="plain",
+        help="safetensors for 'ltx-models decode' (plain), or the folders of the official trainer",
+    )
+    group.add_argument("--text-encoder", type=Path, metavar="PATH", help="language model that encodes captions")
+    group.add_argument("--caption-column", default="caption", metavar="NAME", help="of a table; default: caption")
+    group.add_argument("--media-column", default="media_path", metavar="NAME", help="of a table; default: media_path")
 
 
 def refuse_alone(args: argparse.Namespace) -> None:
     """Refuse without --to what goes with it."""
     given = {"--workers": args.workers, "--dask": args.dask, "--buckets": args.buckets}
+    given |= {"--sound": args.sound, "--layout": args.layout != "plain", "--text-encoder": args.text_encoder}
     names = [name for name, value in given.items() if value]
     if len(args.clips) > 1:
         names.insert(0, f"{len(args.clips)} clips")
@@ -83,6 +98,11 @@ def run(args: argparse.Namespace) -> None:
                 frames=args.frames or None,
                 fit=args.fit,
                 buckets=args.buckets,
+                sound=args.sound,
+                layout=args.layout,
+                text_encoder=args.text_encoder,
+                media_column=args.media_column,
+                caption_column=args.caption_column,
                 progress=bar,
                 on_clip=tell,
             )

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ltx_models.audio_vae import load_audio_encoder
 from ltx_models.checkpoints import BackendName, DType, keys_of_half, without_weights
 from ltx_models.checkpoints.digest import network_digest
 from ltx_models.clips.buckets import Bucket
 from ltx_models.clips.fitting import Fit
+from ltx_models.clips.results import LAYOUTS, Layout
 from ltx_models.clips.sources import Source, find_clips
 from ltx_models.clips.task import AnyTiling, ClipResult, ClipSettings, encode_clip
+from ltx_models.clips.text import TextSettings, encode_caption
 from ltx_models.defaults import default_checkpoint
 from ltx_models.media import DiskError, refuse_unwritable
 from ltx_models.progress import Progress, reported
@@ -54,6 +59,11 @@ def encode_clips(
     frames: int | None = None,
     fit: Fit = "crop",
     buckets: Iterable[Bucket | str] = (),
+    sound: bool = False,
+    layout: Layout = "plain",
+    text_encoder: str | Path | None = None,
+    media_column: str = "media_path",
+    caption_column: str = "caption",
     progress: Progress = None,
     on_clip: Callable[[ClipResult], object] | None = None,
 ) -> list[ClipResult]:
@@ -66,7 +76,7 @@ def encode_clips(
     Parameters
     ----------
     paths : iterable of path
-        Video files, and folders that are searched for them.
+        Video files, folders that are searched for them, and tables of clips, .csv, .json or .jsonl.
     folder : path
         Where latents go, made where it is not there; those of a folder's clips lie as these do.
     executor : concurrent.futures.Executor, optional
@@ -91,6 +101,16 @@ def encode_clips(
         What happens to sizes off the grid of 32 pixels.
     buckets : iterable of Bucket or str
         Sizes and lengths ``WxHxF``, of which each clip is brought to the one that suits it best.
+    sound : bool
+        Encode the sound of clips that have some, too, as long as their frames.
+    layout : {"plain", "trainer"}
+        A file of safetensors for each clip, which ``ltx-models decode`` reads; or the folders ``latents`` and
+        ``audio_latents`` in ``.precomputed``, as the official trainer reads them.
+    text_encoder : path, optional
+        The language model; captions become text embeddings then, after all clips: ``NAME.text.safetensors`` as
+        pipelines take them, or the trainer's ``conditions``, which are those before the connectors.
+    media_column, caption_column : str
+        Of tables among `paths`: which columns have the clips and their captions.
     progress : bool or callable, optional
         True for a bar, or called as ``progress(clips_done, clips_in_all)``.
     on_clip : callable, optional
@@ -123,16 +143,25 @@ def encode_clips(
     ...     first[0].state, first[0].shape, again[0].state
     ('made', (1, 128, 2, 2, 3), 'kept')
     """
-    folder, sources = Path(folder), find_clips(paths)
+    folder, sources = Path(folder), find_clips(paths, media_column=media_column, caption_column=caption_column)
+    if layout not in LAYOUTS:
+        msg = f"layout: got {layout!r}, allowed are {', '.join(LAYOUTS)}"
+        raise ValueError(msg)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         msg = f"executor: got a {type(executor).__qualname__}, expected an object with submit(function, ...)"
         raise BackendError(msg)
     path = Path(default_checkpoint() if checkpoint is None else checkpoint)
     chosen = tuple(b if isinstance(b, Bucket) else Bucket.read(b) for b in buckets)
     settings = ClipSettings(
-        path, backend, dtype, tuple(devices), tiling, memory_bytes, tile_batch_size, frames, fit, chosen
+        path, backend, dtype, tuple(devices), tiling, memory_bytes, tile_batch_size, frames, fit, chosen, sound, layout
     )
     settings = settings.ready(_checked(settings))
+    text = None
+    if text_encoder is not None:
+        if not any(source.caption for source in sources):
+            msg = f"text_encoder: no clip has a caption; give a table with the column {caption_column!r}"
+            raise ValueError(msg)
+        text = TextSettings.of(Path(text_encoder), path, backend, dtype, settings.devices[0], layout)
     folder.mkdir(parents=True, exist_ok=True)
     refuse_unwritable(folder / "latents.safetensors")
     results = []
@@ -142,15 +171,53 @@ def encode_clips(
             report(len(results), len(sources))
             if on_clip is not None:
                 on_clip(result)
+    if text is not None:
+        results = _captioned(executor, sources, folder, settings, text, results)
     _tell(results)
     return results
+
+
+def _captioned(
+    executor: Any,
+    sources: Sequence[Source],
+    folder: Path,
+    settings: ClipSettings,
+    text: TextSettings,
+    results: Sequence[ClipResult],
+) -> list[ClipResult]:
+    """Encode the captions; a clip whose caption failed has failed."""
+    before = (*settings.encoders, *settings.audio_encoders)
+    work = [(source, folder, text, before) for source in sources if source.caption]
+    errors: dict[Path, str] = {}
+    submitted = [None if executor is None else executor.submit(encode_caption, *args) for args in work]
+    try:
+        for args, future in zip(work, submitted, strict=True):
+            error = encode_caption(*args) if future is None else future.result()
+            if error is not None:
+                errors[args[0].path] = f"{args[0].path}: its caption: {error}"
+    finally:
+        for future in submitted:
+            if future is not None:
+                future.cancel()
+    text.encoder.release()
+    text.connectors.release()
+    return [replace(r, state="failed", error=errors[r.path]) if r.path in errors else r for r in results]
 
 
 def _checked(settings: ClipSettings) -> tuple[tuple[str, str], ...]:
     """Load what must be there without its weights; give the digests of the networks."""
     with without_weights():
         load_video_encoder(settings.checkpoint, backend=settings.backend, dtype=settings.dtype)
-    return (("video_encoder", network_digest(settings.checkpoint, keys_of_half("vae", "encoder"), "vae")),)
+        if settings.sound:
+            load_audio_encoder(settings.checkpoint, backend=settings.backend, dtype="float32")
+    if settings.layout == "trainer" and find_spec("torch") is None:
+        msg = "layout: the trainer's files are of torch; install it with: pip install 'tilekit-vae[torch]'"
+        raise ImportError(msg)
+    sections = {"video_encoder": "vae"} | ({"audio_encoder": "audio_vae"} if settings.sound else {})
+    return tuple(
+        (name, network_digest(settings.checkpoint, keys_of_half(section, "encoder"), section))
+        for name, section in sections.items()
+    )
 
 
 def _results(executor: Any, sources: Sequence[Source], folder: Path, settings: ClipSettings) -> Iterator[ClipResult]:

@@ -9,13 +9,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
+from ltx_models.audio_vae import load_audio_encoder
 from ltx_models.checkpoints import BackendName, DType
-from ltx_models.checkpoints.latent_space import latent_space
 from ltx_models.clips.buckets import Bucket
 from ltx_models.clips.fitting import Fit, FittedClip, fit_clip
 from ltx_models.clips.marks import Mark, file_digest
+from ltx_models.clips.results import Layout, write_clip
+from ltx_models.clips.sound import sound_latents
 from ltx_models.clips.sources import Source
-from ltx_models.media import DiskError, MediaError, write_latents
+from ltx_models.media import DiskError, MediaError
 from ltx_models.nn import Array
 from ltx_models.video_vae import encode_exact, load_video_encoder
 from tilekit import Loaded, Tiling, TilingConfig, encode_tiled
@@ -51,10 +53,14 @@ class ClipSettings:
         What happens to sizes off the grid.
     buckets : tuple of Bucket
         Sizes and lengths to choose from.
+    sound : bool
+        Whether the sound is encoded too, in float32.
+    layout : {"plain", "trainer"}
+        How results lie.
     digests : tuple of (str, str)
         Names of networks and their digests, by which results of others are known.
-    encoders : tuple of Loaded
-        What loads the encoder on each device.
+    encoders, audio_encoders : tuple of Loaded
+        What loads the encoders on each device.
     """
 
     checkpoint: Path
@@ -67,14 +73,20 @@ class ClipSettings:
     frames: int | None = None
     fit: Fit = "crop"
     buckets: tuple[Bucket, ...] = ()
+    sound: bool = False
+    layout: Layout = "plain"
     digests: tuple[tuple[str, str], ...] = ()
     encoders: tuple[Loaded, ...] = field(default=(), repr=False)
+    audio_encoders: tuple[Loaded, ...] = field(default=(), repr=False)
 
     def ready(self, digests: tuple[tuple[str, str], ...]) -> ClipSettings:
         """Add the digests, and what loads the encoder on each device, once in each process."""
         load = {"backend": self.backend, "dtype": self.dtype}
         encoders = (Loaded(load_video_encoder, self.checkpoint, **load, device=device) for device in self.devices)
-        return replace(self, digests=digests, encoders=tuple(encoders))
+        heard = {"backend": self.backend, "dtype": "float32"}
+        audio = (Loaded(load_audio_encoder, self.checkpoint, **heard, device=device) for device in self.devices)
+        encoders_of_sound = tuple(audio) if self.sound else ()
+        return replace(self, digests=digests, encoders=tuple(encoders), audio_encoders=encoders_of_sound)
 
     def key(self) -> dict[str, Any]:
         """Give what results depend on, as JSON values."""
@@ -86,6 +98,8 @@ class ClipSettings:
             "frames": self.frames,
             "fit": self.fit,
             "buckets": sorted(map(str, self.buckets)),
+            "sound": self.sound,
+            "layout": self.layout,
         }
 
 
@@ -146,10 +160,12 @@ def encode_clip(source: Source, folder: Path, settings: ClipSettings) -> ClipRes
         clip = fit_clip(source.path, frames=settings.frames, fit=settings.fit, buckets=settings.buckets)
         with _network(settings.encoders) as encoder:
             latents = encoded(encoder.get(), clip, settings)
-        target = folder / source.name.with_name(f"{source.name.name}.safetensors")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save(target, latents, clip, settings.checkpoint)
-        mark.write([target])
+        sound: tuple[Any, float] = (None, 0.0)
+        if settings.sound:
+            with _network(settings.audio_encoders) as encoder:
+                sound = _heard(clip, encoder.get())
+        write = (folder, source.name, latents, clip, settings.checkpoint, sound, settings.layout)
+        mark.write(write_clip(*write))
         return ClipResult(source.path, "made", tuple(latents.shape), clip.notes)
     except DiskError:
         raise
@@ -173,10 +189,8 @@ def encoded(encoder: Any, clip: FittedClip, settings: ClipSettings) -> Array:
     return latents
 
 
-def save(path: Path, latents: Array, clip: FittedClip, checkpoint: Path) -> None:
-    """Save latents with what a decode needs to know of the clip and the autoencoder."""
-    source, space = str(clip.path.resolve()), latent_space(checkpoint)
-    write_latents(path, latents, fps=clip.fps, source=source, pixel_aspect=clip.pixel_aspect, space=space)
+def _heard(clip: FittedClip, encoder: Any) -> tuple[Array | None, float]:
+    return sound_latents(clip.path, clip.video.shape[2], clip.fps, encoder, _device_of(encoder))
 
 
 def _device_of(encoder: Any) -> Any:

@@ -361,15 +361,46 @@ class TextConnectors(Module):
         """
         nn = self.nn
         order, keep = self._layout(hidden_states, attention_mask, padding_side)
-        hidden = nn.cast(nn.xp.permute_dims(hidden_states, (1, 2, 3, 0)), nn.float32)
-        valid = attention_mask[..., None, None] > 0
-        features = self.text_embedding_projection(hidden, valid)
-        order, keep = nn.on_device(nn.asarray(order), hidden), nn.on_device(nn.asarray(keep), hidden)
+        features = self._features(hidden_states, attention_mask)
+        order, keep = (nn.on_device(nn.asarray(x), hidden_states) for x in (order, keep))
         video = self.video_embeddings_connector(features[0], order, keep)
         audio = None
         if self.audio_embeddings_connector is not None:
             audio = self.audio_embeddings_connector(features[1], order, keep)
         return video, audio, nn.xp.ones_like(attention_mask)
+
+    def features(
+        self, hidden_states: Array, attention_mask: Array, *, padding_side: PaddingSide = "left"
+    ) -> tuple[Array, Array | None]:
+        """
+        Give what the connectors take, where the tokens stand: what the official trainer keeps of a caption.
+
+        Parameters
+        ----------
+        hidden_states, attention_mask, padding_side
+            As `forward` takes them.
+
+        Returns
+        -------
+        video : array, shape (B, T, C)
+            In the dtype of the weights; zeros, through the projection, where padding is.
+        audio : array, shape (B, T, C'), or None
+            None where the checkpoint has no audio.
+
+        Raises
+        ------
+        ValueError
+            As `forward`.
+        """
+        self._layout(hidden_states, attention_mask, padding_side)
+        video, audio = self._features(hidden_states, attention_mask)
+        return video, audio if self.audio_embeddings_connector is not None else None
+
+    def _features(self, hidden_states: Array, attention_mask: Array) -> tuple[Array, Array | None]:
+        nn = self.nn
+        hidden = nn.cast(nn.xp.permute_dims(hidden_states, (1, 2, 3, 0)), nn.float32)
+        found: tuple[Array, Array | None] = self.text_embedding_projection(hidden, attention_mask[..., None, None] > 0)
+        return found
 
     def _layout(self, hidden_states: Array, attention_mask: Array, side: str) -> tuple[Any, Any]:
         """Check the arguments; say where each token goes and which places hold one."""
