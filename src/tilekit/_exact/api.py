@@ -272,6 +272,7 @@ class Exact:
                 self.memory_bytes,
                 kernels.scratch,
                 limits=limits_of(x),
+                spill=self.offload,
                 grid=strips.grid,
                 stream=stream,
                 stages=None if plan is None else plan.stages,

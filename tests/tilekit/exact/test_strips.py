@@ -1,5 +1,6 @@
 """Several ranks give what one gives; parts fill arrays, and what is missing is sent once."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from tilekit._exact.ops import Constant, Conv, Pointwise
 from tilekit._exact.program import program_of
 from tilekit._exact.search import search
 from tilekit._exact.stages import plain
-from tilekit._exact.steps import Stage, Step
+from tilekit._exact.steps import Place, Stage, Step
 from tilekit._exact.strips.choose import forecast_part, plans_of
 from tilekit._exact.strips.partition import Partition, cut_axes, divided, grid_of
 from tilekit._exact.strips.parts import PartMake, StripProgram
@@ -71,12 +72,16 @@ def test_statistics_are_put_together_over_ranks(built: Builder, counts: tuple[in
         np.testing.assert_allclose(held.result, want, rtol=2e-4, atol=2e-4)
 
 
-@given(built=graphs(), counts=COUNTS, rows=st.integers(1, 4))
+@given(built=graphs(), counts=COUNTS, rows=st.integers(1, 4), place=st.sampled_from(["device", "host"]))
 @settings(max_examples=80, deadline=None)
 def test_statistics_taken_over_steps_are_put_together_over_ranks(
-    built: Builder, counts: tuple[int, ...], rows: int
+    built: Builder, counts: tuple[int, ...], rows: int, place: Place
 ) -> None:
-    held, want = ran(built, divided(built.graph(), axes_of(counts), counts), tuple(staged(built, rows)))
+    """Wherever what is kept between the stages lies."""
+    stages = [
+        replace(stage, keep=tuple(replace(kept, place=place) for kept in stage.keep)) for stage in staged(built, rows)
+    ]
+    held, want = ran(built, divided(built.graph(), axes_of(counts), counts), tuple(stages))
     np.testing.assert_allclose(held.result, want, rtol=2e-4, atol=2e-4)
 
 

@@ -10,7 +10,7 @@ from tilekit._exact.ghosts import Ghost
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.search import Choice, Trial, chosen
-from tilekit._exact.steps import Stage
+from tilekit._exact.steps import Place, Stage
 from tilekit._exact.strips.halos import Halos, Piece, halos_of
 from tilekit._exact.strips.partition import Grid, Partition, partition_of
 from tilekit._exact.strips.parts import Shared, StripProgram, strip_program
@@ -43,6 +43,7 @@ def plans_of(  # noqa: PLR0913
     scratch: Scratch,
     *,
     limits: Limits | None = None,
+    spill: Place | None = None,
     grid: Grid | None = None,
     stream: bool = False,
     stages: tuple[Stage, ...] | None = None,
@@ -62,6 +63,8 @@ def plans_of(  # noqa: PLR0913
         What kernels take for themselves.
     limits : Limits, optional
         What the device gets right.
+    spill : {"host", "disk"}, optional
+        Where arrays between stages may lie if the devices are too small for them.
     grid : (int, int), optional
         Rows and columns of ranks.
     stream : bool
@@ -85,7 +88,7 @@ def plans_of(  # noqa: PLR0913
     if stages is not None:
         axis = min((way.axis for way in ways), default=0)
     else:
-        choice = chosen(_Trial(graph, scratch, ways, partition, stream=stream, limits=limits), memory_bytes)
+        choice = chosen(_Trial(graph, scratch, ways, partition, stream=stream, limits=limits), memory_bytes, spill)
         stages, axis = choice.stages, choice.axis
     if stream and axis in axes:
         msg = f"strips: a stream hands out blocks along axis {axis}, which is cut; give grid=(1, {ranks}), or call"

@@ -94,7 +94,7 @@ def stream(held: StripCall, axis: int, told: Told) -> Iterator[tuple[int, Strip 
 
 
 def _steps(held: StripCall, emit: Callable[[Box, Array], object]) -> Iterator[int]:
-    """Go through the steps; NaN or infinity cannot be looked for here, as the other ranks are on their way."""
+    """Go through the steps; where NaN came up cannot be looked for here, as the other ranks are on their way."""
     kernels = held.call.kernels
     with ExitStack() as stack:
         steps = iter(StripReplay(held.program, Arrays(held.call, emit, stack), held.link))
@@ -104,7 +104,7 @@ def _steps(held: StripCall, emit: Callable[[Box, Array], object]) -> Iterator[in
                     next(steps)
             except NotFiniteError:
                 msg = (
-                    f"NaN or infinity reached the output on rank {held.transport.rank}; the input had none. Call the "
+                    f"NaN reached the output on rank {held.transport.rank}; the input had none. Call the "
                     "function without strips to see which layer gave it"
                 )
                 raise InputError(msg) from None
