@@ -273,14 +273,16 @@ def test_channels_are_mixed_with_weights_that_sum_to_one(channels: int, total: f
         stereo(np.zeros((1, 5, 1), np.float32), "clip")
 
 
-def test_the_folders_of_the_trainer_have_its_fields(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_the_folders_of_the_trainer_have_its_fields(tmp_path: Path, backend: Any) -> None:
     import torch
 
+    pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[backend])
     tone = np.zeros((1, 2, 24000), np.float32)
     video = np.random.default_rng(0).uniform(-1, 1, (1, 3, 9, 32, 64)).astype(np.float32)
     (tmp_path / "c" / "inner").mkdir(parents=True)
     write_video(tmp_path / "c" / "inner" / "a.mp4", video, fps=25, audio=(tone, 24000))
-    both: Any = {"checkpoint": toy_checkpoint(), "sound": True}
+    both: Any = {"checkpoint": toy_checkpoint(), "sound": True, "backend": backend}
     encode_clips([tmp_path / "c"], tmp_path / "out", layout="trainer", **both)
     encode_clips([tmp_path / "c"], tmp_path / "plain", **both)
     plain = read_latents(tmp_path / "plain" / "inner" / "a.safetensors")
