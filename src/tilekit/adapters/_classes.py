@@ -79,6 +79,10 @@ def _causal_mask(n_frame: int, n_hw: int, dtype: Any, device: Any, batch_size: i
 _TRAINED_IN_TILES = "its decoder is a transformer that was trained in tiles, and untiled pictures are worse (21.5 dB "
 _TRAINED_IN_TILES += "against 36.4); leave its own tiling on"
 _TRANSFORMER = "it is a transformer over all patches, with nothing that could be cut; call it as it is"
+_SEGMENTS = (
+    "its decoder and encoder hand frames on from segment to segment, so that neither is a function of one array; "
+)
+_SEGMENTS += "call tilekit.exact(lambda z: vae.decode(z).sample), which cuts all segments"
 _SAMPLES = "it draws random numbers in every step, so there is no one result to equal; call it as it is"
 
 QUIRKS: dict[str, Quirks] = {
@@ -90,6 +94,7 @@ QUIRKS: dict[str, Quirks] = {
     "AutoencoderRAE": Quirks(refused=_TRANSFORMER),
     "AutoencoderTiny": Quirks(redirect=(("_tiled_decode", "decoder"), ("_tiled_encode", "encoder"))),
     "ConsistencyDecoderVAE": Quirks(refused=_SAMPLES),
+    "Kandinsky6SRVAE": Quirks(refused=_SEGMENTS),
     "LTX2VideoDiffusionDecoderModel": Quirks(refused=_SAMPLES),
     "RFD4ProteinaAutoencoder": Quirks(refused="it takes the features of a molecule, not one array; call it as it is"),
 }

@@ -12,6 +12,7 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed"
 from tests.tilekit.exact._autoencoders import ZOO, Entry  # noqa: E402  # after the libraries that may be missing
 from tests.tilekit.exact._live import Live  # noqa: E402
 
+import tilekit  # noqa: E402
 from tilekit import BackendError, PlanError  # noqa: E402
 from tilekit.adapters import disable_exact_tiling, enable_exact_tiling  # noqa: E402
 from tilekit.adapters._classes import QUIRKS, quirks_of, settings  # noqa: E402
@@ -23,13 +24,12 @@ UNTESTED = {
     "AutoencoderKLMiniMaxH3Audio",
     "AutoencoderSAME",
     "Cosmos3AVAEAudioTokenizer",
-    "Kandinsky6SRVAE",
     "LongCatAudioDiTVae",
     "MMAudioVAE",
     "MMAudioVocoder",
     "MiniMaxMusic3Vocoder",
 }
-"""Of sound, but one: they follow the rule or are refused as unknown, and the check of a small input guards them."""
+"""Of sound: they follow the rule or are refused as unknown, and the check of a small input guards them."""
 FEW = ("AutoencoderKL", "LTX-Video 0.9", "TAESD", "Oobleck")
 """Those of the whole suite: pictures, clips and sound in seconds."""
 SLOW = {"AutoencoderKLMagvit"}
@@ -138,6 +138,19 @@ def test_what_must_not_be_untiled_is_refused_by_name(kind: str) -> None:
     torch.nn.Module.__init__(model)
     with pytest.raises(BackendError, match=rf"{kind} is not made exact: .*; (call|leave)"):
         enable_exact_tiling(model)
+
+
+def test_segments_that_hand_frames_on_are_followed_as_a_whole() -> None:
+    config = {
+        "latent_channels": 8,
+        "encoder_block_out_channels": (8, 8, 8, 8, 8),
+        "decoder_block_out_channels": (8, 8, 8, 8, 8),
+        "layers_per_block": 1,
+    }
+    torch.manual_seed(0)
+    vae = diffusers.Kandinsky6SRVAE(**config).eval()
+    z = numbers(1, 8, 2, 3, 4)
+    assert error(tilekit.exact(lambda z: vae.decode(z).sample)(z), vae.decode(z).sample) < ROUNDING
 
 
 def test_every_class_of_diffusers_is_tested_or_refused() -> None:
