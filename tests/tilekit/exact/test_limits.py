@@ -66,7 +66,8 @@ def test_results_are_right_or_refused(kind: str, limited_by: str, share: float, 
     wanted = net(x)
     whole = {"elements": wanted.numel() * 3, "convolution": wanted.numel() * 2, "unfolded": wanted.numel() * 54}
     most = int(whole.get(limited_by, 48) * share)
-    limits = Limits(**{limited_by: max(1, most)}, unfolds=limited_by == "unfolded")
+    chosen: Any = {limited_by: max(1, most)}
+    limits = Limits(**chosen, unfolds=limited_by == "unfolded")
     with limited(limits) as faults:
         try:
             f = tk.exact(net)
