@@ -59,7 +59,8 @@ def exact(
         its weights alone. Weights are read when they are used.
     memory_bytes : int, optional
         What live arrays may take at the peak: the result included for a call, one block of it for a stream; the input
-        and the weights are not. Left out: as little as it can be without making anything twice.
+        and the weights are not. Left out: about half of a plain call, or as near to that as it can
+        be without making anything twice.
     offload : {"host", "disk"}, optional
         Where arrays may wait that later stages read, if the device is too small for them.
     progress : bool or callable, optional
@@ -297,20 +298,13 @@ class Exact:
                 traced.graph,
                 self.memory_bytes,
                 kernels.scratch,
+                plain_scratch=kernels.plain_scratch,
                 stream=stream,
                 spill=self.offload,
                 limits=limits_of(x),
             )
-            made = plan_of(
-                traced.graph,
-                choice.stages,
-                axis=choice.axis,
-                scratch=kernels.scratch,
-                plain_scratch=kernels.plain_scratch,
-                stream=stream,
-                notes=traced.notes,
-            )
-            planned = _Planned(traced, *made)
+            made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
+            planned = _Planned(traced, made, choice.program)
             with self._lock:
                 self._planned[key] = planned
                 while len(self._planned) > KEPT:

@@ -195,6 +195,7 @@ class Barriers:
     ) -> None:
         self.graph, self.labels, self.others = graph, labels, tuple(others)
         self.goals, self.tail = goals(graph, labels, along)
+        self.apart = apart
         if apart:
             self.goals = self.goals[-1:]
         if ends is not None:

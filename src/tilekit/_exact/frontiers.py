@@ -69,6 +69,10 @@ class Frontiers:
                 return None
         return min(layer.values(), key=lambda path: path.work)
 
+    def again(self, path: Path) -> float:
+        """Give how often operations are carried out."""
+        return path.work / max(1, self.lasting.work)
+
     def _best(self, j: int, layer: dict[Frontier, Path]) -> dict[Frontier, Path]:
         """Keep those of least work, that of the next stage included, and the smallest."""
         if len(layer) <= self.WIDTH:

@@ -79,6 +79,16 @@ class Graph:
         return {}
 
     @cached_property
+    def labels(self) -> dict[int, tuple[int | None, ...]]:
+        """What `labels.labels` has found, by axis of the output."""
+        return {}
+
+    @cached_property
+    def shares(self) -> dict[tuple[int, int], dict[int, float]]:
+        """What `stages.often` has found, by axis of the output and number of parts."""
+        return {}
+
+    @cached_property
     def fingerprint(self) -> str:
         """A short text that differs where kinds of operation, shapes, dtypes or connections do."""
         rows = ((type(node.op).__name__, node.inputs, node.shape, node.dtype) for node in self.nodes)

@@ -11,7 +11,7 @@ from tilekit._exact.boxes import Box, Interval, Shape
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Along, Concat, Conv, Local, Pointwise, Pool, Scatter
 
-__all__ = ["Labels", "across", "candidates", "carried", "cut_at", "labels"]
+__all__ = ["Labels", "across", "candidates", "carried", "cut_at", "labels", "scattered"]
 
 Labels = tuple[int | None, ...]
 """For each node the axis that slides; None where no axis does."""
@@ -77,12 +77,15 @@ def labels(graph: Graph, axis: int) -> Labels:
     statistic reads; and so on, until nothing new is found. What no path of axes joins to the output (a network before
     an operation that is not understood) slides along the same one of its convolutions' axes.
     """
-    axis_of = _joined(graph, axis)
-    for _ in range(SEEDS):
-        if not _seed(graph, axis_of):
-            break
-        _spread(graph, axis_of)
-    return tuple(axis_of)
+    known = graph.labels.get(axis)
+    if known is None:
+        axis_of = _joined(graph, axis)
+        for _ in range(SEEDS):
+            if not _seed(graph, axis_of):
+                break
+            _spread(graph, axis_of)
+        known = graph.labels[axis] = tuple(axis_of)
+    return known
 
 
 def _joined(graph: Graph, axis: int) -> list[int | None]:
@@ -181,6 +184,13 @@ def candidates(graph: Graph) -> tuple[int, ...]:
         return tuple(sorted(held, key=lambda axis: -shape[axis]))
     held = [axis for axis, row in axis_of.items() if row[graph.input] is not None]
     return (max(held, key=shape.__getitem__),) if held else ()
+
+
+def scattered(graph: Graph, axis_of: Labels) -> bool:
+    """Whether strips lie in memory in pieces of a few cells: the last axis of most arrays slides."""
+    held = [node for node in graph.nodes if graph.live[node.index] and axis_of[node.index] is not None]
+    last = sum(node.nbytes for node in held if axis_of[node.index] == len(node.shape) - 1)
+    return 2 * last > sum(node.nbytes for node in held)
 
 
 def _slides(graph: Graph, axis_of: Sequence[int | None]) -> bool:

@@ -6,17 +6,17 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from tilekit._errors import PlanError
-from tilekit._exact.boxes import Shape, full
-from tilekit._exact.forecast import Scratch, forecast, no_scratch
+from tilekit._exact.boxes import Shape
 from tilekit._exact.graph import Graph
 from tilekit._exact.ops import Whole
-from tilekit._exact.program import Program, program_of
+from tilekit._exact.program import Program
 from tilekit._exact.steps import Kept, Stage, Step
+from tilekit._exact.trials import Choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ExactPlan", "StageRow", "checked_plan", "plan_of", "whole_stage"]
+__all__ = ["ExactPlan", "StageRow", "checked_plan", "plan_of"]
 
 MIB = 1 << 20
 
@@ -197,31 +197,16 @@ class ExactPlan:
 _PLAIN = tuple(name for name in ExactPlan.__slots__ if name not in {"stages", "rows"})
 
 
-def plan_of(  # noqa: PLR0913
-    graph: Graph,
-    stages: tuple[Stage, ...],
-    *,
-    axis: int,
-    scratch: Scratch = no_scratch,
-    plain_scratch: Scratch = no_scratch,
-    stream: bool = False,
-    notes: tuple[str, ...] = (),
-) -> tuple[ExactPlan, Program]:
+def plan_of(graph: Graph, choice: Choice, *, stream: bool = False, notes: tuple[str, ...] = ()) -> ExactPlan:
     """
-    Cost stages that were chosen.
+    Write down what was chosen.
 
     Parameters
     ----------
     graph : Graph
         The function.
-    stages : tuple of Stage
-        How it is evaluated.
-    axis : int
-        Of the output, along which it slides.
-    scratch : callable
-        What the kernels take for themselves.
-    plain_scratch : callable
-        What the library takes for itself in a plain call.
+    choice : Choice
+        How it is evaluated; scheduled and counted.
     stream : bool
         Whether blocks are handed out.
     notes : tuple of str
@@ -231,34 +216,23 @@ def plan_of(  # noqa: PLR0913
     -------
     ExactPlan
         For the user.
-    Program
-        For `run`.
     """
-    program = program_of(graph, stages)
-    counted = forecast(program, scratch, stream=stream)
     source, output = graph.nodes[graph.input], graph.nodes[graph.output]
-    plain = forecast(program_of(graph, (whole_stage(graph),)), plain_scratch)
-    plan = ExactPlan(
+    return ExactPlan(
         source.shape,
         output.shape,
         source.dtype,
-        axis,
-        stages,
-        _rows(program, counted.step_peaks),
-        counted.peak_bytes,
-        counted.step_peaks,
-        round(program.work, 4),
-        plain.peak_bytes,
+        choice.axis,
+        choice.stages,
+        _rows(choice.program, choice.counted.step_peaks),
+        choice.peak_bytes,
+        choice.counted.step_peaks,
+        round(choice.work, 4),
+        choice.plain_bytes,
         (*_not_understood(graph), *notes),
         graph.fingerprint,
         stream,
     )
-    return plan, program
-
-
-def whole_stage(graph: Graph) -> Stage:
-    """Give the stage that makes everything at once, as a plain call does."""
-    return Stage((Step(((graph.output, full(graph.nodes[graph.output].shape)),)),), name="whole")
 
 
 def _rows(program: Program, peaks: tuple[int, ...]) -> tuple[StageRow, ...]:

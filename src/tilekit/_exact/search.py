@@ -1,52 +1,35 @@
 """Which way, how large a strip, and what to keep, under a budget of bytes: by dry run."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import ClassVar
+from collections.abc import Iterator
+from functools import partial
+from math import inf
 
 from tilekit._errors import PlanError
-from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
+from tilekit._exact.forecast import Scratch, no_scratch
 from tilekit._exact.frontiers import Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.program import Program, program_of
-from tilekit._exact.stages import plain
-from tilekit._exact.steps import Place, Stage
-from tilekit._exact.ways import Slide, Tiles, slides, tilings
+from tilekit._exact.steps import Place
+from tilekit._exact.trials import MOST, WRONG, Choice, Trials
+from tilekit._exact.ways import Slide, Tiles, slides
 from tilekit.backends.limits import Limits
 
-__all__ = ["Choice", "Trial", "chosen", "search"]
+__all__ = ["chosen", "search"]
 
-SAME = 1.001
-"""Work up to which nothing counts as made again."""
-PARTS = (4, 16, 64, 256, 1024)
-"""Strips of the largest array, tried from the largest strip on."""
-USUAL = (64, 16, 4)
-"""The same where no budget is given, tried from the smallest strip on until a dry run does not take too long."""
+SAME = 1.005
+"""Work up to which nothing that counts is made again."""
+FLOOR, CAP = 1 << 18, 1 << 24
+"""Bytes of the largest array in a strip: under these, strips are not worth their calls; up to these in a stream."""
+LONG = 30_000
+"""Operations above which more are not planned for without a budget: that takes as long as they do."""
+FEW = 16
+"""Strips that are worth their calls whatever their size."""
+GAIN = 0.9
+"""The share of its memory that a plan must come down to for strips of half the size to be worth their calls."""
 ENOUGH = 1.6
 """Work up to which smaller strips are not tried for the sake of keeping more."""
-EFFORT = 60_000
-"""Operations in all steps up to which a dry run is worth its time, and a quarter of those of all dry runs."""
+ROUNDS = 8
+"""Smaller and smaller frontiers that are looked at where nearly nothing is made again."""
 MIB = 1 << 20
-WRONG = 1 << 62
-"""Bytes that are added to the peak of a plan with an array that the device gets wrong, so that it is never chosen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was chosen for a graph."""
-
-    stages: tuple[Stage, ...]
-    axis: int
-    """The axis of the output along which blocks come."""
-    peak_bytes: int
-    """Live arrays at the peak."""
-    work: float
-    """Multiply-adds over those of a plain call."""
-    operations: int
-    """In all steps."""
-    worst: str = ""
-    """The array that the device would get wrong, if there is one."""
 
 
 def search(  # noqa: PLR0913  what a plan depends on
@@ -57,6 +40,7 @@ def search(  # noqa: PLR0913  what a plan depends on
     stream: bool = False,
     spill: Place | None = None,
     limits: Limits | None = None,
+    plain_scratch: Scratch = no_scratch,
 ) -> Choice:
     """
     Choose how a graph is evaluated.
@@ -67,7 +51,7 @@ def search(  # noqa: PLR0913  what a plan depends on
         The function.
     memory_bytes : int, optional
         What live arrays may take at the peak: without the input and the weights, and without the result where
-        `stream`. Default: as little as goes without making anything again.
+        `stream`. Default: half of a plain call, or as near to that as goes without making anything again.
     scratch : callable
         What kernels take for themselves.
     stream : bool
@@ -76,6 +60,8 @@ def search(  # noqa: PLR0913  what a plan depends on
         Where arrays between stages may lie if the device is too small for them.
     limits : Limits, optional
         What the device gets right; no plan makes a larger array.
+    plain_scratch : callable
+        What the library takes for itself in a plain call.
 
     Returns
     -------
@@ -87,21 +73,22 @@ def search(  # noqa: PLR0913  what a plan depends on
     PlanError
         If no way stays within the budget or the limits; the text names the least that one takes.
     """
-    trial = Trial(graph, scratch, slides(graph, stream=stream), stream=stream, limits=limits)
-    return chosen(trial, memory_bytes, spill)
+    ways = slides(graph, stream=stream)
+    trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch)
+    return chosen(trials, memory_bytes, spill)
 
 
-def chosen(trial: "Trial", memory_bytes: int | None = None, spill: Place | None = None) -> Choice:
-    """Choose among the ways of a trial, as `search` does."""
+def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None = None) -> Choice:
+    """Choose among the ways of some trials, as `search` does."""
     if memory_bytes is None:
-        usual = trial.usual()
+        usual = _usual(trials)
         if usual.peak_bytes < WRONG:
             return usual
         memory_bytes = WRONG - 1
-    held = trial.same(memory_bytes) or trial.spilled(memory_bytes, spill) or trial.again(memory_bytes)
+    held = _same(trials, memory_bytes) or _spilled(trials, memory_bytes, spill) or _again(trials, memory_bytes)
     if held is not None:
         return held
-    best = trial.least()
+    best = _least(trials)
     if best.peak_bytes <= memory_bytes:
         return best
     least = best.peak_bytes
@@ -115,166 +102,167 @@ def chosen(trial: "Trial", memory_bytes: int | None = None, spill: Place | None 
     raise PlanError(msg)
 
 
-class Trial:
-    """
-    Dry runs of one graph.
+def _usual(trials: Trials) -> Choice:
+    """Choose where no budget is given: the fewest calls at half of the memory of a plain call, with nothing twice."""
+    target = trials.most_bytes // 2
+    held: list[Choice] = []
+    for way in sorted(trials.slides, key=lambda way: way.scattered):
+        if way.scattered and any(choice.peak_bytes <= target for choice in held):
+            break
+        choice = _roomy(trials, way, target)
+        if choice is not None and choice.work <= SAME:
+            held.append(choice)
+    if not held or not trials.stream:
+        held.append(trials.whole)
+    limit = max(target, int(min(choice.peak_bytes for choice in held) / GAIN))
+    return min((choice for choice in held if choice.peak_bytes <= limit), key=lambda choice: choice.cost)
 
-    Parameters
-    ----------
-    graph : Graph
-        The function.
-    scratch : callable
-        What kernels take for themselves.
-    ways : sequence of Slide
-        Which axis may slide.
-    stream : bool
-        The output is handed out in blocks, in order.
-    limits : Limits, optional
-        What the device gets right.
-    """
 
-    parts: ClassVar[tuple[int, ...]] = USUAL
-    """Strips of the largest array where no budget is given."""
-
-    def __init__(
-        self, graph: Graph, scratch: Scratch, ways: Sequence[Slide], *, stream: bool, limits: Limits | None
-    ) -> None:
-        self._graph, self._scratch, self._stream = graph, scratch, stream
-        self._limits = limits
-        self._largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
-        self._slides = tuple(ways)
-        axis = min((way.axis for way in self._slides), default=0)
-        self._best: Choice | None = None
-        self._left = 4 * EFFORT
-        self._whole = self._run(plain(graph), axis)
-
-    def _run(self, stages: tuple[Stage, ...], axis: int) -> Choice:
-        """Schedule and count."""
-        program = program_of(self._graph, stages)
-        counted = self.count(program)
-        peak = counted.peak_bytes if counted.over <= 1 else WRONG + int(counted.over * MIB)
-        operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
-        choice = Choice(stages, axis, peak, program.work, operations, counted.worst)
-        if self._best is None or choice.peak_bytes < self._best.peak_bytes:
-            self._best = choice
-        return choice
-
-    def count(self, program: Program) -> Forecast:
-        """Count what a program takes."""
-        return forecast(program, self._scratch, stream=self._stream, limits=self._limits)
-
-    def _try(self, way: Slide | Tiles, stages: tuple[Stage, ...], work: float = 1.0) -> Choice | None:
-        """Count what does not take long to count."""
-        effort = work * sum(len(stage.steps) * _depth(self._graph, stage) for stage in stages) / way.pieces
-        if effort > min(EFFORT, self._left):
-            return None
-        self._left -= int(effort)
-        return self._run(stages, way.axis)
-
-    def usual(self) -> Choice:
-        """Choose where no budget is given: the least memory of all ways that make nothing again."""
-        held = [self._whole]
-        for way in self._slides:
-            path = way.frontiers.lasting
-            if path.held >= self._whole.peak_bytes:
-                continue
-            tried = (self._try(way, way.stages(path, self._largest // count)) for count in self.parts)
-            held += [choice for choice in islice((c for c in tried if c is not None), 1) if choice.work <= SAME]
-        return min(held, key=lambda choice: choice.peak_bytes)
-
-    def same(self, budget: int) -> Choice | None:
-        """Give the way of fewest operations that makes nothing again."""
-        if self._whole.peak_bytes <= budget and not self._stream:
-            return self._whole
-        held = [self._strips(way, way.frontiers.lasting, budget) for way in self._slides]
-        if self._whole.peak_bytes <= budget:
-            held.append(self._whole)
-        kept = [choice for choice in held if choice is not None and choice.work <= SAME]
-        return min(kept, key=lambda choice: choice.operations, default=None)
-
-    def spilled(self, budget: int, spill: Place | None) -> Choice | None:
-        """Give the same with what is kept in another place."""
-        if spill is None:
-            return None
-        held = [self._strips(way, way.frontiers.lasting, budget, spill) for way in self._slides]
-        return min((c for c in held if c is not None), key=lambda choice: choice.operations, default=None)
-
-    def _strips(self, way: Slide, path: Path, budget: int, place: Place = "device") -> Choice | None:
-        """Give the largest strips that stay within a budget."""
-        if place == "device" and path.held > budget:
-            return None
-        for count in PARTS:
-            choice = self._try(way, way.stages(path, self._largest // count, place))
-            if choice is None:
-                return None
-            if choice.peak_bytes <= budget:
-                return choice
+def _roomy(trials: Trials, way: Slide, target: int) -> Choice | None:
+    """Give the largest strips that come down to a target, or as near to it as is worth the calls."""
+    path = way.frontiers.lasting
+    if path.held >= trials.most_bytes:
         return None
+    target = max(target, path.held + (trials.most_bytes - path.held) // 4)
+    fewest = trials.largest // CAP if trials.stream else 0
+    best: Choice | None = None
+    for count in trials.usual:
+        small = count > FEW and trials.largest // count < FLOOR
+        if best is not None and small:
+            break
+        if count < min(fewest, trials.usual[-1]):
+            continue
+        choice = trials.attempt(way, way.stages(path, trials.largest // count))
+        if choice is None or (best is not None and GAIN * best.peak_bytes < choice.peak_bytes < WRONG):
+            break
+        best = choice
+        if choice.peak_bytes <= target or choice.operations > LONG:
+            break
+    return best
 
-    def again(self, budget: int) -> Choice | None:
-        """Give the way of least work, where something must be made again."""
-        held = [*self._remade(budget), *self.tiled(budget)]
-        return min(held, key=lambda choice: (round(choice.work, 3), choice.operations), default=None)
 
-    def _remade(self, budget: int) -> Iterator[Choice]:
-        """Give ways that keep less at barriers: as much as strips leave of the budget."""
-        ranked = sorted(self._slides, key=lambda way: (way.frontiers.lasting.held, len(way.barriers.goals)))
-        for way in [way for way in ranked if way.frontiers.lasting.held][:2]:
-            for count in PARTS[2:4]:
-                choice = self._fitted(way, self._largest // count, budget)
-                if choice is not None:
-                    yield choice
-                    if choice.work < ENOUGH:
-                        break
+def _same(trials: Trials, budget: int) -> Choice | None:
+    """Give the way of fewest operations that makes nothing again."""
+    whole = trials.whole
+    fits = whole.peak_bytes <= budget
+    if fits and not trials.stream:
+        return whole
+    held: list[Choice] = []
+    for way in sorted(trials.slides, key=lambda way: way.scattered):
+        if way.scattered and held:
+            break
+        most = min((choice.cost for choice in held), default=inf)
+        choice = _strips(trials, way, way.frontiers.lasting, budget, most=most)
+        if choice is None and not held and _counts(way.frontiers.lasting, budget):
+            choice = _strips(trials, way, _nearly(trials, way), budget)
+        if choice is not None and choice.work <= SAME:
+            held.append(choice)
+    return min(held, key=lambda choice: choice.cost, default=whole if fits else None)
 
-    def _fitted(self, way: Slide, size: int, budget: int) -> Choice | None:
-        """Give the most that may be kept between stages with strips of one size."""
-        allowance = budget
-        for _ in range(5):
-            path = way.frontiers.within(allowance)
-            if path is None:
-                return None
-            choice = self._try(way, way.stages(path, size), path.work / max(1, way.frontiers.lasting.work))
-            if choice is None or choice.peak_bytes <= budget:
-                return choice
-            allowance = min(path.held - 1, budget - max(0, choice.peak_bytes - path.held))
+
+def _nearly(trials: Trials, way: Slide) -> Path:
+    """Give the path that keeps least of those that make nearly nothing again."""
+    best = way.frontiers.lasting
+    for _ in range(ROUNDS):
+        path = trials.within(way, best.held - 1)
+        if path is None or way.frontiers.again(path) > SAME:
+            break
+        best = path
+    return best
+
+
+def _ladder(trials: Trials, way: Slide) -> Iterator[Path]:
+    """Give paths that keep less and less, from the one that makes nothing again on."""
+    path: Path | None = way.frontiers.lasting
+    while path is not None:
+        yield path
+        path = trials.within(way, path.held * 3 // 4) if _counts(path, trials.best.peak_bytes) else None
+
+
+def _counts(path: Path, budget: int) -> bool:
+    """Whether a plan may come to fit a budget by keeping less between stages."""
+    return path.held * 2 > budget
+
+
+def _spilled(trials: Trials, budget: int, spill: Place | None) -> Choice | None:
+    """Give the same with what is kept in another place."""
+    if spill is None:
         return None
-
-    def least(self) -> Choice:
-        """Give what takes least of all that was tried, and of ways that keep as little as can be."""
-        self._left = 4 * EFFORT
-        for way in self._slides:
-            path, share = way.frontiers.lasting, way.frontiers.lasting.held
-            while share and (smaller := way.frontiers.within(share)) is not None:
-                path, share = smaller, min(share * 3 // 4, smaller.held - 1)
-            again = path.work / max(1, way.frontiers.lasting.work)
-            for count in PARTS[2:4]:
-                self._try(way, way.stages(path, self._largest // count), again)
-        return self._best or self._whole
-
-    def tiled(self, budget: int) -> Iterator[Choice]:
-        """Give ways with tiles, up to the first grid that is fine enough."""
-        found: Tiles | None = None
-        for way in tilings(self._graph, stream=self._stream):
-            if found is not None and way.grid != found.grid:
-                return
-            if way.held <= budget:
-                for count in PARTS[1:]:
-                    choice = self._try(way, way.stages(self._largest // count))
-                    if choice is not None and choice.peak_bytes <= budget:
-                        found = way
-                        yield choice
-                        break
+    held = [_strips(trials, way, way.frontiers.lasting, budget, spill) for way in trials.slides]
+    return min((c for c in held if c is not None), key=lambda choice: choice.cost, default=None)
 
 
-def _depth(graph: Graph, stage: Stage) -> int:
-    """Count the operations behind the targets of a stage."""
-    stack = [node for node, _ in stage.steps[len(stage.steps) // 2].targets]
-    seen = {*stack, *stage.stored}
-    count = 0
-    while stack:
-        count += 1
-        fresh = [i for i in graph.nodes[stack.pop()].inputs if graph.live[i] and i not in seen]
-        seen.update(fresh)
-        stack += fresh
-    return count
+def _strips(  # noqa: PLR0913
+    trials: Trials, way: Slide, path: Path, budget: int, place: Place = "device", *, most: float = inf
+) -> Choice | None:
+    """Give the largest strips that stay within a budget."""
+    held = path.held if place == "device" else 0
+    first = 4 if trials.stream else 2
+    return trials.largest_strips(way, partial(way.stages, path, place=place), budget, held=held, first=first, most=most)
+
+
+def _again(trials: Trials, budget: int) -> Choice | None:
+    """Give the way of least work, where something must be made again."""
+    held = [*_remade(trials, budget), *_tiled(trials, budget)]
+    return min(held, key=lambda choice: (round(choice.work, 2), choice.cost), default=None)
+
+
+def _remade(trials: Trials, budget: int) -> Iterator[Choice]:
+    """Give ways that keep less at barriers: as much as strips leave of the budget."""
+    ranked = sorted(trials.slides, key=lambda way: (way.frontiers.lasting.held, way.scattered, len(way.barriers.goals)))
+    for way in [way for way in ranked if _counts(way.frontiers.lasting, budget)][:2]:
+        for count in (64, 256):
+            choice = _fitted(trials, way, trials.largest // count, budget)
+            if choice is not None:
+                yield choice
+                if choice.work < ENOUGH:
+                    break
+
+
+def _fitted(trials: Trials, way: Slide, size: int, budget: int) -> Choice | None:
+    """Give the most that may be kept between stages with strips of one size."""
+    allowance = budget
+    for _ in range(5):
+        path = trials.within(way, allowance)
+        if path is None:
+            return None
+        choice = trials.attempt(way, way.stages(path, size), way.frontiers.again(path))
+        if choice is None or choice.peak_bytes <= budget:
+            return choice
+        allowance = min(path.held - 1, budget - max(0, choice.peak_bytes - path.held))
+    return None
+
+
+def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
+    """Give ways with tiles, up to the first grid that is fine enough."""
+    found: Tiles | None = None
+    for way in trials.tilings():
+        if found is not None and way.grid != found.grid:
+            return
+        choice = trials.largest_strips(way, way.stages, budget, held=way.held, first=1)
+        if choice is not None:
+            found = way
+            yield choice
+
+
+def _least(trials: Trials) -> Choice:
+    """Give what takes least of all that was tried, and of ways that keep as little as can be."""
+    trials.renew()
+    for way in trials.slides:
+        for path in _ladder(trials, way):
+            _small(trials, way, path)
+    for tiled in trials.tilings():
+        if tiled.held < trials.best.peak_bytes:
+            for count in (MOST, MOST // 16):
+                if trials.attempt(tiled, tiled.stages(trials.largest // count)) is not None:
+                    break
+    return trials.best
+
+
+def _small(trials: Trials, way: Slide, path: Path) -> None:
+    """Try the smallest strips that do not take too long to count."""
+    if path.held >= trials.best.peak_bytes:
+        return
+    for count in (MOST, 256, 64, 16, 4):
+        if trials.attempt(way, way.stages(path, trials.largest // count), way.frontiers.again(path)) is not None:
+            return

@@ -117,10 +117,10 @@ def _sliding(graph: Graph, barriers: Barriers, made: Frontier, wanted: Mapping[i
     Give the labels along which a stage goes: those of the axis that slides, unless attention is whole along it.
 
     Cells of a clip are joined with frames outermost, so its queries are cut along frames alone. What such a stage reads
-    is complete, so it may go along any axis.
+    is complete, so it may go along any axis. Attention within a part of the output is small.
     """
     attention = [index for index in made if isinstance(graph.nodes[index].op, Attention)]
-    if all(barriers.labels[index] is not None for index in attention):
+    if barriers.apart or all(barriers.labels[index] is not None for index in attention):
         return barriers.labels
     for other in barriers.others:
         if all(other[index] is not None for index in (*attention, *wanted)):
@@ -168,12 +168,13 @@ def grids(graph: Graph, axis: int, count: int) -> tuple[Interval, ...]:
     return tuple(pairwise(points(n, max(coarse, count), count)))
 
 
-def coarse(graph: Graph, often: Mapping[int, float], rate: float) -> Frontier:
+def coarse(graph: Graph, often: Mapping[int, float], rate: float, largest: int) -> Frontier:
     """
     Choose what is made on whole frames before the tiles: the cheapest cut.
 
     `often` tells how often tiles make a node. A node in the cut costs its bytes; a node behind it costs, for each
-    multiply-add that tiles make more than once, `rate`.
+    multiply-add that tiles make more than once, `rate`. Nodes of more than `largest` bytes are left to tiles, with all
+    that comes after them.
     """
     needed = sorted(often)
     place = {index: 2 * k for k, index in enumerate(needed)}
@@ -185,6 +186,8 @@ def coarse(graph: Graph, often: Mapping[int, float], rate: float) -> Frontier:
         net.add(here, here + 1, 0 if given else node.nbytes * 16 + 1)
         again = max(0.0, often[index] - 1) * (work(graph, node) * rate * 16 + node.nbytes // 4)
         net.add(source, here, ENDLESS if given else min(ENDLESS, int(again)))
+        if node.nbytes > largest and not given:
+            net.add(here, sink, ENDLESS)
         for user in graph.users[index]:
             if user in place:
                 net.add(here + 1, place[user], ENDLESS)
@@ -199,15 +202,26 @@ def coarse(graph: Graph, often: Mapping[int, float], rate: float) -> Frontier:
 
 def often(graph: Graph, grid: Mapping[int, int]) -> dict[int, float]:
     """Tell how often tiles make each cell of each node, taken as a product over the axes of the grid."""
-    shape = graph.nodes[graph.output].shape
     held: dict[int, float] = {}
     for axis, count in grid.items():
-        shares: dict[int, float] = {}
-        for interval in grids(graph, axis, count):
-            for index, box in pull(graph, {graph.output: cut_at(shape, axis, interval)}).items():
-                shares[index] = shares.get(index, 0.0) + cells(box) / max(1, math.prod(graph.nodes[index].shape))
+        shares = graph.shares.get((axis, count))
+        if shares is None:
+            shares = graph.shares[axis, count] = _shares(graph, axis, count)
         held = {index: held.get(index, 1.0) * share for index, share in shares.items()}
     return held
+
+
+def _shares(graph: Graph, axis: int, count: int) -> dict[int, float]:
+    """Tell how often parts of one axis make each cell of each node; parts between the ends are taken to be alike."""
+    shape = graph.nodes[graph.output].shape
+    cuts = grids(graph, axis, count)
+    ends = {0: 1, len(cuts) - 1: 1} | ({len(cuts) // 2: len(cuts) - 2} if len(cuts) > 2 else {})
+    shares: dict[int, float] = {}
+    for number, times in ends.items():
+        for index, box in pull(graph, {graph.output: cut_at(shape, axis, cuts[number])}).items():
+            share = cells(box) / max(1, math.prod(graph.nodes[index].shape))
+            shares[index] = shares.get(index, 0.0) + times * share
+    return shares
 
 
 def tiles(  # noqa: PLR0913

@@ -1,5 +1,6 @@
 """The ways in which a graph can be cut: which axis slides, and whether tiles cut the others."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from tilekit._exact.barriers import Barriers, Frontier, parts, work
 from tilekit._exact.boxes import full
 from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.labels import Labels, candidates, cut_at, labels
+from tilekit._exact.labels import Labels, candidates, cut_at, labels, scattered
 from tilekit._exact.stages import coarse, often, pull, slide, tiles
 from tilekit._exact.steps import Place, Stage
 
@@ -39,6 +40,11 @@ class Slide:
         part = self.axis if self.axis != self.along else None
         others = [row for axis, row in self.labels.items() if axis != self.along]
         return Barriers(self.graph, self.labels[self.along], part, others=others, apart=self._apart)
+
+    @cached_property
+    def scattered(self) -> bool:
+        """Whether strips lie in memory in pieces of a few cells: the last axis of most arrays slides."""
+        return scattered(self.graph, self.labels[self.along])
 
     @property
     def _apart(self) -> bool:
@@ -77,6 +83,11 @@ class Tiles:
     def pieces(self) -> int:
         """How many graphs one after the other the steps go through, where the output is their concatenation."""
         return len(parts(self.graph, self.axis)[0])
+
+    @property
+    def scattered(self) -> bool:
+        """Whether strips lie in memory in pieces of a few cells; tiles do so whichever axis slides."""
+        return True
 
     @property
     def held(self) -> int:
@@ -128,7 +139,8 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
         return ()
     first = min(axes)
     if len(graph.nodes) > LARGE and len(parts(graph, first)[0]) > 2:
-        across = next(axis for axis in (*axes, first) if axis != first or len(axes) == 1)
+        last = len(graph.nodes[graph.output].shape) - 1
+        across = min((axis for axis in axes if axis != first), key=lambda axis: axis == last, default=first)
         found = {axis: labels(graph, axis) for axis in {first, across}}
         return tuple(Slide(graph, axis, axis, found) for axis in dict.fromkeys((first, across)))
     found = {axis: labels(graph, axis) for axis in sorted(axes)}
@@ -154,13 +166,14 @@ def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
     live = [node for node in graph.nodes if graph.live[node.index]]
     rate = sum(node.nbytes for node in live) / max(1, sum(work(graph, node) for node in live))
     shape = graph.nodes[graph.output].shape
+    largest = max(node.nbytes for node in live)
     seen = set()
     for counts, factor in product(GRIDS, FACTORS):
         grid = {axis: n for axis, n in zip(others, reversed(counts), strict=False) if n > 1}
         if not grid or any(n > shape[axis] for axis, n in grid.items()):
             continue
         shares = often(graph, grid)
-        front = coarse(graph, shares, factor * rate)
+        front = coarse(graph, shares, factor * rate, largest // math.prod(grid.values()))
         if (key := (tuple(grid.items()), front)) not in seen:
             seen.add(key)
             way = Tiles(graph, first, grid, front, shares, stream)

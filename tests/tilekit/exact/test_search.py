@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from itertools import pairwise
+from math import prod
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from tilekit._exact.program import program_of
 from tilekit._exact.search import search
 from tilekit._exact.stages import plain, points
 from tilekit._exact.steps import Stage
+from tilekit._exact.ways import tilings
 
 WIDE = (128, 256, 512, 512)
 
@@ -87,7 +89,72 @@ def test_without_a_budget_nothing_is_made_again() -> None:
     graph = image_decoder(64, 64, WIDE)
     choice = search(graph)
     assert choice.work == pytest.approx(1.0)
-    assert choice.peak_bytes <= 0.36 * plain_bytes(graph)
+    assert choice.peak_bytes <= 0.5 * plain_bytes(graph)
+
+
+@pytest.mark.parametrize(
+    "make", [partial(image_decoder, 64, 64, WIDE), partial(video_decoder, 5, 30, 52, (64, 128, 256))]
+)
+def test_without_a_budget_strips_are_few_and_large(make: partial[Graph]) -> None:
+    graph = make()
+    half, usual = plain_bytes(graph) // 2, search(graph)
+    assert usual.peak_bytes <= half
+    assert usual.operations <= 1.5 * search(graph, half).operations
+    smallest = search(graph, int(0.36 * plain_bytes(graph)))
+    assert usual.operations <= smallest.operations
+
+
+def test_strips_of_the_last_axis_are_taken_only_if_no_others_do() -> None:
+    """They lie in memory in pieces of a few cells."""
+    graph = image_decoder(64, 64, WIDE)
+    assert not search(graph).scattered
+    axes = {
+        axis
+        for stage in search(graph).stages
+        for step in stage.steps
+        for node, box in step.targets
+        for axis, (interval, n) in enumerate(zip(box, graph.nodes[node].shape, strict=True))
+        if interval != (0, n)
+    }
+    assert axes <= {2}
+
+
+@given(nets(), st.sampled_from([0.9, 0.7, 0.5, 0.3]))
+def test_a_larger_budget_never_takes_more_operations_or_work(graph: Graph, share: float) -> None:
+    whole = plain_bytes(graph)
+    try:
+        small = search(graph, int(share * whole))
+    except PlanError:
+        return
+    large = search(graph, int(1.2 * share * whole))
+    assert large.work <= small.work + 0.02
+    if large.work > small.work - 0.001:
+        assert large.operations <= 2 * small.operations
+
+
+@given(nets(), st.sampled_from([0.9, 0.6, 0.4, 0.25]))
+def test_the_least_that_a_refusal_names_is_accepted_and_no_plan_takes_less(graph: Graph, share: float) -> None:
+    with pytest.raises(PlanError) as refused:
+        search(graph, 1)
+    least = int(re.findall(r"takes (\d+) ", str(refused.value))[0])
+    assert search(graph, least).peak_bytes <= least
+    try:
+        accepted = search(graph, int(share * plain_bytes(graph)))
+    except PlanError:
+        return
+    assert least <= accepted.peak_bytes
+
+
+def test_what_is_made_before_tiles_is_small_so_finer_grids_take_less_memory() -> None:
+    graph = cached_decoder(4, 64, 64)
+    largest = max(node.nbytes for node in graph.nodes)
+    peaks: dict[int, int] = {}
+    for way in tilings(graph):
+        tiles = prod(way.grid.values())
+        before = way.before.made(len(way.before.goals) - 1, frozenset(), way.front) if way.front else frozenset()
+        assert all(graph.nodes[index].nbytes * tiles <= largest for index in before)
+        peaks[tiles] = min(peaks.get(tiles, largest * 99), peak(graph, way.stages(largest)))
+    assert peaks[max(peaks)] < 0.6 * peaks[min(peaks)]
 
 
 def test_a_large_budget_gives_the_plain_call() -> None:

@@ -9,13 +9,14 @@ from tilekit._exact.forecast import Forecast, Ghosts, Scratch, forecast
 from tilekit._exact.ghosts import Ghost
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.program import Program, program_of
-from tilekit._exact.search import Choice, Trial, chosen
+from tilekit._exact.search import chosen
 from tilekit._exact.steps import Place, Stage
 from tilekit._exact.strips.halos import Halos, Piece, halos_of
 from tilekit._exact.strips.partition import Grid, Partition, partition_of
 from tilekit._exact.strips.parts import Shared, StripProgram, strip_program
 from tilekit._exact.strips.replay import StripReplay
-from tilekit._exact.ways import Slide, slides
+from tilekit._exact.trials import Trials
+from tilekit._exact.ways import Slide, Tiles, slides
 from tilekit.backends.limits import Limits
 
 __all__ = ["Plans", "forecast_part", "plans_of"]
@@ -88,7 +89,7 @@ def plans_of(  # noqa: PLR0913
     if stages is not None:
         axis = min((way.axis for way in ways), default=0)
     else:
-        choice = chosen(_Trial(graph, scratch, ways, partition, stream=stream, limits=limits), memory_bytes, spill)
+        choice = chosen(_Trials(graph, scratch, ways, partition, stream=stream, limits=limits), memory_bytes, spill)
         stages, axis = choice.stages, choice.axis
     if stream and axis in axes:
         msg = f"strips: a stream hands out blocks along axis {axis}, which is cut; give grid=(1, {ranks}), or call"
@@ -103,10 +104,10 @@ def _along(way: Slide, axes: list[int | None]) -> Slide:
     return Slide(way.graph, way.along, way.axis, found)
 
 
-class _Trial(Trial):
+class _Trials(Trials):
     """Dry runs of the rank that has most."""
 
-    parts = (8, 4)
+    usual = (4, 8)
     """Fewer than on one device: every step sends messages, and a rank holds but its part."""
 
     def __init__(  # noqa: PLR0913
@@ -128,11 +129,10 @@ class _Trial(Trial):
         halos = halos_of(self._partition, stages, program.folded)
         rank = max(range(self._partition.size), key=lambda rank: _held(halos, rank))
         part = strip_program(program, halos, rank)
-        return forecast_part(part, self._scratch, stream=self._stream, limits=self._limits)
+        return forecast_part(part, self._scratch, stream=self.stream, limits=self._limits)
 
-    def tiled(self, budget: int) -> Iterator[Choice]:
+    def tilings(self) -> Iterator[Tiles]:
         """Give no tiles: the parts of the ranks are those."""
-        del budget
         yield from ()
 
 

@@ -1,0 +1,212 @@
+"""Dry runs of the ways of one graph, as far as they are worth their time."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
+from tilekit._exact.frontiers import Path
+from tilekit._exact.graph import Graph
+from tilekit._exact.program import Program, program_of
+from tilekit._exact.stages import plain
+from tilekit._exact.steps import Stage
+from tilekit._exact.ways import Slide, Tiles, tilings
+from tilekit.backends.limits import Limits
+
+__all__ = ["MOST", "WRONG", "Choice", "Trials"]
+
+MOST = 1024
+"""Strips of the largest array, at most."""
+EFFORT, REPEATED = 60_000, 20
+"""Operations in all steps up to which a dry run is worth its time, in all and over the nodes of a large graph."""
+TILING = 8
+"""What choosing a tiling takes, in dry runs of as many operations as the graph has nodes."""
+MIB = 1 << 20
+WRONG = 1 << 62
+"""Bytes that are added to the peak of a plan with an array that the device gets wrong, so that it is never chosen."""
+STALLED = 0.97
+"""The share of its memory that a plan must come down to for strips of half the size to be tried on."""
+
+Cut = Callable[[int], tuple[Stage, ...]]
+"""Gives the stages of a way for so many bytes of the largest array in a strip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen for a graph."""
+
+    stages: tuple[Stage, ...]
+    axis: int
+    """The axis of the output along which blocks come."""
+    peak_bytes: int
+    """Live arrays at the peak."""
+    work: float
+    """Multiply-adds over those of a plain call."""
+    operations: int
+    """In all steps."""
+    program: Program = field(compare=False, repr=False)
+    """The stages, scheduled."""
+    counted: Forecast = field(compare=False, repr=False)
+    """The dry run."""
+    plain_bytes: int
+    """Live arrays at the peak of a plain call."""
+    scattered: bool = False
+    """Whether strips lie in memory in pieces of a few cells, which takes longer to read."""
+
+    worst: str = ""
+    """The array that the device would get wrong, if there is one."""
+
+    @property
+    def cost(self) -> int:
+        """What the calls cost."""
+        return self.operations * _weight(scattered=self.scattered)
+
+
+class Trials:
+    """
+    Dry runs of one graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        The function.
+    scratch : callable
+        What kernels take for themselves.
+    ways : sequence of Slide
+        Which axis may slide.
+    stream : bool
+        The output is handed out in blocks, in order.
+    limits : Limits, optional
+        What the device gets right.
+    plain_scratch : callable
+        What the library takes for itself in a plain call.
+    """
+
+    usual: ClassVar[tuple[int, ...]] = (4, 8, 16, 32, 64, 128, 256, 512, MOST)
+    """Strips of the largest array that are tried where no budget is given."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        graph: Graph,
+        scratch: Scratch,
+        ways: Sequence[Slide],
+        *,
+        stream: bool,
+        limits: Limits | None,
+        plain_scratch: Scratch = no_scratch,
+    ) -> None:
+        self.graph, self.slides, self.stream = graph, tuple(ways), stream
+        self.largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
+        self._scratch, self._limits = scratch, limits
+        self._effort = max(EFFORT, REPEATED * len(graph.nodes))
+        self._left = 2 * self._effort
+        self._cuts = 4 * EFFORT
+        program = program_of(graph, plain(graph))
+        self.plain_bytes = forecast(program, plain_scratch).peak_bytes
+        self.whole = self._counted(program, min((way.axis for way in self.slides), default=0))
+        self.most_bytes = min(self.plain_bytes, self.whole.peak_bytes)
+        """What no plan should take more than."""
+        self.best = self.whole
+        """What takes least of all that was tried."""
+
+    def renew(self) -> None:
+        """Allow half as many dry runs as in the beginning."""
+        self._left = self._effort
+        self._cuts = 2 * EFFORT
+
+    def tilings(self) -> Iterator[Tiles]:
+        """Give the ways with tiles, as long as it does not take too long."""
+        ways = tilings(self.graph, stream=self.stream)
+        while self._spend(TILING * len(self.graph.nodes)) and (way := next(ways, None)) is not None:
+            yield way
+
+    def within(self, way: Slide, allowance: int) -> Path | None:
+        """Give what may be kept between stages in so many bytes; None where nothing may, or it takes too long."""
+        cuts = len(way.barriers.goals) * len(self.graph.nodes) // 4
+        if cuts > min(EFFORT, self._cuts):
+            return None
+        self._cuts -= cuts
+        return way.frontiers.within(allowance)
+
+    def _spend(self, effort: float) -> bool:
+        """Take effort from what is left; tell whether there was enough."""
+        if effort > min(self._effort, self._left):
+            return False
+        self._left -= int(effort)
+        return True
+
+    def attempt(
+        self, way: Slide | Tiles, stages: tuple[Stage, ...], work: float = 1.0, most: float = math.inf
+    ) -> Choice | None:
+        """
+        Count what does not take long to count.
+
+        `work` is how often operations are carried out, `most` the cost from which on the choice would not be taken.
+        """
+        effort = work * sum(len(stage.steps) * _depth(self.graph, stage) for stage in stages) / way.pieces
+        if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
+            return None
+        choice = self._counted(program_of(self.graph, stages), way.axis, scattered=way.scattered)
+        if choice.peak_bytes < self.best.peak_bytes:
+            self.best = choice
+        return choice
+
+    def largest_strips(  # noqa: PLR0913
+        self, way: Slide | Tiles, cut: Cut, budget: int, *, held: int = 0, first: int = 2, most: float = math.inf
+    ) -> Choice | None:
+        """
+        Give the largest strips that stay within a budget; None where none do, or counting takes too long.
+
+        `held` is what is kept whatever the strips, `first` the fewest strips of the largest array, `most` the cost
+        from which on the choice would not be taken.
+        """
+        if held > budget:
+            return None
+        count, before = first, None
+        while count <= MOST:
+            choice = self.attempt(way, cut(self.largest // count), most=most)
+            if choice is None or choice.peak_bytes <= budget:
+                return choice
+            if before is not None and STALLED * before.peak_bytes < choice.peak_bytes < WRONG:
+                return None
+            before = choice
+            count *= _ahead(choice.peak_bytes - held, budget - held)
+        return None
+
+    def _counted(self, program: Program, axis: int, *, scattered: bool = False) -> Choice:
+        counted = self.count(program)
+        peak = counted.peak_bytes if counted.over <= 1 else WRONG + int(counted.over * MIB)
+        operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
+        stages = tuple(plan.stage for plan in program.stages)
+        work, worst = program.work, counted.worst
+        return Choice(stages, axis, peak, work, operations, program, counted, self.plain_bytes, scattered, worst)
+
+    def count(self, program: Program) -> Forecast:
+        """Count what a program takes."""
+        return forecast(program, self._scratch, stream=self.stream, limits=self._limits)
+
+
+def _weight(*, scattered: bool) -> int:
+    return 2 if scattered else 1
+
+
+def _ahead(strips: int, allowed: int) -> int:
+    """Give by how much more strips there must be at least, as a power of two, if memory goes down with their size."""
+    factor = 2
+    while factor < MOST and factor * allowed < strips:
+        factor *= 2
+    return factor
+
+
+def _depth(graph: Graph, stage: Stage) -> int:
+    """Count the operations behind the targets of a stage."""
+    stack = [node for node, _ in stage.steps[len(stage.steps) // 2].targets]
+    seen = {*stack, *stage.stored}
+    count = 0
+    while stack:
+        count += 1
+        fresh = [i for i in graph.nodes[stack.pop()].inputs if graph.live[i] and i not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return count
