@@ -18,7 +18,7 @@ __all__ = ["MOST", "WRONG", "Choice", "Trials"]
 
 MOST = 1024
 """Strips of the largest array, at most."""
-EFFORT, REPEATED = 60_000, 20
+EFFORT, REPEATED = 20_000, 20
 """Operations in all steps up to which a dry run is worth its time, in all and over the nodes of a large graph."""
 TILING = 8
 """What choosing a tiling takes, in dry runs of as many operations as the graph has nodes."""
