@@ -16,6 +16,7 @@ from tilekit import (
     Tiling,
     decode_tiled,
     encode_tiled,
+    norms,
     plan,
     stream_tiled,
 )
@@ -188,3 +189,44 @@ def test_what_only_another_version_cures_is_warned_of(monkeypatch: pytest.Monkey
         warn_of(torch.zeros(1))
     monkeypatch.setattr("tilekit.backends.limits.place_of", lambda x: Place("torch", "mps", "2.9.0"))
     warn_of(torch.zeros(1))
+
+
+def queue() -> Any:
+    nn = torch.nn
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+    weight = torch.ones(8)
+    tasks = [
+        norms.Apply("first", first, channels=8, reach=norms.Convolution(3, before=1, after=1)),
+        norms.Norm("norm", 2, weight, weight, 1e-6),
+        norms.Apply("last", last, channels=3, reach=norms.Convolution(3, before=1, after=1)),
+    ]
+    return norms.TaskQueue(tasks)
+
+
+@settings(max_examples=15, deadline=None)
+@given(tile=st.sampled_from([None, 16, 24, 32, 48]), share=st.floats(0.2, 1.2))
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def test_norms_in_tiles_are_right_or_refused(tile: int | None, share: float) -> None:
+    net, x = queue(), torch.randn(1, 4, 64, 48)
+    wanted = net.run(x, tile=None)
+    largest = net.plan(x.shape, tile=tile).largest_elements
+    most = int(share * largest)
+    with limited(Limits(elements=most, convolution=most)) as faults:
+        if share >= 1:
+            assert torch.allclose(net.run(x, tile=tile), wanted, atol=1e-5)
+            assert faults.elements <= most
+        else:
+            with pytest.raises((PlanError, InputError), match=f"{most} that torch"):
+                net.run(x, tile=tile)
+    assert not faults.played
+
+
+def test_a_tile_is_found_whose_arrays_are_small() -> None:
+    net, shape = queue(), (1, 4, 64, 48)
+    whole = net.plan(shape, tile=None).largest_elements
+    size = net.fit(shape, memory_bytes=1 << 40, step=8, most_elements=whole // 2)
+    assert size is not None
+    assert net.plan(shape, tile=size).largest_elements <= whole // 2
+    with pytest.raises(PlanError, match="no tile has arrays of at most 10 elements"):
+        net.fit(shape, memory_bytes=1 << 40, most_elements=10)

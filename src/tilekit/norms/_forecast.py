@@ -53,6 +53,14 @@ class Forecast:
     axes: tuple[int, ...]
     channel_axis: int
     itemsize: int
+    met: list[int] = field(default_factory=list, compare=False)
+    """Bytes of the arrays that were counted; `largest` empties it."""
+
+    def largest(self) -> int:
+        """Give the elements of the largest array that was counted since the last time."""
+        most = max(self.met, default=0) // self.itemsize
+        self.met.clear()
+        return most
 
     def peak(self, phases: Sequence[Phase], segments: Segments, offload: Offload | None) -> int:
         """Give the most bytes held at once."""
@@ -136,4 +144,5 @@ class Forecast:
 
     def _size(self, channels: int, lengths: Sequence[int]) -> int:
         rest = [n for a, n in enumerate(self.shape) if a not in {*self.axes, self.channel_axis}]
-        return self.itemsize * channels * math.prod(lengths) * math.prod(rest)
+        self.met.append(self.itemsize * channels * math.prod(lengths) * math.prod(rest))
+        return self.met[-1]

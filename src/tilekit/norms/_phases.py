@@ -87,6 +87,8 @@ class QueuePlan:
     peak_bytes : int
         Expected peak memory of the arrays on the device: waiting tiles, residuals, the current tile and the result;
         without weights and without the scratch memory of the framework's convolutions.
+    largest_elements : int
+        Elements of the largest of these arrays; see `tilekit.backends.limits`.
     """
 
     shape: tuple[int, ...]
@@ -95,6 +97,7 @@ class QueuePlan:
     offload: Offload | None
     phases: tuple[Phase, ...]
     peak_bytes: int = 0
+    largest_elements: int = 0
 
     @property
     def tiles(self) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count, pairwise
+from math import inf
 
 import numpy as np
 
 from tilekit._errors import InputError, PlanError
 from tilekit._progress import Progress, progress_of
-from tilekit.backends import Array, backend_of
+from tilekit.backends import Array, backend_of, canary
+from tilekit.backends.limits import limits_of, refuse_large, said_of
 from tilekit.norms._arrays import to_host
 from tilekit.norms._estimate import subsample
 from tilekit.norms._forecast import Forecast
@@ -146,12 +148,12 @@ class TaskQueue:
                 refusals.append(error)
                 continue
             peak = forecast.peak(phases, lambda phase: self._segments(phase, norm, colour_fix=colour_fix), offload)
-            plans.append((peak, phases))
+            plans.append((peak, phases, forecast.largest()))
         if not plans:
             raise refusals[0]  # of the shortest range, which asks least of the tiles
-        least = min(peak for peak, _ in plans)
-        peak, phases = next((peak, phases) for peak, phases in plans if peak <= 1.05 * least)
-        return QueuePlan(shape, self._out_shape(shape, lengths), norm, offload, phases, peak)
+        least = min(peak for peak, *_ in plans)
+        peak, phases, largest = next(plan for plan in plans if plan[0] <= 1.05 * least)
+        return QueuePlan(shape, self._out_shape(shape, lengths), norm, offload, phases, peak, largest)
 
     def fit(  # noqa: PLR0913  # independent choices, by keyword
         self,
@@ -162,6 +164,7 @@ class TaskQueue:
         offload: Offload | None = None,
         itemsize: int = 4,
         step: int = 64,
+        most_elements: float = inf,
     ) -> int | None:
         """
         Find the largest square tile whose expected peak memory fits a budget; larger tiles repeat less work.
@@ -176,6 +179,8 @@ class TaskQueue:
             As in `plan`.
         step : int
             The sizes tried are multiples of it.
+        most_elements : float
+            Most elements of an array, where a device gets larger ones wrong: see `tilekit.backends.limits`.
 
         Returns
         -------
@@ -196,9 +201,14 @@ class TaskQueue:
                 plan = self.plan(shape, tile=size, norm=norm, offload=offload, itemsize=itemsize)
             except PlanError:
                 continue
+            if plan.largest_elements > most_elements:
+                continue
             if plan.peak_bytes <= memory_bytes:
                 return size
             least = min(least or (plan.peak_bytes, size), (plan.peak_bytes, size), key=lambda pair: pair[0])
+        if least is None and most_elements < inf:
+            msg = f"no tile has arrays of at most {int(most_elements)} elements; make the input smaller"
+            raise PlanError(msg)
         least = least or (0, None)
         msg = (
             f"no tile fits {memory_bytes} bytes; the least is {least[0]} bytes with tile={least[1]}; "
@@ -256,6 +266,7 @@ class TaskQueue:
         """
         itemsize = backend_of(x).itemsize(x)
         plan = self.plan(x.shape, tile=tile, norm=norm, offload=offload, itemsize=itemsize, colour_fix=colour_fix)
+        _check_largest(x, plan)
         self._check(x)
         rounds = [self._segments(phase, norm, colour_fix=colour_fix) for phase in plan.phases]
         total = sum(len(phase.tiles) * len(segments) for phase, segments in zip(plan.phases, rounds, strict=True))
@@ -325,6 +336,20 @@ class TaskQueue:
         for axis, along in zip(self.axes, lengths, strict=True):
             out[axis] = along[-1]
         return tuple(out)
+
+
+def _check_largest(x: Array, plan: QueuePlan) -> None:
+    """Refuse arrays that the device gets wrong, and ask it whether it is right at all."""
+    refuse_large(x)
+    limits = limits_of(x)
+    most = min(limits.elements, limits.convolution)
+    if plan.largest_elements > most:
+        msg = (
+            f"tile: an array would have {plan.largest_elements} elements, {said_of(x, most)}; take a smaller tile: "
+            f"fit(..., most_elements={int(most)}) finds one"
+        )
+        raise PlanError(msg)
+    canary.check(x)
 
 
 def _check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
