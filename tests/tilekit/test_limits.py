@@ -196,7 +196,7 @@ def queue() -> Any:
     torch.manual_seed(0)
     first, last = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
     weight = torch.ones(8)
-    tasks = [
+    tasks: list[Any] = [
         norms.Apply("first", first, channels=8, reach=norms.Convolution(3, before=1, after=1)),
         norms.Norm("norm", 2, weight, weight, 1e-6),
         norms.Apply("last", last, channels=3, reach=norms.Convolution(3, before=1, after=1)),
