@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from ltx_models.nn import BackendName
+from ltx_models.nn import backend as load_backend
 
 BACKENDS = ("auto", "torch", "mlx")
 BACKEND_HELP = "default: auto, which is mlx on Apple silicon, torch elsewhere, and the other where it is not installed"
@@ -62,6 +63,7 @@ def memory_bytes() -> int | None:
 
 def torch_device() -> str:
     """Give the fastest device that torch has here: ``"cuda"``, ``"mps"`` or ``"cpu"``."""
+    load_backend("torch")  # says what to install
     import torch
 
     if torch.cuda.is_available():

@@ -239,7 +239,7 @@ def known_of(place: Place) -> tuple[Known, ...]:
 
     Examples
     --------
-    >>> [row.source for row in known_of(Place("mlx", "metal", "0.30.4"))][-1]
+    >>> known_of(Place("mlx", "metal", "0.30.4"))[2].source
     'mlx #3138, #3143, #3147'
     >>> known_of(Place("torch", "cpu", "2.13.0"))
     ()
