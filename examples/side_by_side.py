@@ -176,7 +176,7 @@ def caption(found: dict[Way, Compared], way: Way) -> str:
     """Tell a way's figures in a line."""
     taken, difference = found[way].taken, found[way].difference
     told = f", {taken.seconds:.1f} s, {taken.live_bytes / 2**20:.0f} MiB, work {taken.work:.2f}"
-    return told if difference is None else f"{told}, off by {difference.largest:.1g}"
+    return told if difference is None else f"{told}, off by {difference.largest:.2g}"
 
 
 def show(axis: Any, picture: Any, title: str) -> None:
