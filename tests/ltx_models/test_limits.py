@@ -13,6 +13,8 @@ from ltx_models import (
     plan_exact,
     stream_decode,
 )
+from tilekit import DeviceError
+from tilekit.backends import canary
 from tilekit.backends.limits import Limits
 from tilekit.testing import limited
 
@@ -71,3 +73,17 @@ def test_a_refusal_says_that_memory_does_not_help(decoder: Any) -> None:
     with limited(Limits(elements=20_000)), pytest.raises(ValueError, match="memory_bytes") as caught:
         plan_exact(decoder, (1, 128, 3, 16, 16), memory_bytes=1 << 40)
     assert "more memory does not help" in caught.value.__notes__[0]
+
+
+def test_a_bad_device_is_refused_before_the_first_frame(
+    decoder: Any, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canary, "TRUSTED", set())
+    with limited(Limits(unfolded=1)):
+        for begin in (
+            lambda: stream_decode(decoder, torch.zeros(1, 128, 2, 2, 2)),
+            lambda: decode_exact(decoder, torch.zeros(1, 128, 2, 2, 2)),
+            lambda: encode_exact(encoder, torch.zeros(1, 3, 9, 64, 64)),
+        ):
+            with pytest.raises(DeviceError, match="gets a convolution over 3 axes wrong"):
+                begin()

@@ -93,3 +93,16 @@ def test_one_number_everywhere_is_refused_where_the_input_varies(value: float) -
         blocks = stream_tiled(decode, z, tiling, geometry=SD_IMAGE)
         with pytest.raises(DeviceError, match=r"tile \(0, 2\): decode returned one number everywhere"):
             list(blocks)
+
+
+def test_codes_are_no_reason_to_accuse_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "TRUSTED", set())
+    codes = torch.arange(64).reshape(1, 1, 8, 8)
+
+    def decode(x: Any) -> Any:
+        return x.float().repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+    with limited(Limits(elements=10_000)):
+        assert torch.equal(decode_tiled(decode, codes, geometry=SD_IMAGE), decode(codes))
+    with limited(Limits(convolution=1)), pytest.raises(DeviceError, match="gets a convolution over 1"):
+        decode_tiled(decode, codes, geometry=SD_IMAGE)

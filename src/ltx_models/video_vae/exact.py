@@ -22,6 +22,7 @@ from ltx_models.video_vae.restart import refuse_start, restart
 from ltx_models.video_vae.stream import decode_chunks, encode_chunks
 from ltx_models.video_vae.strips import decode_strips, encode_strips, stream_strips
 from tilekit import Strips
+from tilekit.backends import canary
 from tilekit.backends.limits import limits_of, said_of
 
 __all__ = [
@@ -336,6 +337,7 @@ def stream_decode(
         As `decode_exact`; also if no block begins at `start`, or if the decoder draws noise and `noise` is not given,
         as what was decoded before would have had another.
     """
+    canary.check(latent)
     if strips is not None:
         _refuse_plan(plan)
         given: dict[str, Any] = {"memory_bytes": memory_bytes, "timestep": timestep, "noise": noise, "start": start}
@@ -476,6 +478,7 @@ def stream_encode(
     """
     config = encoder.config
     check_video(encoder, video)
+    canary.check(video)
     sizes = (-(-n // scale) for n, scale in zip(video.shape[2:], config.encoder_scale, strict=True))
     shape = (int(video.shape[0]), config.latent_channels, *sizes)
     chosen = plan or plan_exact(encoder, shape, memory_bytes=memory_bytes)

@@ -47,6 +47,7 @@ def _run(job: Job[Any], device: torch.device) -> int:
         try:
             with counted, _quiet():
                 made = job.op.call(arrays, job.box[2]) if isinstance(job.op, Attention) else job.op.call(arrays)
+        # torch has no one error for what needs numbers; the run itself raises whatever is wrong with the call
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             return 0
         return max(0, counted.peak - counted.of(made))
