@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Names:
 @pytest.fixture(scope="module")
 def server() -> Any:
     """Processes forked of one that has imported everything, so that a run is its work and not its imports."""
+    # one that tests before these started has not loaded what these need, so that signals would meet its imports
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "av", "safetensors", "ltx_models.cli", "ltx_models.pipelines"])
     process = context.Process(target=quietly, args=(["plan", "--tiling", "none"],))
