@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 from tilekit._exact.boxes import Shape
 from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.kernels._library import Library
 from tilekit._exact.ops import Conv
 from tilekit.backends import Array
 from tilekit.backends.limits import Limits
@@ -25,21 +26,6 @@ def evened(op: Conv, pads: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], 
     """Give as many zeros after as before where a stride passes over the ones added: libraries then need no copy."""
     pairs = zip(pads, op.stride, strict=True)
     return tuple((before, before if after < before < after + stride else after) for (before, after), stride in pairs)
-
-
-class Library(Protocol):
-    """What a convolution asks of the library, beyond matrix products."""
-
-    xp: Any
-
-    def full(self, shape: Shape, value: Any, dtype: str) -> Array:
-        """Give an array of one number."""
-
-    def put(self, out: Array, region: tuple[slice, ...], part: Array) -> Array:
-        """Write a part, and give the array back."""
-
-    def dtype_name(self, x: Array) -> str:
-        """Give the name of an array's dtype."""
 
 
 def convolve(library: Library, job: Job[Conv], x: Array, weight: Array) -> Array:

@@ -14,12 +14,11 @@ from typing import Any
 import mlx.core as mx
 from mlx.nn import Module
 
+from tilekit._exact.frontends.reached import LEAVES, MOST, globals_of
+
 __all__ = ["Captured", "Place"]
 
 _FOREIGN = ("builtins", "mlx.", "numpy", "threading", "logging", "_thread", "weakref", "re", "enum", "tilekit._exact")
-_LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.BuiltinFunctionType)
-_MOST = 200_000
-"""Objects looked at before the search ends; a pipeline of several models has some 20,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Captured:
         self.containers: list[tuple[str, Any]] = []
         seen: set[int] = set()
         level = [Place("", lambda: function, None)]
-        while level and len(seen) < _MOST:
+        while level and len(seen) < MOST:
             deeper: list[Place] = []
             for place in level:
                 try:
@@ -57,7 +56,7 @@ class Captured:
                     continue
                 if isinstance(value, mx.array):
                     self.places.append(place)
-                elif not isinstance(value, _LEAVES) and id(value) not in seen:
+                elif not isinstance(value, LEAVES) and id(value) not in seen:
                     seen.add(id(value))
                     self._note(place.name, value)
                     deeper += _children(place, value)
@@ -109,14 +108,8 @@ def _of_function(function: types.FunctionType) -> Iterator[Place]:
         yield _member(defaults, i)
     yield from (_item("default", function.__kwdefaults__, key) for key in function.__kwdefaults__ or ())
     if not function.__module__ or not function.__module__.startswith(_FOREIGN):
-        names = _globals(function.__code__)
+        names = globals_of(function.__code__)
         yield from (_item("", function.__globals__, key) for key in sorted(names) if key in function.__globals__)
-
-
-@functools.lru_cache(maxsize=4096)
-def _globals(code: types.CodeType) -> frozenset[str]:
-    inner = (_globals(const) for const in code.co_consts if isinstance(const, types.CodeType))
-    return frozenset(code.co_names).union(*inner)
 
 
 def _fill(cell: types.CellType, value: Any) -> None:

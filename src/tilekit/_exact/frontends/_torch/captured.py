@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from tilekit._exact.frontends.reached import LEAVES, MOST, globals_of
+
 __all__ = ["Captured", "Path", "Place", "Step", "children", "dotted", "resolve"]
 
 Step = tuple[str, Any]
@@ -35,9 +37,6 @@ _FOREIGN = {
     "tilekit",
 }
 _HOLDERS = "tilekit.adapters."  # its functions hold the user's models
-_LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.BuiltinFunctionType)
-_MOST = 200_000
-"""Objects looked at before the search ends; a pipeline of several models has some 20,000."""
 
 
 def children(thing: Any) -> Iterator[tuple[Step, Any]]:
@@ -107,7 +106,7 @@ def _of_function(function: types.FunctionType) -> Iterator[tuple[Step, Any]]:
     yield from ((("default", i), value) for i, value in enumerate(function.__defaults__ or ()))
     yield from ((("keyword default", name), value) for name, value in (function.__kwdefaults__ or {}).items())
     if not _foreign(function):
-        for name in sorted(_globals(function.__code__)):
+        for name in sorted(globals_of(function.__code__)):
             if name in function.__globals__:
                 yield ("global", name), function.__globals__[name]
 
@@ -120,12 +119,6 @@ _WALKS: tuple[tuple[Any, Callable[[Any], Iterator[tuple[Step, Any]]]], ...] = (
     (dict, _of_dict),
     ((list, tuple), _of_list),
 )
-
-
-@functools.lru_cache(maxsize=4096)
-def _globals(code: types.CodeType) -> frozenset[str]:
-    inner = (_globals(const) for const in code.co_consts if isinstance(const, types.CodeType))
-    return frozenset(code.co_names).union(*inner)
 
 
 _TAKE: dict[str, Callable[[Any, Any], Any]] = {
@@ -196,12 +189,12 @@ class Captured:
     def _search(self, function: Any) -> None:
         seen: set[int] = set()
         level: list[tuple[Path, Any, Any]] = [((), None, function)]
-        while level and len(seen) < _MOST:
+        while level and len(seen) < MOST:
             deeper: list[tuple[Path, Any, Any]] = []
             for path, holder, thing in level:
                 if isinstance(thing, Tensor):
                     self.places.append(Place(path, holder, thing))
-                elif not isinstance(thing, _LEAVES) and id(thing) not in seen:
+                elif not isinstance(thing, LEAVES) and id(thing) not in seen:
                     seen.add(id(thing))
                     self._note(path, thing)
                     deeper += [((*path, step), thing, value) for step, value in children(thing)]
