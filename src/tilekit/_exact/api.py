@@ -251,7 +251,7 @@ class Exact:
         program = planned.program
         if plan is not None and plan != planned.plan:
             checked_plan(plan, program.graph)
-            program = program_of(program.graph, plan.stages)
+            program = program_of(program.graph, plan.stages, anew=plan.anew)
         return Call(program, kernels, x, planned.traced.constants, planned.plan.axis)
 
     def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:

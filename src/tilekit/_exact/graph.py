@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import blake2b
+from typing import Any
 
 from tilekit._exact.boxes import Shape
 from tilekit._exact.ops import Constant, Input, Op
@@ -82,6 +83,11 @@ class Graph:
     def labels(self) -> dict[int, tuple[int | None, ...]]:
         """What `labels.labels` has found, by axis of the output."""
         return {}
+
+    @cached_property
+    def foldings(self) -> list[Any]:
+        """What `folding.folding_of` has found."""
+        return []
 
     @cached_property
     def shares(self) -> dict[tuple[int, int], dict[int, float]]:

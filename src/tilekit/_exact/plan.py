@@ -82,6 +82,8 @@ class ExactPlan:
         Of the graph that the plan is for.
     stream : bool
         Whether the plan is for a stream.
+    anew : bool
+        Whether each step makes for itself what depends on weights alone, such as weights made from others.
     """
 
     shape: Shape
@@ -97,6 +99,7 @@ class ExactPlan:
     notes: tuple[str, ...]
     fingerprint: str
     stream: bool = False
+    anew: bool = False
 
     def to_json(self) -> str:
         """Write the plan as one line of JSON; `ExactPlan.from_json` reads it."""
@@ -232,6 +235,7 @@ def plan_of(graph: Graph, choice: Choice, *, stream: bool = False, notes: tuple[
         (*_not_understood(graph), *notes),
         graph.fingerprint,
         stream,
+        choice.program.anew,
     )
 
 

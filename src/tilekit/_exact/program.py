@@ -5,18 +5,15 @@ Integers alone. `replay` carries a program out, with arrays or with byte counts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilekit._exact.boxes import cells, full
+from tilekit._exact.folding import Folding, Going, folding_of
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.ops import Constant, Input
 from tilekit._exact.schedule import StepSchedule, schedule
 from tilekit._exact.steps import Kept, Stage
 
-__all__ = ["Program", "StagePlan", "foldable", "program_of"]
-
-SMALL = 1 << 16
-"""Cells up to which a node that depends on constants alone is always made once."""
+__all__ = ["Program", "StagePlan", "program_of"]
 
 Released = tuple[int, int | None]
 """A stored node, and the row below which nothing is read any more; None: it goes."""
@@ -34,6 +31,8 @@ class StagePlan:
     """The numbers of the steps that are the last of their track."""
     statistics: tuple[tuple[int, int], ...]
     """Pairs of a node that is emitted and a statistic that is put together from it."""
+    going: tuple[Going, ...] = ()
+    """For each step, when folded nodes go."""
 
     @property
     def made(self) -> dict[int, int]:
@@ -50,11 +49,11 @@ class Program:
     """A graph and the stages that make its output."""
 
     graph: Graph
-    folded: tuple[int, ...]
-    """Nodes made once a call from constants, in order."""
-    passing: frozenset[int]
-    """Those of them that only other folded nodes read: they go when folding ends."""
+    folding: Folding
+    """How nodes are made that depend on constants alone."""
     stages: tuple[StagePlan, ...]
+    anew: bool
+    """Whether each step makes such nodes for itself; else they are made once, and stay as long as they are read."""
 
     @property
     def output(self) -> Node:
@@ -92,26 +91,21 @@ class Program:
         """Multiply-adds over those of a plain call."""
         return sum(self.stage_work)
 
+    @property
+    def operations(self) -> int:
+        """Calls in all steps; those that make folded nodes count where that is done again and again."""
+        made = sum(len(step.makes) for stage in self.stages for step in stage.steps)
+        recipes = self.folding.recipes
+        gone = (node for stage in self.stages for going in stage.going for _, nodes in going for node in nodes)
+        return made + (sum(len(recipes[node]) for node in gone) if self.anew else 0)
 
-def foldable(graph: Graph) -> tuple[int, ...]:
-    """
-    Name the nodes that are made once a call: they depend on constants alone, and are not much larger than those.
-
-    A mask of zeros as large as an activation is not folded; it is made box by box where it is used.
-    """
-    folded: list[int] = []
-    there = {node.index for node in graph.constants}
-    for node in graph.nodes:
-        if graph.live[node.index] or isinstance(node.op, Constant | Input) or not there.issuperset(node.inputs):
-            continue
-        sources = sum(cells(full(shape)) for shape in graph.input_shapes[node.index])
-        if cells(full(node.shape)) <= max(SMALL, 4 * sources):
-            folded.append(node.index)
-            there.add(node.index)
-    return tuple(folded)
+    def renewed(self) -> "Program":
+        """Give the program whose steps make folded nodes for themselves, one at a time."""
+        rows = zip(self.stages, self.folding.going([stage.steps for stage in self.stages], anew=True), strict=True)
+        return replace(self, stages=tuple(replace(stage, going=going) for stage, going in rows), anew=True)
 
 
-def program_of(graph: Graph, stages: Sequence[Stage]) -> Program:
+def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False) -> Program:
     """
     Schedule all stages.
 
@@ -121,14 +115,16 @@ def program_of(graph: Graph, stages: Sequence[Stage]) -> Program:
         The function.
     stages : sequence of Stage
         In order; what one keeps, later ones may read.
+    anew : bool
+        Each step makes for itself what depends on constants alone.
 
     Returns
     -------
     Program
         What `replay` carries out.
     """
-    folded = foldable(graph)
-    there = {graph.input, *(node.index for node in graph.constants), *folded}
+    folding = folding_of(graph)
+    there = {graph.input, *(node.index for node in graph.constants), *folding.nodes}
     scheduled = [schedule(graph, stage, there | stage.stored) for stage in stages]
     kept = {keep.node: keep for stage in stages for keep in stage.keep}
     kept |= {node: Kept(node, 0) for stage in stages for node in stage.statistics}
@@ -140,12 +136,12 @@ def program_of(graph: Graph, stages: Sequence[Stage]) -> Program:
         if node in kept
     }
     plans = []
-    for number, (stage, steps) in enumerate(zip(stages, scheduled, strict=True)):
+    rows = zip(stages, scheduled, folding.going(scheduled, anew=anew), strict=True)
+    for number, (stage, steps, going) in enumerate(rows):
         dying = {node: kept[node] for node, last in last_stage.items() if last == number}
         releases = _releases(steps, dying)
-        plans.append(StagePlan(stage, steps, releases, _last_steps(steps), _statistics(graph, stage)))
-    inner = {node for node in folded if graph.users[node] and all(user in folded for user in graph.users[node])}
-    return Program(graph, folded, frozenset(inner - {graph.output}), tuple(plans))
+        plans.append(StagePlan(stage, steps, releases, _last_steps(steps), _statistics(graph, stage), going))
+    return Program(graph, folding, tuple(plans), anew)
 
 
 def _statistics(graph: Graph, stage: Stage) -> tuple[tuple[int, int], ...]:

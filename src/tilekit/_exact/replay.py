@@ -44,25 +44,28 @@ class Replay(Generic[V]):
 
     def __iter__(self) -> Iterator[StepSchedule]:
         """Go on by one step at a time; what a step gives of the output is emitted before it is named here."""
-        self._fold()
         for plan in self._program.stages:
             yield from self._stage(plan)
 
-    def _fold(self) -> None:
-        for index in self._program.folded:
-            node = self._graph.nodes[index]
+    def _fold(self, index: int) -> V:
+        """Make a node that depends on constants alone."""
+        made: dict[int, tuple[Box, V]] = {}
+        for each, gone in self._program.folding.recipes[index]:
+            node = self._graph.nodes[each]
             whole = full(node.shape)
-            needs = node.op.need(whole, node.shape, self._graph.input_shapes[index])
-            self._folded[index] = self._hands.make(node, whole, needs, self._gather(node, needs, {}))
-        for index in self._program.passing:
-            del self._folded[index]
+            needs = node.op.need(whole, node.shape, self._graph.input_shapes[each])
+            made[each] = whole, self._hands.make(node, whole, needs, self._gather(node, needs, made))
+            for inner in gone:
+                del made[inner]
+        value = self._folded[index] = made[index][1]
+        return value
 
     def _stage(self, plan: StagePlan) -> Iterator[StepSchedule]:
         for kept in plan.stage.keep:
             self._stores[kept.node] = Store(self._graph.nodes[kept.node], kept.axis, kept.place, self._hands)
         self._parts = {node: {} for node in plan.stage.statistics}
         for number, step in enumerate(plan.steps):
-            self._step(plan, step)
+            self._step(plan, step, dict(plan.going[number]))
             for node, row in plan.releases[number]:
                 self._release(node, row)
             if number in plan.ends:
@@ -78,13 +81,15 @@ class Replay(Generic[V]):
         else:
             self._stores[node].release(row)
 
-    def _step(self, plan: StagePlan, step: StepSchedule) -> None:
+    def _step(self, plan: StagePlan, step: StepSchedule, going: dict[int, tuple[int, ...]]) -> None:
         windows = self._windows.setdefault(step.track, {})
         for node, box in step.emits:
             self._emit(plan, node, box, self._fetch(node, box, windows))
         self._settle(step.settled, windows)
-        for make in step.makes:
+        for number, make in enumerate(step.makes):
             self._make(plan, make, windows)
+            for node in going.get(number, ()):
+                self._folded.pop(node, None)  # a rank may not have needed it
 
     def _make(self, plan: StagePlan, make: Make, windows: dict[int, tuple[Box, V]]) -> None:
         node = self._graph.nodes[make.node]
@@ -150,10 +155,10 @@ class Replay(Generic[V]):
             return self._cut(value, held, box)
         if index in self._stores:
             return self._stores[index].get(box)
-        if index in self._folded:
-            value = self._folded[index]
-        elif isinstance(node.op, Constant):
+        if isinstance(node.op, Constant):
             value = self._hands.constant(node)
+        elif index in self._program.folding.recipes:
+            value = self._folded[index] if index in self._folded else self._fold(index)
         else:
             value = self._hands.source()
         return self._cut(value, full(node.shape), box)

@@ -25,6 +25,8 @@ TILING = 8
 MIB = 1 << 20
 WRONG = 1 << 62
 """Bytes that are added to the peak of a plan with an array that the device gets wrong, so that it is never chosen."""
+WORTH = 0.95
+"""The share of its memory that a plan must come down to for each step to make weights from others for itself."""
 STALLED = 0.97
 """The share of its memory that a plan must come down to for strips of half the size to be tried on."""
 
@@ -176,8 +178,13 @@ class Trials:
 
     def _counted(self, program: Program, axis: int, *, scattered: bool = False) -> Choice:
         counted = self.count(program)
+        if program.folding.heavy and program.n_steps > 1:
+            anew = program.renewed()
+            again = self.count(anew)
+            if again.peak_bytes < WORTH * counted.peak_bytes:
+                program, counted = anew, again
         peak = counted.peak_bytes if counted.over <= 1 else WRONG + int(counted.over * MIB)
-        operations = sum(len(step.makes) for stage in program.stages for step in stage.steps)
+        operations = program.operations
         stages = tuple(plan.stage for plan in program.stages)
         work, worst = program.work, counted.worst
         return Choice(stages, axis, peak, work, operations, program, counted, self.plain_bytes, scattered, worst)

@@ -102,7 +102,7 @@ def run_ranks(
 ) -> Ran:
     """Run all ranks; ``call(program)`` gives the call of one, ``write(box, array)`` takes its boxes."""
     program = program_of(partition.graph, stages)
-    halos = halos_of(partition, stages, program.folded)
+    halos = halos_of(partition, stages, program.folding.nodes)
     programs = [strip_program(program, halos, rank) for rank in range(partition.size)]
     together = Together(partition.size)
 

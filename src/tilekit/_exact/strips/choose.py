@@ -95,7 +95,7 @@ def plans_of(  # noqa: PLR0913
         msg = f"strips: a stream hands out blocks along axis {axis}, which is cut; give grid=(1, {ranks}), or call"
         raise PlanError(msg)
     program = program_of(graph, stages)
-    return Plans(stages, axis, program, halos_of(partition, stages, program.folded))
+    return Plans(stages, axis, program, halos_of(partition, stages, program.folding.nodes))
 
 
 def _along(way: Slide, axes: list[int | None]) -> Slide:
@@ -126,7 +126,7 @@ class _Trials(Trials):
     def count(self, program: Program) -> Forecast:
         """Count for the largest part."""
         stages = tuple(stage.stage for stage in program.stages)
-        halos = halos_of(self._partition, stages, program.folded)
+        halos = halos_of(self._partition, stages, program.folding.nodes)
         rank = max(range(self._partition.size), key=lambda rank: _held(halos, rank))
         part = strip_program(program, halos, rank)
         return forecast_part(part, self._scratch, stream=self.stream, limits=self._limits)

@@ -97,7 +97,7 @@ def strip_program(program: Program, halos: Halos, rank: int) -> StripProgram:
         )
         stages.append(replace(plan, steps=steps))
         keys.append({node: tuple(_keys(program.graph, halos, plan, node, source)) for source, node in plan.statistics})
-    return StripProgram(program.graph, program.folded, program.passing, tuple(stages), halos, rank, tuple(keys))
+    return StripProgram(program.graph, program.folding, tuple(stages), program.anew, halos, rank, tuple(keys))
 
 
 class _Step:
