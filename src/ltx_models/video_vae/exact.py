@@ -130,7 +130,9 @@ def plan_exact(
         make = partial(plan_diffusion, config, shape, itemsize=itemsize)
     else:
         decode = not isinstance(network, VideoEncoder) if decode is None else decode
-        make = partial(plan_convolutional, config, shape, decode=decode, itemsize=itemsize, causal=causal)
+        by_frames = config is not network and limits_of(_bias(network)).frames
+        given: dict[str, Any] = {"decode": decode, "itemsize": itemsize, "causal": causal, "by_frames": by_frames}
+        make = partial(plan_convolutional, config, shape, **given)
     chosen = make(memory_bytes=memory_bytes)
     most = None if config is network else _most_bytes(network, itemsize)
     return chosen if most is None or chosen.peak_bytes <= most else _smaller(make, most)
@@ -149,7 +151,9 @@ def _smaller(make: Callable[..., Plan], most: int) -> Plan:
 def _most_bytes(network: Any, itemsize: int) -> int | None:
     """Give a peak within which no array is too large for the device: no array is larger than all of them together."""
     limits = limits_of(_bias(network))
-    cells = min(limits.elements, limits.convolution, limits.unfolded / 27 if limits.unfolds else inf)
+    cells = min(
+        limits.elements, limits.convolution, limits.unfolded / 27 if limits.unfolds and not limits.frames else inf
+    )
     return None if cells == inf else int(cells) * itemsize
 
 

@@ -18,6 +18,7 @@ from ltx_models.video_vae.config import UnitSpec, VideoVAEConfig
 
 PIECE_CELLS = 320  # latent cells that a piece should have so that the fixed cost of a call does not show
 FRAMES_LEAST = 3  # frames of pixels at once below which no stage shrinks
+SUMS = 8  # bytes of a number that is summed up over frames, in float32: the sum so far, and what is added
 MAX_GRID = 8  # tiles of an axis beyond which the margins cost more than any budget is worth
 
 
@@ -156,12 +157,22 @@ class Costs:
         Bytes of one number.
     causal : bool
         Whether convolutions look back only.
+    by_frames : bool
+        Whether convolutions are made as sums of those of frames; see `tilekit.backends.frames`.
     """
 
     def __init__(
-        self, config: VideoVAEConfig, shape: Sequence[int], *, decode: bool, itemsize: int, causal: bool
+        self,
+        config: VideoVAEConfig,
+        shape: Sequence[int],
+        *,
+        decode: bool,
+        itemsize: int,
+        causal: bool,
+        by_frames: bool = False,
     ) -> None:
         self.config, self.decode, self.itemsize = config, decode, itemsize
+        self.sums = SUMS if by_frames else 0
         self.steps = config.decoder_steps() if decode else config.encoder_steps()
         self.batch, _, self.frames, self.height, self.width = shape
         self.reflect = (config.decoder_padding if decode else config.encoder_padding) == "reflect"
@@ -246,6 +257,7 @@ class Costs:
         if self.reflect:
             edge = (step.space * height + 2) * (step.space * width + 2) / (step.space * height * step.space * width)
         joined = edge * (count + 2) * inputs
+        joined += count * max(outputs for _, outputs in step.convolutions) * self.sums / self.itemsize
         x = count * inputs
         if len(step.convolutions) == 2:
             return round(plane * (2 * x + joined))  # the input, the padded copy, the result
@@ -274,6 +286,7 @@ def plan_convolutional(
     itemsize: int = 4,
     memory_bytes: int | None = None,
     causal: bool | None = None,
+    by_frames: bool = False,
 ) -> ExactPlan:
     """
     Choose how to run a convolutional network exactly; `plan_exact` calls this for one.
@@ -296,6 +309,8 @@ def plan_convolutional(
         What live arrays may take at the peak, without weights and without a result that is assembled.
     causal : bool, optional
         Whether the decoder looks back only; as configured where absent.
+    by_frames : bool
+        Whether the device is better at convolutions of frames, whose sums take memory.
 
     Returns
     -------
@@ -309,9 +324,8 @@ def plan_convolutional(
     """
     batch, channels, frames, height, width = shape
     shape = (batch, channels, frames, height, width)
-    costs = Costs(
-        config, shape, decode=decode, itemsize=itemsize, causal=config.causal_decoder if causal is None else causal
-    )
+    causal = config.causal_decoder if causal is None else causal
+    costs = Costs(config, shape, decode=decode, itemsize=itemsize, causal=causal, by_frames=by_frames)
     whole = costs.peak(None)
     time, clip = costs.time, costs.time * (frames - 1) + 1
     if memory_bytes is None:

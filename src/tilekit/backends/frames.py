@@ -27,7 +27,7 @@ def by_frames(  # noqa: PLR0913, PLR0917  what a convolution over time is
     convolve : callable
         From frames (B * F', H, W, C) and a tap to (B * F', H', W', C'); with its padding along height and width.
     widen : callable
-        To the dtype in which sums are kept.
+        To the dtype in which sums are kept; what it gives is written to.
     stride, dilation : int
         Along time.
 
@@ -50,6 +50,9 @@ def by_frames(  # noqa: PLR0913, PLR0917  what a convolution over time is
         start = number * dilation
         part = x[:, start : start + (made - 1) * stride + 1 : stride]
         y = widen(convolve(part.reshape((batch * made, *x.shape[2:])), tap))
-        total = y if total is None else total + y
+        if total is None:
+            total = y
+        else:
+            total += y  # in place, where the library can: two such arrays are there at once, not three
     assert total is not None  # a kernel has at least one tap
     return total.reshape((batch, made, *total.shape[1:]))

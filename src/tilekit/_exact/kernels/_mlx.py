@@ -6,18 +6,19 @@ Its arrays cannot be told a device, and lack some names of the standard.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 
-from tilekit._exact.boxes import Box, Shape
+from tilekit._exact.boxes import Box, Shape, extent
 from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes, unfolded_elsewhere
 from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
-from tilekit._exact.ops import Attention, Conv, Moments, Pointwise, Reduce
+from tilekit._exact.ops import Attention, Conv, Moments, Pointwise, Pool, Reduce
 from tilekit.backends import Array, Backend
 from tilekit.backends.limits import limits_of
 
@@ -31,6 +32,17 @@ SCORES = 1 << 25
 def scores_bytes(job: Job[Attention]) -> int:
     """Count the scores of all rows, before and after the softmax."""
     return 2 * math.prod(job.extent[:3]) * job.shapes[1][2] * (4 if job.dtype == "float32" else 2)
+
+
+def pooled_bytes(job: Job[Pool]) -> int:
+    """Count the copy of an input that is a part of another, or lies in another order: windows are a view of one."""
+    if job.boxes[0] is None or not job.given or job.given[0] is None:
+        return 0
+    dtype, strides = job.given[0]
+    shape = extent(job.boxes[0])
+    lies = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    whole = shape == job.shapes[0] and all(n == 1 or a == b for n, a, b in zip(shape, strides, lies, strict=True))
+    return 0 if whole else math.prod(shape) * (4 if dtype == "float32" else 2)
 
 
 PIECE = 1 << 19
@@ -117,9 +129,11 @@ class MlxKernels(Kernels):
         return _computed_part(merged) if isinstance(merged, MomentsPart) else _computed(merged)
 
     def scratch(self, job: Job[Any]) -> int:
-        """Count what is unfolded for a convolution, and on a processor the scores of attention."""
+        """Count what is unfolded for a convolution, copied for a pool, and on a processor the scores of attention."""
         if isinstance(job.op, Pointwise):
             return job.op.call.scratch(job.box) if isinstance(job.op.call, Chain) else 0
+        if isinstance(job.op, Pool):
+            return pooled_bytes(job)
         if mx.default_device().type != mx.cpu:
             return unfolded_elsewhere(job, self._limits) if isinstance(job.op, Conv) else 0
         if isinstance(job.op, Conv):
@@ -129,9 +143,12 @@ class MlxKernels(Kernels):
         return min(scores_bytes(job), 2 * SCORES) if isinstance(job.op, Attention) else 0
 
     def plain_scratch(self, job: Job[Any]) -> int:
-        """Count the same where nothing is cut into slabs."""
+        """Count the same where nothing is cut into slabs, and nothing goes frame by frame."""
+        if isinstance(job.op, Pool):
+            return pooled_bytes(job)
         if mx.default_device().type != mx.cpu:
-            return 0
+            limits = replace(self._limits, frames=False)
+            return unfolded_elsewhere(job, limits) if isinstance(job.op, Conv) else 0
         if isinstance(job.op, Conv):
             return unfolded_bytes(job, slabs=False)
         return scores_bytes(job) if isinstance(job.op, Attention) else 0
@@ -141,12 +158,12 @@ class MlxKernels(Kernels):
         return False
 
     def is_finite(self, x: Array) -> bool:
-        """Whether no NaN and no infinity is in an array."""
-        return bool(mx.all(mx.isfinite(x)).item())
+        """Whether no NaN and no infinity is in an array; a sum shows it without masks, three bytes for each cell."""
+        return bool(mx.isfinite(mx.sum(x)).item()) or bool(mx.all(mx.isfinite(x)).item())
 
     def has_nan(self, x: Array) -> bool:
         """Whether NaN is in an array."""
-        return bool(mx.any(mx.isnan(x)).item())
+        return not self.is_finite(x) and bool(mx.any(mx.isnan(x)).item())
 
     def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Put the axes into another order."""

@@ -261,6 +261,9 @@ class PoolWindow:
             shape[axis] = (x.shape[axis] - (kernel - 1) * dilation - 1) // stride + 1
             strides[axis] = steps[axis] * stride
         inner = [steps[axis] * dilation for axis, dilation in zip(self.axes, self.dilation, strict=True)]
-        windows = mx.as_strided(x, (*shape, *self.kernel), (*strides, *inner))
-        made: mx.array = getattr(mx, self.name)(windows, axis=tuple(range(x.ndim, windows.ndim)))
+        # before channels that are last: Metal reduces such windows as they lie, and copies others into one array
+        at = x.ndim if x.ndim - 1 in self.axes else x.ndim - 1
+        shape[at:at], strides[at:at] = self.kernel, inner
+        windows = mx.as_strided(x, shape, strides)
+        made: mx.array = getattr(mx, self.name)(windows, axis=tuple(range(at, at + len(self.kernel))))
         return made
