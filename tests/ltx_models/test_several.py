@@ -1,5 +1,6 @@
 """Several videos of one call, and what a notebook or a terminal shows of one."""
 
+import ast
 import base64
 import re
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tilekit
 from ltx_models import LTX2Pipeline
 from ltx_models.pipelines import Call, Callbacks, Latents, LTX2Output, batch
 from ltx_models.pipelines.results import as_frames
@@ -44,6 +46,8 @@ def test_a_generator_draws_the_seeds_and_goes_on(library: str) -> None:
         (([], None), {}, "prompt: got an empty list"),
         ((["a", "b"], ["x", "y", "z"]), {}, "negative_prompt: got 3 for 2 prompts"),
         ((["a", "b"], None), {"output": "a.mp4"}, "output: is one file, and 2 videos are asked for"),
+        ((["a", "b"], None), {"latents": np.ones((1, 4))}, r"latents: got shape \(1, 4\) for 2 videos"),
+        ((["a", "b"], None), {"audio_latents": 0}, r"audio_latents: got shape \(\) for 2 videos"),
         ((["a", "b"], None), {"save_latents": "a.safetensors"}, "save_latents: is one file"),
     ],
 )
@@ -103,14 +107,6 @@ def test_several_videos_are_those_of_several_calls() -> None:
     assert both.latents.video.shape[0] == 2
 
 
-def test_names_of_diffusers_are_told_ours() -> None:
-    wrong: dict[str, Any] = {"latents": 0}
-    with pytest.raises(TypeError, match="no keyword 'latents'; here it is draw="):
-        Call.of("a fox", **wrong)
-    with pytest.raises(TypeError, match=r"torch_dtype: got float16; here it is dtype=, .* such as 'bfloat16'"):
-        LTX2Pipeline.from_pretrained(torch_dtype="float16")
-
-
 @pytest.mark.parametrize("form", ["np", "pt", "pil"])
 def test_a_result_plays_in_a_notebook_with_its_sound(form: Any, tmp_path: Path) -> None:
     pytest.importorskip("av")
@@ -157,12 +153,29 @@ def test_a_bar_is_shown_by_default_where_a_person_looks_on(
 def test_plans_show_themselves_in_a_notebook() -> None:
     from ltx_models import plan_exact
     from ltx_models.video_vae import LTX2
+    from ltx_models.video_vae.sharing import plan_sharing
     from tilekit import LTX2_VIDEO, Tiling, plan
 
     for made in (
         plan_exact(LTX2, (1, 128, 4, 8, 8)),
         plan((1, 128, 4, 8, 8), Tiling(width=(64, 32)), geometry=LTX2_VIDEO),
+        plan_sharing(LTX2, (1, 128, 4, 8, 8), 4),
     ):
         html = made._repr_html_()
         assert html.startswith("<pre>")
         assert str(made).splitlines()[0] in html.replace("&gt;", ">")
+
+
+def test_every_plan_has_a_form_for_notebooks() -> None:
+    """Whatever of the packages prints itself as a plan."""
+    source = Path(tilekit.__file__).parents[1]
+    missing = [
+        f"{path.name}: {node.name}"
+        for path in source.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and node.name.endswith(("Plan", "Sharing"))
+        and "__str__" in (own := {one.name for one in node.body if isinstance(one, ast.FunctionDef)})
+        and "_repr_html_" not in own
+    ]
+    assert missing == []

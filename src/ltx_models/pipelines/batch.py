@@ -13,6 +13,7 @@ from ltx_models.pipelines.request import Latents, LTX2Output, Request
 from ltx_models.pipelines.settings import SEED
 
 SEEDS = 2**62  # that a generator draws from
+NOISE = ("latents", "audio_latents")  # the keywords of noise that is given
 
 
 def calls(
@@ -59,8 +60,12 @@ def calls(
             raise ValueError(msg)
     pairs = [pair for pair in zip(prompts, negatives, strict=True) for _ in range(count)]
     seeds = _seeds(keywords, generator, n)
-    rest = {name: value for name, value in keywords.items() if name != "seed"}
-    return [Call.of(one, other, seed=seed, **rest) for (one, other), seed in zip(pairs, seeds, strict=True)]
+    rest = {name: value for name, value in keywords.items() if name not in {"seed", *NOISE}}
+    noise = _noise(keywords, n)
+    return [
+        Call.of(one, other, seed=seed, **own, **rest)
+        for (one, other), seed, own in zip(pairs, seeds, noise, strict=True)
+    ]
 
 
 def check(requests: Sequence[Request]) -> None:
@@ -94,14 +99,14 @@ def joined(outputs: Sequence[LTX2Output]) -> LTX2Output:
     Returns
     -------
     LTX2Output
-        Arrays of all along the first axis; of pictures a list for each video.
+        Arrays of all along the first axis; pictures as a list for each video.
     """
     first = outputs[0]
     if len(outputs) == 1:
         return first
     frames = [one.frames for one in outputs]
     return LTX2Output(
-        frames if isinstance(first.frames, list) else _stacked(frames),
+        [clip for own in frames for clip in own] if isinstance(first.frames, list) else _stacked(frames),
         _stacked([one.audio for one in outputs]),
         first.sample_rate,
         first.fps,
@@ -135,6 +140,22 @@ def _seeds(keywords: Mapping[str, Any], generator: Any, n: int) -> list[int]:
         msg = f"generator: got {len(given)} for {n} videos; give one, or one for each video"
         raise ValueError(msg)
     return [_drawn(one) for one in given]
+
+
+def _noise(keywords: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+    """Give each video its own of the noise of all, which lie along the first axis."""
+    own: list[dict[str, Any]] = [{} for _ in range(n)]
+    for name in NOISE:
+        given: Any = keywords.get(name)
+        if given is None:
+            continue
+        shape = tuple(getattr(given, "shape", ()))
+        if n > 1 and shape[:1] != (n,):
+            msg = f"{name}: got shape {shape} for {n} videos; give the noise of all along the first axis"
+            raise ValueError(msg)
+        for k in range(n):
+            own[k][name] = given[k : k + 1] if n > 1 else given
+    return own
 
 
 def _drawn(generator: Any) -> int:

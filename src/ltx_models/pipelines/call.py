@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 from ltx_models.nn import Array
+from ltx_models.pipelines import foreign
 from ltx_models.pipelines.callbacks import Callbacks, StepEnd
 from ltx_models.pipelines.pictures import Fit, Image
 from ltx_models.pipelines.request import Embeds, Reference, Retake
@@ -141,6 +142,11 @@ class SamplingOptions:
         The same seed gives the same video.
     draw : callable, optional
         Noise in place of the seed's: takes the stream's name and an array, and gives one of the same shape.
+    latents : array, shape (1, 128, f, h, w), optional
+        Standard normal noise that the video begins with, in place of the seed's; of the framework or of NumPy. Of a
+        pipeline of two stages it is that of the first, at half the height and width. All other noise stays the seed's.
+    audio_latents : array, shape (1, 8, T, 16), optional
+        The same for the sound.
     """
 
     num_inference_steps: int | None = None
@@ -151,6 +157,8 @@ class SamplingOptions:
     generated_keyframes: int | Sequence[int] = 0
     seed: int = SEED
     draw: Callable[[str, Array], Array] | None = None
+    latents: Any = None
+    audio_latents: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +169,8 @@ class OutputOptions:
     Attributes
     ----------
     output_type : {"np", "pt", "pil", "latent"}
-        The frames: an array (1, F, H, W, 3) in [0, 1], a tensor of torch (1, F, 3, H, W), pictures, or none.
+        The frames: an array (1, F, H, W, 3) in [0, 1], a tensor of torch (1, F, 3, H, W), a list of pictures for each
+        video, or none: `LTX2Output.latents` are there always.
     output : path, optional
         Write a video, frame by frame, with its sound; no frames are returned then. ``.wav`` for sound alone.
     save_latents : path, optional
@@ -217,6 +226,8 @@ class Keywords(TypedDict, total=False):
     generated_keyframes: int | Sequence[int]
     seed: int
     draw: Callable[[str, Array], Array] | None
+    latents: Any
+    audio_latents: Any
     output_type: OutputType
     output: str | Path | None
     save_latents: str | Path | None
@@ -289,27 +300,17 @@ class Call:
         for name in flat.keys() - set().union(*known.values()):
             near = get_close_matches(name, set().union(*known.values()), 1)
             meant = (
-                f"; here it is {FOREIGN[name]}" if name in FOREIGN else f"; did you mean {near[0]!r}?" if near else ""
+                f"; here it is {foreign.KEYWORDS[name]}"
+                if name in foreign.KEYWORDS
+                else f"; did you mean {near[0]!r}?"
+                if near
+                else ""
             )
             msg = f"LTX2Pipeline: no keyword {name!r}{meant}"
             raise TypeError(msg)
         return cls(**{name: GROUPS[name](**{n: flat[n] for n in own & flat.keys()}) for name, own in known.items()})
 
 
-# Keywords of diffusers' pipelines, and what says the same here.
-FOREIGN = {
-    "latents": "draw=, which gives noise of your own for each stream",
-    "audio_latents": "draw=, which gives noise of your own for each stream",
-    "conditions": "images=[Image(picture, frame, strength)]",
-    "reference_conditions": "references=[Reference(path, strength)]",
-    "audio_guidance_scale": "guidance={'audio': Guidance(cfg_scale=...)}",
-    "guidance_rescale": "guidance={'video': Guidance(rescale_scale=...)}",
-    "stg_scale": "guidance={'video': Guidance(stg_scale=...)}",
-    "modality_scale": "guidance={'video': Guidance(modality_scale=...)}",
-    "return_dict": "not needed: results have names",
-    "enable_prompt_enhancement": "enhance_prompt=",
-    "timesteps": "sigmas=",
-}
 GROUPS: dict[str, Any] = {
     "prompts": Prompts,
     "inputs": Inputs,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
@@ -14,8 +14,8 @@ from ltx_models.checkpoints.files import described_by
 from ltx_models.defaults import default_pipeline
 from ltx_models.lora import check_lora
 from ltx_models.nn import backend as get_backend
-from ltx_models.nn.checks import check_device
-from ltx_models.pipelines import batch, checks, recipes, steps
+from ltx_models.nn.checks import check_device, check_dtype
+from ltx_models.pipelines import batch, checks, foreign, recipes, steps
 from ltx_models.pipelines.belonging import check_files
 from ltx_models.pipelines.call import Call, Keywords, OutputOptions
 from ltx_models.pipelines.components import Components
@@ -28,6 +28,7 @@ from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.kept import KeptRun
 from ltx_models.pipelines.listing import Criteria
 from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
+from ltx_models.pipelines.noise import check_noise
 from ltx_models.pipelines.request import LTX2Output, Request
 from ltx_models.pipelines.resolve import networks_of, resolve, resolve_size, unused
 from ltx_models.pipelines.results import finish
@@ -193,6 +194,7 @@ class LTX2Pipeline:
         if memory_bytes is not None and (quantize or offload or quantize_text or offload_text):
             msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
             raise ValueError(msg)
+        check_dtype(dtype)
         check_device(get_backend(backend), device)
         if path is None and transformer is None:
             others = {"text_encoder": text_encoder, "upsampler": upsampler, "distilled_lora": distilled_lora}
@@ -247,6 +249,14 @@ class LTX2Pipeline:
         )
         return cls(components, recipe, memory, say)
 
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse names of diffusers' pipelines with what says the same here."""
+            meant = f"; here it is {foreign.ATTRIBUTES[name]}" if name in foreign.ATTRIBUTES else ""
+            msg = f"{type(self).__name__} has no attribute {name!r}{meant}"
+            raise AttributeError(msg, name=name, obj=self)
+
     @property
     def defaults(self) -> Defaults:
         """What this recipe uses with this checkpoint unless a call says otherwise."""
@@ -279,7 +289,8 @@ class LTX2Pipeline:
             ``negative_prompt_embeds``), `Inputs` (``image``, ``images``, ``references``, ``audio``, ``audio_start``,
             ``retake``, ``fit``), `SizeOptions` (``height``, ``width``, ``num_frames``, ``auto_duration``,
             ``frame_rate``, ``snap``), `SamplingOptions` (``num_inference_steps``, ``sigmas``, ``guidance``,
-            ``guidance_scale``, ``streams``, ``generated_keyframes``, ``seed``, ``draw``), `OutputOptions`
+            ``guidance_scale``, ``streams``, ``generated_keyframes``, ``seed``, ``draw``, ``latents``,
+            ``audio_latents``; of several videos the noise of all along the first axis), `OutputOptions`
             (``output_type``, ``output``, ``save_latents``, ``decode_bytes``, ``keep``) and `Callbacks` (``progress``,
             ``callback_on_step_end``, ``preview``, ``preview_every``).
 
@@ -379,6 +390,7 @@ class LTX2Pipeline:
         request = replace(resolve(call, self.recipe, self.defaults, streams, size), duration=duration)
         checks.check_embeds(request)
         checks.check_keyframes(request, self.config)
+        check_noise(request, self.config, self.components.nn)
         previews = call.callbacks.preview is not None
         enhancer = call.prompts.enhance_prompt and self.components.files.prompt_enhancer is not None
         self.components.check(*networks_of(request, call.output, previews=previews, enhancer=enhancer))

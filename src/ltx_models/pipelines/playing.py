@@ -23,7 +23,7 @@ def playing(frames: Any, audio: Any, sample_rate: int | None, fps: float, path: 
 
     Parameters
     ----------
-    frames : array (B, F, H, W, 3) in [0, 1], tensor (B, F, 3, H, W), pictures, a list of lists of them, or None
+    frames : array (B, F, H, W, 3) in [0, 1], tensor (B, F, 3, H, W), list of lists of pictures, or None
         Of the videos.
     audio : ndarray, shape (B, 2, N), or None
         Of the videos, or alone.
@@ -69,8 +69,7 @@ def _videos(folder: Path, frames: Any, audio: Any, sample_rate: int | None, fps:
 def _clips(frames: Any) -> list[Any]:
     """Give each video as an array (F, H, W, 3) in [0, 1], whatever form it has."""
     if isinstance(frames, list):
-        lists = frames if isinstance(frames[0], list) else [frames]
-        return [np.stack([np.asarray(picture, np.float32) / 255 for picture in pictures]) for pictures in lists]
+        return [np.stack([np.asarray(picture, np.float32) / 255 for picture in pictures]) for pictures in frames]
     values = np.asarray(frames)
     return list(values if values.shape[-1] == 3 else values.transpose(0, 1, 3, 4, 2))
 

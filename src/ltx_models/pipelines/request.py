@@ -106,6 +106,8 @@ class Request:
         Frames that are generated beside the clip, in its first stage (2.5).
     draw : callable, optional
         Noise in place of the seed's: takes the stream's name and an array, and gives one of the same shape.
+    noise : mapping of str to array
+        Noise that the first latents of a stream begin with, in place of the seed's.
     """
 
     recipe: Recipe
@@ -129,6 +131,7 @@ class Request:
     duration: tuple[float, float] | None = None
     generated_keyframes: tuple[int, ...] = ()
     draw: Any = None
+    noise: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def negates(self) -> bool:
@@ -164,8 +167,8 @@ class LTX2Output:
 
     Attributes
     ----------
-    frames : array, list of PIL image, or None
-        As ``output_type`` says; None where they went into a file or there are none.
+    frames : array, list of lists of PIL image, or None
+        As ``output_type`` says, the videos along the first axis; None where they went into a file or there are none.
     audio : ndarray of float32, shape (1, 2, N), or None
         The waveform, in [-1, 1].
     sample_rate : int or None

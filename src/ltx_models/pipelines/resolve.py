@@ -76,6 +76,7 @@ def resolve(call: Call, recipe: Recipe, defaults: Defaults, streams: tuple[str, 
     n_steps = defaults.steps if sampling.num_inference_steps is None else sampling.num_inference_steps
     first = size.half if recipe.two_stages else size
     led = bool(inputs.references or inputs.retake)
+    given = {"video": sampling.latents, "audio": sampling.audio_latents}
     return Request(
         recipe=recipe,
         size=size,
@@ -97,6 +98,7 @@ def resolve(call: Call, recipe: Recipe, defaults: Defaults, streams: tuple[str, 
         retake=inputs.retake,
         generated_keyframes=resolve_keyframes(sampling.generated_keyframes, size.frames),
         draw=sampling.draw,
+        noise={name: x for name, x in given.items() if x is not None},
     )
 
 

@@ -97,11 +97,11 @@ def as_frames(video: Any, output_type: OutputType) -> Any:
     video : ndarray, shape (1, 3, F, H, W)
         In about [-1, 1].
     output_type : {"np", "pt", "pil"}
-        An array (1, F, H, W, 3) in [0, 1], a tensor of torch (1, F, 3, H, W), or pictures.
+        An array (1, F, H, W, 3) in [0, 1], a tensor of torch (1, F, 3, H, W), or a list of pictures in a list.
 
     Returns
     -------
-    ndarray, tensor or list of PIL image
+    ndarray, tensor or list of list of PIL image
         The frames.
     """
     values = np.clip((video.transpose(0, 2, 3, 4, 1) + 1) / 2, 0, 1)
@@ -113,4 +113,4 @@ def as_frames(video: Any, output_type: OutputType) -> Any:
         return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 1, 4, 2, 3)))
     from PIL import Image as Pillow
 
-    return [Pillow.fromarray(np.rint(frame * 255).astype(np.uint8)) for frame in values[0]]
+    return [[Pillow.fromarray(np.rint(frame * 255).astype(np.uint8)) for frame in clip] for clip in values]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
 from math import prod
 
+from ltx_models.byte_sizes import format_bytes
 from ltx_models.video_vae.config import VideoVAEConfig
 from tilekit._exact.strips.partition import grid_of
 
@@ -36,6 +38,19 @@ class Sharing:
     def makespan(self) -> float:
         """The time of the rank that has most, over that of one device; what is sent costs nothing."""
         return max(self.shares)
+
+    def __str__(self) -> str:
+        (rows, columns), ranks = self.grid, len(self.shares)
+        return (
+            f"strips: exact, {rows} x {columns} ranks, work {sum(self.shares):.2f}, "
+            f"balance {1 / (self.makespan * ranks):.0%}, {1 / self.makespan:.1f} times as fast\n"
+            f"  {format_bytes(sum(self.sent_bytes))} of borders are sent, {format_bytes(max(self.sent_bytes))} by the "
+            "busiest rank"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def plan_sharing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import product
 from typing import Literal
 
@@ -111,6 +112,10 @@ class QueuePlan:
             work = phase.work_factor()
             lines.append(f"  tasks {phase.first}-{phase.last - 1}: tiles {counts}, {work:.2f} times the cells")
         return "\n".join([*lines, f"  peak {self.peak_bytes / 2**20:.0f} MiB"])
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def channels_through(tasks: Sequence[Task], channels: int) -> list[int]:

@@ -13,13 +13,13 @@ from ltx_models.conditioning import LatentState, add_noise, audio_state, take_sl
 from ltx_models.nn import Array
 from ltx_models.pipelines.files import Lora
 from ltx_models.pipelines.grid import Size
+from ltx_models.pipelines.noise import AUDIO_CHANNELS, beginning, given_tokens
 from ltx_models.pipelines.request import Latents, Request
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.steps.conditions import Condition
 from ltx_models.pipelines.steps.decoding import preview_picture
 from ltx_models.sampling import Guidance, Noise, SamplerStep, State, TextEmbeddings, denoise
 
-AUDIO_CHANNELS = 8
 SAMPLER_SEED = 10000  # added to the seed, so that a sampler's noise is not that of the first latents
 Draw = Callable[[str, Array], Array]
 
@@ -108,7 +108,10 @@ def _noisy(run: Run, stage: Stage, name: str, model: Any) -> LatentState:
         state = condition(state)
     refined = getattr(initial, name) is not None
     sigma = float(run.request.sigmas[stage.number][0]) if refined else 1.0
-    return add_noise(state, sigma, partial(stage.draw, name))
+    draw: Callable[[Array], Array] = partial(stage.draw, name)
+    if stage.number == 0 and name in run.request.noise:
+        draw = beginning(given_tokens(run.request.noise[name], run.components.nn), draw)
+    return add_noise(state, sigma, draw)
 
 
 def _leads(request: Request, name: str) -> bool:
