@@ -1,7 +1,7 @@
 """
 Memory and time of loading a checkpoint in the official layout, plain, quantised and with blocks left in the file.
 
-    python benchmarks/loading.py [--layers 4] [--file FILE] [--only NAME ...] [--json FILE]
+    python benchmarks/loading.py [--layers 4] [--file FILE] [--only "torch fp8" ...] [--json FILE]
 
 The file is made first: a 2.3 transformer of real width with fewer blocks (4 blocks: 3.9 GB of bfloat16) and random
 weights. Every case runs in a process of its own, with one thread. Peak is what the process held at most (VmHWM) above

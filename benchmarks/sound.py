@@ -2,7 +2,7 @@
 The sound networks beside ltx-core 1.0.0 and diffusers on a CPU, and the memory of streams as sound grows longer.
 
     python benchmarks/sound.py speed [--seconds 1] [--rounds 3] [--network audio-decoder ...]
-    python benchmarks/sound.py memory [--seconds 10 60 600] [--network ...] [--width 0.125]
+    python benchmarks/sound.py memory [--seconds 10 60 600] [--network vocoder-2.3 ...] [--width 0.125]
 
 ``speed``: networks of the real configuration with seeded weights, the same for all contestants, one thread, rounds
 interleaved; processor time of the thread, which other processes disturb less than wall time. Run it with a python
