@@ -1,12 +1,13 @@
 """Runs workflows in a real checkout of ComfyUI, on the processor, with tiny seeded models; prints JSON. Not a test."""
 
+import importlib
 import json
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
-CHECKOUT, OUTPUT, PACK = sys.argv[1:4]
+CHECKOUT, OUTPUT, PACK, *WANTED = sys.argv[1:]
 sys.argv = sys.argv[:1]
 sys.path.insert(0, CHECKOUT)
 
@@ -15,54 +16,16 @@ from comfy.cli_args import args  # noqa: E402
 args.cpu = True
 import asyncio  # noqa: E402
 
-import comfy.model_management as management  # noqa: E402
-import comfy.model_patcher  # noqa: E402
-import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 import execution  # noqa: E402
 import folder_paths  # noqa: E402
 import nodes  # noqa: E402
 import torch  # noqa: E402
-from comfy.ldm.models.autoencoder import AutoencoderKL  # noqa: E402
-from comfy.ldm.wan.vae import WanVAE  # noqa: E402
+
+import tilekit  # noqa: E402
 
 folder_paths.set_output_directory(OUTPUT)
-NARROW = {
-    "double_z": True,
-    "z_channels": 4,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 32,
-    "ch_mult": [1, 2, 2, 2],
-    "num_res_blocks": 1,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-}
-WAN = {"dim": 16, "z_dim": 4, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1, "attn_scales": [], "dropout": 0.0}
-
-
-def seeded(module: Any) -> Any:
-    generator = torch.Generator().manual_seed(0)
-    for parameter in module.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.08
-    return module.eval()
-
-
-def picture_vae() -> Any:
-    params = {"ddconfig": NARROW, "embed_dim": 4}
-    return comfy.sd.VAE(sd=seeded(AutoencoderKL(**params)).state_dict(), config={"params": params}, dtype=torch.float32)
-
-
-def video_vae() -> Any:
-    vae = picture_vae()
-    vae.first_stage_model = seeded(WanVAE(**WAN, temperal_downsample=[False, True, True]))
-    vae.patcher = comfy.model_patcher.ModelPatcher(vae.first_stage_model, vae.device, management.vae_offload_device())
-    vae.latent_dim, vae.latent_channels = 3, 4
-    vae.upscale_ratio = (lambda n: max(0, n * 4 - 3), 8, 8)
-    vae.upscale_index_formula = vae.downscale_index_formula = (4, 8, 8)
-    vae.downscale_ratio = (lambda n: max(0, (n + 3) // 4), 8, 8)
-    return vae
+CASES = importlib.import_module("comfyui_models").CASES
 
 
 class Source:
@@ -78,14 +41,28 @@ class Source:
 
     def give(self, kind: str) -> tuple[Any, ...]:
         generator = torch.Generator().manual_seed(1)
-        if kind == "picture":
-            latent = torch.randn(1, 4, 40, 36, generator=generator)
-            return picture_vae(), {"samples": latent}, torch.rand(1, 328, 264, 3, generator=generator)
-        latent = torch.randn(1, 4, 4, 10, 12, generator=generator)
-        return video_vae(), {"samples": latent}, torch.rand(9, 64, 80, 3, generator=generator)
+        case = CASES[kind]
+        latent = torch.randn(case.latents, generator=generator)
+        return case.make(), {"samples": latent}, torch.rand(case.pixels, generator=generator)
 
 
 KEPT: dict[str, Any] = {}
+
+
+class Budget:
+    """A node that gives a share of what a plain decode takes, in GiB."""
+
+    RETURN_TYPES = ("FLOAT",)
+    FUNCTION = "give"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # the host's name
+        return {"required": {"vae": ("VAE", {}), "samples": ("LATENT", {}), "share": ("FLOAT", {})}}
+
+    def give(self, vae: Any, samples: Any, share: float) -> tuple[float]:
+        plan = tilekit.exact(vae.first_stage_model.decode).plan(samples["samples"])
+        return (share * plan.plain_bytes / 2**30,)
 
 
 class Keep:
@@ -138,34 +115,36 @@ def failures(executor: Any) -> list[Any]:
 
 
 def decodes(kind: str) -> dict[str, Any]:
+    """Decode and encode whole, in tiles of the host and exactly, within a share of what a plain call takes."""
     flow = source(kind)
     flow["own"] = node("VAEDecode", samples=["s", 1], vae=["s", 0])
     flow["tiled"] = node(
         "VAEDecodeTiled", samples=["s", 1], vae=["s", 0], tile_size=64, overlap=16, temporal_size=8, temporal_overlap=4
     )
-    flow["exact"] = node("VAEDecodeExact", samples=["s", 1], vae=["s", 0], memory_gb=0.2)
+    flow["budget"] = node("Budget", samples=["s", 1], vae=["s", 0], share=CASES[kind].share)
+    flow["exact"] = node("VAEDecodeExact", samples=["s", 1], vae=["s", 0], memory_gb=["budget", 0])
     flow["encoded"] = node("VAEEncode", pixels=["s", 2], vae=["s", 0])
     flow["encoded_exact"] = node("VAEEncodeExact", pixels=["s", 2], vae=["s", 0], memory_gb=0.2)
-    for name in ("own", "tiled", "exact", "encoded", "encoded_exact"):
-        flow[f"keep_{name}"] = node("Keep", name=f"{kind}_{name}", value=[name, 0])
+    names = ("own", "tiled", "exact", "encoded", "encoded_exact")
+    for name in names:
+        flow[f"keep_{name}"] = node("Keep", name=name, value=[name, 0])
     executor = run(flow)
-    kept: dict[str, Any] = {
-        name: KEPT.get(f"{kind}_{name}") for name in ("own", "tiled", "exact", "encoded", "encoded_exact")
-    }
-    if any(value is None for value in kept.values()):
+    if failures(executor):
         return {"failures": failures(executor)}
+    kept = {name: KEPT.pop(name) for name in names}
     return {
-        "failures": failures(executor),
+        "failures": [],
         "shape": list(kept["exact"].shape),
         "exact": differs(kept["exact"], kept["own"]),
         "tiled": differs(kept["tiled"], kept["own"]),
         "encode": differs(kept["encoded_exact"]["samples"], kept["encoded"]["samples"]),
-        "range": [float(kept["exact"].min()), float(kept["exact"].max())],
+        "encoded": float(kept["encoded"]["samples"].std()),
+        "range": [float(kept["exact"].min()), float(kept["exact"].max()), float(kept["exact"].std())],
     }
 
 
 def others() -> dict[str, Any]:
-    flow = source("video")
+    flow = source("Wan 2.1")
     flow["file"] = node(
         "VAEDecodeExactToVideo", samples=["s", 1], vae=["s", 0], fps=24.0, filename_prefix="clip", memory_gb=0.2
     )
@@ -196,7 +175,7 @@ def interrupted() -> dict[str, Any]:
         nodes.interrupt_processing(True)
 
     comfy.utils.set_progress_bar_global_hook(hook)
-    flow = source("video")
+    flow = source("Wan 2.1")
     flow["file"] = node(
         "VAEDecodeExactToVideo", samples=["s", 1], vae=["s", 0], fps=24.0, filename_prefix="broken", memory_gb=0.015
     )
@@ -210,7 +189,7 @@ def interrupted() -> dict[str, Any]:
 
 
 def refused() -> list[Any]:
-    flow = source("picture")
+    flow = source("Stable Diffusion")
     flow["exact"] = node("VAEDecodeExact", samples=["s", 1], vae=["s", 0], memory_gb=0.0001)
     flow["keep"] = node("Keep", name="refused", value=["exact", 0])
     return failures(run(flow))
@@ -218,17 +197,12 @@ def refused() -> list[Any]:
 
 def main() -> None:
     assert asyncio.run(nodes.load_custom_node(PACK)), "the host did not take the nodes"
-    nodes.NODE_CLASS_MAPPINGS |= {"Source": Source, "Keep": Keep}
-    report = {
-        "picture": decodes("picture"),
-        "video": decodes("video"),
-        "others": others(),
-        "interrupted": interrupted(),
-        "refused": refused(),
-        "nodes": sorted(
-            name for name in nodes.NODE_CLASS_MAPPINGS if "Exact" in name or name.startswith(("VAETiling", "VAESeam"))
-        ),
-    }
+    nodes.NODE_CLASS_MAPPINGS |= {"Source": Source, "Keep": Keep, "Budget": Budget}
+    parts = {"others": others, "interrupted": interrupted, "refused": refused}
+    report = {name: parts[name]() if name in parts else decodes(name) for name in WANTED}
+    report["nodes"] = sorted(
+        name for name in nodes.NODE_CLASS_MAPPINGS if "Exact" in name or name.startswith(("VAETiling", "VAESeam"))
+    )
     print("REPORT " + json.dumps(report))
 
 

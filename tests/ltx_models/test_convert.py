@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -110,6 +111,25 @@ def test_converting_twice_writes_the_same_bytes(layout: Layout, whole: Path, tmp
     assert len(first.files) == len(second.files) > 0
     for one, two in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == two.read_bytes(), one.name
+
+
+@pytest.mark.parametrize("layout", ["split", "diffusers", "mlx"])
+def test_a_state_dict_of_autoencoder_or_vocoder_in_any_layout_is_what_the_file_is(
+    layout: Layout, whole: Path, tmp_path: Path
+) -> None:
+    load_file = pytest.importorskip("safetensors.torch").load_file  # that of NumPy knows no bfloat16
+    want, found = raw(whole), set()
+    for file in convert(whole, tmp_path / "there", layout=layout).files:
+        if not re.search(r"vae|vocoder|audio|^video", str(file.relative_to(tmp_path / "there"))):
+            continue
+        with open_checkpoint(load_file(file), "torch") as checkpoint:
+            for key in checkpoint.keys:
+                kind, shape, data = want[key]
+                assert (checkpoint.dtype(key), checkpoint.shape(key)) == (kind, shape)
+                assert checkpoint.buffer(key).tobytes() == data, key
+                assert tuple(checkpoint.tensor(key).shape) == shape
+            found |= set(checkpoint.keys)
+    assert found >= {key for key in used(want) if key.startswith(("vae.", "audio_vae.", "vocoder."))}
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "mlx"])

@@ -36,6 +36,7 @@ LOADERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "LTX2VocoderWithBWE": (load_vocoder,),
     "LTX2LatentUpsamplerModel": (load_upsampler,),
 }
+OF_STATE_DICTS = ("AutoencoderKLLTX2Video", "AutoencoderKLLTX2Audio", "LTX2Vocoder", "LTX2VocoderWithBWE")
 CASES = [
     ("dit_av20_split",),
     ("dit_av23_split",),
@@ -96,3 +97,10 @@ def _check_saved(model: Any, name: str, whole: Path, folder: Path) -> None:
         for backend in ("torch", "mlx"):
             with without_weights():
                 load(folder, backend=backend)
+        if name in OF_STATE_DICTS:
+            of_folder, of_state = (
+                load(source, config=config, dtype="float32").state_dict()
+                for source, config in ((folder, None), (model.state_dict(), model.config))
+            )
+            assert of_folder.keys() == of_state.keys()
+            assert all(bool((x == of_state[key]).all()) for key, x in of_folder.items())

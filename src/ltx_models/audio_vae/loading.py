@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ltx_models.audio_vae.config import AudioVAEConfig
 from ltx_models.audio_vae.decoder import AudioDecoder
 from ltx_models.audio_vae.encoder import AudioEncoder
-from ltx_models.checkpoints import BackendName, Checkpoint, DType, keys_of_half, load_component, section_of
+from ltx_models.checkpoints import BackendName, Checkpoint, DType, Source, keys_of_half, load_component, section_of
 from ltx_models.nn import Backend
 
 
 def load_audio_decoder(
-    path: str | Path,
+    path: Source,
     *,
     backend: BackendName = "torch",
     dtype: DType = "bfloat16",
@@ -29,7 +28,7 @@ def load_audio_decoder(
     path, backend, dtype, device
         As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
-        Takes the place of the embedded configuration: all of it, or its section ``audio_vae``.
+        Takes the place of the embedded configuration: all of it, that of diffusers, or its section ``audio_vae``.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def load_audio_decoder(
 
 
 def load_audio_encoder(
-    path: str | Path,
+    path: Source,
     *,
     backend: BackendName = "torch",
     dtype: DType = "bfloat16",
@@ -63,7 +62,7 @@ def load_audio_encoder(
     path, backend, dtype, device
         As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
-        Takes the place of the embedded configuration: all of it, or its section ``audio_vae``.
+        Takes the place of the embedded configuration: all of it, that of diffusers, or its section ``audio_vae``.
 
     Returns
     -------

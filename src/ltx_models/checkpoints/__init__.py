@@ -19,6 +19,7 @@ from ltx_models.checkpoints.loading import (
     weights_wanted,
     without_weights,
 )
+from ltx_models.checkpoints.state_dict import Source
 
 __all__ = [
     "DTYPES",
@@ -26,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "DType",
+    "Source",
     "Stored",
     "check_keys",
     "checkpoint_files",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ltx_models.media.regular import irregular, parse_json
-from ltx_models.nn import Array, backend
+from ltx_models.nn import Array, backend, backend_of
 
 _NUMPY = {
     "F64": "f8",
@@ -55,6 +55,8 @@ class Stored:
         First byte and number of bytes.
     axes : tuple of int
         The axes of the file in the order in which they are read; empty where that is the same.
+    array : array or None
+        The tensor itself, where it is in memory already and in no file.
     """
 
     file: Path
@@ -63,6 +65,7 @@ class Stored:
     start: int
     size: int
     axes: tuple[int, ...] = ()
+    array: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,14 @@ class Checkpoint:
         return config
 
     def tensor(self, key: str) -> Array:
-        """Read one tensor, into memory of its own: a mapped file would stay resident as long as any tensor of it."""
+        """
+        Read one tensor, into memory of its own: a mapped file would stay resident as long as any tensor of it.
+
+        One of a state dict is shared where it is of the framework asked for.
+        """
         stored = self.files[key]
+        if stored.array is not None and (shared := self._shared(stored)) is not None:
+            return shared
         data = self.buffer(key)
         if self.framework == "numpy":
             return data.view(_NUMPY[stored.dtype]).reshape(stored.shape)
@@ -117,7 +126,10 @@ class Checkpoint:
     def buffer(self, key: str) -> Array:
         """Read the bytes of one tensor, in the order of its shape."""
         stored = self.files[key]
-        data = np.fromfile(stored.file, np.uint8, stored.size, offset=stored.start)
+        if stored.array is None:
+            data = np.fromfile(stored.file, np.uint8, stored.size, offset=stored.start)
+        else:
+            data = _bytes(stored.array)
         if not stored.axes:
             return data
         width = stored.size // max(1, prod(stored.shape))
@@ -127,6 +139,17 @@ class Checkpoint:
         turned = data.view(f"V{width}").reshape(shape).transpose(stored.axes)
         return np.ascontiguousarray(turned).reshape(-1).view(np.uint8)
 
+    def _shared(self, stored: Stored) -> Array | None:
+        """Give an array of a state dict, its memory shared, its axes turned; None where it is of another library."""
+        array, numpy = stored.array, isinstance(stored.array, np.ndarray)
+        if self.framework != ("numpy" if numpy else backend_of(array).name):
+            return None
+        if self.framework == "torch":
+            array = array.detach()  # so that freezing the network does not freeze what it was made of
+        if stored.axes:
+            array = np.transpose(array, stored.axes) if numpy else backend_of(array).xp.permute_dims(array, stored.axes)
+        return array.reshape(stored.shape)
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Give a tensor's shape without reading it."""
         return self.files[key].shape
@@ -134,6 +157,14 @@ class Checkpoint:
     def dtype(self, key: str) -> str:
         """Give a tensor's dtype as safetensors names it, such as ``"BF16"``, without reading it."""
         return self.files[key].dtype
+
+
+def _bytes(array: Array) -> Array:
+    """Give the bytes of an array of any library, which may be those of the array itself."""
+    if not isinstance(array, np.ndarray):
+        return backend_of(array).to_buffer(array)
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return data if data.flags.writeable else data.copy()
 
 
 def checkpoint_files(path: str | Path) -> list[Path]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints.files import Checkpoint, CheckpointError, described_by
-from ltx_models.checkpoints.layouts import read_view
+from ltx_models.checkpoints.layouts import official_config, read_view
+from ltx_models.checkpoints.state_dict import NAME, Source, named
 from ltx_models.nn import DTYPES, Array, Backend, BackendName, DType
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device, check_dtype
@@ -65,17 +66,15 @@ def weights_wanted() -> bool:
 
 
 @contextmanager
-def open_checkpoint(
-    path: str | Path, framework: str = "torch", beside: str | Path | None = None
-) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Source, framework: str = "torch", beside: str | Path | None = None) -> Iterator[Checkpoint]:
     """
     Open a checkpoint; tensors are read when they are asked for.
 
     Parameters
     ----------
-    path : path
-        A safetensors file (whole checkpoint or one component), or a folder of shards or of components, in any of the
-        layouts of `ltx_models.checkpoints.layouts`; keys and shapes are the official ones.
+    path : path or mapping of str to array
+        A safetensors file (whole checkpoint or one component), a folder of shards or of components, or a state dict,
+        in any of the layouts of `ltx_models.checkpoints.layouts`; keys and shapes are the official ones.
     framework : {"torch", "mlx", "numpy"}
         The kind of arrays to read.
     beside : path, optional
@@ -93,11 +92,11 @@ def open_checkpoint(
     """
     view = read_view(path)
     files = view.files if beside is None else {**read_view(beside).files, **view.files}
-    yield Checkpoint(Path(path), view.metadata, files, framework)
+    yield Checkpoint(named(path), view.metadata, files, framework)
 
 
 def load_component(
-    path: str | Path,
+    path: Source,
     make: Callable[[Backend, Checkpoint], Any],
     names: Callable[[str], str | None],
     *,
@@ -112,9 +111,12 @@ def load_component(
 
     Parameters
     ----------
-    path : path
+    path : path or mapping of str to array
         A safetensors file (a whole checkpoint or one component), a folder of shards, or a folder of components, in any
-        layout of `ltx_models.checkpoints.layouts`.
+        layout of `ltx_models.checkpoints.layouts`. Or a state dict: arrays of PyTorch, MLX or NumPy by their names,
+        for which ``config=`` must be given. Tensors of PyTorch and of NumPy that have the dtype and are on the device
+        asked for are shared with a network of PyTorch, not copied (kernels of vocoders excepted, which are turned);
+        MLX shares its own, except weights of convolutions, whose axes it keeps in another order.
     make : callable
         Makes the module from the backend and the open checkpoint.
     names : callable
@@ -148,7 +150,7 @@ def load_component(
     nn = get_backend(backend)
     check_device(nn, device)
     with open_checkpoint(path, backend, beside) as checkpoint:
-        with described_by(path):
+        with described_by(checkpoint.path):
             module = nn.build(lambda: make(nn, checkpoint))
         keys = {name: key for key in checkpoint.keys if (name := names(key)) is not None}
         check_keys(checkpoint, keys, nn.shapes(module))
@@ -264,7 +266,7 @@ def section_of(checkpoint: Checkpoint, config: Mapping[str, Any] | None, section
     checkpoint : Checkpoint
         The open checkpoint, with its embedded configuration.
     config : mapping or None
-        Takes the place of that: all of it, or the section alone.
+        Takes the place of that: all of it, the section alone, or the configuration of a model of diffusers.
     section : str
         Its name.
 
@@ -273,7 +275,10 @@ def section_of(checkpoint: Checkpoint, config: Mapping[str, Any] | None, section
     mapping
         The section.
     """
-    whole = checkpoint.config if config is None else config
+    whole = checkpoint.config if config is None else official_config(config)
+    if not whole and checkpoint.path == NAME:
+        msg = f"{NAME}: it holds no configuration; pass config=, the section {section} or that of diffusers"
+        raise CheckpointError(msg)
     inner = whole.get(section, whole)
     if inner is None:
         msg = f"{checkpoint.path}: its config has no {section}; the file is of other components, or pass config="

@@ -163,6 +163,11 @@ def from_buffer(data: Any, dtype: str, shape: Sequence[int]) -> mx.array:
     return x if seen is None else x.view(seen)
 
 
+def to_buffer(x: mx.array) -> Any:
+    """Give the raw bytes, in memory of their own."""
+    return np.array(mx.contiguous(x).reshape(-1).view(mx.uint8))
+
+
 def to_numpy(x: mx.array, wait: bool = True) -> Any:
     """Give a NumPy array; what is pending is computed, since memory is shared."""
     return np.array(x.astype(mx.float32) if x.dtype in {mx.bfloat16, mx.float16} else x)

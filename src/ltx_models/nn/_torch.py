@@ -200,6 +200,11 @@ def from_buffer(data: Any, dtype: str, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(data).view(_STORED[dtype]).reshape(tuple(shape))
 
 
+def to_buffer(x: Tensor) -> Any:
+    """Give the raw bytes, those of the tensor itself where it lies in order in host memory."""
+    return x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
 def to_numpy(x: Tensor, wait: bool = True) -> Any:
     """Give a NumPy array."""
     if x.device.type != "cpu" and not wait:

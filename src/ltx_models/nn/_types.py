@@ -61,6 +61,9 @@ class Backend(Protocol):
     def from_buffer(self, data: Any, dtype: str, shape: Sequence[int]) -> Array:
         """Make an array of raw bytes, a NumPy uint8 vector; `dtype` as safetensors names it (``"BF16"``)."""
 
+    def to_buffer(self, x: Array) -> Any:
+        """Give the raw bytes of an array, a NumPy uint8 vector; the reverse of `from_buffer`."""
+
     def to_numpy(self, x: Array, wait: bool = True) -> Any:
         """Give a NumPy array; None where the device would have to be waited for and `wait` is false."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ltx_models.checkpoints import (
     BackendName,
     Checkpoint,
     DType,
+    Source,
     keys_of_half,
     load_component,
     open_checkpoint,
@@ -23,7 +23,7 @@ from ltx_models.video_vae.encoder import VideoEncoder
 
 
 def load_video_decoder(
-    path: str | Path,
+    path: Source,
     *,
     backend: BackendName = "torch",
     dtype: DType = "bfloat16",
@@ -38,7 +38,7 @@ def load_video_decoder(
     path, backend, dtype, device
         As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
-        Takes the place of the embedded configuration: all of it, or its section ``vae``.
+        Takes the place of the embedded configuration: all of it, that of diffusers, or its section ``vae``.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def load_video_decoder(
 
 
 def load_video_encoder(
-    path: str | Path,
+    path: Source,
     *,
     backend: BackendName = "torch",
     dtype: DType = "bfloat16",
@@ -82,7 +82,7 @@ def load_video_encoder(
     path, backend, dtype, device
         As every loader takes them, with the same errors: see `ltx_models.checkpoints.load_component`.
     config : mapping, optional
-        Takes the place of the embedded configuration: all of it, or its section ``vae``.
+        Takes the place of the embedded configuration: all of it, that of diffusers, or its section ``vae``.
 
     Returns
     -------

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component, open_checkpoint, prefixed
+from ltx_models.checkpoints import BackendName, Checkpoint, DType, Source, load_component, open_checkpoint, prefixed
 from ltx_models.checkpoints.files import described_by
+from ltx_models.checkpoints.layouts import official_config
 from ltx_models.nn import Backend
 from ltx_models.nn.checks import check_dtype
 from ltx_models.vocoder.bandwidth import BandwidthVocoder
@@ -16,7 +16,7 @@ from ltx_models.vocoder.model import Vocoder
 
 
 def load_vocoder(
-    path: str | Path,
+    path: Source,
     *,
     backend: BackendName = "torch",
     dtype: DType = "bfloat16",
@@ -34,7 +34,7 @@ def load_vocoder(
         The dtype of the weights. A vocoder with bandwidth extension (2.3) holds its weights and computes in float32
         whatever this is, as half precision is audible there.
     config : mapping, optional
-        Takes the place of the embedded configuration: all of it, or its section ``vocoder``.
+        Takes the place of the embedded configuration: all of it, that of diffusers, or its section ``vocoder``.
 
     Returns
     -------
@@ -45,8 +45,8 @@ def load_vocoder(
     --------
     >>> vocoder = load_vocoder("ltx-2.3.safetensors", backend="mlx")  # doctest: +SKIP
     """
-    with open_checkpoint(path, "numpy") as checkpoint, described_by(path):
-        settings = read_config(_section(checkpoint.config if config is None else config))
+    with open_checkpoint(path, "numpy") as checkpoint, described_by(checkpoint.path):
+        settings = read_config(_section(checkpoint.config if config is None else official_config(config)))
     wide = isinstance(settings, BandwidthConfig)
 
     def make(nn: Backend, checkpoint: Checkpoint) -> Any:

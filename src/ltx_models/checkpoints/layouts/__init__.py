@@ -15,6 +15,6 @@ loaders read all layouts; `ltx_models.convert` writes them. Names are tables in 
 where channels stand is found from shapes (``_axes.py``).
 """
 
-from ltx_models.checkpoints.layouts._read import FOLDERS, View, read_view
+from ltx_models.checkpoints.layouts._read import FOLDERS, View, official_config, read_view
 
-__all__ = ["FOLDERS", "View", "read_view"]
+__all__ = ["FOLDERS", "View", "official_config", "read_view"]

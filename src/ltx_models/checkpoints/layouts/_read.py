@@ -21,6 +21,7 @@ from ltx_models.checkpoints.files import (
 from ltx_models.checkpoints.layouts import _axes, _diffusers, _names
 from ltx_models.checkpoints.layouts._published import published
 from ltx_models.checkpoints.layouts._values import EIGHT_BITS, FLOATS, widen
+from ltx_models.checkpoints.state_dict import Source, stored_arrays
 from ltx_models.media.regular import parse_json
 
 # Folders in which other tools put one component each; the text encoder and its tokenizer are no part of a checkpoint.
@@ -57,6 +58,7 @@ OFFICIAL = ("model.diffusion_model.", "vae.", "audio_vae.", "text_embedding_proj
 DIFFUSERS_SIGNS = {
     "video_vae": (".resnets.", ".upsamplers.", ".downsamplers.", "latents_mean"),
     "audio_vae": ("latents_mean",),
+    "vocoder": ("upsamplers.",),
 }
 # the marker that mlx-video's conversions and `save_transformer` put down about packed integers
 QUANTIZATION = "quantization"
@@ -105,14 +107,14 @@ class View:
         self.layouts.add(layout)
 
 
-def read_view(path: str | Path) -> View:
+def read_view(path: Source) -> View:
     """
     Find the files of a checkpoint and read their headers.
 
     Parameters
     ----------
-    path : path
-        A file, a folder of shards or of components, in any layout.
+    path : path or mapping
+        A file, a folder of shards or of components, or a state dict, in any layout.
 
     Returns
     -------
@@ -125,6 +127,9 @@ def read_view(path: str | Path) -> View:
         If a file is missing or broken, or the parts contradict one another.
     """
     view = View()
+    if isinstance(path, Mapping):
+        _add(view, None, stored_arrays(path), {})
+        return view
     for folder, files in _parts(Path(path)):
         headers = [(file, *read_header(file)) for file in files]
         for _, metadata, _ in headers:
@@ -177,14 +182,36 @@ def _is_extra(file: Path) -> bool:
     return any(key.startswith(EXTRAS) or ".lora_" in key for key in read_header(file)[1])
 
 
-def _add(view: View, folder: Path, tensors: dict[str, Stored], config: dict[str, Any]) -> None:
+def official_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Translate a configuration that a caller gives, where it is one of diffusers.
+
+    Parameters
+    ----------
+    config : mapping
+        The sections of a checkpoint, one of them, or the configuration of a model of diffusers.
+
+    Returns
+    -------
+    mapping
+        Sections, or what was given.
+
+    Examples
+    --------
+    >>> official_config({"vae": {"patch_size": 4}})
+    {'vae': {'patch_size': 4}}
+    """
+    return _diffusers.sections_of(config) if config.get("_class_name") in _diffusers.CLASSES else config
+
+
+def _add(view: View, folder: Path | None, tensors: dict[str, Stored], config: dict[str, Any]) -> None:
     """Recognise one part and put it into the view."""
-    beside = _file(folder / "config.json")
+    beside = _file(folder, "config.json")
     component = _diffusers.CLASSES.get(str(beside.get("_class_name")))
     if component is not None:
         view.add(_diffusers_names(component, tensors), _diffusers.sections_of(beside) | config, "diffusers")
         return
-    embedded = config or _file(folder / "embedded_config.json")
+    embedded = config or _file(folder, "embedded_config.json")
     for kind, part, names in _kinds(tensors):
         if kind == "unknown":
             view.add(part, config, "official")
@@ -230,11 +257,18 @@ def _kinds(tensors: dict[str, Stored]) -> Iterable[tuple[str, dict[str, Stored],
     if kind == "unknown":
         yield kind, tensors, {}
         return
-    starts = ("encoder.", "decoder.", "per_channel_statistics.") if kind in {"video_vae", "audio_vae"} else ("",)
-    own = {key: stored for key, stored in tensors.items() if key.startswith(starts)}
-    yield kind, own, {key: _mlx_name(kind, key, tensors) for key in own}
+    own = _own_names(kind, tensors)
+    yield kind, {key: tensors[key] for key in own}, own
     if len(own) < len(tensors):
         yield "unknown", {key: stored for key, stored in tensors.items() if key not in own}, {}
+
+
+def _own_names(kind: str, tensors: Mapping[str, Stored]) -> dict[str, str]:
+    """Name officially what belongs to a component whose keys bear no prefix."""
+    if any(sign in key for sign in DIFFUSERS_SIGNS.get(kind, ()) for key in tensors):
+        return {key: _names.DIFFUSERS[kind].back(key) for key in tensors}
+    starts = ("encoder.", "decoder.", "per_channel_statistics.") if kind in {"video_vae", "audio_vae"} else ("",)
+    return {key: _mlx_name(kind, key, tensors) for key in tensors if key.startswith(starts)}
 
 
 def _is_official_vocoder(tensors: Mapping[str, Stored]) -> bool:
@@ -254,7 +288,7 @@ def _kind_of(tensors: Mapping[str, Stored]) -> str:
         ("transformer", has("patchify_proj.", "audio_patchify_proj.") and not has("diffusion_model.")),
         ("connectors", has("video_embeddings_connector.", "video_aggregate_embed.", "aggregate_embed.")),
         ("upsampler", "initial_conv.weight" in tensors and "final_conv.weight" in tensors),
-        ("vocoder", has("conv_pre.", "vocoder.", "bwe_generator.")),
+        ("vocoder", has("conv_pre.", "vocoder.", "bwe_generator.", "upsamplers.")),
         ("audio_vae", has("decoder.up.", "encoder.down.")),
         ("video_vae", has("decoder.up_blocks.", "encoder.down_blocks.") and has_axes(tensors, "conv_in", 5)),
         ("audio_decoder", "conv_in.conv.weight" in tensors and has("up.")),
@@ -324,11 +358,11 @@ def _described(kind: str, names: Mapping[str, str], beside: Mapping[str, Any]) -
     return sections
 
 
-def _mark_quantized(view: View, folder: Path, files: Mapping[str, Stored]) -> None:
+def _mark_quantized(view: View, folder: Path | None, files: Mapping[str, Stored]) -> None:
     """Put down, as `save_transformer` does, what mlx-video's folders say of packed integers."""
     if QUANTIZATION in view.metadata or not any(key.endswith(".scales") for key in files):
         return
-    config = _file(folder / "quantize_config.json") or _file(folder / "config.json")
+    config = _file(folder, "quantize_config.json") or _file(folder, "config.json")
     scheme = config.get("quantization")
     if scheme:
         marker = {"scheme": f"int{scheme['bits']}", "bits": scheme["bits"], "group_size": scheme["group_size"]}
@@ -349,9 +383,9 @@ def _same(one: Stored, two: Stored) -> bool:
     return bool(np.array_equal(first, second))
 
 
-def _file(path: Path) -> dict[str, Any]:
-    """Read a file of JSON beside the weights; nothing where there is none."""
-    if not path.is_file():
+def _file(folder: Path | None, name: str) -> dict[str, Any]:
+    """Read a file of JSON beside the weights; nothing where there is none, as beside a state dict."""
+    if folder is None or not (path := folder / name).is_file():
         return {}
     try:
         content = parse_json(path.read_bytes())

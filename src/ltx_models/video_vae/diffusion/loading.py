@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from ltx_models.checkpoints import BackendName, Checkpoint, DType, load_component
+from ltx_models.checkpoints import BackendName, Checkpoint, DType, Source, load_component
 from ltx_models.nn import Array, Backend
 from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig
 from ltx_models.video_vae.diffusion.decoder import DiffusionDecoder
@@ -18,7 +17,7 @@ _GATES = {"attn.proj": "gate_msa", "mlp.w_down": "gate_mlp", "context_proj": "ga
 
 
 def load_diffusion_decoder(
-    path: str | Path,
+    path: Source,
     section: Mapping[str, Any],
     names: Callable[[str], str | None],
     *,
@@ -31,8 +30,8 @@ def load_diffusion_decoder(
 
     Parameters
     ----------
-    path : path
-        A safetensors file or a folder of shards.
+    path : path or mapping
+        A safetensors file, a folder of shards, or a state dict.
     section : mapping
         ``config["vae"]``.
     names : callable
