@@ -144,7 +144,7 @@ def narrow_wan() -> Any:
 
 CASES = {
     "Stable Diffusion": Case(stable_diffusion, (1, 4, 40, 36), (1, 328, 264, 3)),
-    "Wan 2.1": Case(narrow_wan, (1, 4, 4, 10, 12), (9, 64, 80, 3)),
+    "Wan 2.1": Case(narrow_wan, (1, 4, 4, 10, 12), (9, 64, 80, 3), 0.75),
     "SDXL": Case(sdxl, (1, 4, 12, 10), (1, 88, 64, 3)),
     "Flux": Case(flux, (1, 16, 12, 10), (1, 88, 64, 3)),
     "HunyuanVideo": Case(hunyuan_video, (1, 16, 2, 9, 10), (5, 48, 64, 3), 0.75),

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,16 +146,19 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 @pytest.fixture
 def nodes(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Load the pack as the host does: from its folder, under a name of the host's."""
     for name in [name for name in sys.modules if name.startswith("comfy_pack")]:
         monkeypatch.delitem(sys.modules, name)
+    return load_pack()
+
+
+def load_pack() -> Callable[..., Any]:
+    """Load the pack as the host does: from its folder, under a name of the host's."""
     spec = importlib.util.spec_from_file_location(
         "comfy_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
     )
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "comfy_pack", module)
+    module = sys.modules["comfy_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     classes: dict[str, Any] = module.NODE_CLASS_MAPPINGS
 
@@ -227,6 +231,74 @@ def test_an_interrupt_stops_in_one_step_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+WAYS = {"frames in order": 0.0, "rows first, in a file": 1.5 / 1024}
+"""Budgets with which the plan of `into_a_file` finishes frames, or rows of all frames."""
+
+
+def into_a_file(nodes: Callable[..., Any], memory_gb: float) -> Any:
+    samples = {"samples": torch.linspace(-3, 3, 9).reshape(1, 1, 9, 1, 1).repeat(1, 4, 1, 16, 16)}
+    asked = {"memory_gb": memory_gb, "fps": 24.0, "filename_prefix": "clip"}
+    return nodes("VAEDecodeExactToVideo", vae=Vae(video=True), samples=samples, **asked)
+
+
+def killed(folder: str, memory_gb: float) -> None:
+    """Decode in a process of its own, and kill it after its first step."""
+    double = Host(Path(folder))
+    sys.modules.update(double.modules())
+
+    def kill() -> None:
+        if double.told:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    vars(double.management)["throw_exception_if_processing_interrupted"] = kill
+    into_a_file(load_pack(), memory_gb)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of this kind are of POSIX")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_killed_host_leaves_no_file_that_looks_finished(nodes: Callable[..., Any], tmp_path: Path, way: str) -> None:
+    """And the next run takes the same name, and clears up what the killed one left."""
+    code = f"from tests.integrations.test_comfyui import killed; killed({str(tmp_path)!r}, {WAYS[way]})"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    left = [file.name for file in tmp_path.iterdir()]
+    assert left
+    assert all(name.startswith(".clip_00001_.mp4") and name.endswith(".part") for name in left)
+    into_a_file(nodes, WAYS[way])
+    assert [file.name for file in tmp_path.iterdir()] == ["clip_00001_.mp4"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_full_disk_is_said_and_leaves_nothing(nodes: Callable[..., Any], tmp_path: Path, way: str) -> None:
+    """The limit on the size of files stands for the disk. Where frames wait in a file, all its room is taken first."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(ValueError, match=r"cannot write .*clip_00001_\.mp4"):
+            into_a_file(nodes, WAYS[way])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["the encoder", "PyAV"])
+def test_a_missing_codec_is_said_before_the_decode(
+    nodes: Callable[..., Any], host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "PyAV":
+        monkeypatch.setitem(sys.modules, "av", None)
+    else:
+        monkeypatch.setattr("ltx_models.media.writer.CODEC", "libnothing")
+    text = {"PyAV": r"pip install 'tilekit-vae\[video\]'", "the encoder": "this PyAV has no libnothing; pip install"}
+    with pytest.raises(ValueError, match=text[missing]):
+        into_a_file(nodes, 0.0)
+    assert not host.told
+    assert not list(tmp_path.iterdir())
+
+
 def test_seams_are_shown_where_tiles_meet(nodes: Callable[..., Any]) -> None:
     vae, samples = Vae(video=False), {"samples": torch.randn(1, 4, 16, 24)}
     shown = nodes("VAESeamMap", vae=vae, samples=samples, tile_size=64, overlap=0, gain=10.0, memory_gb=0.0)
@@ -253,6 +325,23 @@ def test_workflows_name_nodes_and_inputs_that_exist(nodes: Callable[..., Any]) -
         for node in ours:
             rows = classes[node["class_type"]].INPUT_TYPES()
             assert set(rows["required"]) <= set(node["inputs"]) <= set(rows["required"]) | set(rows["optional"])
+
+
+def test_each_workflow_has_its_picture(tmp_path: Path) -> None:
+    """Drawn with every link from left to right."""
+    spec = importlib.util.spec_from_file_location("draw_workflows", ROOT / "benchmarks" / "draw_workflows.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for path in (PACK / "workflows").glob("*.json"):
+        nodes = json.loads(path.read_text())
+        columns = script.columns_of(nodes)
+        for key, node in nodes.items():
+            assert all(columns[value[0]] < columns[key] for value in node["inputs"].values() if script.is_link(value))
+        script.draw(nodes, tmp_path / "drawn.png")
+        assert (tmp_path / "drawn.png").stat().st_size > 10_000
+        assert path.with_suffix(".png").stat().st_size > 10_000
 
 
 def test_the_pack_says_what_the_registry_wants() -> None:
@@ -289,21 +378,36 @@ print(json.dumps({
         assert list(inspect.signature(ours[name]).parameters) == parameters, name
 
 
-@needs_checkout
-def test_workflows_run_in_the_real_host(tmp_path: Path) -> None:
+def report_of(folder: Path, *wanted: str) -> Any:
+    """Run workflows in the real host, in a process of its own."""
     script = Path(__file__).with_name("comfyui_host.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    command = [PYTHON, str(script), str(CHECKOUT), str(tmp_path), str(PACK)]
+    command = [PYTHON, str(script), str(CHECKOUT), str(folder), str(PACK), *wanted]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("REPORT ")]
     assert lines, done.stderr[-3000:]
     report = json.loads(lines[-1].removeprefix("REPORT "))
-    for kind in ("picture", "video"):
-        row = report[kind]
-        assert row["failures"] == []
-        assert row["exact"] < 1e-4 < row["tiled"]
-        assert row["encode"] < 1e-4
-        assert 0 <= row["range"][0] < row["range"][1] <= 1
+    assert len(report.pop("nodes")) == 5
+    return report
+
+
+@needs_checkout
+@pytest.mark.parametrize(
+    "model", ["Stable Diffusion", "SDXL", "Flux", "Qwen-Image", "Wan 2.1", "HunyuanVideo", "LTX-2"]
+)
+def test_exact_equals_the_real_host_s_untiled_call(model: str, tmp_path: Path) -> None:
+    row = report_of(tmp_path, model)[model]
+    assert row["failures"] == []
+    assert row["exact"] < 1e-4 < row["tiled"]
+    assert row["encode"] < 1e-4 < row["encoded"]
+    low, high, spread = row["range"]
+    assert 0 <= low < high <= 1
+    assert spread > 0.1
+
+
+@needs_checkout
+def test_workflows_run_in_the_real_host(tmp_path: Path) -> None:
+    report = report_of(tmp_path, "others", "interrupted", "refused")
     assert report["others"]["failures"] == []
     assert report["others"]["video"][0] == 13
     assert report["others"]["files"] == ["clip_00001_.mp4"]
@@ -311,4 +415,3 @@ def test_workflows_run_in_the_real_host(tmp_path: Path) -> None:
     assert report["interrupted"]["steps"] <= 1
     assert report["interrupted"]["files"] == ["clip_00001_.mp4"]
     assert "needs least takes" in report["refused"][0][1]
-    assert len(report["nodes"]) == 5

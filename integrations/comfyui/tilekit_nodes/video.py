@@ -1,14 +1,17 @@
 """Decode straight into a file: the frames are never there together."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from fractions import Fraction
-from tempfile import TemporaryDirectory
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ltx_models.media import VideoWriter
+from ltx_models.media import VideoWriter, unfinished
 
 from . import host
 from .exact import Decode
@@ -29,18 +32,28 @@ def saved(
     with VideoWriter(
         path, fps=Fraction(fps).limit_denominator(1001), height=height, width=width, audio=sound
     ) as writer:
-        for block in _frames(decode, plan, os.path.dirname(path)):
+        for block in _frames(decode, plan, path):
             writer.write((2 * block - 1).cpu().numpy())
     return path, name, below
 
 
-def _frames(decode: Decode, plan: Any, folder: str) -> Iterator[torch.Tensor]:
+def _frames(decode: Decode, plan: Any, path: str) -> Iterator[torch.Tensor]:
     """Give frames in order; where the plan finishes rows first, all of them wait in a file."""
     if plan.axis == 2:
         for _, block in decode.blocks():
             yield block
         return
-    with TemporaryDirectory(dir=folder, prefix=".tilekit-") as place:
-        pixels = decode.whole(os.path.join(place, "frames"))
+    with unfinished(f"{path}.frames") as file:
+        _reserve(file, 4 * prod(plan.out_shape))
+        pixels = decode.whole(str(file))
         for frame in pixels.unbind(1):
             yield frame.movedim(-1, 1).unsqueeze(2)
+
+
+def _reserve(file: Path, size: int) -> None:
+    """Take the room on the disk at once: where memory is mapped, a disk that fills later ends the process."""
+    with file.open("xb") as opened:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(opened.fileno(), 0, size)
+        elif shutil.disk_usage(file.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,7 +5,7 @@ Whatever is written goes to a temporary name in the target's folder and is renam
 a file under its final name is always complete.
 """
 
-from ltx_models.media._files import DiskError, MediaError, as_float32, replacing
+from ltx_models.media._files import DiskError, MediaError, as_float32, replacing, unfinished
 from ltx_models.media._frames import MediaWarning
 from ltx_models.media._places import refuse_same, refuse_unwritable
 from ltx_models.media.audio import read_audio, write_audio
@@ -36,6 +36,7 @@ __all__ = [
     "refuse_unwritable",
     "replacing",
     "sample_clip",
+    "unfinished",
     "write_audio",
     "write_latents",
     "write_picture",

@@ -127,6 +127,16 @@ def unfinished(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     DiskError
         If the block fails because the disk is full: it says how much was written and how much is free.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with unfinished(Path(folder, "a")) as part:
+    ...         part.mkdir()
+    ...     list(Path(folder).iterdir())
+    []
     """
     target = Path(path)
     remove_leftovers(target)

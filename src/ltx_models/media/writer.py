@@ -26,6 +26,7 @@ _TO_YCBCR = np.stack(
     ]
 )
 _OFFSET = np.array([16, 128, 128])
+CODEC = "libx264"
 _BT709 = 1
 _LIMITED_RANGE = 1
 
@@ -56,7 +57,8 @@ class VideoWriter:
     Raises
     ------
     MediaError
-        If the place cannot be written, or size, rate or sound do not fit an mp4: before any frame.
+        If the place cannot be written, size, rate or sound do not fit an mp4, or PyAV or its encoder is missing:
+        before any frame.
 
     Notes
     -----
@@ -96,7 +98,7 @@ class VideoWriter:
         self._stream: Any = None
         if height is not None and width is not None:
             self._check_size(height, width)
-        av()
+        _check_codec(self.path)
 
     def __enter__(self) -> Self:
         """Make the temporary file, and open the sound."""
@@ -157,7 +159,7 @@ class VideoWriter:
         """Open the tracks, now that the size is known."""
         self._check_size(height, width)
         self._size = (height, width)
-        self._stream = self._container.add_stream("libx264", rate=self.fps)
+        self._stream = self._container.add_stream(CODEC, rate=self.fps)
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, "yuv420p"
         context = self._stream.codec_context
         context.time_base = 1 / self.fps
@@ -243,6 +245,16 @@ def write_video(
         for block in [blocks] if hasattr(blocks, "shape") else blocks:
             writer.write(block)
     return writer.frames
+
+
+def _check_codec(path: Path) -> None:
+    """Refuse a PyAV that cannot write H.264 before any frame is made."""
+    library = av()
+    try:
+        library.codec.Codec(CODEC, "w")
+    except ValueError as e:  # FFmpeg's own error for it is one
+        msg = f"cannot write {path}: this PyAV has no {CODEC}; pip install --force-reinstall av brings one that has it"
+        raise MediaError(msg) from e
 
 
 def _rate(fps: Fraction | int | str) -> Fraction:
