@@ -106,6 +106,19 @@ def tests_dask(session: nox.Session) -> None:
     run_pytest(session, "tests/dask")
 
 
+@nox.session(name="tests-web", reuse_venv=True)
+def tests_web(session: nox.Session) -> None:
+    """Use the page of 'ltx-models serve' with the toy in a chromium that is installed, in an environment of its own."""
+    names = re.compile(r"^([\w.-]+)==", re.MULTILINE)
+    other = Path("constraints-web.txt").read_text()
+    usual = Path("constraints.txt").read_text().splitlines()
+    rows = [row for row in usual if not (found := names.match(row)) or f"\n{found[1]}==" not in other]
+    merged = Path(session.create_tmp()) / "constraints.txt"
+    merged.write_text("\n".join([*rows, other]))
+    session.install(*requirements("torch,web,text", "test", "web-test", constraints=str(merged)))
+    run_pytest(session, "tests/web", "tests/ltx_models/web")
+
+
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Check style, spelling and the docstrings of all public names."""

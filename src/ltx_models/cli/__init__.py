@@ -1,6 +1,6 @@
 """
-The command line: ``ltx-models VERB``, with the verbs generate, reconstruct, encode, decode,
-plan, seams, bench, doctor, info, vocode, audio-roundtrip, upscale-latents, convert and download.
+The command line: ``ltx-models VERB``, with the verbs generate, serve, reconstruct, encode,
+decode, plan, seams, bench, doctor, info, vocode, audio-roundtrip, upscale-latents, convert and download.
 
 Each verb is a module with ``add(verbs)``, which declares its arguments, and a function that runs it.
 Users see errors as one line and exit code 2, or 1 where the disk is full; ``--debug`` shows the traceback.
@@ -29,6 +29,7 @@ from ltx_models.cli import (
     plan,
     reconstruct,
     seams,
+    serve,
     sound,
 )
 from ltx_models.cli.missing import also_missing
@@ -96,7 +97,21 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"ltx-models {ltx_models.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
-    for verb in (generate, reconstruct, encode, decode, plan, seams, bench, doctor, info, sound, convert, download):
+    for verb in (
+        generate,
+        serve,
+        reconstruct,
+        encode,
+        decode,
+        plan,
+        seams,
+        bench,
+        doctor,
+        info,
+        sound,
+        convert,
+        download,
+    ):
         verb.add(verbs)
     return parser
 

@@ -5,10 +5,9 @@ import json
 from typing import Any
 
 from ltx_models.cli import report
-from ltx_models.cli.generate_call import call_arguments, refuse_filled, write_frames
+from ltx_models.cli.generate_call import call_arguments, pipeline_of, refuse_filled, write_frames
 from ltx_models.cli.generate_options import add_arguments
 from ltx_models.cli.keep import refuse_inside
-from ltx_models.cli.machine import taken
 from ltx_models.cli.meter import Meter
 from ltx_models.cli.progress import Progress
 from ltx_models.media import refuse_unwritable
@@ -48,7 +47,6 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Generate, and say what was done."""
-    from ltx_models.pipelines import LTX2Pipeline
     from ltx_models.pipelines.keeping import kept_on_failure
 
     if args.frames_png is None:
@@ -62,30 +60,7 @@ def run(args: argparse.Namespace) -> None:
         msg = "prompt: give --prompt, or --embeds with contexts made before"
         raise ValueError(msg)
     progress = Progress(args.json)
-    backend, device = taken(args, progress.note)
-    pipe = LTX2Pipeline.from_pretrained(
-        args.checkpoint_path,
-        pipeline=args.pipeline,
-        backend=backend,
-        dtype=args.dtype,
-        device=device,
-        quantize=args.quantization,
-        offload=args.offload,
-        quantize_text=args.gemma_quantization,
-        offload_text=args.gemma_offload,
-        memory_bytes=args.memory,
-        text_encoder=args.gemma_root if args.gemma_root is not None or args.embeds is None else False,
-        upsampler=args.spatial_upsampler_path,
-        distilled_lora=args.distilled_lora,
-        loras=[(path, float(strength)) for path, strength in args.lora],
-        video_vae=args.video_vae_path,
-        audio_vae=args.audio_vae_path,
-        transformer=args.transformer_path,
-        duration_head=args.duration_head_path,
-        prompt_enhancer=args.prompt_enhancer_gemma_root,
-        say=progress.note,
-        revision=args.revision,
-    )
+    pipe = pipeline_of(args, progress.note)
     if args.checkpoint_path is None and args.transformer_path is None:
         progress.note(TOY)
     progress.note(f"pipeline {pipe.recipe.name}, {'.'.join(map(str, pipe.version)) or 'no'} version in the checkpoint")

@@ -2,13 +2,45 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ltx_models.cli.machine import taken
 from ltx_models.cli.progress import Progress
 from ltx_models.media import write_picture
 from ltx_models.media._files import unfinished
+
+
+def pipeline_of(args: argparse.Namespace, say: Callable[[str], object]) -> Any:
+    """Make the pipeline that the flags name; no weights are read yet."""
+    from ltx_models.pipelines import LTX2Pipeline
+
+    backend, device = taken(args, say)
+    return LTX2Pipeline.from_pretrained(
+        args.checkpoint_path,
+        pipeline=args.pipeline,
+        backend=backend,
+        dtype=args.dtype,
+        device=device,
+        quantize=args.quantization,
+        offload=args.offload,
+        quantize_text=args.gemma_quantization,
+        offload_text=args.gemma_offload,
+        memory_bytes=args.memory,
+        text_encoder=args.gemma_root if args.gemma_root is not None or args.embeds is None else False,
+        upsampler=args.spatial_upsampler_path,
+        distilled_lora=args.distilled_lora,
+        loras=[(path, float(strength)) for path, strength in args.lora],
+        video_vae=args.video_vae_path,
+        audio_vae=args.audio_vae_path,
+        transformer=args.transformer_path,
+        duration_head=args.duration_head_path,
+        prompt_enhancer=args.prompt_enhancer_gemma_root,
+        say=say,
+        revision=args.revision,
+    )
 
 
 def call_arguments(args: argparse.Namespace, pipe: Any, progress: Progress) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from ltx_models.download import PIPELINES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare all flags, in groups."""
     _add_what(parser)
-    _add_files(parser)
+    add_files(parser)
     _add_size(parser)
     _add_given(parser)
     _add_guidance(parser)
     _add_output(parser)
-    _add_memory(parser)
+    add_memory(parser)
     add_debug(parser)
 
 
@@ -40,7 +40,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-inference-steps", "--steps", type=positive, metavar="N", help="of a guided first stage")
 
 
-def _add_files(parser: argparse.ArgumentParser) -> None:
+def add_files(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("files")
     either = group.add_mutually_exclusive_group()
     either.add_argument(
@@ -177,7 +177,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--preview-dir", type=Path, default=Path("previews"), metavar="DIR", help="default: previews")
 
 
-def _add_memory(parser: argparse.ArgumentParser) -> None:
+def add_memory(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
     group.add_argument(
         "--memory",

@@ -398,6 +398,53 @@ class LTX2Pipeline:
             self._decode_budget(call.output, request)
         return request, notes + unused(call, self.recipe)
 
+    def forecast(self, call: Call) -> dict[str, int]:
+        """
+        Forecast the peak of each step of a call, before any weights are read.
+
+        Parameters
+        ----------
+        call : Call
+            What is asked for.
+
+        Returns
+        -------
+        dict of str to int
+            Bytes by step, in order, without what the framework itself takes; the largest is what the run needs.
+
+        Raises
+        ------
+        ValueError
+            If something does not fit; the text says what would.
+        """
+        request, _ = self.prepare(call)
+        budget = self._decode_budget(call.output, request)
+        return forecast(self.components, self.recipe, request.size, self.config, budget)
+
+    def plan_decode(self, call: Call) -> Any:
+        """
+        Say how the decode of a call will be cut, before any weights are read.
+
+        Parameters
+        ----------
+        call : Call
+            What is asked for.
+
+        Returns
+        -------
+        ExactPlan or DiffusionPlan
+            As `plan_exact` gives it.
+
+        Raises
+        ------
+        ValueError
+            If something does not fit; the text says what would.
+        """
+        request, _ = self.prepare(call)
+        itemsize = 4 if self.components.dtype == "float32" else 2
+        decode = Decode.read(self.components.files.of("video_decoder"), request.size, itemsize)
+        return decode.plan(self._decode_budget(call.output, request))
+
     def _decode_budget(self, options: OutputOptions, request: Request) -> int:
         """Say what the decode may take, and refuse one that does not fit: better now than after the denoising."""
         room = options.decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)

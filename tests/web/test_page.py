@@ -1,0 +1,87 @@
+"""The page of ``ltx-models serve`` in a real browser, with the toy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from tests.web.conftest import WIDTHS, Server, Tab
+
+from ltx_models.media import probe_video, read_audio
+
+Open = Callable[..., Tab]
+PLAYED = """async () => {
+  const video = document.querySelector("video.ltx-video");
+  video.currentTime = 0;
+  await video.play();
+  await new Promise(done => setTimeout(done, 1500));
+  return [video.videoWidth, video.videoHeight, video.webkitDecodedFrameCount, video.webkitAudioDecodedByteCount];
+}"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_prompt_becomes_a_video_that_plays_with_sound(tab: Open, server: Server, width: int) -> None:
+    one = tab(width)
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    one.begin("a red circle moving right, a high tone", width=192)
+    one.page.wait_for_selector("#ltx-run img.ltx-preview")
+    name = one.wait_for("done")
+    wide, high, frames, sound = one.page.evaluate(PLAYED)
+    assert (wide, high) == (192, 128)
+    assert frames >= 9
+    assert sound > 0
+    assert "measured peak" in one.text("#ltx-run .ltx-measured")
+    assert "forecast" in one.text("#ltx-run .ltx-measured")
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    folder = server.folder / "runs" / name
+    assert probe_video(folder / "video.mp4").frames == 9
+    assert read_audio(folder / "video.mp4")[0].any()
+    assert json.loads((folder / "run.json").read_text())["state"] == "done"
+    assert not (folder / "keep").exists()
+
+
+def test_a_cancelled_run_stops_keeps_its_steps_and_goes_on(tab: Open, server: Server) -> None:
+    one = tab()
+    one.begin("a blue square moving left, beeps", frames=65)
+    one.page.wait_for_selector("#ltx-run img.ltx-preview")
+    one.page.click("#ltx-cancel")
+    name = one.wait_for("cancelled")
+    assert not (server.folder / "runs" / name / "video.mp4").exists()
+    assert not list((server.folder / "runs" / name).glob("*.part"))
+    one.page.click("#ltx-go-on")
+    assert one.wait_for("done") == name
+    assert probe_video(server.folder / "runs" / name / "video.mp4").frames == 65
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_wrong_input_is_refused_on_the_page_before_any_work(tab: Open, server: Server, width: int) -> None:
+    one, before = tab(width), server.runs()
+    one.begin("a red circle", width=100)
+    one.page.wait_for_selector("#ltx-told .ltx-error")
+    assert "width: got 100, must be a multiple of 64; nearest 64 and 128" in one.text("#ltx-told")
+    one.page.wait_for_selector("#ltx-plan .ltx-error")
+    one.begin("  ")
+    one.page.wait_for_selector("#ltx-told >> text=prompt: is empty")
+    one.begin("a red circle", frames=10)
+    one.page.wait_for_selector("#ltx-told >> text=frames: got 10, must be 1 + 8k; nearest 9 and 17")
+    one.fill(memory="plenty")
+    one.begin("a red circle")
+    one.page.wait_for_selector("#ltx-told >> text=plenty")
+    assert server.runs() == before
+
+
+def test_two_tabs_take_turns_and_each_sees_its_own(tab: Open, server: Server) -> None:
+    one, two = tab(), tab(390)
+    one.begin("a red circle moving right, a high tone", frames=17)
+    first = one.wait_for("running")
+    two.begin("a green square moving up, a low tone")
+    second = two.wait_for("waiting")
+    assert "1 run before it" in two.text("#ltx-run")
+    assert first != second
+    assert one.wait_for("done") == first
+    assert two.wait_for("done") == second
+    assert "red circle" in one.text("#ltx-run")
+    assert "green square" in two.text("#ltx-run")
+    assert probe_video(server.folder / "runs" / first / "video.mp4").frames == 17
+    assert probe_video(server.folder / "runs" / second / "video.mp4").frames == 9
