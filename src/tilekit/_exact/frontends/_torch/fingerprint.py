@@ -1,7 +1,9 @@
 """Whether a function is still the one that was traced: its modules, their plain options, the state of autocast."""
 
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ __all__ = ["Fingerprint"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
 _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+_TABLES = (dict, OrderedDict, list)
 _LONGEST = 512
 """Entries of a list or dict that are compared; longer ones are vocabularies and the like."""
 
@@ -23,7 +26,7 @@ def _fact(value: Any) -> Any:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, Tensor):
-        return ("tensor", tuple(value.shape), str(value.dtype))
+        return ("tensor", value.shape, value.dtype)
     if isinstance(value, types.MethodType):
         return ("callable", id(value.__func__), id(value.__self__))
     if isinstance(value, _CALLABLE):
@@ -34,7 +37,7 @@ def _fact(value: Any) -> Any:
 
 
 def _facts(thing: Any, without: frozenset[Any]) -> dict[Any, Any]:
-    if isinstance(thing, (list, dict, tuple)) and len(thing) > _LONGEST:
+    if isinstance(thing, (list, dict, tuple)) and not 0 < len(thing) <= _LONGEST:
         return {}
     facts = {step: _fact(value) for step, value in children(thing) if step[1] not in without}
     return {**facts, ("attribute", "training"): thing.training} if isinstance(thing, Module) else facts
@@ -59,6 +62,20 @@ def _autocast(device: torch.device) -> Any:
     return (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One thing that is compared."""
+
+    parent: int
+    """The row of what holds it."""
+    step: Path
+    """Leads from there to it; none for the function itself."""
+    kind: type
+    facts: dict[Any, Any]
+    without: frozenset[Any]
+    """What the function writes itself."""
+
+
 class Fingerprint:
     """
     What the trace relied on beside the input's shape and dtype.
@@ -77,20 +94,22 @@ class Fingerprint:
         self.function, self.device = captured.function, device
         self.autocast = _autocast(device)
         self.known: dict[Path, Tensor] = {}
-        self._written: dict[Path, frozenset[Any]] = {}
-        self.holders: dict[Path, tuple[type, dict[Any, Any]]] = {}
+        self._rows: list[_Row] = []
+        self._places: dict[Path, int] = {}
         for path in used:
             for i in range(len(path) + 1):
                 self._add(path[:i], written)
 
     def _add(self, path: Path, written: dict[int, frozenset[Any]]) -> None:
-        if path in self.holders:
+        if path in self._places:
             return
         thing = resolve(self.function, path)
         if isinstance(thing, (Tensor, *_PLAIN)):
             return
-        self._written[path] = written.get(id(thing), frozenset())
-        self.holders[path] = (type(thing), _facts(thing, self._written[path]))
+        without = written.get(id(thing), frozenset())
+        self._places[path] = len(self._rows)
+        parent = self._places[path[:-1]] if path else 0
+        self._rows.append(_Row(parent, path[-1:], type(thing), _facts(thing, without), without))
         for step, value in children(thing):
             if _looked_into(thing, step, value):
                 self._add((*path, step), written)
@@ -100,13 +119,20 @@ class Fingerprint:
         if _autocast(self.device) != self.autocast:
             return False
         try:
-            return all(self._holds(path) for path in self.holders) and all(
-                torch.equal(read(path), value) for path, value in self.known.items()
-            )
+            return self._holds() and all(torch.equal(read(path), value) for path, value in self.known.items())
         except (LookupError, AttributeError, TypeError, ValueError):
             return False
 
-    def _holds(self, path: Path) -> bool:
-        kind, facts = self.holders[path]
-        thing = resolve(self.function, path)
-        return type(thing) is kind and _facts(thing, self._written[path]) == facts
+    def _holds(self) -> bool:
+        """Compare everything; what holds a thing comes before it."""
+        things: list[Any] = []
+        for row in self._rows:
+            thing = resolve(things[row.parent], row.step) if row.step else self.function
+            if type(thing) is not row.kind:
+                return False
+            things.append(thing)
+            if row.kind in _TABLES and not thing and not row.facts:  # such as the hooks of most modules
+                continue
+            if _facts(thing, row.without) != row.facts:
+                return False
+        return True
