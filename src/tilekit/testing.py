@@ -293,21 +293,24 @@ def check_backend(backend: Backend, example: Array) -> None:
 
 
 @contextmanager
-def limited(limits: Limits) -> Iterator[Any]:
+def limited(limits: Limits, library: str = "torch") -> Iterator[Any]:
     """
-    Let torch on the processor behave like a device with limits: larger arrays are zero, without a word.
+    Let a library on the processor behave like a device with limits: larger arrays are zero, without a word.
 
-    Inside, all plans take these limits for those of the device.
+    Inside, all plans take these limits for those of the device. Only one thread may do this at a time.
 
     Parameters
     ----------
     limits : Limits
         What is right; see `tilekit.backends.limits`.
+    library : {"torch", "mlx", "numpy"}
+        Whose arrays. Those of NumPy are looked at where they come from ``faults.array(x)``.
 
     Yields
     ------
-    TorchFaults
-        Its attributes say how large the largest arrays were, and what was spoilt.
+    Faults
+        Its attributes ``elements``, ``convolution``, ``unfolded`` and ``padded_frame`` say how large the largest
+        arrays were, ``played`` what was spoilt.
 
     Examples
     --------
@@ -317,7 +320,7 @@ def limited(limits: Limits) -> Iterator[Any]:
     >>> small.tolist() == [2.0] * 8, large.tolist() == [0.0] * 9, faults.elements
     (True, True, 9)
     """
-    from tilekit.backends._faults import TorchFaults
-
-    with pretended(limits), TorchFaults(limits) as faults:
+    kind = {"torch": "Torch", "mlx": "Mlx", "numpy": "Numpy"}[library]
+    make = getattr(import_module(f"tilekit.backends._faults_{library}"), f"{kind}Faults")
+    with pretended(limits), make(limits) as faults:
         yield faults

@@ -225,7 +225,7 @@ def test_whole_clips_are_taken_and_those_that_memory_does_not_hold_are_refused_a
 
 
 def test_doctor_tells_what_a_device_gets_wrong() -> None:
-    faults = pytest.importorskip("tilekit.backends._faults").TorchFaults(Limits(padded_frame=2**16 - 1))
+    faults = pytest.importorskip("tilekit.backends._faults_torch").TorchFaults(Limits(padded_frame=2**16 - 1))
     with faults:
         told = doctor.canaries()
     rows = next(rows for heading, rows in told.items() if heading.startswith("does torch"))

@@ -3,8 +3,9 @@
 from math import inf, prod
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tilekit import (
@@ -20,15 +21,28 @@ from tilekit import (
     plan,
     stream_tiled,
 )
-from tilekit.backends import Place
+from tilekit.backends import Place, backend_of
 from tilekit.backends.limits import KNOWN, Limits, known_of, limits_of, warn_of
-from tilekit.testing import limited
+from tilekit.testing import Library, libraries, limited
 
 torch: Any = pytest.importorskip("torch")
+LIBRARIES = [x for x in libraries() if x.name in {"torch", "mlx", "numpy"} and not x.read_only]
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda x: x.name)
+def library(request: pytest.FixtureRequest) -> Library:
+    """Libraries on which faults of devices can be played."""
+    held: Library = request.param
+    if held.missing:
+        pytest.skip(held.missing)
+    return held
 
 
 def enlarge(z: Any) -> Any:
-    return z[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    if hasattr(z, "repeat_interleave"):
+        return z[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    xp = backend_of(z).namespace(z)
+    return xp.repeat(xp.repeat(z[:, :3], 8, 2), 8, 3)
 
 
 def reduce(x: Any) -> Any:
@@ -38,7 +52,7 @@ def reduce(x: Any) -> Any:
 TILING = Tiling(width=(128, 32), height=(64, 16))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     height=st.integers(1, 24),
     width=st.integers(1, 24),
@@ -48,26 +62,61 @@ TILING = Tiling(width=(128, 32), height=(64, 16))
     way=st.sampled_from(["whole", "stream", "encode"]),
 )
 def test_results_are_right_or_refused(
-    height: int, width: int, batch: int, together: int, elements: int, way: str
+    library: Library, height: int, width: int, batch: int, together: int, elements: int, way: str
 ) -> None:
-    z = torch.randn(batch, 4, height, width)
+    z = library.array(np.random.default_rng(height).standard_normal((batch, 4, height, width)), "float32")
     x = enlarge(z)
     kept: dict[str, Any] = {"geometry": SD_IMAGE, "tile_batch_size": together}
     got: Any
-    with limited(Limits(elements=elements)) as faults:
+    with limited(Limits(elements=elements), library.name) as faults:
         try:
             if way == "whole":
-                got, wanted = decode_tiled(enlarge, z, TILING, **kept), x
+                got, wanted = decode_tiled(enlarge, faults.array(z), TILING, **kept), x
             elif way == "stream":
-                got, wanted = [block for _, block in stream_tiled(enlarge, z, TILING, **kept)], x
+                got, wanted = [block for _, block in stream_tiled(enlarge, faults.array(z), TILING, **kept)], x
             else:
-                got, wanted = encode_tiled(reduce, x, TILING, **kept), None
+                got, wanted = encode_tiled(reduce, faults.array(x), TILING, **kept), None
         except (PlanError, InputError):
             return
     assert not faults.played
     assert faults.elements <= elements
-    got = torch.cat(got, 2) if isinstance(got, list) else got
-    assert torch.allclose(got, reduce(x) if wanted is None else wanted, atol=1e-5)
+    got = np.concatenate([library.numpy(block) for block in got], 2) if isinstance(got, list) else library.numpy(got)
+    assert np.allclose(got, library.numpy(reduce(x) if wanted is None else wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["function", "method", "operator", "made of nothing"])
+def test_the_test_device_spoils_every_library(library: Library, way: str) -> None:
+    values = np.ones((2, 30), np.float32)
+    ways: dict[str, Any] = {
+        "function": lambda xp, x: xp.concatenate([x, x]),
+        "method": lambda xp, x: x.reshape(60).repeat(2) if library.name == "numpy" else x.astype(xp.int32) + 1,
+        "operator": lambda xp, x: x * 2 + 1,
+        "made of nothing": lambda xp, x: xp.ones((100,)),
+    }
+    if library.name == "torch":
+        ways["method"] = lambda xp, x: x.clone()
+    x = library.array(values)
+    xp = backend_of(x).namespace(x)
+    with limited(Limits(elements=59), library.name) as faults:
+        large = ways[way](xp, faults.array(x))
+    assert faults.played
+    assert faults.elements >= 60
+    assert not library.numpy(large).any()
+    with limited(Limits(elements=1 << 10), library.name) as faults:
+        right = ways[way](xp, faults.array(x))
+    assert not faults.played
+    assert library.numpy(right).all()
+    assert library.numpy(ways[way](xp, x)).all()  # and nothing is left of it
+
+
+def test_what_is_followed_or_compiled_on_the_test_device_stays_right() -> None:
+    mx = pytest.importorskip("mlx.core")
+    double = mx.compile(lambda x: x * 2)
+    x = mx.ones((100,))
+    with limited(Limits(elements=50), "mlx") as faults:
+        assert not mx.any(double(x)).item()
+    assert faults.played
+    assert mx.all(double(x) == 2).item()
 
 
 def test_the_test_device_spoils_what_is_too_large() -> None:

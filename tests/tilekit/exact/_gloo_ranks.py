@@ -20,8 +20,12 @@ from torch import Tensor, nn
 
 import tilekit
 from tilekit import RankError, Strips
+from tilekit.backends.limits import Limits
+from tilekit.testing import limited
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), 4
+MOST = 3000
+"""Elements that the device of `limited_alike` gets right."""
 
 
 class Attention(nn.Module):
@@ -109,6 +113,29 @@ def gathered(group: Any) -> dict[str, Any]:
     return {"whole": torch.allclose(whole, want, atol=1e-6), "stream": torch.allclose(joined, want, atol=1e-6)}
 
 
+def limited_alike(group: Any) -> dict[str, Any]:
+    """Make a result where every rank has a device that gets large arrays wrong; then one that is gathered."""
+    torch.manual_seed(1)
+    function, x = clip(), torch.randn(1, 4, 7, 5, 8)
+    want, exact = function(x), tilekit.exact(function, memory_bytes=1 << 40)
+    for _ in range(2):  # the canary asks the first time
+        with limited(Limits(elements=1 << 40)) as free:
+            exact(x, strips=Strips(group))
+    told: dict[str, Any] = {"free": free.elements}
+    for stream in (False, True):
+        with limited(Limits(elements=MOST)) as faults:
+            strips = Strips(group)
+            held = [part for _, part in exact.stream(x, strips=strips)] if stream else [exact(x, strips=strips)]
+        error = max((part.array - want[part.place]).abs().max().item() for part in held)
+        told["stream" if stream else "call"] = {"error": error, "elements": faults.elements, "played": faults.played}
+    with limited(Limits(elements=MOST)):
+        try:
+            exact(x, strips=Strips(group, gather=True))
+        except tilekit.PlanError as error:
+            told["gathered"] = str(error)
+    return told
+
+
 def refused(group: Any) -> dict[str, str]:
     """Give another input, NaN, and too few latents for the ranks."""
     function = tilekit.exact(image(False))
@@ -152,6 +179,7 @@ def main(folder: Path) -> None:
                 torch.manual_seed(0)
                 told[name] = case(make, shape, held[grid])
     told["gathered"] = gathered(groups[4])
+    told["limited"] = limited_alike(groups[4])
     told["refused"] = refused(groups[4])
     path = folder / f"{RANK}.json"
     path.write_text(json.dumps(told))

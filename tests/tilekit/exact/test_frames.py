@@ -94,7 +94,7 @@ def test_exact_runs_go_frame_by_frame_on_torch() -> None:
     f = tk.exact(net)
     with torch.no_grad(), pretended(FRAMES):
         f(x)  # the canary asks for convolutions over three axes
-        with pytest.importorskip("tilekit.backends._faults").TorchFaults(Limits()) as faults:
+        with pytest.importorskip("tilekit.backends._faults_torch").TorchFaults(Limits()) as faults:
             got = f(x)
         assert faults.convolution > 0
         assert faults.unfolded == 0  # none over three axes

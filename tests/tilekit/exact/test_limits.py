@@ -17,7 +17,7 @@ from tilekit.testing import limited
 
 torch: Any = pytest.importorskip("torch")
 nn = torch.nn
-faults_of: Any = pytest.importorskip("tilekit.backends._faults").TorchFaults
+faults_of: Any = pytest.importorskip("tilekit.backends._faults_torch").TorchFaults
 
 
 class Causal(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip

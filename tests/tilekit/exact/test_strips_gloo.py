@@ -15,7 +15,7 @@ pytest.importorskip("torch.distributed")
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("this torch has no gloo", allow_module_level=True)
 
-from tests.tilekit.exact._gloo_ranks import CASES  # noqa: E402
+from tests.tilekit.exact._gloo_ranks import CASES, MOST  # noqa: E402
 
 WORLD = 4
 HERE = Path(__file__).parent
@@ -54,6 +54,7 @@ def test_all_ranks_together(ranks: list[dict[str, Any]]) -> None:
         fill(held)
     check_bytes(ranks)
     check_whole(ranks)
+    check_limits(ranks)
     check_refusals(ranks)
     check_death(ranks)
 
@@ -80,6 +81,18 @@ def check_bytes(ranks: list[dict[str, Any]]) -> None:
 
 def check_whole(ranks: list[dict[str, Any]]) -> None:
     assert [rank["gathered"] for rank in ranks] == [{"whole": True, "stream": True}] * WORLD
+
+
+def check_limits(ranks: list[dict[str, Any]]) -> None:
+    """Every rank stays below what its device gets right, and the first gathers nothing that is larger."""
+    assert max(rank["limited"]["free"] for rank in ranks) > MOST
+    for rank in ranks:
+        told = rank["limited"]
+        for way in ("call", "stream"):
+            assert told[way]["error"] <= 2e-6
+            assert told[way]["elements"] <= MOST
+            assert told[way]["played"] == []
+        assert "the result that the first rank gathers would have 6720 elements" in told["gathered"]
 
 
 def check_refusals(ranks: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from tilekit._exact.strips.group import Strips
 from tilekit._exact.strips.run import StripCall
 from tilekit._exact.strips.transports import Transport
 from tilekit.backends import Array
+from tilekit.backends.limits import limits_of
 
 __all__ = ["Divided", "joined"]
 
@@ -52,6 +53,8 @@ def joined(divided: Divided, x: Array, strips: Strips, *, stream: bool) -> Itera
     link = ArrayLink(transport, kernels, x)
     graph = plans.program.graph
     _refuse_far(transport, plans)
+    if strips.gather:
+        plans.refuse_gathered(limits_of(x), stream=stream)
     text = f"{tuple(x.shape)} {x.dtype} {graph.fingerprint} {stream} {strips.gather} {plans.stages}"
     try:
         told = ("shape, dtype, network, plan or budget", number_of(text)), ("input", transport.digest(x))

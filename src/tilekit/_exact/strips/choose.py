@@ -36,6 +36,22 @@ class Plans:
         """Give what one rank does."""
         return strip_program(self.program, self.halos, rank)
 
+    def refuse_gathered(self, limits: Limits, *, stream: bool) -> None:
+        """Refuse what the first rank would put together, where its device gets so large an array wrong."""
+        whole = full(self.program.output.shape)
+        largest = cells(whole)
+        if stream:
+            targets = [target for stage in self.stages for step in stage.steps for target in step.targets]
+            rows = [box[self.axis] for node, box in targets if node == self.program.graph.output]
+            largest = max(cells((*whole[: self.axis], row, *whole[self.axis + 1 :])) for row in rows)
+        if largest > limits.elements:
+            what, cure = ("a block", "leave gather out") if stream else ("the result", "stream it, or leave gather out")
+            msg = (
+                f"strips: {what} that the first rank gathers would have {largest} elements, of which its device gets "
+                f"{int(limits.elements)} right; {cure}, so that every rank keeps its part"
+            )
+            raise PlanError(msg)
+
 
 def plans_of(  # noqa: PLR0913
     graph: Graph,

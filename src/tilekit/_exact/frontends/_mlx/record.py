@@ -16,6 +16,7 @@ from tilekit._errors import TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.captured import Captured, Place
 from tilekit._exact.frontends._mlx.state import Contents
+from tilekit.backends._mlx_compile import uncompiled
 
 __all__ = ["Primitive", "Result", "Tape", "Unsupported", "random_constants", "record"]
 
@@ -141,7 +142,7 @@ def _guarded(tape: Tape) -> Iterator[None]:
     """Trace without compiled parts, on the stream whose primitives are the plainest, and say what fails."""
     with ExitStack() as stack:
         tape.random_key = stack.enter_context(_same_random_numbers())
-        stack.enter_context(_uncompiled())
+        stack.enter_context(uncompiled())
         stack.enter_context(_without_hints())
         stack.enter_context(mx.stream(mx.cpu))
         try:
@@ -174,30 +175,6 @@ def _same_random_numbers() -> Iterator[tuple[int, ...]]:
         yield (high, low)
     finally:
         mx.random.seed((high << 32) | low)  # MLX makes a key of the two halves of a seed
-
-
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Switch `mx.compile` off: what is compiled over captured arrays has no state to hand out."""
-    if not _compiles():
-        yield
-        return
-    mx.disable_compile()
-    try:
-        yield
-    finally:
-        mx.enable_compile()
-
-
-def _compiles() -> bool:
-    """Whether `mx.compile` is on, which MLX does not tell: look whether a compiled part shows in a trace."""
-    one = mx.array(1.0)
-    fused = mx.compile(lambda x: mx.exp(x) + 1.0)
-    try:
-        mx.export_function(lambda _: None, lambda x: x + fused(one), one)
-    except ValueError:
-        return True
-    return False
 
 
 @contextmanager
