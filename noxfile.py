@@ -138,9 +138,10 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Build the documentation into docs/_build/html; a warning is an error."""
+    """Build the documentation into docs/_build/html; a warning is an error, and so is a lost name."""
     python = shared(session, "docs")
     session.run(python, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.run(python, "docs/check_search.py", "docs/_build/html")
 
 
 @nox.session(venv_backend="none")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
-TEXT = "\n".join(path.read_text() for path in sorted(REFERENCE.glob("*.md")))
+TEXT = "\n".join(path.read_text() for path in sorted(REFERENCE.rglob("*.md")))
 PACKAGES = ("tilekit", "tilekit.adapters", "tilekit.backends", "tilekit.norms", "tilekit.testing", "ltx_models")
 NETWORKS = ("video_vae", "audio_vae", "vocoder", "upsampler", "transformer", "autoencoder_kl", "sampling", "pipelines")
 
