@@ -50,6 +50,7 @@ def understood(command: str) -> None:
         known = re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
         assert {name.replace("-", "_") for name in sessions_of(words)} <= set(known)
     elif "pip" in words[0] or words[:3] == ["python", "-m", "pip"]:
+        assert "tilekit-vae[" not in command, f"{command}: it is on no index yet; write '.[...]', in a clone"
         named = re.findall(r"\[([\w,]+)\]", command)
         assert {extra for group in named for extra in group.split(",")} <= set(EXTRAS)
     elif words[0] == "cp":

@@ -1,5 +1,6 @@
 """What the project tells the tools of others: a package that installs, workflows that call sessions, a citation."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, HOOK = SETTINGS["project"], SETTINGS["tool"]["hatch"]["metadata"]["hooks"]["custom"]
 
 
 def yaml(path: str) -> Any:
@@ -65,6 +67,49 @@ def test_the_wheel_installs_and_runs_from_elsewhere(built: Path, tmp_path: Path)
     ]
     assert all(line.startswith(str(place)) for line in told[0].splitlines())
     assert told[1] == f"ltx-models {PROJECT['version']}\n"
+
+
+def page_of(built: Path) -> str:
+    """Give the page that an index would show of the wheel."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return archive.read(name).decode()
+
+
+def test_the_page_of_the_package_has_no_link_that_breaks(built: Path) -> None:
+    """An index has no files beside README: what is linked is elsewhere, or is no link."""
+    page = page_of(built)
+    assert "# tilekit" in page
+    assert "Description-Content-Type: text/markdown" in page
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert "<!--" not in page
+    assert ("Project-URL" in page) == bool(HOOK["repository"])
+
+
+@pytest.mark.parametrize("repository", ["", "https://example.org/owner/name"])
+def test_links_of_readme_follow_the_one_setting(repository: str) -> None:
+    pytest.importorskip("hatchling")
+    spec = importlib.util.spec_from_file_location("package_page", ROOT / HOOK["path"])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    readme = (ROOT / "README.md").read_text()
+    page = module.package_page(readme, repository, "main")
+    relative = [t for t in re.findall(r"\]\(([^)]+)\)", readme) if "://" not in t]
+    assert len(relative) > 5
+    for target in relative:
+        assert (ROOT / target.partition("#")[0]).exists()
+        assert f"]({target})" not in page
+        folder = "raw" if target.endswith((".png", ".webp")) else "blob"
+        assert (f"]({repository}/{folder}/main/{target})" in page) == bool(repository)
+    assert bool(module.addresses(repository, "main")) == bool(repository)
+    assert ("docs/images" in page) == bool(repository)
+    assert "Above, a real clip" not in page or repository  # a caption without its picture
+    assert "From a prompt to a video" in page
 
 
 def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:

