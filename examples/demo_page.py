@@ -18,6 +18,7 @@ from typing import Any
 from from_prompts import PROMPTS
 from PIL import Image
 
+from ltx_models.cli.comparing.slider import slider, slider_rules
 from ltx_models.media import iter_frames
 
 HERE = Path(__file__).parent
@@ -35,6 +36,9 @@ def main() -> None:
     values = {name: as_webp(Image.open(folder / "frames" / f"{name}.png")) for name in names}
     values |= {chart: (folder / "frames" / f"{chart}.svg").read_text().partition("<svg")[2] for chart in CHARTS}
     values |= {name: str(facts[name]) for name in ("frames", "shown", "factor")}
+    names = {"left": "blended", "right": "exact"}
+    sources = {side: values[f"{name}_difference"] for side, name in names.items()}
+    values |= {"slider": slider(sources, names, f"frame {facts['shown']}"), "slider_rules": slider_rules()}
     values["figures"] = figures(facts["ways"])
     values["seam_rows"] = seam_rows(facts["seams"])
     values["clips"] = clips(folder)

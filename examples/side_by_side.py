@@ -11,7 +11,7 @@ scikit-video.
 
 import argparse
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +21,32 @@ from ltx_models import default_checkpoint, encode_exact, load_video_decoder, loa
 from ltx_models.cli.bench import as_facts, as_table
 from ltx_models.cli.comparing.charts import draw_finished, draw_memory, draw_seams, new_figure
 from ltx_models.cli.comparing.comparison import Compared, compare
+from ltx_models.cli.comparing.shown import FACTOR, ShownFrame, amplified, write_pictures
 from ltx_models.cli.comparing.ways import WAYS, Decoding, Way
 from ltx_models.cli.options import size, tiling
-from ltx_models.media import OriginalAudio, VideoWriter, read_video, sample_clip, write_latents, write_picture
+from ltx_models.media import OriginalAudio, VideoWriter, read_video, sample_clip, write_latents
 from tilekit import TilingConfig
 
 LENGTHS = (17, 33, 65, 129)  # frames of the curve of memory
 CURVE = (10, 20)  # latents of its frames: 640x320
 DETAIL = 3 / 8  # of the height and width of a frame
-FACTOR = 10  # of differences
 
 
-@dataclass
-class Shown:
+class Shown(ShownFrame):
     """Frames that pictures show, of each way: one whole frame, and small ones of the whole clip."""
 
-    number: int
-    frame: dict[str, Any] = field(default_factory=dict)  # (3, H, W)
-    small: dict[str, list[Any]] = field(default_factory=dict)  # every second frame, a quarter of the size
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.small: dict[str, list[Any]] = {}  # every second frame
 
     def sink(self, way: str) -> Any:
         """Take the blocks of a way."""
+        keep = super().sink(way)
 
         def take(block: Any, start: int) -> None:
-            for k in range(block.shape[2]):
-                if start + k == self.number:
-                    self.frame[way] = block[0, :, k].copy()
-                if (start + k) % 2 == 0:
-                    self.small.setdefault(way, []).append(block[0, :, k].copy())
+            keep(block, start)
+            for k in range(-start % 2, block.shape[2], 2):
+                self.small.setdefault(way, []).append(block[0, :, k].copy())
 
         return take
 
@@ -140,11 +138,8 @@ def busiest(peaks: Any) -> tuple[int, int]:
 def draw(out: Path, found: dict[Way, Compared], shown: Shown, curve: Any, decoding: Decoding) -> None:
     """Draw the picture, and its parts one by one for the page."""
     difference_map = found["blended"].difference
-    pictures = {way: shown.frame[way] for way in ("original", *WAYS)}
-    pictures |= {f"{way}_difference": amplified(shown.frame[way], shown.frame["whole"]) for way in ("blended", "exact")}
-    (out / "frames").mkdir(exist_ok=True)
-    for name, picture in pictures.items():
-        write_picture(out / "frames" / f"{name}.png", picture)
+    pictures = shown.pictures()
+    write_pictures(out / "frames", pictures)
     charts = {
         "memory": lambda axis: draw_memory(
             axis, {n: {w: t.live_bytes for w, t in r.items()} for n, r in curve.items()}
@@ -210,11 +205,6 @@ def animate(path: Path, shown: Shown) -> None:
             label(writing, (x, height // 2 + 4), f"difference from whole, {FACTOR} times", font)
         frames.append(image)
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=80, loop=0, quality=55, method=4)
-
-
-def amplified(one: Any, other: Any) -> Any:
-    """Give the difference of two frames as a picture."""
-    return np.minimum(np.abs(one - other) * FACTOR, 1) * 2 - 1
 
 
 def label(writing: Any, place: tuple[int, int], text: str, font: Any) -> None:

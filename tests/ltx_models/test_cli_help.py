@@ -150,6 +150,35 @@ def test_seams_scores_what_decode_shows(capsys: pytest.CaptureFixture[str], tmp_
     assert max(map(len, out.splitlines())) <= 90
     assert "there are no seams" in run(capsys, "seams", flags[0], "--tiling", "none")[1]
     assert run(capsys, "seams", *flags, "--png", tmp_path / "map.jpg")[0] == 2
+    assert run(capsys, "seams", *flags, "--shown-frame", "1")[2].startswith("ltx-models: --shown-frame: got 1, but it")
+    code, _, said = run(capsys, "seams", *flags, "--pictures", tmp_path / "shown", "--shown-frame", "9")
+    assert (code, said) == (2, "ltx-models: --shown-frame: got 9, the clip has the frames 0 to 8\n")
+
+
+def test_seams_shows_a_frame_of_each_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    import numpy as np
+
+    from ltx_models.checkpoints.latent_space import latent_space
+    from ltx_models.media import write_latents
+    from ltx_models.pipelines.pictures import read_picture
+
+    noise = np.random.default_rng(2).normal(size=(1, 128, 2, 2, 4)).astype(np.float32)
+    write_latents(tmp_path / "a.safetensors", noise, fps=24, space=latent_space(ltx_models.default_checkpoint()))
+    shown = tmp_path / "shown"
+    flags = (tmp_path / "a.safetensors", "--tiling", "64/32", "--pictures", shown, "--shown-frame", "8", "--json")
+    code, out, _ = run(capsys, "seams", *flags)
+    *events, facts = map(json.loads, out.splitlines())
+    assert code == 0
+    assert {event["phase"] for event in events} == {"whole", "exact", "blended"}
+    assert all(event["done"] <= event["total"] == 9 for event in events)
+    assert facts["ways"]["exact"]["largest_difference"] < 1e-4 < facts["ways"]["blended"]["largest_difference"]
+    pictures = {path.stem: read_picture(path) for path in shown.iterdir()}
+    assert set(pictures) == {"whole", "exact", "blended", "exact_difference", "blended_difference", "seams"}
+    assert pictures["whole"].shape == (64, 128, 3)
+    assert pictures["exact_difference"].max() == 0
+    assert pictures["blended_difference"].max() > 0
 
 
 def test_doctor_tells_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

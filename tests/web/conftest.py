@@ -146,9 +146,10 @@ class Tab:
         self.fill(width=width, height=height, frames=frames, prompt=prompt)
         self.page.click("#ltx-begin")
 
-    def wait_for(self, state: str) -> str:
+    def wait_for(self, state: str, verb: str = "generate") -> str:
         """Wait until the run that is shown is in a state; give its name."""
-        return str(self.page.wait_for_selector(f'#ltx-run [data-state="{state}"]').get_attribute("data-run"))
+        shown = self.page.wait_for_selector(f'#ltx-{verb}-run [data-state="{state}"]')
+        return str(shown.get_attribute("data-run"))
 
     def text(self, selector: str) -> str:
         return str(self.page.locator(selector).first.inner_text())

@@ -25,14 +25,14 @@ def test_a_prompt_becomes_a_video_that_plays_with_sound(tab: Open, server: Serve
     one = tab(width)
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
     one.begin("a red circle moving right, a high tone", width=192)
-    one.page.wait_for_selector("#ltx-run img.ltx-preview")
+    one.page.wait_for_selector("#ltx-generate-run img.ltx-preview")
     name = one.wait_for("done")
     wide, high, frames, sound = one.page.evaluate(PLAYED)
     assert (wide, high) == (192, 128)
     assert frames >= 9
     assert sound > 0
-    assert "measured peak" in one.text("#ltx-run .ltx-measured")
-    assert "forecast" in one.text("#ltx-run .ltx-measured")
+    assert "measured peak" in one.text("#ltx-generate-run .ltx-measured")
+    assert "forecast" in one.text("#ltx-generate-run .ltx-measured")
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
     folder = server.folder / "runs" / name
     assert probe_video(folder / "video.mp4").frames == 9
@@ -44,12 +44,12 @@ def test_a_prompt_becomes_a_video_that_plays_with_sound(tab: Open, server: Serve
 def test_a_cancelled_run_stops_keeps_its_steps_and_goes_on(tab: Open, server: Server) -> None:
     one = tab()
     one.begin("a blue square moving left, beeps", frames=65)
-    one.page.wait_for_selector("#ltx-run img.ltx-preview")
-    one.page.click("#ltx-cancel")
+    one.page.wait_for_selector("#ltx-generate-run img.ltx-preview")
+    one.page.click("#ltx-generate-cancel")
     name = one.wait_for("cancelled")
     assert not (server.folder / "runs" / name / "video.mp4").exists()
     assert not list((server.folder / "runs" / name).glob("*.part"))
-    one.page.click("#ltx-go-on")
+    one.page.click("#ltx-generate-go-on")
     assert one.wait_for("done") == name
     assert probe_video(server.folder / "runs" / name / "video.mp4").frames == 65
 
@@ -77,11 +77,43 @@ def test_two_tabs_take_turns_and_each_sees_its_own(tab: Open, server: Server) ->
     first = one.wait_for("running")
     two.begin("a green square moving up, a low tone")
     second = two.wait_for("waiting")
-    assert "1 run before it" in two.text("#ltx-run")
+    assert "1 run before it" in two.text("#ltx-generate-run")
     assert first != second
     assert one.wait_for("done") == first
     assert two.wait_for("done") == second
-    assert "red circle" in one.text("#ltx-run")
-    assert "green square" in two.text("#ltx-run")
+    assert "red circle" in one.text("#ltx-generate-run")
+    assert "green square" in two.text("#ltx-generate-run")
     assert probe_video(server.folder / "runs" / first / "video.mp4").frames == 17
     assert probe_video(server.folder / "runs" / second / "video.mp4").frames == 9
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_ways_to_decode_are_compared(tab: Open, server: Server, width: int) -> None:
+    one = tab(width)
+    if not any((place / "latents.safetensors").exists() for place in server.runs()):
+        one.begin("a white triangle standing still, beeps", width=192)
+        one.wait_for("done")
+    one.page.get_by_role("tab", name="Compare").click()
+    one.page.wait_for_selector("#ltx-expected >> text=blended")
+    one.fill(tiling="64/32")
+    one.page.click("#ltx-compare")
+    name = one.wait_for("done", "seams")
+    assert len(one.page.query_selector_all("#ltx-seams-run .pulled img")) == 2
+    one.page.wait_for_function(
+        "[...document.querySelectorAll('#ltx-seams-run img')].every(one => one.naturalWidth > 0)"
+    )
+    one.page.locator(".ltx-pull").focus()
+    for _ in range(20):
+        one.page.keyboard.press("ArrowRight")
+    assert one.page.evaluate("document.querySelector('.pulled').style.getPropertyValue('--at')") == "70%"
+    one.page.get_by_label("exact and whole").check()
+    one.page.wait_for_selector("#ltx-seams-run .pulled img.over[src$='pictures/exact.png']")
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    ways = json.loads((server.folder / "runs" / name / "run.json").read_text())["facts"]["ways"]
+    assert ways["exact"]["largest_difference"] < 1e-4 < ways["blended"]["largest_difference"]
+    assert {place.name for place in server.folder.iterdir()} <= {"runs", "uploads", "scratch"}
+    one.fill(tiling="one tile")
+    one.page.wait_for_selector("#ltx-expected .ltx-error")
+    one.page.click("#ltx-seams-remove")
+    one.page.wait_for_selector(f'#ltx-seams-run [data-run="{name}"]', state="detached")
+    assert not (server.folder / "runs" / name).exists()

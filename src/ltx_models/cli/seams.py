@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ltx_models.cli import encode, options, report
+from ltx_models.cli.bench import as_facts
 from ltx_models.cli.clips import add_clip, read_fitted
 from ltx_models.cli.comparing.charts import draw_seams, new_figure
-from ltx_models.cli.comparing.comparison import compare
+from ltx_models.cli.comparing.comparison import Compared, compare
 from ltx_models.cli.comparing.seams import Seam, SeamMap
-from ltx_models.cli.comparing.ways import Decoding
+from ltx_models.cli.comparing.shown import ShownFrame, write_pictures
+from ltx_models.cli.comparing.ways import Decoding, Sink, Way
 from ltx_models.cli.network import array_for, checkpoint, checkpoint_of, load_decoder
+from ltx_models.cli.progress import Progress
 from ltx_models.media import as_float32, read_latents, refuse_same, refuse_unwritable, replacing
 from ltx_models.media._places import LATENTS, PICTURE
 from tilekit import Plan
+
+COMPARED: tuple[Way, ...] = ("whole", "exact", "blended")  # the first is what the others are compared with
 
 
 def add(verbs: Any) -> None:
@@ -27,6 +32,13 @@ def add(verbs: Any) -> None:
     )
     add_clip(parser, "video file, or latents of 'encode'; default: Big Buck Bunny of the extra 'samples'")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the map")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="decode whole too, compare with that, and write the map, a frame of each way and their differences",
+    )
+    parser.add_argument("--shown-frame", type=int, metavar="N", help="of --pictures; default: the middle one")
     options.add_model(parser)
     options.add_tiling(parser)
     parser.add_argument("--memory", type=options.n_bytes, metavar="SIZE", help="budget of exact work, such as 2GiB")
@@ -36,10 +48,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare, tell the seams, and draw them where asked."""
-    if args.png is not None:
-        new_figure(1, 1, (1, 1))  # needs matplotlib, as is said before any work
-        refuse_unwritable(args.png, suffixes=PICTURE)
-        refuse_same(args.png, [args.clip, args.checkpoint])
+    _check_places(args)
     path, values, notes = _latents(args)
     decoder = load_decoder(args, path)
     latents = array_for(decoder, values, args)
@@ -48,20 +57,67 @@ def run(args: argparse.Namespace) -> None:
     tiling = options.tiling(args.tiling, sizes)
     decoding = Decoding(decoder, latents, tiling, args.memory, args.tile_batch_size)
     made = decoding.plan()
-    difference = compare(decoding, ("exact", "blended"))["blended"].difference
+    found, shown = _compared(args, decoding, sizes[0])
+    difference = found["blended"].difference
     assert difference is not None
+    if shown is not None:
+        write_pictures(args.pictures, shown.pictures())
+        _draw(args.pictures / "seams.png", difference, made)
     if args.png is not None:
         _draw(args.png, difference, made)
     seams = difference.seams(made)
     if args.json:
         facts = {"largest": difference.largest, "rms": difference.rms, "seams": [asdict(seam) for seam in seams]}
-        print(json.dumps(facts | {"tiling": args.tiling, "notes": notes}))
+        print(json.dumps(facts | {"ways": as_facts(found), "tiling": args.tiling, "notes": notes}))
         return
     for note in notes:
         print(note)
-    print(_table(difference, seams))
+    print(_table(next(iter(found)), difference, seams))
     if args.png is not None:
         print(f"written {args.png}")
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse places that cannot be written, before any work."""
+    if args.shown_frame is not None and args.pictures is None:
+        msg = f"--shown-frame: got {args.shown_frame}, but it goes with --pictures, which is not given; add that"
+        raise ValueError(msg)
+    if args.png is None and args.pictures is None:
+        return
+    new_figure(1, 1, (1, 1))  # needs matplotlib
+    if args.png is not None:
+        refuse_unwritable(args.png, suffixes=PICTURE)
+        refuse_same(args.png, [args.clip, args.checkpoint])
+    if args.pictures is not None:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(args.pictures / "seams.png", suffixes=PICTURE)
+
+
+def _compared(
+    args: argparse.Namespace, decoding: Decoding, frames: int
+) -> tuple[dict[Way, Compared], ShownFrame | None]:
+    """Decode in two ways, or in all three where their pictures are wanted, and then say how far it is."""
+    if args.pictures is None:
+        return compare(decoding, ("exact", "blended")), None
+    number = frames // 2 if args.shown_frame is None else args.shown_frame
+    if not 0 <= number < frames:
+        msg = f"--shown-frame: got {number}, the clip has the frames 0 to {frames - 1}"
+        raise ValueError(msg)
+    shown, progress = ShownFrame(number), Progress(args.json)
+
+    def sink(way: Way) -> Sink:
+        keep = shown.sink(way)
+
+        def take(block: Any, start: int) -> None:
+            keep(block, start)
+            progress(way, start + block.shape[2], frames)
+
+        return take
+
+    try:
+        return compare(decoding, COMPARED, {way: sink(way) for way in COMPARED}), shown
+    finally:
+        progress.close()
 
 
 def _latents(args: argparse.Namespace) -> tuple[Path, Any, tuple[str, ...]]:
@@ -75,13 +131,15 @@ def _latents(args: argparse.Namespace) -> tuple[Path, Any, tuple[str, ...]]:
     return checkpoint(args), as_float32(latents), clip.notes
 
 
-def _table(difference: SeamMap, seams: list[Seam]) -> str:
+def _table(first: Way, difference: SeamMap, seams: list[Seam]) -> str:
     """Lay the seams out for people."""
     rows = [("seam along", "from", "to", "largest", "rms", "score")]
     for seam in seams:
         numbers = f"{seam.largest:.2g}", f"{seam.rms:.2g}", f"{seam.score:.1f}"
         rows.append((seam.axis, str(seam.start), str(seam.stop), *numbers))
-    told = f"blended against exact: largest {difference.largest:.2g}, rms {difference.rms:.2g}, of values from -1 to 1"
+    told = (
+        f"blended against {first}: largest {difference.largest:.2g}, rms {difference.rms:.2g}, of values from -1 to 1"
+    )
     if not seams:
         return f"{told}\none tile holds everything: there are no seams"
     return (

@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ltx_models.cli.web.comparing import Comparing
 from ltx_models.cli.web.desk import Desk
 from ltx_models.cli.web.folder import Folder
 from ltx_models.cli.web.guard import Guard, is_local
-from ltx_models.cli.web.page import FONTS, head, page, style
+from ltx_models.cli.web.page import FONTS, head, page
 from ltx_models.cli.web.queue import Queue
 from ltx_models.cli.web.studio import Studio
 from ltx_models.media import MediaError
@@ -52,7 +53,7 @@ def serve(args: argparse.Namespace) -> None:
         import uvicorn
     except ModuleNotFoundError as error:
         raise ImportError(INSTALL) from error
-    studio = Studio(folder, Queue(folder), Desk(args, folder), args.max_upload)
+    studio = Studio(folder, Queue(folder), Desk(args, folder), Comparing(args), args.max_upload)
     toy = args.checkpoint_path is None and args.transformer_path is None
     app = assembled(studio, token, local=local, toy=toy, address=(args.host, args.port))
     config = uvicorn.Config(app, host=args.host, port=args.port, log_level="warning", lifespan="on")
@@ -105,7 +106,7 @@ def assembled(studio: Studio, token: str, *, local: bool, toy: bool, address: tu
     gr.mount_gradio_app(
         app, page(studio, toy=toy), "/", server_name=address[0], server_port=address[1], footer_links=[],
         run_history=False, allowed_paths=[], show_error=True, max_file_size=studio.most_upload, ssr_mode=False,
-        enable_monitoring=False, pwa=False, mcp_server=False, css=style(), head=head(),
+        enable_monitoring=False, pwa=False, mcp_server=False, head=head(),
         theme=gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"]),
     )  # fmt: skip
     return Guard(app, studio.folder, token, local=local)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ltx_models.cli.comparing.slider import slider_rules
+from ltx_models.cli.web.comparing import PAIRS, forecast_view
 from ltx_models.cli.web.studio import Studio
-from ltx_models.cli.web.views import SNAP, refused, run_view
+from ltx_models.cli.web.views import SNAP, refused
+from ltx_models.cli.web.watch import QUICK, Watch
 from ltx_models.cli.web.wish import NUMBERS, Wish
 
-BEAT = 0.7  # seconds from one look at a run to the next
 FONTS = ["system-ui", "sans-serif"]
 ABOUT = "# ltx-models\nVideos with sound, from prompts. Everything stays on this machine, in `{folder}`."
 TOY = (
@@ -79,41 +81,24 @@ def page(studio: Studio, *, toy: bool) -> Any:
             gr.Markdown(TOY)
         with gr.Tab("Make", id="make"):
             _make(gr, blocks, studio, toy=toy)
+        with gr.Tab("Compare", id="compare") as tab:
+            _compare(gr, blocks, studio, tab)
     return blocks
 
 
 def _make(gr: Any, blocks: Any, studio: Studio, *, toy: bool) -> None:
     """Draw the tab of the form and the run."""
-    name, shown = gr.State(""), gr.State("")
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             fields = _form(gr, studio, toy=toy)
             begin = gr.Button("Make the video", variant="primary", elem_id="ltx-begin")
             told = gr.HTML(elem_id="ltx-told")
         with gr.Column(scale=1, min_width=320):
-            view = gr.HTML(elem_id="ltx-run")
-            with gr.Row():
-                cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="ltx-cancel")
-                go_on = gr.Button("Go on", visible=False, elem_id="ltx-go-on")
+            watch = Watch.of(gr, blocks, studio, "generate", told)
             plan = gr.HTML(elem_id="ltx-plan")
-    timer = gr.Timer(BEAT)
-    seen = [view, cancel, go_on, shown]
 
     def make(*values: Any) -> tuple[Any, ...]:
-        try:
-            made = studio.make(wish_of(values))
-        except (ValueError, OSError) as error:
-            return gr.skip(), refused(str(error))
-        return made, ""
-
-    def look(current: str, before: str) -> tuple[Any, ...]:
-        run = studio.find(current)
-        now = "" if run is None else run_view(run, studio.queue.ahead(current))
-        if now == before:
-            return (gr.skip(),) * 4
-        working = run is not None and not run.over
-        unfinished = run is not None and run.over and run.state != "done"
-        return now, gr.update(visible=working), gr.update(visible=unfinished), now
+        return _tried(gr, lambda: studio.make(wish_of(values)))
 
     def draw(*values: Any) -> str:
         try:
@@ -121,24 +106,64 @@ def _make(gr: Any, blocks: Any, studio: Studio, *, toy: bool) -> None:
         except (ValueError, OSError) as error:
             return refused(str(error))
 
-    def again(current: str) -> str:
+    begin.click(make, fields.all, [watch.name, told], **QUICK)
+    slow = (fields.prompt, fields.negative, fields.pictures, fields.sound)
+    changes = [one.change for one in fields.all if one not in slow]
+    gr.on(changes, draw, fields.all, [plan], trigger_mode="always_last", **QUICK)
+    blocks.load(draw, fields.all, [plan], **QUICK)
+
+
+def _compare(gr: Any, blocks: Any, studio: Studio, tab: Any) -> None:
+    """Draw the tab that compares."""
+    with gr.Row():
+        with gr.Column(scale=1, min_width=320):
+            source = gr.Dropdown([], label="latents of the run", elem_id="ltx-source")
+            with gr.Row():
+                tiling = gr.Textbox("default", label="blended tiles", min_width=140, elem_id="ltx-tiling")
+                memory = gr.Textbox("", label="budget of the exact decode", min_width=140, elem_id="ltx-budget")
+            expected = gr.HTML(elem_id="ltx-expected")
+            begin = gr.Button("Compare", variant="primary", elem_id="ltx-compare")
+            told = gr.HTML(elem_id="ltx-compare-told")
+        with gr.Column(scale=1, min_width=320):
+            pair = gr.Radio(list(PAIRS), value=next(iter(PAIRS)), label="shown", elem_id="ltx-pair")
+            watch = Watch.of(gr, blocks, studio, "seams", told, pair)
+
+    def choices() -> Any:
+        found = [(f"{run.title[:60]} ({run.name})", run.name) for run in studio.comparable()]
+        return gr.update(choices=found, value=found[0][1] if found else None)
+
+    def forecast(chosen: str | None, cut: str, budget: str) -> str:
+        if not chosen:
+            return refused("there is no run with latents yet; make a video first")
         try:
-            studio.go_on(current)
+            return forecast_view(studio.forecast(chosen, cut, budget))
         except (ValueError, OSError) as error:
             return refused(str(error))
-        return ""
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
-    begin.click(make, fields.all, [name, told], **quick)
-    timer.tick(look, [name, shown], seen, **quick)
-    cancel.click(studio.queue.cancel, [name], None, **quick)
-    go_on.click(again, [name], [told], **quick)
-    changes = [
-        one.change for one in fields.all if one not in (fields.prompt, fields.negative, fields.pictures, fields.sound)
-    ]
-    gr.on(changes, draw, fields.all, [plan], trigger_mode="always_last", **quick)
-    blocks.load(draw, fields.all, [plan], **quick)
-    blocks.load(studio.queue.busy, None, [name], **quick)
+    def compare(chosen: str | None, cut: str, budget: str) -> tuple[Any, ...]:
+        return _tried(gr, lambda: studio.compare(chosen or "", cut, budget))
+
+    def usual(chosen: str | None) -> str:
+        try:
+            return studio.usual_tiling(chosen or "")
+        except (ValueError, OSError):
+            return "default"
+
+    asked = [source, tiling, memory]
+    tab.select(choices, None, [source], **QUICK).then(usual, [source], [tiling], **QUICK).then(
+        forecast, asked, [expected], **QUICK
+    )
+    source.input(usual, [source], [tiling], **QUICK)
+    gr.on([one.change for one in asked], forecast, asked, [expected], trigger_mode="always_last", **QUICK)
+    begin.click(compare, asked, [watch.name, told], **QUICK)
+
+
+def _tried(gr: Any, ask: Callable[[], str]) -> tuple[Any, ...]:
+    """Give the name of a new run, or why there is none."""
+    try:
+        return ask(), ""
+    except (ValueError, OSError) as error:
+        return gr.skip(), refused(str(error))
 
 
 def _form(gr: Any, studio: Studio, *, toy: bool) -> Fields:
@@ -187,11 +212,8 @@ def _form(gr: Any, studio: Studio, *, toy: bool) -> Fields:
     return Fields(prompt, negative, pipeline, numbers, memory, pictures, at, strength, crop, sound, snap)
 
 
-def style() -> str:
-    """Give the rules of the page's own elements."""
-    return (resources.files("ltx_models.cli.web") / "page.css").read_text()
-
-
 def head() -> str:
-    """Give the page's own script, which says when the server is gone."""
-    return (resources.files("ltx_models.cli.web") / "page.html").read_text()
+    """Give the page's own rules of style, and its script, which says when the server is gone."""
+    files = resources.files("ltx_models.cli.web")
+    rules = (files / "page.css").read_text() + slider_rules()
+    return f"<style>{rules}</style>{(files / 'page.html').read_text()}"

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ltx_models.byte_sizes import format_bytes, parse_bytes
+from ltx_models.cli.comparing.forecast import Expected
+from ltx_models.cli.web.comparing import Comparing, asked_of, usual_tiling
 from ltx_models.cli.web.desk import Desk, draft
-from ltx_models.cli.web.folder import Folder
+from ltx_models.cli.web.folder import LATENTS, Folder
 from ltx_models.cli.web.queue import Queue
 from ltx_models.cli.web.runs import Run
 from ltx_models.cli.web.uploads import take_picture, take_sound
@@ -32,12 +34,15 @@ class Studio:
         Of all runs.
     desk : Desk
         Of the networks.
+    comparing : Comparing
+        Of the decodes that are compared.
     most_upload : int
         Bytes of a file.
     """
 
-    def __init__(self, folder: Folder, queue: Queue, desk: Desk, most_upload: int) -> None:
-        self.folder, self.queue, self.desk, self.most_upload = folder, queue, desk, most_upload
+    def __init__(self, folder: Folder, queue: Queue, desk: Desk, comparing: Comparing, most_upload: int) -> None:
+        self.folder, self.queue, self.desk, self.comparing = folder, queue, desk, comparing
+        self.most_upload = most_upload
 
     def look(self, wish: Wish) -> str:
         """Check a draft, and draw what it would take, as HTML."""
@@ -64,15 +69,7 @@ class Studio:
         MediaError
             If an upload cannot be read, or nothing can be written.
         """
-        self._refuse_crowd()
-        free = shutil.disk_usage(self.folder.root).free
-        if free < LEAST_FREE:
-            msg = (
-                f"{self.folder.root}: {format_bytes(free)} are free on its disk, a run needs at least "
-                f"{format_bytes(LEAST_FREE)}; free some space"
-            )
-            raise DiskError(msg)
-        place = self.folder.new_run()
+        place = self._place()
         try:
             taken = self._take(wish, place)
             peaks = self.desk.outlook(taken).peaks
@@ -84,6 +81,62 @@ class Studio:
             shutil.rmtree(place, ignore_errors=True)
             raise
         return place.name
+
+    def compare(self, source: str, tiling: str, memory: str) -> str:
+        """
+        Put a comparison of the ways to decode a run's latents into the queue.
+
+        Parameters
+        ----------
+        source : str
+            Name of the run.
+        tiling, memory : str
+            Of the blended and of the exact decode, as the command line takes them.
+
+        Returns
+        -------
+        str
+            Name of the comparison.
+
+        Raises
+        ------
+        ValueError
+            If something does not fit; the text says what would.
+        MediaError
+            If there are no such latents, or nothing can be written.
+        """
+        found, run = self.forecast(source, tiling, memory), self.find(source)
+        assert run is not None
+        place = self._place()
+        flags = tuple(self.comparing.flags(source, tiling, memory))
+        title = f"{run.title}: whole, exact, blended ({tiling})"
+        self.queue.submit(Run(place.name, "seams", title, flags, asked=asked_of(run, found)))
+        return place.name
+
+    def forecast(self, source: str, tiling: str, memory: str) -> list[Expected]:
+        """Forecast such a comparison."""
+        return self.comparing.forecast(self.folder.served(source, LATENTS), tiling.strip(), memory)
+
+    def usual_tiling(self, source: str) -> str:
+        """Give a tiling that cuts the video of a run."""
+        return usual_tiling(self.folder.served(source, LATENTS))
+
+    def comparable(self) -> list[Run]:
+        """Give the runs that left latents, the newest first."""
+        made = [run for run in self.queue.all() if run.verb == "generate"]
+        return [run for run in made if (self.folder.of(run.name) / LATENTS).is_file()]
+
+    def _place(self) -> Path:
+        """Make the folder of a run, where there is room for one."""
+        self._refuse_crowd()
+        free = shutil.disk_usage(self.folder.root).free
+        if free < LEAST_FREE:
+            msg = (
+                f"{self.folder.root}: {format_bytes(free)} are free on its disk, a run needs at least "
+                f"{format_bytes(LEAST_FREE)}; free some space"
+            )
+            raise DiskError(msg)
+        return self.folder.new_run()
 
     def _refuse_crowd(self) -> None:
         waiting = self.queue.count()

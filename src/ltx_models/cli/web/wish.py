@@ -180,11 +180,12 @@ def as_flags(parser: argparse.ArgumentParser, args: argparse.Namespace, names: s
             found.append(flag)
         elif action.nargs == "+":
             for one in value:
-                found += [flag, *map(_text, one)]
+                found += [flag, *map(path_text, one)]
         else:
-            found.append(f"{flag}={_text(value)}")
+            found.append(f"{flag}={path_text(value)}")
     return found
 
 
-def _text(value: Any) -> str:
+def path_text(value: Any) -> str:
+    """Write a value as a flag takes it; a file that is there by its whole path."""
     return str(value.absolute()) if isinstance(value, Path) and value.exists() else str(value)
