@@ -15,7 +15,7 @@ from ltx_models import (
 )
 from tilekit import DeviceError
 from tilekit.backends import canary
-from tilekit.backends.limits import Limits
+from tilekit.backends.limits import Limits, pretended
 from tilekit.testing import limited
 
 torch: Any = pytest.importorskip("torch")
@@ -87,3 +87,21 @@ def test_a_bad_device_is_refused_before_the_first_frame(
         ):
             with pytest.raises(DeviceError, match="gets a convolution over 3 axes wrong"):
                 begin()
+
+
+def test_frames_of_one_number_are_an_error_on_such_a_device(decoder: Any, encoder: Any) -> None:
+    faults_of = pytest.importorskip("tilekit.backends._faults_torch").TorchFaults
+    latent, video = torch.randn(1, 128, 3, 2, 2), torch.rand(1, 3, 17, 96, 96)
+    calls: list[tuple[str, Any]] = [
+        ("frames 0 to", lambda: list(stream_decode(decoder, latent))),
+        ("frames 0 to", lambda: decode_exact(decoder, latent, memory_bytes=1 << 40)),
+        ("latents 0 to", lambda: encode_exact(encoder, video)),
+    ]
+    for text, call in calls:
+        refused = pytest.raises(DeviceError, match=f"{text}.*one number everywhere")
+        with pretended(Limits(elements=1 << 40)), faults_of(Limits(convolution=2000)), refused:  # no plan knows of it
+            call()
+        with faults_of(Limits(convolution=2000)):  # a device of which nothing is known
+            call()
+    with pretended(Limits(elements=1 << 40)):
+        decode_exact(decoder, latent)

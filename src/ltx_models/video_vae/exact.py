@@ -21,9 +21,10 @@ from ltx_models.video_vae.layers import Context, Window
 from ltx_models.video_vae.restart import refuse_start, restart
 from ltx_models.video_vae.stream import decode_chunks, encode_chunks
 from ltx_models.video_vae.strips import decode_strips, encode_strips, stream_strips
-from tilekit import Strips
+from tilekit import DeviceError, Strips
 from tilekit.backends import canary
-from tilekit.backends.limits import limits_of, said_of
+from tilekit.backends.flat import flat_without_reason
+from tilekit.backends.limits import limits_of, place_of, said_of
 
 __all__ = [
     "DiffusionPlan",
@@ -342,6 +343,40 @@ def stream_decode(
         as what was decoded before would have had another.
     """
     canary.check(latent)
+    blocks = _decoded(decoder, latent, memory_bytes, plan, timestep, noise, start, strips)
+    return blocks if strips is not None else _watched(blocks, latent, "frames")
+
+
+def _watched(blocks: Iterator[tuple[int, Array]], given: Array, what: str) -> Iterator[tuple[int, Array]]:
+    """Refuse a block that is one number everywhere though the input varies, on a device that is known to give such."""
+    if not limits_of(given).any:
+        return blocks
+    return (_varying(start, block, given, what) for start, block in blocks)
+
+
+def _varying(start: int, block: Array, given: Array, what: str) -> tuple[int, Array]:
+    if flat_without_reason(block, lambda: given):
+        place = place_of(given)
+        msg = (
+            f"{what} {start} to {start + block.shape[2] - 1} are one number everywhere, though the input varies; "
+            f"{place.framework} {place.version} on {place.device} does so where an array inside is too large for it: "
+            "give a smaller memory_bytes, so that arrays are smaller, or use another device; see "
+            "tilekit.backends.limits"
+        )
+        raise DeviceError(msg)
+    return start, block
+
+
+def _decoded(
+    decoder: Decoder,
+    latent: Array,
+    memory_bytes: int | None,
+    plan: Plan | None,
+    timestep: Array | None,
+    noise: Sequence[Array] | None,
+    start: int,
+    strips: Strips | None,
+) -> Iterator[tuple[int, Any]]:
     if strips is not None:
         _refuse_plan(plan)
         given: dict[str, Any] = {"memory_bytes": memory_bytes, "timestep": timestep, "noise": noise, "start": start}
@@ -488,9 +523,9 @@ def stream_encode(
     chosen = plan or plan_exact(encoder, shape, memory_bytes=memory_bytes)
     plan = _checked(chosen, ExactPlan, shape)
     if plan.frames is None:
-        return iter([(0, encoder(video))])
+        return _watched(iter([(0, encoder(video))]), video, "latents")
     pieces = chunks_of(encoder.nn, "video", video, plan.frames)
-    return encode_chunks(encoder, pieces, _encoder_stages(encoder, plan))
+    return _watched(encode_chunks(encoder, pieces, _encoder_stages(encoder, plan)), video, "latents")
 
 
 def _encoder_stages(encoder: VideoEncoder, plan: ExactPlan) -> list[Any]:

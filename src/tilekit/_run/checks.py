@@ -8,6 +8,7 @@ from tilekit._plan.layout import Tile
 from tilekit._plan.plan import Plan
 from tilekit._run.sizes import Sizes
 from tilekit.backends import Array, Backend, backend_of, limits
+from tilekit.backends.flat import flat_without_reason
 
 __all__ = ["ResultCheck", "check_input", "check_sizes"]
 
@@ -95,11 +96,9 @@ class ResultCheck:
         """
         Refuse one number everywhere where the input varies, on devices that are known to give zeros without a word.
 
-        Looked for in a sample as of `check_numbers`; the input is looked at only if that is suspicious.
+        Looked for in a sample; all of the result and the input are looked at only if that is suspicious.
         """
-        if not limits.limits_of(result).any or not self.backend.is_constant(self._sample(result)):
-            return
-        if not self.backend.is_constant(given()):
+        if flat_without_reason(result, given):
             place = limits.place_of(result)
             msg = (
                 f"tile {tiles[0].index}: {self._plan.direction} returned one number everywhere, though its input "

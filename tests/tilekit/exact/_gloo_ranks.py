@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 import tilekit
 from tilekit import RankError, Strips
-from tilekit.backends.limits import Limits
+from tilekit.backends._faults_torch import TorchFaults
+from tilekit.backends.limits import Limits, pretended
 from tilekit.testing import limited
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), 4
@@ -133,6 +134,11 @@ def limited_alike(group: Any) -> dict[str, Any]:
             exact(x, strips=Strips(group, gather=True))
         except tilekit.PlanError as error:
             told["gathered"] = str(error)
+    with pretended(Limits(elements=1 << 40)), TorchFaults(Limits(convolution=100)):  # of which no plan knows
+        try:
+            exact(x, strips=Strips(group))
+        except tilekit.DeviceError as error:
+            told["flat"] = str(error)
     return told
 
 

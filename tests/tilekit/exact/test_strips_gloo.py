@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -93,6 +94,7 @@ def check_limits(ranks: list[dict[str, Any]]) -> None:
             assert told[way]["elements"] <= MOST
             assert told[way]["played"] == []
         assert "the result that the first rank gathers would have 6720 elements" in told["gathered"]
+        assert re.match(r"rank \d: block \[0:1, .*\] of the output is one number everywhere", told["flat"])
 
 
 def check_refusals(ranks: list[dict[str, Any]]) -> None:

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
+from tilekit._exact.arrays import Call
 from tilekit._exact.frontends import Traced
 from tilekit._exact.kernels import kernels_of
-from tilekit._exact.run import Call
 from tilekit._exact.strips.agree import agree, number_of
 from tilekit._exact.strips.array_link import ArrayLink
 from tilekit._exact.strips.choose import Plans
