@@ -13,11 +13,13 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ltx_models.cli.web.folder import Folder
 from ltx_models.cli.web.runs import Run, read_run, told, write_run
 from ltx_models.media import MediaError
+from tilekit.norms._leftovers import alive
 
 PATIENCE = 20.0  # seconds that a run has to clear up after it is told to stop
 COMMAND = (sys.executable, "-m", "ltx_models")
@@ -67,6 +69,7 @@ class Queue:
         """
         with self._lock:
             known = self._runs.get(run.name)
+            known = known or _left(read_run(self.folder.of(run.name)))
             if known is not None and not known.over:
                 msg = f"run: {run.name} is {known.state} already"
                 raise MediaError(msg)
@@ -190,6 +193,7 @@ class Queue:
                 errors="replace",
                 start_new_session=True,  # an interrupt of the terminal reaches the server alone, which tells the run
             )
+            self._keep(replace(self._runs[run.name], process=self._process.pid))
             return self._process
 
     def _ended(self, run: Run, code: int, said: list[str]) -> Run:
@@ -220,10 +224,20 @@ SERVER_ENDED = "the server ended while this run was at work; what was finished i
 
 
 def _left(run: Run | None) -> Run | None:
-    """Say of what an earlier server left unfinished that nobody works on it."""
-    if run is None or run.over:
+    """Say what became of a run that an earlier server left unfinished: its process may have outlived the server."""
+    if run is None or run.over or (run.state == "running" and _at_work(run.process)):
         return run
     return replace(run, state="stopped", error=SERVER_ENDED)
+
+
+def _at_work(process: int) -> bool:
+    """Whether a process of ours lives."""
+    if not process or not alive(process):
+        return False
+    try:
+        return b"ltx_models" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # of systems without such files
+        return True
 
 
 def _killed(number: int) -> str:

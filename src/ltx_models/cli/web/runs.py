@@ -52,7 +52,9 @@ class Run:
     facts : mapping of str
         What else it told at its end.
     asked : mapping of str
-        The fields of the form, and what was forecast.
+        What was forecast.
+    process : int
+        That works on it, or did; 0 before.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Run:
     error: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    process: int = 0
 
     @property
     def over(self) -> bool:
