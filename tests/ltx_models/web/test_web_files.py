@@ -200,3 +200,21 @@ def test_who_does_not_know_the_token_sees_nothing(folder: Folder) -> None:
 def test_local_addresses() -> None:
     assert all(map(is_local, ("127.0.0.1", "localhost", "::1", "[::1]", "127.1.2.3")))
     assert not any(map(is_local, ("0.0.0.0", "::", "192.168.0.2", "example.org", "localhost.example.org", "")))
+
+
+def test_the_plan_is_drawn_and_whatever_was_typed_is_escaped() -> None:
+    from ltx_models import plan_exact
+    from ltx_models.cli.web.desk import Outlook
+    from ltx_models.cli.web.runs import Run
+    from ltx_models.cli.web.views import outlook_view, refused, run_view
+    from ltx_models.video_vae import LTX2
+
+    plan = plan_exact(LTX2, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=2 * 2**30)
+    drawn = outlook_view(Outlook(1920, 1088, 121, 24.0, {"denoise": 3, "decode": 9}, plan, ("a < b",)), 5)
+    assert "in 31 pieces of time" in drawn
+    assert drawn.count("ltx-over") == 1  # the decode is above the budget
+    assert "a &lt; b" in drawn
+    hostile = "<script>alert(1)</script>"
+    run = Run("20261121-000000-abcdef", "generate", hostile, (), "failed", hostile, notes=(hostile,), error=hostile)
+    assert "<script" not in run_view(run, 0) + refused(hostile)
+    assert "2 runs before it" in run_view(Run("a", "generate", "t", ()), 2)

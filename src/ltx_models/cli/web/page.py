@@ -129,7 +129,7 @@ def _compare(gr: Any, blocks: Any, studio: Studio, tab: Any) -> None:
             watch = Watch.of(gr, blocks, studio, "seams", told, pair)
 
     def choices() -> Any:
-        found = [(f"{run.title[:60]} ({run.name})", run.name) for run in studio.comparable()]
+        found = [(f"{run.title[:36]} ({run.name})", run.name) for run in studio.comparable()]
         return gr.update(choices=found, value=found[0][1] if found else None)
 
     def forecast(chosen: str | None, cut: str, budget: str) -> str:

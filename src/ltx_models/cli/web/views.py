@@ -149,7 +149,8 @@ def _drawn(outlook: Outlook) -> str:
     lines += [
         _line(wide * k / pieces, TALL + 10, wide * k / pieces, TALL + 24) for k in range(1, min(pieces, wide // 2))
     ]
-    told = f"{down} x {across} tiles, {pieces} {'piece' if pieces == 1 else 'pieces'} of time"
+    picture = "the picture whole" if down * across == 1 else f"{down} x {across} tiles"
+    told = f"{picture}, the clip {'whole' if pieces == 1 else f'in {pieces} pieces of time'}"
     return (
         f'<svg class="ltx-drawn" role="img" aria-label="{told}" width="{wide + 2}" height="{TALL + 44}" '
         f'viewBox="-1 -1 {wide + 2} {TALL + 44}"><rect width="{wide}" height="{TALL}"/>'

@@ -102,7 +102,7 @@ def _view(run: Run, ahead: int, *pictures: str) -> str:
 def _choices(studio: Studio, verb: str, current: str) -> dict[str, Any]:
     """Name the runs that are there, the newest first."""
     runs = [run for run in studio.queue.all() if run.verb == verb][:LISTED]
-    choices = [(f"{run.title[:60]}, {run.state} ({run.name})", run.name) for run in runs]
+    choices = [(f"{run.title[:36]}, {run.state} ({run.name})", run.name) for run in runs]
     return {"choices": choices, "value": current if current in {run.name for run in runs} else None}
 
 
