@@ -40,7 +40,7 @@ def tensor(made: Any) -> Any:
 
 def grown(shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
     """Give the shape with larger pictures, or longer sound."""
-    kept = len(shape) - (1 if len(shape) == 3 else 2)
+    kept = len(shape) - (1 if len(shape) < 4 else 2)
     return (*shape[:kept], *(factor * n for n in shape[kept:]))
 
 
@@ -122,7 +122,7 @@ def error(got: Any, want: Any) -> float:
 
 def row(entry: Entry, way: str, factor: int, most: int) -> str:
     """Measure one class, one way."""
-    vae, kwargs = entry.make(), entry.decode if way == "decode" else {}
+    vae, kwargs = entry.make(), getattr(entry, way)
     shape = grown(entry.latents if way == "decode" else entry.pictures, factor)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     want, plain, seconds = measured(lambda: untiled(vae, way, x, kwargs))

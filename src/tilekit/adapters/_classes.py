@@ -31,6 +31,8 @@ class Quirks:
     encode: Untiled | None = None
     redirect: tuple[tuple[str, str], ...] = ()
     """Pairs: a method that makes seams, and the module that is called in its place."""
+    inner: str = ""
+    """The module inside, whose `decode` and `encode` are of one tensor, where the class around has no such parts."""
     within: Callable[[Module], AbstractContextManager[None]] | None = None
     """What is set while the class is followed."""
 
@@ -96,6 +98,7 @@ QUIRKS: dict[str, Quirks] = {
     "ConsistencyDecoderVAE": Quirks(refused=_SAMPLES),
     "Kandinsky6SRVAE": Quirks(refused=_SEGMENTS),
     "LTX2VideoDiffusionDecoderModel": Quirks(refused=_SAMPLES),
+    "MMAudioVAE": Quirks(inner="vae"),
     "RFD4ProteinaAutoencoder": Quirks(refused="it takes the features of a molecule, not one array; call it as it is"),
 }
 """Classes that are not named here follow the rule."""

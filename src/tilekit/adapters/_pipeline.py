@@ -145,7 +145,9 @@ def _methods(
         return
     for direction in DIRECTIONS:
         owner, name = model, f"_{direction}"
-        if not hasattr(model, name):
+        if quirks.inner:
+            owner, name = _part(model, quirks.inner), direction
+        elif not hasattr(model, name):
             owner, name = _part(model, f"{direction}r"), "forward"
         if owner is None:
             msg = (

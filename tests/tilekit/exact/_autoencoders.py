@@ -18,6 +18,8 @@ class Entry:
     pictures: Shape
     decode: dict[str, Any] = field(default_factory=dict)
     """What the pipelines give beside the latents."""
+    encode: dict[str, Any] = field(default_factory=dict)
+    """What is given beside the picture, so that nothing is drawn at random."""
     step: int = 8
     """Pixels (samples) that the other size of pictures is smaller."""
 
@@ -160,6 +162,68 @@ VIDTOK = {"ch": 16, "ch_mult": [1, 2, 2, 2], "z_channels": 4, "num_res_blocks": 
 TINY = {"encoder_block_out_channels": (16,) * 4, "decoder_block_out_channels": (16,) * 4}
 ALLEGRO = {"latent_channels": 4, "block_out_channels": (8, 16, 16, 16), "layers_per_block": 1, "norm_num_groups": 4}
 
+# of sound
+KVAE_AUDIO = {
+    "encoder_dim": 8,
+    "encoder_rates": [2, 3, 4],
+    "latent_dim": 64,
+    "codebook_dim": 8,
+    "decoder_dim": 64,
+    "decoder_rates": [4, 3, 2],
+    "attn_num_heads": 2,
+}
+H3_AUDIO = {
+    "encoder_dim": 8,
+    "encoder_rates": (2, 4, 4),
+    "latent_dim": 64,
+    "latent_channels": 8,
+    "num_attention_heads": 2,
+    "decoder_dim": 64,
+    "decoder_rates": (4, 2, 2, 2),
+    "decoder_kernel_sizes": (8, 4, 4, 4),
+    **_numbers(8),
+}
+SAME = {
+    "patch_size": 16,
+    "encoder_channels": 16,
+    "encoder_c_mults": (2,),
+    "encoder_strides": (4,),
+    "encoder_transformer_depths": (1,),
+    "latent_dim": 8,
+    "dim_heads": 8,
+}
+COSMOS_AUDIO = {
+    "vocoder_input_dim": 8,
+    "dec_dim": 8,
+    "dec_c_mults": (1, 2, 4),
+    "dec_strides": (2, 4, 5),
+    "hop_size": 40,
+    "enc_dim": 16,
+    "enc_intermediate_dim": 32,
+    "enc_num_layers": 2,
+    "enc_num_blocks": 1,
+    "enc_n_fft": 64,
+    "enc_hop_length": 2,
+    "enc_latent_dim": 16,
+    "enc_c_mults": (1, 2),
+    "enc_strides": (4, 5),
+}
+LONGCAT = {
+    "channels": 8,
+    "c_mults": [1, 2, 4],
+    "strides": [2, 4, 4],
+    "latent_dim": 8,
+    "encoder_latent_dim": 16,
+    "downsampling_ratio": 32,
+}
+LTX2_AUDIO = {
+    "base_channels": 16,
+    "num_res_blocks": 1,
+    "resolution": 64,
+    "latent_channels": 4,
+    "mel_bins": 16,
+}
+
 ZOO: dict[str, Entry] = {
     "Wan 2.1": Entry("AutoencoderKLWan", WAN, (1, 4, 3, 13, 18), (1, 3, 9, 72, 88)),
     "Wan 2.2": Entry("AutoencoderKLWan", WAN22, (1, 4, 3, 9, 14), (1, 3, 9, 80, 96), step=16),
@@ -219,4 +283,19 @@ ZOO: dict[str, Entry] = {
     "Oobleck": Entry("AutoencoderOobleck", OOBLECK, (1, 8, 61), (1, 2, 2048 * 40), step=2048),
     "VidTok causal": Entry("AutoencoderVidTok", VIDTOK, (1, 4, 3, 12, 13), (1, 3, 9, 72, 88)),
     "VidTok": Entry("AutoencoderVidTok", VIDTOK | {"is_causal": False}, (1, 4, 4, 12, 13), (1, 3, 16, 72, 88)),
+    "LTX-2 audio": Entry("AutoencoderKLLTX2Audio", LTX2_AUDIO, (1, 4, 20, 4), (1, 2, 80, 16)),
+    "KVAE audio": Entry("AutoencoderKLKVAEAudio", KVAE_AUDIO, (1, 8, 60), (1, 1, 24 * 100), step=24),
+    "MiniMax H3 audio": Entry("AutoencoderKLMiniMaxH3Audio", H3_AUDIO, (1, 8, 60), (1, 1, 32 * 100), step=32),
+    "SAME": Entry("AutoencoderSAME", SAME, (1, 8, 50), (1, 2, 64 * 40), step=64),
+    "Cosmos 3 audio": Entry("Cosmos3AVAEAudioTokenizer", COSMOS_AUDIO, (1, 8, 60), (1, 2, 40 * 60), step=40),
+    "LongCat audio": Entry(
+        "LongCatAudioDiTVae", LONGCAT, (1, 8, 60), (1, 1, 32 * 80), encode={"sample_posterior": False}, step=32
+    ),
+    "MMAudio": Entry(
+        "MMAudioVAE",
+        {"mel_bins": 16, "latent_channels": 4, "hidden_channels": 16, "n_fft": 512, "hop_length": 128},
+        (1, 4, 60),
+        (1, 128 * 120),
+        step=256,
+    ),
 }
