@@ -1,6 +1,5 @@
 """What PyTorch does faster than by the array API alone, or otherwise."""
 
-import functools
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -14,9 +13,9 @@ from tilekit._exact.boxes import Box
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
+from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
-from tilekit._exact.kernels._torch_scratch import CALLS, SMALL, pieces, scratch
+from tilekit._exact.kernels._torch_scratch import CALLS, SMALL, moment_pieces, pieces, scratch
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
@@ -99,6 +98,15 @@ class TorchKernels(Kernels):
             out.copy_(torch.addcmul(shift, part, scale))
         return made
 
+    def _spread(self, values: Tensor, job: Job[Normalize], share: int) -> Tensor:
+        """Give one value for each channel: in one call where all channels and axes stand as they mostly do."""
+        op, channels = job.op, job.op.channel_axis
+        if op.batch_axes != tuple(range(channels)) or job.box[channels] != (0, job.shapes[0][channels]):
+            held: Tensor = super()._spread(values, job, share)
+            return held
+        each = values if share == 1 else values.repeat_interleave(share, -1)
+        return each.reshape(*each.shape, *(1,) * (len(job.box) - channels - 1))
+
     def part(self, op: Moments | Reduce, x: Tensor) -> Any:
         """Take what one box gives to a statistic: in two passes, and put together in float64 where there is any."""
         if not isinstance(op, Moments):
@@ -106,23 +114,21 @@ class TorchKernels(Kernels):
         rest = [a for a in range(x.ndim) if a not in op.batch_axes and a != op.channel_axis]
         order = (*op.batch_axes, op.channel_axis, *rest)
         x = x if order == tuple(range(x.ndim)) else x.permute(order)
-        rows = x.reshape(*x.shape[: len(op.batch_axes)], op.groups, -1)
-        parts = [self._moments(piece) for piece in rows.tensor_split(pieces(rows.numel(), rows.shape[-1]), -1)]
-        return functools.reduce(merge_moments, parts)
+        return self._moments(x.reshape(*x.shape[: len(op.batch_axes)], op.groups, -1))
 
     def _moments(self, rows: Tensor) -> MomentsPart:
-        """Take mean and square distances along the last axis, in two passes."""
+        """Take mean and square distances along the last axis, in two passes, the second in pieces."""
         count, exact = rows.shape[-1], self.device.type != "mps"
         wide = torch.float64 if exact else torch.float32
         # half precisions become wider in the arithmetic itself, without a copy
         rough = rows.mean(-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
-        apart = rows - rough
-        if not exact or rows.numel() > SMALL:
-            squares = apart.mul_(apart).sum(-1)  # in place: a dot product of rows would make another copy
-            return MomentsPart(count, rough[..., 0].to(wide), squares.to(wide))
+        split = rows.tensor_split(moment_pieces(rows.numel(), count, half=rows.element_size() < 4), -1)
+        if not exact or split[0].numel() > SMALL:
+            squares = _total([_squares(piece - rough) for piece in split], wide)
+            return MomentsPart(count, rough[..., 0].to(wide), squares)
         # without a copy in float64, which would be above what a plain call of a small network takes
-        first = apart.sum(-1).double()
-        squares = torch.linalg.vector_norm(apart, dim=-1, dtype=wide).square()
+        parts = [_small_moments(piece - rough) for piece in split]
+        first, squares = (_total(list(rows), wide) for rows in zip(*parts, strict=True))
         return MomentsPart(count, rough[..., 0] + first / count, squares - first * first / count)
 
     def resample(self, job: Job[Resample], arrays: Arrays) -> Tensor:
@@ -275,6 +281,20 @@ def _pad_copies(job: Job[Pad], x: Tensor, pads: Sequence[int]) -> Tensor:
         flat = F.pad(flat, [low, high], mode=mode).transpose(1, 2)
         x = flat.reshape(*shape[:axis], shape[axis] + low + high, *shape[axis + 1 :])
     return x
+
+
+def _squares(apart: Tensor) -> Tensor:
+    """Sum squares along the last axis, in place: a dot product of rows would make another copy."""
+    return apart.mul_(apart).sum(-1)
+
+
+def _small_moments(apart: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the sum, and the sum of squares in float64."""
+    return apart.sum(-1), torch.linalg.vector_norm(apart, dim=-1, dtype=torch.float64).square_()
+
+
+def _total(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
+    return parts[0].to(dtype) if len(parts) == 1 else torch.stack(parts).sum(0, dtype=dtype)
 
 
 def _taps(op: Resample, axis: int) -> list[Taps]:

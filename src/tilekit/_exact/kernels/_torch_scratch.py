@@ -25,7 +25,7 @@ from tilekit._exact.ops import (
     Whole,
 )
 
-__all__ = ["CALLS", "SMALL", "pieces", "scratch"]
+__all__ = ["CALLS", "SMALL", "moment_pieces", "pieces", "scratch"]
 
 SMALL = 1 << 16
 """Cells up to which square distances are summed in float64."""
@@ -53,13 +53,20 @@ def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
     if isinstance(op, Moments) and job.boxes[0] is not None:
         n = cells(job.boxes[0])
         rows = op.groups * math.prod(extent(job.boxes[0])[axis] for axis in op.batch_axes)
-        return n * max(size, 4) // pieces(n, n // rows)  # distances from the mean
+        lies = job.given[0] if job.given else None
+        half = size < 4 or (lies is not None and _SIZES.get(lies[0], 4) < 4)
+        return n * max(size, 4) // moment_pieces(n, n // rows, half=half)  # distances from the mean
     return _resampled(job, size) if isinstance(op, Resample) else 0
 
 
 def pieces(cells: int, longest: int) -> int:
     """Say in how many pieces along its longest axis a large box is made, so that copies in between stay small."""
     return min(longest, PIECES) if cells > LARGE else 1
+
+
+def moment_pieces(cells: int, longest: int, *, half: bool) -> int:
+    """Say the same of the distances from a mean: a small copy of those is no more than a norm's result is beside it."""
+    return pieces(cells, longest) if half or cells > SMALL else 1
 
 
 def _resampled(job: Job[Resample], size: int) -> int:
