@@ -20,8 +20,10 @@ from tilekit.adapters._classes import QUIRKS, quirks_of, settings  # noqa: E402
 ROUNDING = 1e-5
 UNTESTED = {"MMAudioVocoder", "MiniMaxMusic3Vocoder"}
 """Vocoders, which have no `decode`: `tilekit.exact` takes them as functions."""
-FEW = ("AutoencoderKL", "LTX-Video 0.9", "TAESD", "Oobleck", "KVAE audio", "MMAudio")
+FEW = ("AutoencoderKL", "LTX-Video 0.9", "TAESD", "Oobleck", "KVAE audio")
 """Those of the whole suite: pictures, clips and sound in seconds."""
+OUTSIDE = {("MMAudio", "encode")}
+"""Where the class makes a spectrogram before its network, which takes more than that, and is not made exact."""
 WAYS = ("decode", "encode")
 
 
@@ -97,7 +99,7 @@ def test_exact_equals_untiled_and_takes_half_of_it_where_the_plan_can(name: str,
     del got, want
     with Live() as exact:
         getattr(vae, way)(x, **kwargs)
-    assert exact.peak <= 1.1 * least
+    assert exact.peak <= (untiled.peak if (name, way) in OUTSIDE else 1.1 * least)
     if x.ndim < 5:  # the check of a small input is another size of clips
         enable_exact_tiling(vae)
         assert error(tensor(getattr(vae, way)(odd, **kwargs)), tensor(plain(vae, way, odd, **kwargs))) < ROUNDING
