@@ -393,6 +393,7 @@ def _decoded(
     config, causal = decoder.config, decoder.causal(None)
     chosen = plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes)
     plan = _checked(chosen, ExactPlan, latent.shape)
+    _ask(latent, plan, prod(latent.shape[2:]) * prod(config.decoder_scale) * 3)
     if start == total:
         return iter(())
     if plan.frames is None:
@@ -409,6 +410,14 @@ def _decoded(
     blocks = decode_chunks(decoder, rest, chunk, stages, timestep=timestep, noise=noise, causal=causal)
     moved = ((begin * time + first, frames) for first, frames in blocks)
     return blocks if begin == start == 0 else ((first, frames) for first, frames in moved if first >= start)
+
+
+def _ask(given: Array, plan: Plan, numbers: int) -> None:
+    """Ask the device for cases near the sizes of a plan: no array is larger than all of them together."""
+    most = limits_of(given)
+    if most.any:
+        largest = int(min(plan.peak_bytes // (given.nbytes // prod(given.shape)), most.elements, most.convolution))
+        canary.check(given, canary.Sizes(largest, largest, work=canary.WORK_PER_NUMBER * given.shape[0] * numbers))
 
 
 def _refuse_plan(plan: Plan | None) -> None:
@@ -463,6 +472,7 @@ def _decode_diffusion(
         raise ValueError(msg)
     decoder.check(latent)
     chosen = _checked(plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes), DiffusionPlan, latent.shape)
+    _ask(latent, chosen, prod(latent.shape[2:]) * prod(decoder.config.decoder_scale) * 3)
     return decoder.stream(latent, noise=noise, plan=chosen)
 
 
@@ -522,6 +532,7 @@ def stream_encode(
     shape = (int(video.shape[0]), config.latent_channels, *sizes)
     chosen = plan or plan_exact(encoder, shape, memory_bytes=memory_bytes)
     plan = _checked(chosen, ExactPlan, shape)
+    _ask(video, plan, prod(video.shape[1:]))
     if plan.frames is None:
         return _watched(iter([(0, encoder(video))]), video, "latents")
     pieces = chunks_of(encoder.nn, "video", video, plan.frames)

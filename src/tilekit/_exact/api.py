@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from tilekit._errors import InputError, PlanError
+from tilekit._exact.barriers import work
 from tilekit._exact.frontends import Traced
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
@@ -19,8 +20,10 @@ from tilekit._exact.strips.group import Strips
 from tilekit._exact.strips.run import run as run_strip
 from tilekit._exact.strips.run import stream as stream_strip
 from tilekit._exact.trace import trace
+from tilekit._exact.trials import Choice
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array, canary
+from tilekit.backends.canary import Sizes
 from tilekit.backends.limits import limits_of, refuse_large
 
 __all__ = ["Exact", "exact"]
@@ -38,6 +41,8 @@ class _Planned:
     traced: Traced
     plan: ExactPlan
     program: Program
+    sizes: Sizes
+    """The largest arrays, for the canary."""
 
 
 def exact(
@@ -248,6 +253,7 @@ class Exact:
         kernels = kernels_of(x)
         _check_input(x, kernels)
         planned = self._plan(x, stream=stream)
+        canary.check(x, planned.sizes)
         program = planned.program
         if plan is not None and plan != planned.plan:
             checked_plan(plan, program.graph)
@@ -304,7 +310,7 @@ class Exact:
                 limits=limits_of(x),
             )
             made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
-            planned = _Planned(traced, made, choice.program)
+            planned = _Planned(traced, made, choice.program, _sizes(choice))
             with self._lock:
                 self._planned[key] = planned
                 while len(self._planned) > KEPT:
@@ -319,6 +325,15 @@ class Exact:
 
 def _key(x: Array, kernels: Kernels, *, stream: bool) -> tuple[Any, ...]:
     return type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), stream
+
+
+def _sizes(choice: Choice) -> Sizes:
+    """Give the largest arrays of a plan, and its work; nothing on devices without limits."""
+    graph, largest = choice.program.graph, dict(choice.counted.largest)
+    if not largest:
+        return Sizes()
+    plain = sum(work(graph, node) for node in graph.nodes if graph.live[node.index])
+    return Sizes(**largest, work=int(plain * choice.work))
 
 
 def _checked_budget(memory_bytes: int | None) -> int | None:

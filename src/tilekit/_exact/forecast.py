@@ -34,6 +34,8 @@ class Forecast:
     """How large the worst array is over what the device gets right; see `Tally`."""
     worst: str = ""
     """Which array that is."""
+    largest: tuple[tuple[str, int], ...] = ()
+    """The most elements of what each limit of the device is about; empty where it has none."""
 
 
 def no_scratch(job: Job[Op]) -> int:
@@ -83,7 +85,9 @@ def forecast(  # noqa: PLR0913  what is run, and how
         peaks.append(ledger.peak)
         ledger.peak = ledger.live
     peak = max([*peaks, ledger.peak])
-    return Forecast(peak, tuple(peaks), *(() if tally is None else (tally.over, tally.what)))
+    if tally is None:
+        return Forecast(peak, tuple(peaks))
+    return Forecast(peak, tuple(peaks), tally.over, tally.what, tuple(tally.largest.items()))
 
 
 class _Watched(Ledger):

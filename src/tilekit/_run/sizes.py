@@ -38,7 +38,8 @@ class Sizes:
         largest = self._batch * max(self._plan.largest_input * self._channels, self._plan.largest_output)
         self._refuse_tiles(largest, x, most)
         self._refuse_result(self._batch, x, most)
-        canary.check(x)
+        work = canary.WORK_PER_NUMBER * self._batch * prod(self._plan.out_sizes)
+        canary.check(x, canary.Sizes(elements=largest, work=work))
         return max(1, min(wanted, int(most) // largest))
 
     def check_result(self, channels: int | None, tiles: int, result: Array) -> None:

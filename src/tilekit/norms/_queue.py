@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count, pairwise
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
@@ -349,7 +349,8 @@ def _check_largest(x: Array, plan: QueuePlan) -> None:
             f"fit(..., most_elements={int(most)}) finds one"
         )
         raise PlanError(msg)
-    canary.check(x)
+    work = canary.WORK_PER_NUMBER * prod(x.shape)
+    canary.check(x, canary.Sizes(plan.largest_elements, plan.largest_elements, work=work))
 
 
 def _check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
