@@ -41,6 +41,7 @@ nitpick_ignore = [
 
 # Types stand in the numpydoc sections, as shapes and layouts; in signatures they would only be repeated.
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True  # as they are written: LTX2_VIDEO, and not all that it holds
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 numpydoc_show_class_members = False
@@ -90,6 +91,7 @@ numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # words that are no names
 numpydoc_xref_aliases = links_of_types()
 
+smartquotes_action = "qe"  # a flag keeps its two hyphens
 html_theme = "furo"
 html_title = "tilekit"
 html_static_path = ["_static"]

@@ -98,6 +98,21 @@ def test_a_near_flag_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean --num-frames?" in run(capsys, "generate", "--num-framse", "9")[2]
 
 
+def test_a_near_verb_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "generat")
+    assert (code, err) == (
+        2,
+        "ltx-models: argument VERB: invalid choice: 'generat'; did you mean generate? (see ltx-models --help)\n",
+    )
+    assert "did you mean" not in run(capsys, "fly")[2]
+
+
+def test_several_devices_are_told_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "plan", "--size", "1920x1088", "--frames", "121", "--devices", "4")[1]
+    assert "strips: exact, 2 x 2" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_plan_tells_whole_blended_and_exact(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("plan", "--exact", "--size", "1920x1088", "--frames", "121", "--dtype", "bfloat16")
     code, out, _ = run(capsys, *arguments, "--json")

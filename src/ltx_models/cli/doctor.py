@@ -101,7 +101,8 @@ def devices() -> dict[str, str]:
     if find_spec("torch") is not None:
         import torch
 
-        found["torch"] = f"{torch_device()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        found["torch"] = f"{torch_device()}, {threads} thread{'s' * (threads != 1)}"
         for k in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(k)
             found[f"cuda:{k}"] = f"{torch.cuda.get_device_name(k)}, {format_bytes(free)} of {format_bytes(total)} free"

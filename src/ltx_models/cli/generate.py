@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     pipe = pipeline_of(args, progress.note)
     if args.checkpoint_path is None and args.transformer_path is None:
         progress.note(TOY)
-    progress.note(f"pipeline {pipe.recipe.name}, {'.'.join(map(str, pipe.version)) or 'no'} version in the checkpoint")
+    version = ".".join(map(str, pipe.version)) or "not said"
+    progress.note(f"pipeline {pipe.recipe.name}; version of the checkpoint: {version}")
     if pipe.memory is not None:
         progress.note(str(pipe.memory))
     with Meter() as meter:

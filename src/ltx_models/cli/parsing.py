@@ -17,6 +17,14 @@ class Parser(argparse.ArgumentParser):
         """End the process with exit code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Guess a verb that is nearly right; all of them would be a long list."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            near = get_close_matches(value, action.choices, n=1, cutoff=0.6)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{guess}")
+        super()._check_value(action, value)
+
     def parse_known_args(  # type: ignore[override]  # whose overloads tell apart namespaces that nobody here has
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:

@@ -109,7 +109,7 @@ def told_devices(shared: dict[str, Any]) -> str:
         lines += [
             f"  strips: exact, {rows} x {columns}, work {strips['work']:.2f}, balance {balance:.0%}, "
             f"{strips['speedup']:.1f} times as fast",
-            f"          {sent} of borders are sent (LTX-2, bfloat16), {most} by the busiest",
+            f"          borders sent: {sent}, {most} by the busiest (LTX-2, bfloat16)",
         ]
     balance = tiles["speedup"] * tiles["work"] / count
     lines.append(

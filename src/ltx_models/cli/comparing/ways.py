@@ -94,7 +94,8 @@ class Decoding:
 
     def warm_up(self) -> None:
         """Decode one latent frame, so that what is set up on first use is not counted as work of the first way."""
-        self.decoder.nn.synchronize(self.decoder(self.latents[:, :, :1]))
+        with live_peak(self.decoder.nn, self._held()):  # which loads parts of torch itself
+            self.decoder.nn.synchronize(self.decoder(self.latents[:, :, :1]))
 
     def _held(self) -> list[Any]:
         """Give what is there before and after a decode."""
