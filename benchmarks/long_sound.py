@@ -5,13 +5,13 @@ Measure what minutes of AudioLDM2 take from latents to sound, tiles waiting on d
     python benchmarks/long_sound.py 60 600 --narrow 4            a quarter of the channels
 
 Each length is a process of its own. Its memory is that above what it held before, as Linux counts it: the most while
-the part at latent resolution runs, the most while tiles run, and the most while the vocoder runs; figures:
-docs/benchmarks/groupnorm.md. Weights are seeded.
+the autoencoder runs, and the most while the vocoder runs; figures: docs/benchmarks/groupnorm.md. Weights are seeded.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import subprocess
 import sys
 import time
@@ -21,7 +21,7 @@ from typing import Any
 from groupnorm import Case, memory, network, smooth
 
 COLUMNS = ("seconds", "mel MiB", "sound MiB", "array of latents MiB")  # sizes, known beforehand
-STAGES = ("latent part", "tiles", "tiles, less result and latents", "vocoder", "vocoder, less mel and sound")
+STAGES = ("decode", "decode, less result and latents", "vocoder", "vocoder, less mel and sound")
 
 
 def make_vocoder(narrow: int) -> Any:
@@ -55,34 +55,29 @@ def work(seconds: int, narrow: int, tile: int, *, sound: bool) -> None:
     import torch
 
     from tilekit.adapters import autoencoder_kl, hifigan
-    from tilekit.norms._arrays import trim_memory
 
     torch.set_num_threads(1)
     case = Case(f"sound-{seconds}", narrow)
     tiled = autoencoder_kl(network(case), tile=(tile, None), offload="disk")
     speak = hifigan(make_vocoder(narrow), tile=tile) if sound else None
-    z, latents, took = smooth(case.shape), case.channels[-1] * case.shape[2] * case.shape[3] * 4 / 2**20, []
-
-    def step(done: int, total: int) -> None:
-        if done in {1, total}:
-            took.append((peak_since(held), time.process_time()))
-
+    z, latents = smooth(case.shape), case.channels[-1] * case.shape[2] * case.shape[3] * 4 / 2**20
     autoencoder_kl(tiled.vae, tile=None).decode(z[:, :, :8])  # the libraries have made their threads and tables
     held, begun = memory("VmRSS"), time.process_time()
     peak_since(held)
-    mel = tiled.decode(z, progress=step)
-    (whole, middle), (tiles, end) = took
+    mel = tiled.decode(z)
+    tiles, end = peak_since(held), time.process_time()
     size = mel.numel() * 4 / 2**20
-    row = [f"{seconds}", f"{size:.0f}", "", f"{latents:.0f}", f"{whole:.0f}", f"{tiles:.0f}"]
+    row = [f"{seconds}", f"{size:.0f}", "", f"{latents:.0f}", f"{tiles:.0f}"]
     row += [f"{tiles - size - latents:.0f}", "", ""]
-    text = f"CPU seconds: latent part {middle - begun:.0f}, tiles {end - middle:.0f}"
+    text = f"CPU seconds: decode {end - begun:.0f}"
     if speak:
-        trim_memory()  # or the vocoder would live in what the tiles have left
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)  # or the vocoder would live in what the decode has left
         begun, held = time.process_time(), memory("VmRSS") - size
         peak_since(held)
         wave = speak(mel[0, 0])
         loud, wide = peak_since(held), wave.numel() * 4 / 2**20
-        row[2], row[7], row[8] = f"{wide:.0f}", f"{loud:.0f}", f"{loud - size - wide:.0f}"
+        row[2], row[6], row[7] = f"{wide:.0f}", f"{loud:.0f}", f"{loud - size - wide:.0f}"
         text += f", vocoder {time.process_time() - begun:.0f}"
     print(f"| {' | '.join(row)} | {text} |", flush=True)
 

@@ -15,7 +15,6 @@ from ltx_models import load_statistics, load_upsampler, upsample_latent
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.nn import Backend, backend
 from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig
-from ltx_models.upsampler.reach import Blurred, Doubled, Shuffled
 
 TOLERANCE = 3e-5  # the reference in float32 and in float64 differ by up to 4e-6; values reach 5
 KINDS = {
@@ -54,7 +53,7 @@ def test_equals_the_reference_around_the_statistics_too(nn: Backend, oracle: Any
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(frames=st.integers(16, 19), height=st.integers(14, 24), width=st.integers(16, 24), offload=st.booleans())
 def test_tiles_equal_the_whole(kind: str, frames: int, height: int, width: int, offload: bool) -> None:
     pytest.importorskip("torch")
@@ -85,25 +84,6 @@ def test_one_frame_stays_one(nn: Backend, kind: str) -> None:
     shape = network(nn.name, kind)(nn.asarray(latent(2, 4, 1, 3, 5))).shape
     expected = {"one and a half": (5, 8), "frames": (3, 5)}.get(kind, (6, 10))
     assert tuple(shape) == (2, 4, 1, *expected)
-
-
-@given(
-    reach=st.sampled_from([Shuffled(2), Shuffled(3), Doubled(), Blurred(3, 2), Blurred(3, 4)]),
-    cells=st.integers(1, 40),
-    want=st.tuples(st.integers(0, 60), st.integers(1, 60)),
-)
-def test_a_tile_begins_in_step_and_gives_what_was_wanted(reach: Any, cells: int, want: tuple[int, int]) -> None:
-    total = reach.length(cells)
-    low = want[0] % total
-    high = min(total, low + want[1])
-    start, stop = reach.need((low, high), cells)
-    assert 0 <= start < stop <= cells
-    # what the tile gives, less one cell at each end that is not an end of the axis, covers what was wanted
-    first = reach.first(start)
-    assert first + (start > 0) <= low
-    assert first + reach.length(stop - start) - (stop < cells) >= high
-    if isinstance(reach, Blurred):
-        assert start * reach.times % reach.by == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The autoencoder in tiles against the same autoencoder whole; `tests/parity` does this with diffusers' own."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekit import BackendError, InputError, PlanError
+from tilekit import BackendError, InputError, PlanError, TraceError
 from tilekit.adapters import TiledAutoencoder, autoencoder_kl, disable_exact_tiling, enable_exact_tiling, hifigan
-from tilekit.adapters._autoencoder import decoder_tasks, encoder_tasks
 
 EXACT = 1e-4  # float32 rounding through the network, at outputs of scale 1
 BACKENDS = {"torch": "torch", "mlx": "mlx.core"}
@@ -118,13 +116,12 @@ def test_sound_is_tiled_in_time_only(case: Case) -> None:
     vae = case.vae(4, in_channels=1, out_channels=1, latent_channels=8)
     tiled = autoencoder_kl(vae, tile=(48, None))
     z = case.array(picture((1, 8, 60, 4), 4))
-    counts = [[axis.count for axis in phase.axes] for phase in tiled.plan((1, 8, 60, 4)).phases]
-    assert counts[-1] == [5, 1]
+    assert tiled.plan((1, 8, 60, 4)).tiles == 5
     assert error(tiled.decode(z), vae.decode(z)) < EXACT
 
 
 def test_a_plan_and_the_best_tile_know_the_shapes(case: Case) -> None:
-    tiled = autoencoder_kl(case.vae(5), tile=64)
+    tiled = autoencoder_kl(case.vae(5, mid_block_add_attention=False), tile=64)
     whole = autoencoder_kl(tiled.vae, tile=None)
     assert tiled.plan((1, 4, 64, 32)).tiles == 8
     assert sorted(tiled.plan((1, 3, 256, 128), "encode").out_shape) == [1, 8, 32, 64]
@@ -133,22 +130,6 @@ def test_a_plan_and_the_best_tile_know_the_shapes(case: Case) -> None:
     assert size is not None
     assert autoencoder_kl(tiled.vae, tile=size).plan((1, 4, 64, 64)).peak_bytes <= budget
     assert tiled.best_tile((1, 4, 64, 64), 10**12) is None
-
-
-@pytest.mark.parametrize(("way", "shape"), [("decode", (1, 4, 128, 128)), ("encode", (1, 3, 512, 512))])
-def test_attention_and_its_norm_see_the_whole_even_where_tiles_would_take_less_memory(
-    case: Case, way: Any, shape: tuple[int, ...]
-) -> None:
-    plans = []
-    for attention in (True, False):
-        vae = case.vae(5, mid_block_add_attention=attention, block_out_channels=(4, 4, 64))  # coarse is costly
-        plan = autoencoder_kl(vae, tile=128, offload="disk").plan(shape, way)
-        plans.append(max(phase.last - phase.first for phase in plan.phases if len(phase.tiles) > 1))
-        if attention:
-            names = [task.name for task in (decoder_tasks if way == "decode" else encoder_tasks)(vae)]
-            at = next(k for k, name in enumerate(names) if name.endswith("mid_block.attentions.0"))
-            assert [len(phase.tiles) for phase in plan.phases if phase.first <= at < phase.last] == [1]
-    assert plans[0] < plans[1]  # without attention the middle runs in tiles too, so it was worth saying
 
 
 def test_progress_is_told(case: Case) -> None:
@@ -176,120 +157,57 @@ def test_wrong_input_is_refused_with_its_numbers(case: Case) -> None:
         tiled.decode(case.array(z))
 
 
-def test_tiles_below_the_reach_are_refused(case: Case) -> None:
+def test_tiles_below_the_reach_are_exact_too(case: Case) -> None:
     vae, z = case.vae(6), case.array(picture((1, 4, 12, 12), 6))
-    with pytest.raises(
-        PlanError, match=r"height: .* smaller than the reach of the network, 6 cells to a side; make the tiles"
-    ):
-        autoencoder_kl(vae, tile=(3, None)).decode(z)
-    with pytest.raises(PlanError, match=r"width: .* smaller than the reach of the network, 6 cells to a side"):
-        autoencoder_kl(vae, tile=(None, 2)).decode(z)
-    with pytest.raises(PlanError, match=r"height: .* smaller than the reach of the network"):
-        autoencoder_kl(vae, tile=(3, None)).encode(case.array(picture((1, 3, 48, 48), 6)))
-
-
-@pytest.mark.parametrize("half", ["decoder", "encoder"])
-def test_groups_that_do_not_divide_are_refused_before_any_work(case: Case, half: str) -> None:
-    vae, told = case.vae(6), []
-    getattr(vae, half).conv_norm_out.num_groups = 3
-    tiled = autoencoder_kl(vae, tile=24)
-    run, shape = {"decoder": (tiled.decode, (1, 4, 12, 12)), "encoder": (tiled.encode, (1, 3, 48, 48))}[half]
-    channels = {"decoder": 8, "encoder": 16}[half]
-    with pytest.raises(PlanError, match=rf"task '{half}.conv_norm_out': groups: got 3 for {channels} channels"):
-        run(case.array(picture(shape, 6)), progress=lambda done, total: told.append(done))
-    assert not told
+    assert error(autoencoder_kl(vae, tile=(3, None)).decode(z), vae.decode(z)) < EXACT
 
 
 @pytest.mark.parametrize("way", ["decode", "encode"])
-def test_nan_in_one_tile_names_the_tile_and_the_layer(case: Case, way: str) -> None:
-    vae = case.vae(13)
+def test_nan_names_the_layer_and_ends_the_run(case: Case, way: str) -> None:
+    vae, told = case.vae(13), []
     path = {"decode": "decoder.up_blocks.2.resnets.0.conv2", "encode": "encoder.down_blocks.0.resnets.0.conv1"}[way]
-    layer = (
-        vae.decoder.up_blocks[2].resnets[0].conv2 if way == "decode" else vae.encoder.down_blocks[0].resnets[0].conv1
-    )
+    weights = {name: case.array(np.ones(shape, np.float32)) for name, shape in case.nn.shapes(vae).items()}
+    weights[f"{path}.bias"] = case.array(np.full(weights[f"{path}.bias"].shape, np.nan, np.float32))
+    vae = case.nn.load(vae, weights)
     shape = (1, 4, 12, 12) if way == "decode" else (1, 3, 48, 48)
-    tile = "0, 2" if way == "decode" else "2, 0"  # the second round goes backwards
-    kind, calls = type(layer), iter(range(10**6))
-
-    def spoil(self: Any, x: Any) -> Any:
-        y = kind.__call__(self, x)
-        return y * float("nan") if next(calls) >= 2 else y  # the third tile, and when it is run again
-
-    layer.__class__ = type("Spoiled", (kind,), {"__call__": spoil})
     run = getattr(autoencoder_kl(vae, tile=16), way)
-    with pytest.raises(InputError, match=rf"tile \({tile}\): task '{path}' gave NaN or infinity; stopped"):
-        run(case.array(picture(shape, 13)))
+    with pytest.raises(InputError, match="gave NaN or infinity") as caught:
+        run(case.array(picture(shape, 13)), progress=lambda done, total: told.append((done, total)))
+    assert case.name == "mlx" or path in str(caught.value)  # MLX names weights by their number
+    assert way == "decode" or told[-1][0] < told[-1][1] / 2  # it came up early, and ended the run at the next norm
 
 
-def test_layers_of_another_dtype_or_device_are_named() -> None:
-    """MLX converts such weights by itself, tiled and untiled alike, and knows no devices."""
+def test_layers_of_another_dtype_or_device_are_refused() -> None:
+    """MLX converts such weights by itself, whole and in pieces alike, and knows no devices."""
     pytest.importorskip("torch")
     case = Case("torch")
     z = case.array(picture((1, 4, 12, 12), 6))
     vae = case.vae(6)
     vae.decoder.up_blocks[1].resnets[0].conv1.half()
-    with pytest.raises(RuntimeError, match=r"tile \(0, 0\): task 'decoder.up_blocks.1.resnets.0.conv1'"):
-        autoencoder_kl(vae, tile=24).decode(z)
-    vae = case.vae(6)
-    vae.decoder.up_blocks[1].resnets[0].norm1.to("meta")
-    with pytest.raises(BackendError, match=r"(?s)weight: on device meta.*task 'decoder.up_blocks.1.resnets.0.norm1'"):
+    with pytest.raises(TraceError, match="should be the same"):
         autoencoder_kl(vae, tile=24).decode(z)
     with pytest.raises(BackendError, match=r"input: on device meta, but the network is on cpu; move one of them"):
         autoencoder_kl(case.vae(6), tile=24).decode(z.to("meta"))
 
 
-def test_modules_that_are_not_supported_are_named(case: Case) -> None:
+def test_other_networks_are_refused_by_name() -> None:
     class Strange:
         pass
 
     with pytest.raises(BackendError, match=r"autoencoder: .*Strange is not supported: expected an AutoencoderKL"):
         autoencoder_kl(Strange(), tile=24)
-    spoil: dict[str, Callable[[Any], Any]] = {
-        r"decoder.mid_block.resnets.1: .*Linear .*expected a ResnetBlock2D": lambda vae: vae.decoder.mid_block.resnets,
-        r"encoder.down_blocks.0.downsamplers.0: .*expected a Downsample2D": lambda vae: (
-            vae.encoder.down_blocks[0].downsamplers
-        ),
-        r"decoder.up_blocks.1.upsamplers.0: .*expected a Upsample2D": lambda vae: vae.decoder.up_blocks[1].upsamplers,
-        r"decoder.mid_block.attentions.0: .*expected an Attention": lambda vae: vae.decoder.mid_block.attentions,
-    }
-    for text, owner in spoil.items():
-        vae = case.vae(7)
-        owner(vae)[-1] = case.nn.Linear(2, 2)
-        with pytest.raises(BackendError, match=text):
-            autoencoder_kl(vae, tile=24)
-    vae = case.vae(7)
-    vae.decoder.conv_norm_out = case.nn.Linear(2, 2)
-    with pytest.raises(BackendError, match=r"decoder.conv_norm_out: .*expected a GroupNorm"):
-        autoencoder_kl(vae, tile=24)
 
 
-def test_settings_of_modules_that_change_the_result_are_refused() -> None:
+def test_settings_that_were_refused_once_are_exact_or_refused() -> None:
     torch = pytest.importorskip("torch")
-    case = Case("torch")
-
-    def refused(change: Callable[[Any], None], text: str) -> None:
-        vae = case.vae(8)
-        change(vae)
-        with pytest.raises(BackendError, match=text):
-            autoencoder_kl(vae, tile=24)
-
-    def circular(vae: Any) -> None:
-        vae.decoder.conv_in.padding_mode = "circular"
-
-    def conditioned(vae: Any) -> None:
-        vae.decoder.mid_block.resnets[0].time_emb_proj = torch.nn.Linear(2, 2)
-
-    def transposed(vae: Any) -> None:
-        vae.decoder.up_blocks[0].upsamplers[0].use_conv_transpose = True
-
-    def random(vae: Any) -> None:
-        vae.decoder.mid_block.resnets[0].dropout = torch.nn.Dropout(0.5)
-        vae.train()
-
-    refused(circular, r"decoder.conv_in: .*padding mode 'circular' takes cells from the far side")
-    refused(conditioned, r"decoder.mid_block.resnets.0: .*it has time_emb_proj")
-    refused(transposed, r"decoder.up_blocks.0.upsamplers.0: .*not a transposed convolution")
-    refused(random, r"decoder.mid_block.resnets.0: .*call eval\(\) first")
+    case, vae = Case("torch"), Case("torch").vae(8)
+    z = case.array(picture((1, 4, 12, 12), 8))
+    vae.decoder.mid_block.resnets[0].norm2 = torch.nn.Identity()
+    assert error(autoencoder_kl(vae, tile=24).decode(z), vae.decode(z)) < EXACT
+    vae.decoder.mid_block.resnets[0].norm2 = torch.nn.Dropout(0.5)
+    vae.train()
+    with pytest.raises(TraceError, match="random"):
+        autoencoder_kl(vae, tile=24).decode(z)
 
 
 def test_the_layers_of_the_model_itself_are_called() -> None:

@@ -171,7 +171,7 @@ def test_a_full_disk_is_said_and_nothing_half_is_kept(tmp_path: Path, monkeypatc
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
-    from tilekit.norms._leftovers import machine
+    from tilekit._run.leftovers import machine
 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -14,9 +14,10 @@ import pytest
 from tests.tilekit.test_tasks import make
 
 import tilekit as tk
-from tilekit.norms import TaskQueue, _places
-from tilekit.norms._leftovers import machine
-from tilekit.norms._places import Places
+from tilekit._run import places as _places
+from tilekit._run.leftovers import machine
+from tilekit._run.places import Places
+from tilekit.norms import TaskQueue
 from tilekit.testing import Library
 
 DTYPES = ["float32", "float16", "bfloat16"]
@@ -93,7 +94,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytes
 
 KILLED = """
 import os, signal, numpy as np
-from tilekit.norms._places import Places
+from tilekit._run.places import Places
 places = Places()
 kept = places.away(np.ones(1000), "disk")
 os.kill(os.getpid(), signal.SIGKILL)

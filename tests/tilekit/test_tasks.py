@@ -1,42 +1,44 @@
 """
-Networks over tiles in lockstep, on every array library.
+Networks as lists of tasks, in pieces with the statistics of the whole, on every array library.
 
 The network of these tests has everything that an autoencoder has. It is written in NumPy, as tasks, and once more
 without tiles, tasks or merged statistics, which is what tiled results are compared with.
 """
 
-import math
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilekit import BackendError, InputError, PlanError, TileShapeError
+from tilekit import BackendError, GraphFunction, InputError, PlanError, TileShapeError
+from tilekit._exact.kernels._base import Kernels
+from tilekit._exact.ops import Local
+from tilekit._exact.run import Call, run
+from tilekit._exact.sized import sized
+from tilekit._exact.trace import trace
+from tilekit.backends import backend_of
 from tilekit.norms import (
     POINTWISE,
     Add,
     Apply,
     Attention,
     Convolution,
-    GroupStats,
     Norm,
     Offload,
     Shortcut,
     Store,
     Task,
     TaskQueue,
-    _phase_run,
 )
 from tilekit.norms._estimate import subsample
-from tilekit.norms._intervals import lengths_along, tiles_along
-from tilekit.norms._phases import channels_through
-from tilekit.norms._shelf import Shelf
 from tilekit.testing import Library
 
 EXACT = 1e-4  # float32 rounding through the network, at outputs of scale 1
@@ -194,15 +196,6 @@ def encoder(xp: Library, seed: int, *, attention: bool = True) -> Network:
     return net
 
 
-class Published(GroupStats):
-    """The published estimate: the mean of the variances of the tiles. It is wrong, and the tests must see that."""
-
-    def merge(self, other: GroupStats) -> GroupStats:
-        count = self.count + other.count
-        mean = (self.mean * self.count + other.mean * other.count) / count
-        return Published(count, mean, self.m2 + other.m2)
-
-
 CASES = {"decoder": decoder, "encoder": encoder}
 LATENTS = st.tuples(st.integers(5, 12), st.integers(5, 12))
 
@@ -240,57 +233,36 @@ def test_exact_equals_the_untiled_network(
     assert scaled_error(xp.numpy(got), net.untiled(x)) < EXACT
 
 
-@pytest.mark.parametrize("kind", CASES)
-@pytest.mark.parametrize("fault", ["published variance", "halos counted"])
-def test_the_same_test_tells_wrong_statistics(kind: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What "Tiled VAE" as published does, each fault alone, is far from the untiled network."""
-    if fault == "published variance":
-        monkeypatch.setattr(_phase_run, "GroupStats", Published)
-    else:
-        monkeypatch.setattr(_phase_run.PhaseRun, "_core", lambda self, value, tile, k: value)
-    net, x = make(Library("numpy"), kind, 1, (12, 12))
-    got = TaskQueue(net.tasks).run(x, tile=20)
-    assert scaled_error(got, net.untiled(x)) > 50 * EXACT
+def test_wrong_statistics_would_be_seen() -> None:
+    """What "Tiled VAE" as published does, the mean of the variances of the tiles, is far from the untiled network."""
+    net, x = make(Library("numpy"), "decoder", 1, (12, 12))
+    traced = trace(GraphFunction.from_tasks(net.tasks), x)
+
+    class Published(Kernels):
+        def merge(self, op: Any, a: Any, b: Any) -> Any:
+            count = a.count + b.count
+            mean = (a.mean * a.count + b.mean * b.count) / count
+            return type(a)(count, mean, a.squares + b.squares)
+
+    choice = sized(traced.graph, 5, Kernels(backend_of(x), x))
+    right, wrong = (
+        run(Call(choice.program, kind(backend_of(x), x), x, traced.constants), lambda done: None)
+        for kind in (Kernels, Published)
+    )
+    assert scaled_error(right, net.untiled(x)) < EXACT
+    assert scaled_error(wrong, net.untiled(x)) > 50 * EXACT
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_every_cell_counts_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: list[int] = []
-
-    class Counted(GroupStats):
-        @classmethod
-        def merged(cls, parts: Iterable[GroupStats]) -> GroupStats:
-            whole = GroupStats.merged(parts)
-            counts.append(whole.count)
-            return whole
-
+def test_no_cell_of_a_convolution_is_made_twice(kind: str) -> None:
     net, x = make(Library("numpy"), kind, 2, (11, 9))
-    queue = TaskQueue(net.tasks)
-    plan = queue.plan(x.shape, tile=20)
-    phase = next(phase for phase in plan.phases if len(phase.tiles) > 1)
-    monkeypatch.setattr(_phase_run, "GroupStats", Counted)
-    queue.run(x, tile=20)
-    channels = channels_through(net.tasks, x.shape[1])
-    norms = [k for k in range(phase.first, phase.last) if isinstance(net.tasks[k], Norm)]
-    whole = {channels[k] // 2 * math.prod(phase.lengths(k)) for k in norms}
-    assert whole <= set(counts)
-
-
-@given(
-    cells=st.integers(20, 150),
-    count=st.integers(1, 4),
-    kind=st.sampled_from(sorted(CASES)),
-)
-def test_cores_cover_an_axis_once_and_lie_within_their_tiles(cells: int, count: int, kind: str) -> None:
-    tasks = CASES[kind](Library("numpy"), 0).tasks
-    assume(min(lengths_along(tasks, 0, cells)) >= count)
-    axis = tiles_along(tasks, 0, cells, count, "height")
-    assume(axis.below_reach() is None)
-    for length, spans, cores in zip(axis.lengths, axis.spans, axis.cores, strict=True):
-        assert [start for start, _ in cores] == [0, *(stop for _, stop in cores[:-1])]
-        assert cores[-1][1] == length
-        for (low, high), (start, stop) in zip(spans, cores, strict=True):
-            assert 0 <= low <= start < stop <= high <= length
+    graph = trace(GraphFunction.from_tasks(net.tasks), x).graph
+    for pieces in (5, 12):
+        choice = sized(graph, pieces, Kernels(backend_of(x), x))
+        assert choice.work == pytest.approx(1)
+        made = choice.program.made
+        assert max(len(stage.steps) for stage in choice.stages) > pieces // 2
+        assert all(made[n.index] == prod(n.shape) for n in graph.nodes if isinstance(n.op, Local) and n.op.cost)
 
 
 @pytest.mark.parametrize("offload", ["host", "disk"])
@@ -376,22 +348,22 @@ def test_a_subsampled_copy_keeps_range_mean_and_variance(size: tuple[int, int], 
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_nan_in_one_tile_names_the_tile_and_the_task(xp: Library, kind: str) -> None:
+def test_nan_in_one_piece_names_the_task_and_the_cells(xp: Library, kind: str) -> None:
     net, x = make(xp, kind, 7, (12, 12))
-    last = next(
-        i for i, task in enumerate(net.tasks) if task.name == ("block2.relu2" if kind == "decoder" else "block0.relu2")
-    )
+    name = "block2.relu2" if kind == "decoder" else "block0.relu2"
+    last = next(i for i, task in enumerate(net.tasks) if task.name == name)
     calls = iter(range(10**6))
 
     def spoil(values: np.ndarray) -> np.ndarray:
         values = relu(values)
-        if next(calls) >= 2:  # the third tile, and when it is run once more to find the culprit
-            values[0, 0, 1, 1] = np.nan
+        if next(calls) >= 2:  # the third piece, and when it is made once more to find the culprit
+            values[0, 0, 0, 1] = np.nan
         return values
 
     net.tasks[last] = Apply("spoiled", xp.wrap(spoil))
-    with pytest.raises(InputError, match=r"tile \(0, 2\): task 'spoiled' gave NaN or infinity"):
+    with pytest.raises(InputError, match=r"spoiled.* gave NaN or infinity.* among cells \d+ to \d+ of axis [23]"):
         TaskQueue(net.tasks).run(xp.array(x), tile=16)
+    assert "conv_out" not in net.events  # it stopped at the next norm
 
 
 def test_nan_in_the_input_is_found_before_any_work(xp: Library) -> None:
@@ -405,7 +377,7 @@ def test_nan_in_the_input_is_found_before_any_work(xp: Library) -> None:
 def test_values_beyond_the_statistics_of_float32_are_named() -> None:
     net, x = make(Library("numpy"), "decoder", 8, (10, 10))
     net.tasks.insert(0, Apply("huge", lambda x: x * np.float32(1e30)))
-    with np.errstate(all="ignore"), pytest.raises(InputError, match=r"task 'mid.norm1': .* too large"):
+    with np.errstate(all="ignore"), pytest.raises(InputError, match=r"mid.norm1: .* too large"):
         TaskQueue(net.tasks).run(x, tile=20)
 
 
@@ -426,29 +398,6 @@ def test_progress_counts_to_its_total_and_cancels_by_raising() -> None:
     with pytest.raises(StopError):
         queue.run(x, tile=20, progress=stop)
     np.testing.assert_array_equal(queue.run(x, tile=20), want)  # nothing of the cancelled run is left
-
-
-def test_the_last_tile_in_is_the_first_out_and_does_not_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[tuple[int, ...]] = []
-    moved: list[tuple[int, ...]] = []
-    take, away = Shelf.take, Shelf._away
-
-    def spy_take(self: Shelf, tile: tuple[int, ...]) -> object:
-        order.append(tile)
-        return take(self, tile)
-
-    def spy_away(self: Shelf, x: object, tile: tuple[int, ...], number: int) -> object:
-        if number == 0:  # the value; residuals go with it
-            moved.append(tile)
-        return away(self, x, tile, number)
-
-    monkeypatch.setattr(Shelf, "take", spy_take)
-    monkeypatch.setattr(Shelf, "_away", spy_away)
-    net, x = make(Library("numpy"), "decoder", 10, (8, 8))
-    TaskQueue(net.tasks).run(x, tile=(16, None), offload="host")
-    rounds = [order[i : i + 2] for i in range(0, len(order), 2)]
-    assert rounds[:2] == [[(1, 0), (0, 0)], [(0, 0), (1, 0)]]
-    assert moved == [(0, 0), (1, 0), (0, 0)]  # in each round only the one that will wait longer
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -488,7 +437,7 @@ def test_fit_finds_the_largest_tile_within_the_budget(share: float) -> None:
     net, x = make(Library("numpy"), "decoder", 12, (40, 40))
     queue = TaskQueue(net.tasks)
     budget = int(share * queue.plan(x.shape, tile=None).peak_bytes)
-    peaks = {n: queue.plan(x.shape, tile=n).peak_bytes for n in range(32, 160, 16)}
+    peaks = {n: queue.plan(x.shape, tile=n).peak_bytes for n in range(16, 160, 16)}
     if min(peaks.values()) > budget:
         with pytest.raises(PlanError, match=f"no tile fits {budget} bytes; the least is {min(peaks.values())} bytes"):
             queue.fit(x.shape, memory_bytes=budget, step=16)
@@ -504,20 +453,14 @@ def test_a_plan_says_what_will_be_done() -> None:
     net, x = make(Library("numpy"), "decoder", 0, (24, 16))
     plan = TaskQueue(net.tasks).plan(x.shape, tile=(32, None))
     assert plan.out_shape == (2, 2, 96, 64)
-    assert [len(phase.tiles) for phase in plan.phases] == [1, 3]
     assert plan.tiles == 3
-    assert "3 height" in str(plan)
-    assert "x 1 width" in str(plan)
+    assert "statistics of" in str(plan)
     assert "MiB" in str(plan)
 
 
 def test_what_cannot_be_done_is_refused_with_its_numbers() -> None:
     net, x = make(Library("numpy"), "decoder", 0, (24, 24))
     queue = TaskQueue(net.tasks)
-    with pytest.raises(PlanError, match=r"a tile of \d+ cells is smaller than the reach of the network, \d+ cells"):
-        queue.plan(x.shape, tile=2)
-    with pytest.raises(PlanError, match=r"height: 6 tiles, but the axis has only 5 cells at its coarsest"):
-        tiles_along(net.tasks, 0, 5, 6, "height")
     with pytest.raises(PlanError, match=r"height: .* positive number of cells or None, got 0"):
         queue.plan(x.shape, tile=0)
     with pytest.raises(PlanError, match=r"got 3 sizes \(8, 8, 8\), expected one for each of height, width"):
@@ -534,23 +477,21 @@ def test_what_cannot_be_done_is_refused_with_its_numbers() -> None:
         TaskQueue([Store("begin")])
     with pytest.raises(PlanError, match=r"names: got \('height', 'width'\) for 1 axes at \(2,\)"):
         TaskQueue([], axes=(2,))
-    with pytest.raises(PlanError, match=r"attention runs where the network is finest"):
-        TaskQueue([Apply("in", relu), Attention("all", attend), Apply("down", relu, Convolution(2, 2))]).plan(
-            (1, 3, 64, 64), tile=32
-        )
-    with pytest.raises(PlanError, match=r"height has 24 cells here and 12 where the residual is added"):
+    with pytest.raises(PlanError, match=r"task 'a': the residual has shape \(2, 3, 24, 24\), .* has \(2, 3, 12, 12\)"):
         TaskQueue([Store("a"), Apply("down", relu, Convolution(2, 2)), Add("a")]).plan(x.shape, tile=16)
-    with pytest.raises(PlanError, match=r"width: 1 cells are too few"):
+    with pytest.raises(TileShapeError, match=r"down\d: gives shape .* the input is too small"):
         TaskQueue(encoder(Library("numpy"), 0).tasks).plan((1, 2, 64, 1), tile=32)
+    with pytest.raises(PlanError, match="itemsize: got 3, expected 2, 4 or 8"):
+        queue.plan(x.shape, tile=32, itemsize=3)
     with pytest.raises(BackendError, match="expected an array"):
         queue.run([[1.0]], tile=32)
 
 
 def test_layers_that_break_their_word_are_named(xp: Library) -> None:
     x = xp.array(picture((1, 2, 32, 32), 0))
-    with pytest.raises(TileShapeError, match=r"task 'short' gave shape \(1, 2, 15, 16\), expected \(1, 2, 16, 16\)"):
+    with pytest.raises(TileShapeError, match=r"short \(Local\) gave \(1, 2, 31, 32\) .*for a box of \(1, 2, 32, 32\)"):
         TaskQueue([Apply("short", lambda x: x[:, :, 1:, :])]).run(x, tile=16)
-    with pytest.raises(TileShapeError, match=r"gave shape \(1, 2, 16, 16\), expected \(1, 4, 16, 16\)"):
+    with pytest.raises(TileShapeError, match=r"gave \(1, 2, 32, 32\) .*for a box of \(1, 4, 32, 32\)"):
         TaskQueue([Apply("narrow", lambda x: x, channels=4)]).run(x, tile=16)
     if xp.name != "numpy":
         with pytest.raises(BackendError, match=r"task 'host': an array of numpy, but the tile is of"):
@@ -573,5 +514,5 @@ def test_an_error_of_a_layer_itself_says_where_it_arose() -> None:
         msg = "out of luck"
         raise ArithmeticError(msg)
 
-    with pytest.raises(ArithmeticError, match=r"(?s)out of luck.*tile \(0, 0\): task 'failing'"):
+    with pytest.raises(ArithmeticError, match=r"(?s)out of luck.*task 'failing'"):
         TaskQueue([Apply("failing", fail)]).run(picture((1, 2, 32, 32), 0), tile=16)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tilekit
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.media.regular import irregular
-from tilekit.norms._leftovers import alive, machine, mark
+from tilekit._run.leftovers import alive, machine, mark
 
 
 class MediaError(ValueError):

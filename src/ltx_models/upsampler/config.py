@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ltx_models.upsampler.reach import SCALES
+SCALES = {0.75: (3, 4), 1.5: (3, 2), 2.0: (2, 1), 4.0: (4, 1)}
+"""Of the rational kind: what the side is multiplied by, and divided by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ltx_models.nn import Array, Module
-from tilekit.norms import Add, Apply, Convolution, Norm, Store, Task
 
 GROUPS, EPS = 32, 1e-5
-SAME = Convolution(kernel=3, before=1, after=1)
 
 
 class ResBlock(Module):
@@ -34,24 +32,6 @@ class ResBlock(Module):
         """Map (B, F, H, W, C)."""
         h = self.nn.silu_(self.norm1(self.conv1(x)))
         return self.nn.silu_(self.nn.add_(self.norm2(self.conv2(h)), [x]))
-
-    def tasks(self, name: str) -> list[Task]:
-        """List its steps for tiles that meet at the norms."""
-        return [
-            Store(f"{name}.store"),
-            Apply(f"{name}.conv1", self.conv1, SAME),
-            norm_task(f"{name}.norm1", self.norm1),
-            Apply(f"{name}.silu", self.nn.silu),
-            Apply(f"{name}.conv2", self.conv2, SAME),
-            norm_task(f"{name}.norm2", self.norm2),
-            Add(f"{name}.add"),
-            Apply(f"{name}.out", self.nn.silu),
-        ]
-
-
-def norm_task(name: str, norm: Any) -> Norm:
-    """Make the task of a group norm."""
-    return Norm(name, GROUPS, norm.weight, norm.bias, EPS)
 
 
 class Blur(Module):

@@ -7,10 +7,10 @@ from typing import Any
 
 from ltx_models.nn import Array, Module
 from ltx_models.nn.checks import check_array
-from ltx_models.upsampler.config import UpsamplerConfig
-from ltx_models.upsampler.layers import EPS, GROUPS, SAME, Rational, ResBlock, framewise, norm_task, shuffle
-from ltx_models.upsampler.reach import SCALES, Blurred, Doubled, Shuffled
-from tilekit.norms import Apply, Convolution, Offload, Task, TaskQueue
+from ltx_models.upsampler.config import SCALES, UpsamplerConfig
+from ltx_models.upsampler.layers import EPS, GROUPS, Rational, ResBlock, framewise, shuffle
+from tilekit.norms import Offload
+from tilekit.norms._modes import Modes
 
 AXES = ("frames", "height", "width")
 
@@ -64,14 +64,17 @@ class LatentUpsampler(Module):
         ValueError
             If the shape or dtype does not fit.
         """
-        x = self.initial_conv(self.preprocess(latent))
-        x = self.nn.silu_(self.initial_norm(x))
+        return self.postprocess(self.upsampled(self.preprocess(latent)))
+
+    def upsampled(self, x: Array) -> Array:
+        """Map (B, F, H, W, C)."""
+        x = self.nn.silu_(self.initial_norm(self.initial_conv(x)))
         for block in self.res_blocks:
             x = block(x)
         x = self.resize(x)
         for block in self.post_upsample_res_blocks:
             x = block(x)
-        return self.postprocess(self.final_conv(x))
+        return self.final_conv(x)
 
     def tiled(
         self,
@@ -83,17 +86,17 @@ class LatentUpsampler(Module):
         offload: Offload | None = None,
     ) -> Array:
         """
-        Upsample a clip in tiles that share the statistics of the whole: equal to the whole but for rounding.
+        Upsample a clip piece by piece with the statistics of the whole: equal to the whole but for rounding.
 
         Parameters
         ----------
         latent : array, shape (B, 128, f, h, w)
             Denormalised latents.
         frames, height, width : int, optional
-            The most cells of a tile along each axis, of the result or the input, whichever is finer; None for an axis
-            that is not cut.
+            The sides of a tile, of the result or the input, whichever is finer; None for the whole axis. As many cells
+            as it has are made at once, in strips.
         offload : {"host", "disk"}, optional
-            Where tiles wait for one another; on the device where absent.
+            Where arrays wait between two norms; on the device where absent.
 
         Returns
         -------
@@ -103,10 +106,10 @@ class LatentUpsampler(Module):
         Raises
         ------
         ValueError
-            As for the whole, or if a tile is smaller than what the network sees.
+            As for the whole.
         """
-        queue = TaskQueue(self.tasks(), axes=(1, 2, 3), names=AXES, channel_axis=-1)
-        return self.postprocess(queue.run(self.preprocess(latent), tile=(frames, height, width), offload=offload))
+        modes = Modes(self.upsampled, (1, 2, 3), AXES, -1)
+        return self.postprocess(modes.run(self.preprocess(latent), (frames, height, width), "exact", offload, None))
 
     def stream(
         self, latent: Array, *, frames_per_chunk: int = 8, offload: Offload | None = "host"
@@ -114,9 +117,9 @@ class LatentUpsampler(Module):
         """
         Upsample a clip and give the result a few frames at a time.
 
-        The norms need statistics of all frames: every chunk goes from one norm to the next, where all wait, before
-        any goes on. So the first block comes when all the work is done, and memory does grow with the clip; chunks that
-        wait are on the host unless `offload` says otherwise.
+        The norms need statistics of all frames: every piece waits at each norm for the others. So the first block comes
+        when all the work is done, and memory does grow with the clip; what waits is on the host unless `offload` says
+        otherwise.
 
         Parameters
         ----------
@@ -125,7 +128,7 @@ class LatentUpsampler(Module):
         frames_per_chunk : int
             The most frames at once, of the result or the input, whichever has more.
         offload : {"host", "disk"} or None
-            Where chunks wait for one another.
+            Where arrays wait between two norms.
 
         Yields
         ------
@@ -142,29 +145,6 @@ class LatentUpsampler(Module):
         whole = self.tiled(latent, frames=frames_per_chunk, offload=offload)
         for start in range(0, whole.shape[2], frames_per_chunk):
             yield start, whole[:, :, start : start + frames_per_chunk]
-
-    def tasks(self) -> list[Task]:
-        """List its steps for tiles that meet at the norms, over (B, F, H, W, C)."""
-        config = self.config
-        same = Convolution()
-        if config.kind == "temporal":
-            reach: Any = (Doubled(), SAME, SAME)
-        elif config.kind == "rational":
-            side = Blurred(*SCALES[config.scale]) if SCALES[config.scale][1] > 1 else Shuffled(SCALES[config.scale][0])
-            reach = (same, side, side)
-        else:
-            reach = (same, Shuffled(2), Shuffled(2))
-        tasks: list[Task] = [
-            Apply("initial_conv", self.initial_conv, SAME, config.width),
-            norm_task("initial_norm", self.initial_norm),
-            Apply("initial_silu", self.nn.silu),
-        ]
-        for i, block in enumerate(self.res_blocks):
-            tasks += block.tasks(f"res_blocks.{i}")
-        tasks.append(Apply("upsampler", self.resize, reach))
-        for i, block in enumerate(self.post_upsample_res_blocks):
-            tasks += block.tasks(f"post_upsample_res_blocks.{i}")
-        return [*tasks, Apply("final_conv", self.final_conv, SAME, config.channels)]
 
     def resize(self, x: Array) -> Array:
         """Change the size of (B, F, H, W, C)."""

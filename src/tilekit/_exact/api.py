@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tilekit._errors import InputError, PlanError
 from tilekit._exact.barriers import work
 from tilekit._exact.frontends import Traced
+from tilekit._exact.graph import Graph
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
 from tilekit._exact.program import Program, program_of
@@ -300,15 +301,7 @@ class Exact:
             if stream and not traced.graph.nodes[traced.graph.output].shape:
                 msg = "stream: the function gives one number, which has no blocks; call it instead"
                 raise PlanError(msg)
-            choice = search(
-                traced.graph,
-                self.memory_bytes,
-                kernels.scratch,
-                plain_scratch=kernels.plain_scratch,
-                stream=stream,
-                spill=self.offload,
-                limits=limits_of(x),
-            )
+            choice = self._choose(traced.graph, kernels, x, stream=stream)
             made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
             planned = _Planned(traced, made, choice.program, _sizes(choice))
             with self._lock:
@@ -317,10 +310,25 @@ class Exact:
                     del self._planned[next(iter(self._planned))]
         return planned
 
+    def _choose(self, graph: Graph, kernels: Kernels, x: Array, *, stream: bool) -> Choice:
+        """Choose how a graph is evaluated."""
+        return search(
+            graph,
+            self.memory_bytes,
+            kernels.scratch,
+            plain_scratch=kernels.plain_scratch,
+            stream=stream,
+            spill=self.offload,
+            limits=limits_of(x),
+        )
+
+    def _follow(self, x: Array) -> Traced:
+        return trace(self.function, x)
+
     def _traced(self, x: Array, key: tuple[Any, ...]) -> Traced:
         """Follow the function, or take what was found when the other kind of plan was made."""
         other = self._planned.get((*key[:-1], not key[-1]))
-        return other.traced if other is not None and other.traced.current() else trace(self.function, x)
+        return other.traced if other is not None and other.traced.current() else self._follow(x)
 
 
 def _key(x: Array, kernels: Kernels, *, stream: bool) -> tuple[Any, ...]:

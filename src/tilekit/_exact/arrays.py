@@ -21,7 +21,7 @@ __all__ = ["Arrays", "Call", "NotFiniteError"]
 
 
 class NotFiniteError(Exception):
-    """A box of the output has NaN in it; `blame` finds out why."""
+    """A statistic or a box of the output has NaN in it; `blame` finds out why."""
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,20 @@ class Arrays:
         return self._kernels.merge(op, a, b)
 
     def finish(self, node: Node, part: Any) -> Array:
-        """Give the statistic in its dtype."""
+        """Give the statistic in its dtype; moments that are not finite would reach every cell, so they end the run."""
         op = node.op
         assert isinstance(op, Moments | Reduce)  # a stage names no other statistics
-        return self._kernels.cast(self._kernels.finish(op, part), node.dtype)
+        made = self._kernels.cast(self._kernels.finish(op, part), node.dtype)
+        if isinstance(op, Moments) and not self._finite(made):
+            raise NotFiniteError
+        return made
 
     def away(self, value: Array, place: Place) -> Array:
         """Bring an array to where it is stored."""
         if place == "device":
             return value
         if self._places is None:
-            from tilekit.norms._places import Places  # needs NumPy, which the engine does not
+            from tilekit._run.places import Places  # needs NumPy, which the engine does not
 
             self._places = self._stack.enter_context(Places())
         return self._places.away(value, place)

@@ -8,7 +8,7 @@ from tilekit._exact.arrays import Arrays, Call, NotFiniteError
 from tilekit._exact.boxes import Box
 from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
-from tilekit._exact.ops import Conv, MatMul, Normalize, Pointwise
+from tilekit._exact.ops import Conv, MatMul, Moments, Normalize, Pointwise
 from tilekit._exact.replay import Replay
 from tilekit.backends import Array
 from tilekit.backends.flat import is_flat, varies
@@ -23,12 +23,32 @@ class Watch(Arrays):
     def __init__(self, call: Call, stack: ExitStack) -> None:
         super().__init__(call, lambda box, value: None, stack)
         self._causes: dict[int, str] = {}
+        self._where: dict[str, str] = {}
+        self._wide = ""
 
     @property
     def text(self) -> str:
         """What to tell the user."""
+        if self._wide:
+            return self._wide
         cause = self._causes.get(self._graph.output, "the function")
-        return f"{cause} gave NaN or infinity, and NaN reached the output; the input had none"
+        where = self._where.get(cause, "")
+        return f"{cause} gave NaN or infinity, and NaN reached the output; the input had none{where}"
+
+    def finish(self, node: Node, part: Any) -> Array:
+        """Give the statistic; where it is not finite, remember why."""
+        try:
+            return super().finish(node, part)
+        except NotFiniteError:
+            source = node.inputs[0]
+            if source in self._causes:
+                self._causes[self._graph.output] = self._causes[source]
+            else:
+                self._too_wide(node)
+            raise
+
+    def _too_wide(self, node: Node) -> None:
+        self._wide = f"{node.name or 'a norm'}: the values are too large for statistics in float32"
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Array | None]) -> Array:
         """Make a box, and remember why it is bad, if it is."""
@@ -37,9 +57,12 @@ class Watch(Arrays):
             bad = (i for i, v in zip(node.inputs, values, strict=True) if v is not None and not self._finite(v))
             first = next(bad, None)
             if first is None:
-                self._causes[node.index] = f"{self._name(node, values)} ({type(node.op).__name__})"
+                cause = self._causes[node.index] = f"{self._name(node, values)} ({type(node.op).__name__})"
+                if isinstance(node.op, Moments) and not self._wide:
+                    self._too_wide(node)
+                self._where.setdefault(cause, _where(node, box))
             else:
-                name = self._graph.nodes[first].name or "a weight"
+                name = self._graph.nodes[first].name or f"a weight of {node.name or 'an operation'}"
                 self._causes[node.index] = self._causes.get(first, f"{name} (of the weights)")
         return made
 
@@ -49,6 +72,16 @@ class Watch(Arrays):
         if isinstance(node.op, Pointwise) and isinstance(node.op.call, Chain):
             name = next(name for name, made in node.op.call.each(values) if not self._finite(made))
         return name or f"operation {node.index}"
+
+
+def _where(node: Node, box: Box) -> str:
+    """Say which part of an array was being made."""
+    parts = [
+        f"{start} to {stop - 1} of axis {axis}"
+        for axis, ((start, stop), n) in enumerate(zip(box, node.shape, strict=True))
+        if stop - start < n
+    ]
+    return f"; it came up among cells {' and '.join(parts)}" if parts else ""
 
 
 def blame(call: Call) -> Never:

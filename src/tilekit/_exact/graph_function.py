@@ -1,7 +1,6 @@
 """A network said by hand, as `tilekit.exact` takes it."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tilekit._errors import TraceError
 from tilekit._exact.boxes import full
@@ -9,9 +8,10 @@ from tilekit._exact.builder import GraphBuilder, Value
 from tilekit._exact.frontends import Traced
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.ops import Constant
+from tilekit._exact.tasks import Task, build_tasks
 from tilekit.backends import Array
 
-__all__ = ["GraphFunction"]
+__all__ = ["GraphFunction", "evaluated"]
 
 
 class GraphFunction:
@@ -43,7 +43,7 @@ class GraphFunction:
 
     @classmethod
     def from_tasks(
-        cls, tasks: Sequence[Any], *, axes: Sequence[int] = (2, 3), channel_axis: int = 1
+        cls, tasks: Sequence[Task], *, axes: Sequence[int] = (2, 3), channel_axis: int = 1
     ) -> "GraphFunction":
         """
         Take a list of tasks of `tilekit.norms`.
@@ -62,8 +62,6 @@ class GraphFunction:
         GraphFunction
             The same network.
         """
-        from tilekit._exact.tasks import build_tasks  # needs tilekit.norms, and so NumPy
-
         return cls(lambda b, x: build_tasks(b, x, tasks, tuple(axes), channel_axis))
 
     def trace(self, x: Array) -> Traced:
@@ -78,14 +76,39 @@ class GraphFunction:
 
     def __call__(self, x: Array) -> Array:
         """Evaluate the network plainly, every array whole."""
-        traced, kernels = self.trace(x), kernels_of(x)
-        there: dict[int, Array] = {traced.graph.input: x}
-        with kernels.computing():
-            for node in traced.graph.nodes:
-                if isinstance(node.op, Constant):
-                    there[node.index] = traced.constants(node.op.key)
-                elif node.inputs:
-                    shapes, whole = traced.graph.shapes(node), full(node.shape)
-                    needs = tuple(full(shape) for shape in shapes)
-                    there[node.index] = kernels.run(node, shapes, whole, needs, [there[i] for i in node.inputs])
-        return there[traced.graph.output]
+        traced = self.trace(x)
+        return evaluated(traced, x, {traced.graph.output})[traced.graph.output]
+
+
+def evaluated(
+    traced: Traced, x: Array, wanted: Collection[int], known: Mapping[int, Array] | None = None
+) -> dict[int, Array]:
+    """
+    Give some nodes of a graph, made plainly, every array whole; what nothing reads any more goes.
+
+    Nodes that are `known` are taken as they are given.
+    """
+    graph, kernels, known = traced.graph, kernels_of(x), known or {}
+    needed = set(wanted)
+    for node in reversed(graph.nodes):
+        if node.index in needed and node.index not in known:
+            needed.update(node.inputs)
+    readers = {index: sum(user in needed and user not in known for user in graph.users[index]) for index in needed}
+    there: dict[int, Array] = {graph.input: x, **known}
+    with kernels.computing():
+        for index in sorted(needed):
+            node = graph.nodes[index]
+            if index in known:
+                continue
+            if isinstance(node.op, Constant):
+                there[index] = traced.constants(node.op.key)
+            elif node.inputs:
+                shapes, whole = graph.shapes(node), full(node.shape)
+                there[index] = kernels.run(
+                    node, shapes, whole, tuple(full(shape) for shape in shapes), [there[i] for i in node.inputs]
+                )
+            for source in dict.fromkeys(node.inputs):
+                readers[source] -= 1
+                if not readers[source] and source not in wanted:
+                    del there[source]
+    return {index: there[index] for index in wanted}

@@ -156,14 +156,14 @@ def _onward(graph: Graph, node: Node, axis_of: Sequence[int | None]) -> Iterator
 
 def _seed(graph: Graph, axis_of: list[int | None]) -> bool:
     """Label the last convolution that has none; tell whether there was one."""
-    convs = [node for node in graph.nodes if isinstance(node.op, Conv) and graph.live[node.index]]
+    convs = [node for node in graph.nodes if isinstance(node.op, Conv | Local) and graph.live[node.index]]
     places = [
         (len(node.op.axes), node.op.axes.index(axis))
         for node in convs
-        if isinstance(node.op, Conv) and (axis := axis_of[node.index]) in node.op.axes
+        if isinstance(node.op, Conv | Local) and (axis := axis_of[node.index]) in node.op.axes
     ]
     for node in reversed(convs):
-        if axis_of[node.index] is None and isinstance(node.op, Conv):
+        if axis_of[node.index] is None and isinstance(node.op, Conv | Local):
             of, place = places[0] if places else (1, 0)
             # the same one counted from the last axis, which is the width everywhere
             axis_of[node.index] = node.op.axes[max(0, len(node.op.axes) - of + place)]

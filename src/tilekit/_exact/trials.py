@@ -106,7 +106,7 @@ class Trials:
         self._cuts = 4 * EFFORT
         program = program_of(graph, plain(graph))
         self.plain_bytes = forecast(program, plain_scratch).peak_bytes
-        self.whole = self._counted(program, min((way.axis for way in self.slides), default=0))
+        self.whole = self.counted(program, min((way.axis for way in self.slides), default=0))
         self.most_bytes = min(self.plain_bytes, self.whole.peak_bytes)
         """What no plan should take more than."""
         self.best = self.whole
@@ -149,7 +149,7 @@ class Trials:
         effort = work * sum(len(stage.steps) * _depth(self.graph, stage) for stage in stages) / way.pieces
         if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
             return None
-        choice = self._counted(program_of(self.graph, stages), way.axis, scattered=way.scattered)
+        choice = self.counted(program_of(self.graph, stages), way.axis, scattered=way.scattered)
         if choice.peak_bytes < self.best.peak_bytes:
             self.best = choice
         return choice
@@ -176,7 +176,8 @@ class Trials:
             count *= _ahead(choice.peak_bytes - held, budget - held)
         return None
 
-    def _counted(self, program: Program, axis: int, *, scattered: bool = False) -> Choice:
+    def counted(self, program: Program, axis: int, *, scattered: bool = False) -> Choice:
+        """Count what a program takes, however long that is."""
         counted = self.count(program)
         if program.folding.heavy and program.n_steps > 1:
             anew = program.renewed()

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekit._errors import DiskError, InputError
+from tilekit._run.leftovers import alive, machine, mark
 from tilekit.backends import Array, backend_of
-from tilekit.norms._leftovers import alive, machine, mark
 
 __all__ = ["Kept"]
 

@@ -1,8 +1,8 @@
 """
-Exact tiles for the autoencoders of diffusers and the vocoder of AudioLDM.
+Exact results in little memory for the autoencoders of diffusers and the vocoder of AudioLDM.
 
 `autoencoder_kl` runs an AutoencoderKL (Stable Diffusion, SDXL, Flux, AudioLDM, AudioLDM2; diffusers on torch, or
-`ltx_models.autoencoder_kl` on torch and MLX) in tiles that equal the whole, `hifigan` the vocoder of AudioLDM.
+`ltx_models.autoencoder_kl` on torch and MLX) in pieces of a size, `hifigan` the vocoder of AudioLDM.
 `enable_exact_tiling` turns both on in a diffusers pipeline. Importing this imports none of these libraries.
 """
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from tilekit._errors import BackendError, PlanError
 from tilekit._progress import Progress
-from tilekit.adapters import _layers as layers
+from tilekit.adapters._exact_method import Place, Untiled
 from tilekit.backends import Array, backend_of
-from tilekit.norms import NormMode, Offload, QueuePlan, Task, TaskQueue
-from tilekit.norms._arrays import check_same_kind
+from tilekit.backends.kinds import check_same_kind, empty_like
+from tilekit.norms import NormMode, Offload, QueuePlan
+from tilekit.norms._modes import Modes
 
 Direction = Literal["decode", "encode"]
+DIRECTIONS: tuple[Direction, ...] = ("decode", "encode")
 TileSize = int | tuple[int | None, int | None]
 
 
@@ -27,15 +29,18 @@ def autoencoder_kl(
     ----------
     vae : AutoencoderKL
         That of diffusers (Stable Diffusion, SDXL, Flux, AudioLDM, AudioLDM2, ...), or
-        `ltx_models.autoencoder_kl.AutoencoderKL` on torch or MLX. Its layers are called; nothing in it is changed.
+        `ltx_models.autoencoder_kl.AutoencoderKL` on torch or MLX. It is followed as `tilekit.exact` follows functions;
+        nothing in it is changed.
     tile : int, (height, width), or None
-        Largest tile in pixels (mel frames and mel bins for sound), for encode and decode alike; None for an axis that
-        is not tiled. For long sound: ``(1024, None)``.
+        The most pixels (mel frames and mel bins for sound) that are made at once, given as the sides of a tile, for
+        encode and decode alike; None for an axis that is not cut. For long sound: ``(1024, None)``. They go in strips
+        of as many cells as such a tile has, except with ``norm="tile"``.
     norm : {"exact", "fast", "tile"}
         Which statistics a group normalisation uses: those of the whole array (equal to the untiled network up to
-        rounding); an estimate from a subsampled copy; or those of the tile.
+        rounding); on large arrays an estimate from a subsampled copy; or those of the tile, which is blended with the
+        next as in ordinary tiling.
     offload : {"host", "disk"} or None
-        Where tiles are kept between two norms: in host memory, on disk, or on the device (None).
+        Where arrays are kept between two norms: in host memory, on disk, or on the device (None).
 
     Returns
     -------
@@ -45,7 +50,7 @@ def autoencoder_kl(
     Raises
     ------
     BackendError
-        If a module of `vae` is not supported; the text names it.
+        If `vae` is of another class.
 
     Notes
     -----
@@ -63,8 +68,8 @@ def autoencoder_kl(
     >>> tiled.decode(torch.zeros(1, 4, 40, 24)).shape
     torch.Size([1, 3, 80, 48])
     """
-    if "AutoencoderKL" not in layers.kinds(vae):
-        layers.refuse(vae, "autoencoder", "expected an AutoencoderKL")
+    if "AutoencoderKL" not in {kind.__name__ for kind in type(vae).__mro__}:
+        refuse(vae, "autoencoder", "an AutoencoderKL; use tilekit.exact(lambda z: vae.decode(z)[0])")
     return TiledAutoencoder(vae, tile, norm, offload)
 
 
@@ -83,11 +88,8 @@ class TiledAutoencoder:
     def __init__(self, vae: Any, tile: TileSize | None, norm: NormMode, offload: Offload | None) -> None:
         self.vae, self.tile, self.norm, self.offload = vae, tile, norm, offload
         self._last = bool(getattr(vae, "channels_last", False))
-        axes, channel_axis = ((1, 2), 3) if self._last else ((2, 3), 1)
-        makers = {"decode": decoder_tasks, "encode": encoder_tasks}
-        self._queues = {
-            direction: TaskQueue(list(make(vae)), axes=axes, channel_axis=channel_axis)
-            for direction, make in makers.items()
+        self._modes = {
+            direction: Modes(_function(vae, direction), (2, 3), ("height", "width"), 1) for direction in DIRECTIONS
         }
 
     def decode(self, z: Array, *, progress: Progress = None) -> Array:
@@ -109,11 +111,13 @@ class TiledAutoencoder:
         Raises
         ------
         PlanError
-            If the tiles are smaller than the reach of the network; the text gives the least size.
+            If the size of a tile is none.
         InputError
-            If `z` has NaN or infinity, or a layer gives one; the text names the tile and the layer.
+            If `z` has NaN or infinity, or a layer gives one; the text names the layer and the cells.
         BackendError
             If `z` is on another device, or of another library or dtype, than the network.
+        TraceError
+            If the network cannot be followed: it drops cells at random, or reads what it computes.
         """
         return self._run("decode", z, progress)
 
@@ -135,12 +139,12 @@ class TiledAutoencoder:
 
         Raises
         ------
-        PlanError, InputError, BackendError
+        PlanError, InputError, BackendError, TraceError
             As `decode`.
         """
         return self._run("encode", x, progress)
 
-    def plan(self, shape: Sequence[int], direction: Direction = "decode", *, itemsize: int = 4) -> QueuePlan:
+    def plan(self, shape: Sequence[int], direction: Direction = "decode") -> QueuePlan:
         """
         Plan the tiles of an array of this shape, with the expected peak memory.
 
@@ -150,29 +154,23 @@ class TiledAutoencoder:
             (B, C, h, w) to decode, (B, C, H, W) to encode.
         direction : {"decode", "encode"}
             Which way.
-        itemsize : int
-            Bytes of one value.
 
         Returns
         -------
         QueuePlan
-            Printable; its shapes have the layout in which the network runs.
+            Printable.
         """
-        return self._queues[direction].plan(
-            self._inner(shape), tile=self.tile, norm=self.norm, offload=self.offload, itemsize=itemsize
-        )
+        return self._modes[direction].plan(self._example(shape, direction), self.tile, self.norm, self.offload)
 
-    def best_tile(
-        self, shape: Sequence[int], memory_bytes: int, direction: Direction = "decode", *, itemsize: int = 4
-    ) -> int | None:
+    def best_tile(self, shape: Sequence[int], memory_bytes: int, direction: Direction = "decode") -> int | None:
         """
         Find the largest square tile whose expected peak memory fits a budget.
 
         Parameters
         ----------
         memory_bytes : int
-            Budget for arrays; weights and the scratch memory of convolutions are not counted.
-        shape, direction, itemsize
+            Budget for arrays; weights and the input are not counted.
+        shape, direction
             As for `plan`.
 
         Returns
@@ -185,30 +183,21 @@ class TiledAutoencoder:
         PlanError
             If none fits; the text gives the smallest budget that does.
         """
-        return self._queues[direction].fit(
-            self._inner(shape), memory_bytes=memory_bytes, norm=self.norm, offload=self.offload, itemsize=itemsize
-        )
+        return self._modes[direction].fit(self._example(shape, direction), memory_bytes, self.norm, self.offload)
 
-    def _inner(self, shape: Sequence[int]) -> tuple[int, ...]:
-        if len(shape) != 4:
-            msg = f"input: got shape {tuple(shape)}, expected 4 axes (batch, channels, height, width)"
-            raise PlanError(msg)
-        batch, channels, height, width = (int(n) for n in shape)
-        return (batch, height, width, channels) if self._last else (batch, channels, height, width)
+    def _example(self, shape: Sequence[int], direction: Direction) -> Array:
+        half = self.vae.decoder if direction == "decode" else self.vae.encoder
+        return empty_like(half.conv_norm_out.weight, _checked(shape))
 
     def _run(self, direction: Direction, x: Array, progress: Progress) -> Array:
         self._check(direction, x)
-        xp = backend_of(x).namespace(x)
         with no_gradients(x):
-            inner = xp.permute_dims(x, (0, 2, 3, 1)) if self._last else x
-            out = self._queues[direction].run(
-                inner, tile=self.tile, norm=self.norm, offload=self.offload, progress=progress
-            )
-            return xp.permute_dims(out, (0, 3, 1, 2)) if self._last else out
+            x = x.detach() if hasattr(x, "detach") else x
+            return self._modes[direction].run(x, self.tile, self.norm, self.offload, progress)
 
     def _check(self, direction: Direction, x: Array) -> None:
         backend_of(x)
-        self._inner(x.shape)
+        _checked(x.shape)
         half = self.vae.decoder if direction == "decode" else self.vae.encoder
         # The weights of a norm have the dtype in which a network computes, also where others are stored in 8 bits.
         weight = getattr(half.conv_norm_out, "weight", None)
@@ -221,38 +210,24 @@ class TiledAutoencoder:
             raise BackendError(msg)
 
 
-def decoder_tasks(vae: Any) -> Iterator[Task]:
-    """Make the tasks from latents to an image."""
-    decoder = vae.decoder
-    layers.expect(decoder, "decoder", "Decoder")
-    quant = getattr(vae, "post_quant_conv", None)
-    if quant is not None:
-        yield layers.convolution(quant, "post_quant_conv")
-    yield layers.convolution(decoder.conv_in, "decoder.conv_in")
-    yield from layers.middle(decoder.mid_block, "decoder.mid_block")
-    for i, block in enumerate(decoder.up_blocks):
-        yield from layers.stage(block, f"decoder.up_blocks.{i}", "UpDecoderBlock2D")
-    yield from _head(decoder, "decoder")
+def _function(vae: Any, direction: Direction) -> Any:
+    """Give the half of an autoencoder as a function of one array."""
+    if type(vae).__module__.startswith("diffusers."):
+        return Untiled(Place(vae, vae, f"_{direction}", direction), None)
+    return getattr(vae, direction)
 
 
-def encoder_tasks(vae: Any) -> Iterator[Task]:
-    """Make the tasks from an image to the moments of its latents."""
-    encoder = vae.encoder
-    layers.expect(encoder, "encoder", "Encoder")
-    yield layers.convolution(encoder.conv_in, "encoder.conv_in")
-    for i, block in enumerate(encoder.down_blocks):
-        yield from layers.stage(block, f"encoder.down_blocks.{i}", "DownEncoderBlock2D")
-    yield from layers.middle(encoder.mid_block, "encoder.mid_block")
-    yield from _head(encoder, "encoder")
-    quant = getattr(vae, "quant_conv", None)
-    if quant is not None:
-        yield layers.convolution(quant, "quant_conv")
+def _checked(shape: Sequence[int]) -> tuple[int, ...]:
+    if len(shape) != 4:
+        msg = f"input: got shape {tuple(shape)}, expected 4 axes (batch, channels, height, width)"
+        raise PlanError(msg)
+    return tuple(int(n) for n in shape)
 
 
-def _head(half: Any, path: str) -> Iterator[Task]:
-    yield layers.norm(half.conv_norm_out, f"{path}.conv_norm_out")
-    yield layers.activation(half.conv_act, f"{path}.conv_act")
-    yield layers.convolution(half.conv_out, f"{path}.conv_out")
+def refuse(module: Any, name: str, expected: str) -> NoReturn:
+    """Raise for a module of another class."""
+    msg = f"{name}: {type(module).__module__}.{type(module).__qualname__} is not supported: expected {expected}"
+    raise BackendError(msg)
 
 
 def no_gradients(x: Array) -> AbstractContextManager[object]:

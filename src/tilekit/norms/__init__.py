@@ -1,16 +1,16 @@
 """
-Exact group normalisation over tiles.
+Group normalisation with the statistics of the whole.
 
 `GroupStats` and `group_norm` merge and apply statistics; `TaskQueue` runs a network of `Apply`, `Norm`, `Store`,
-`Shortcut`, `Add` and `Attention` tasks over tiles that merge their statistics at every norm. `Convolution` and
-`Transposed` say which input cells a layer needs. For published models see `tilekit.adapters`.
+`Shortcut`, `Add` and `Attention` tasks on the exact engine. `Convolution` and `Transposed` say which input cells a
+layer needs. For published models see `tilekit.adapters`.
 """
 
-from tilekit.norms._phases import NormMode, Offload, QueuePlan
+from tilekit._exact.reach import POINTWISE, Convolution, Reach, Transposed
+from tilekit._exact.tasks import Add, Apply, Attention, Norm, Shortcut, Store, Task
+from tilekit.norms._plans import NormMode, Offload, QueuePlan
 from tilekit.norms._queue import TaskQueue
-from tilekit.norms._reach import POINTWISE, Convolution, Reach, Transposed
 from tilekit.norms._stats import GroupStats, group_norm
-from tilekit.norms._tasks import Add, Apply, Attention, Norm, Shortcut, Store, Task
 
 __all__ = [
     "POINTWISE",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import cast_like, constants, from_numpy
+from tilekit.backends.arrays import cast_like, constants, from_numpy
 from tilekit.norms._stats import GroupStats, group_norm
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekit._errors import PlanError
+from tilekit._exact.tasks import check_groups
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import cast_like, check_same_kind, constants, to_numpy, widen
+from tilekit.backends.arrays import cast_like, constants, to_numpy, widen
+from tilekit.backends.kinds import check_same_kind
 from tilekit.norms._bands import bands
 
 Float64 = npt.NDArray[np.float64]
@@ -203,13 +205,6 @@ def group_norm(  # noqa: PLR0913  # as many as the formula has
     y *= scale_
     y += shift_
     return cast_like(y, x)
-
-
-def check_groups(channels: int, groups: int, where: str = "") -> None:
-    """Refuse a number of groups that does not divide the channels."""
-    if groups < 1 or channels % groups:
-        msg = f"{where}groups: got {groups} for {channels} channels; the number of groups must divide that of channels"
-        raise PlanError(msg)
 
 
 def _affine(vector: Array, channels: int, x: Array, name: str) -> Float64:

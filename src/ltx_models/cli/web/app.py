@@ -19,7 +19,7 @@ from ltx_models.cli.web.page import FONTS, head, page
 from ltx_models.cli.web.queue import Queue
 from ltx_models.cli.web.studio import Studio
 from ltx_models.media import MediaError
-from tilekit.norms._leftovers import alive
+from tilekit._run.leftovers import alive
 
 INSTALL = "the page needs Gradio; install it with: pip install 'tilekit-vae[web]'"
 

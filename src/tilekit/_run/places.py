@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tilekit._errors import DiskError
+from tilekit._run.leftovers import folder_of_this_process
 from tilekit.backends import Array, backend_of
-from tilekit.norms._arrays import cast_like, device_of, from_numpy, to_device, to_host, to_numpy
-from tilekit.norms._leftovers import folder_of_this_process
+from tilekit.backends.arrays import cast_like, from_numpy, to_device, to_host, to_numpy
+from tilekit.backends.kinds import device_of
 
 __all__ = ["Places"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from tilekit._plan.spans import Interval
+from tilekit._exact.boxes import Interval
 
 
 class Reach(Protocol):
