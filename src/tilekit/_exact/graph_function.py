@@ -7,7 +7,7 @@ from tilekit._exact.boxes import full
 from tilekit._exact.builder import GraphBuilder, Value
 from tilekit._exact.frontends import Traced
 from tilekit._exact.kernels import kernels_of
-from tilekit._exact.ops import Constant
+from tilekit._exact.ops import Constant, Input
 from tilekit._exact.tasks import Task, build_tasks
 from tilekit.backends import Array
 
@@ -102,7 +102,7 @@ def evaluated(
                 continue
             if isinstance(node.op, Constant):
                 there[index] = traced.constants(node.op.key)
-            elif node.inputs:
+            elif not isinstance(node.op, Input):
                 shapes, whole = graph.shapes(node), full(node.shape)
                 there[index] = kernels.run(
                     node, shapes, whole, tuple(full(shape) for shape in shapes), [there[i] for i in node.inputs]
