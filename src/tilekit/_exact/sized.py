@@ -10,8 +10,8 @@ from tilekit.backends.limits import Limits
 
 __all__ = ["sized"]
 
-SCATTERED = 1.1
-"""How much more memory a way may take whose strips lie in a row."""
+SCATTERED = 1.25
+"""How much more memory a way may take for strips that lie in a row, which take less time."""
 
 
 def sized(
