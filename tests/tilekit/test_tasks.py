@@ -323,6 +323,9 @@ def test_fast_is_near_and_tile_is_not() -> None:
         got = TaskQueue(net.tasks).run(x, tile=24, norm=norm)
         errors[norm] = float(np.abs(got - net.untiled(x)).mean())
     assert errors["exact"] < EXACT < errors["fast"] < 0.5 * errors["tile"]
+    net, x = make(Library("numpy"), "decoder", 5, (8, 8))
+    for tile in (None, 64):  # nothing to estimate
+        np.testing.assert_allclose(TaskQueue(net.tasks).run(x, tile=tile, norm="fast"), net.untiled(x), atol=EXACT)
 
 
 def test_the_colour_fix_lets_only_norms_before_the_first_downsampling_be_estimated() -> None:
