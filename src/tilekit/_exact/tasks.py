@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
-from tilekit._errors import PlanError
+from tilekit._errors import PlanError, TileShapeError
 from tilekit._exact.builder import GraphBuilder, Value
 from tilekit._exact.reach import POINTWISE, Reach
 from tilekit.backends import Array
@@ -191,7 +191,7 @@ def build_tasks(b: GraphBuilder, x: Value, tasks: Sequence[Task], axes: tuple[in
                 x, task.groups, task.weight, task.bias, eps=task.eps, channel_axis=channel_axis, name=task.name
             )
         elif isinstance(task, Attention):
-            x = b.whole(_watched(task), x, shape=x.shape, name=task.name)
+            x = b.whole(_watched(task, axes, channel_axis), x, shape=x.shape, name=task.name)
         else:
             x = _apply(b, x, task, axes, channel_axis)
     return x
@@ -213,7 +213,8 @@ def _apply(b: GraphBuilder, x: Value, task: Apply, axes: tuple[int, ...], channe
     cells = prod(getattr(reach, "kernel", 1) for reach in reaches)
     window = task.channels is not None or cells > 1
     work = cells * x.shape[channel_axis] if window else 0
-    return b.apply(x, _watched(task), reaches, axes=axes, shape=shape, work=work, name=task.name)
+    call = _watched(task, axes, channel_axis)
+    return b.apply(x, call, reaches, axes=axes, shape=shape, work=work, name=task.name)
 
 
 def _joined(b: GraphBuilder, task: Add, stored: Value, x: Value) -> Value:
@@ -223,13 +224,22 @@ def _joined(b: GraphBuilder, task: Add, stored: Value, x: Value) -> Value:
     return b.pointwise(_Sum(task.divisor), x, stored, name=task.name)
 
 
-def _watched(task: Apply | Attention) -> Callable[[Array], Array]:
-    """Call a layer, say where an error of its own arose, and refuse another library, device or dtype."""
+def _watched(task: Apply | Attention, axes: tuple[int, ...], channel_axis: int) -> Callable[[Array], Array]:
+    """Call a layer, say where an error of its own arose, and refuse another library, device, dtype or shape."""
+    where = f"task {task.name!r}"
 
     def call(x: Array) -> Array:
-        with _noted(f"task {task.name!r}"):
+        with _noted(where):
             made = task.fn(x)
-        check_same_kind(made, x, f"task {task.name!r}", dtype=True)
+        check_same_kind(made, x, where, dtype=True)
+        wanted = [int(n) for n in x.shape]
+        if isinstance(task, Apply):
+            wanted[channel_axis] = task.channels or wanted[channel_axis]
+            for i, axis in enumerate(axes):
+                wanted[axis] = task.along(i).length(wanted[axis])
+        if tuple(made.shape) != tuple(wanted):
+            msg = f"{where} gave shape {tuple(made.shape)}, expected {tuple(wanted)}; is its reach declared right?"
+            raise TileShapeError(msg)
         return made
 
     return call
