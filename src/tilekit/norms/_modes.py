@@ -14,7 +14,7 @@ from tilekit._exact.program import Program, program_of
 from tilekit._exact.stages import plain
 from tilekit._exact.trace import trace
 from tilekit._progress import Progress
-from tilekit.backends import Array, backend_of, canary
+from tilekit.backends import Array, backend_of
 from tilekit.backends.arrays import to_host
 from tilekit.backends.kinds import empty_like
 from tilekit.backends.limits import Limits, refuse_large
@@ -69,7 +69,6 @@ class Modes:
         sizes = self._checked(tile, norm, offload)
         refuse_large(x)
         self._check(x)
-        canary.check(x)
         if norm == "tile":
             return self._alone(x, sizes).made(self.function, x, progress)
         return self._exact(sizes, norm, offload, colour_fix=colour_fix).made(x, progress)
