@@ -118,6 +118,15 @@ def test_the_pages_of_devices_have_every_row_of_the_limits() -> None:
         assert all(version in line for version in (row.since, row.before))
 
 
+def test_the_page_of_how_to_leads_to_every_page_of_its_folder() -> None:
+    folder = ROOT / "docs" / "how-to"
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", (folder / "index.md").read_text()))
+    assert {path.name for path in folder.glob("*.md")} - {"index.md"} <= linked
+    recipes = (folder / "recipes" / "index.md").read_text()
+    stems = {path.stem for path in (folder / "recipes").glob("*.md")} - {"index"}
+    assert stems <= set(recipes.split())
+
+
 def test_every_page_stands_in_the_side_bar() -> None:
     """A page that no toctree names is a warning, and so an error, of the build."""
     first = (ROOT / "docs" / "index.md").read_text()
