@@ -1,5 +1,6 @@
 """The canary finds every fault that the test device plays."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -178,8 +179,8 @@ def test_a_fault_below_the_known_limits_is_found_before_the_run(
     """The table is wrong about this device: it gets less right than is known."""
     monkeypatch.setattr(canary, "TRUSTED", set())
     like = _like(library)
-    known, true = Limits(**{fault: 100_000}), Limits(**{fault: 50_000})
-    sizes = canary.Sizes(**{fault: 90_000}, work=1 << 30)
+    known, true = (replace(Limits(), **{fault: number}) for number in (100_000, 50_000))  # type: ignore[arg-type]
+    sizes = canary.Sizes(work=1 << 30)._replace(**{fault: 90_000})
     with pretended(known), faults_on(library)(true):
         canary.check(like)  # small cases show nothing
         with pytest.raises(DeviceError, match=r"gets an? (array of|convolution) .*wrong"):
