@@ -458,6 +458,8 @@ def test_a_plan_says_what_will_be_done() -> None:
     assert plan.out_shape == (2, 2, 96, 64)
     assert plan.tiles == 3
     assert "statistics of" in str(plan)
+    assert max(phase.steps for phase in plan.phases) == 3
+    assert max(phase.peak_bytes for phase in plan.phases) == plan.peak_bytes
     assert "MiB" in str(plan)
 
 

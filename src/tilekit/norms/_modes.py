@@ -93,7 +93,15 @@ class Modes:
             peak = max(peak, function.small_bytes(x))
         tiles = max(len(stage.steps) for stage in held.program.stages)
         return QueuePlan(
-            held.plan.shape, held.plan.out_shape, norm, offload, tiles, peak, _largest(held.program), str(held.plan)
+            held.plan.shape,
+            held.plan.out_shape,
+            norm,
+            offload,
+            tiles,
+            peak,
+            _largest(held.program),
+            held.plan.rows,
+            str(held.plan),
         )
 
     def fit(  # noqa: PLR0913
@@ -172,7 +180,7 @@ class Modes:
         largest = max(prod(output.shape), _largest(program_of(tile.graph, plain(tile.graph))))
         peak = plain_bytes(tile, x) + (output.nbytes if alone.plan.n_tiles > 1 else 0)
         return QueuePlan(
-            source.shape, output.shape, "tile", offload, alone.plan.n_tiles, peak, largest, str(alone.plan)
+            source.shape, output.shape, "tile", offload, alone.plan.n_tiles, peak, largest, table=str(alone.plan)
         )
 
     def _check(self, x: Array) -> None:

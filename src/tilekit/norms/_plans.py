@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
+from tilekit._exact.plan import StageRow
+
 __all__ = ["NormMode", "Offload", "QueuePlan"]
 
 NormMode = Literal["exact", "fast", "tile"]
@@ -34,8 +36,10 @@ class QueuePlan:
         scratch memory of layers that are handed in.
     largest_elements : int
         Elements of the largest of these arrays; see `tilekit.backends.limits`.
+    phases : tuple of StageRow
+        What each stage costs, in order: from one norm to the next; none with ``norm="tile"``.
     table : str
-        The stages, one a line.
+        The same, one a line.
     """
 
     shape: tuple[int, ...]
@@ -45,6 +49,7 @@ class QueuePlan:
     tiles: int
     peak_bytes: int
     largest_elements: int
+    phases: tuple[StageRow, ...] = field(default=(), repr=False)
     table: str = field(default="", repr=False)
 
     def __str__(self) -> str:
