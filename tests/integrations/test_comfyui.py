@@ -8,10 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -415,3 +419,80 @@ def test_workflows_run_in_the_real_host(tmp_path: Path) -> None:
     assert report["interrupted"]["steps"] <= 1
     assert report["interrupted"]["files"] == ["clip_00001_.mp4"]
     assert "needs least takes" in report["refused"][0][1]
+
+
+def _write_taesd(folder: Path) -> None:
+    """Let the host write a small VAE with seeded weights where its loader looks for it."""
+    code = """
+import sys
+checkout, folder = sys.argv[1:]
+sys.argv = sys.argv[:1]
+sys.path.insert(0, checkout)
+from comfy.cli_args import args
+args.cpu = True
+import torch
+from comfy.taesd.taesd import TAESD
+from safetensors.torch import save_file
+torch.manual_seed(0)
+vae = TAESD()
+for half in ("encoder", "decoder"):
+    state = getattr(vae, f"taesd_{half}").state_dict()
+    weights = {key: 0.1 * torch.randn(value.shape) for key, value in state.items()}
+    save_file(weights, f"{folder}/taesd_{half}.safetensors")
+"""
+    folder.mkdir(parents=True)
+    subprocess.run([PYTHON, "-c", code, str(CHECKOUT), str(folder)], check=True, capture_output=True)
+
+
+def _answers(server: str) -> bool:
+    try:
+        with urlopen(f"http://{server}/system_stats", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def running_host(base: Path) -> Iterator[str]:
+    """Start the host's server on the processor, with the pack; give its address."""
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "tilekit").symlink_to(PACK)
+    (base / "page").mkdir()
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folders = ["--base-directory", str(base), "--front-end-root", str(base / "page")]
+    command = [PYTHON, f"{CHECKOUT}/main.py", "--cpu", "--port", str(port), "--disable-api-nodes", *folders]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    log = base / "log"
+    with log.open("w") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as host:
+        try:
+            while not _answers(f"127.0.0.1:{port}"):
+                assert host.poll() is None, log.read_text()[-3000:]
+                time.sleep(1)
+            yield f"127.0.0.1:{port}"
+        finally:
+            host.terminate()
+
+
+@needs_checkout
+def test_the_example_runs_a_workflow_in_the_host_s_server(tmp_path: Path) -> None:
+    _write_taesd(tmp_path / "models" / "vae_approx")
+    workflow = {
+        "1": {"class_type": "VAELoader", "inputs": {"vae_name": "taesd"}},
+        "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 96, "batch_size": 1}},
+        "3": {"class_type": "VAEDecodeExact", "inputs": {"samples": ["2", 0], "vae": ["1", 0], "memory_gb": 0.5}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "exact"}},
+    }
+    file = tmp_path / "workflow.json"
+    file.write_text(json.dumps(workflow))
+    script = [sys.executable, str(ROOT / "examples" / "comfyui_workflow.py"), str(file), "--server"]
+    with running_host(tmp_path) as server:
+        done = subprocess.run([*script, server], capture_output=True, text=True, check=False)
+        less = ["--set", "3.memory_gb=0.00001"]
+        small = subprocess.run([*script, server, *less], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "node 4: exact_00001_.png\n"), done.stderr
+    assert (tmp_path / "output" / "exact_00001_.png").exists()
+    assert small.returncode == 1
+    assert "node 3 (VAEDecodeExact): memory_bytes: got" in small.stderr
+    assert "needs least takes" in small.stderr
