@@ -64,9 +64,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-networks", venv_backend="none")
 def tests_networks(session: nox.Session) -> None:
-    """Compare exact with untiled for every autoencoder class of diffusers: too long for the whole suite."""
+    """Compare exact with untiled for the classes and pipelines of diffusers: too long for the whole suite."""
     python = shared(session, "test", "networks")
-    paths = session.posargs or ["tests/tilekit/exact/test_diffusers_classes.py"]
+    tried = ("test_diffusers_classes", "test_diffusers_pipelines")
+    paths = session.posargs or [f"tests/tilekit/exact/{name}.py" for name in tried]
     env = {**ONE_THREAD, "TILEKIT_NETWORKS": "all"}
     session.run(python, "-m", "pytest", "-n", "logical", "--dist", "load", *paths, env=env)
 

@@ -143,7 +143,11 @@ class ExactMethod:
         return _output(sample) if asked else (sample,)
 
     def _run(self, x: Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
+        from torch._subclasses import FakeTensor
+
         function, key = self._function(args, kwargs)
+        if isinstance(x, FakeTensor):  # somebody follows what calls this, tilekit.exact too: the plain call is meant
+            return function.function(x)
         try:
             check_once(function, x, self.place.owner, (self.place.direction, (self.place.name, key)))
             return function(x)

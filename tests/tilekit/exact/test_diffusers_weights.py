@@ -13,6 +13,7 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed"
 
 from tests.tilekit.exact._autoencoders import TWO, ZOO, Entry  # noqa: E402  # after what may be missing
 
+import tilekit  # noqa: E402
 from tilekit import BackendError, InputError, PlanError, TraceError  # noqa: E402
 from tilekit.adapters import disable_exact_tiling, enable_exact_tiling  # noqa: E402
 
@@ -228,6 +229,17 @@ def test_disabling_gives_back_what_was_there() -> None:
     disable_exact_tiling(vae)
     disable_exact_tiling(vae)  # was not on
     assert vae._decode is patched
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_function_that_calls_an_exact_model_is_followed_as_with_the_plain_one(name: str) -> None:
+    """Such as the stream of a decode whose model is exact already."""
+    vae, plain = switched(name)
+    z = latents(name)
+    want = plain.decode(z).sample
+    stream = tilekit.exact(lambda z: vae.decode(z).sample).stream(z)
+    got = torch.cat([block for _, block in stream], 2)
+    assert float((got - want).abs().max() / want.abs().max()) < ROUNDING
 
 
 def test_switching_twice_keeps_the_second_budget() -> None:
