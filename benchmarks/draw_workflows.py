@@ -8,8 +8,8 @@ Needs the extra plot. Nodes stand in columns by how many nodes lie before them; 
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +112,12 @@ def draw(nodes: Nodes, target: Path) -> None:
 
 def main() -> None:
     """Draw each workflow of the folder."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="for the pictures; beside the JSON")
+    asked = parser.parse_args()
     for path in sorted(FOLDER.glob("*.json")):
-        draw(json.loads(path.read_text()), folder / f"{path.stem}.png")
-        print(folder / f"{path.stem}.png")
+        draw(json.loads(path.read_text()), asked.folder / f"{path.stem}.png")
+        print(asked.folder / f"{path.stem}.png")
 
 
 if __name__ == "__main__":
