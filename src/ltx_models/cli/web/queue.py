@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tilekit.norms._leftovers import alive
-
 from ltx_models.cli.web.folder import Folder
 from ltx_models.cli.web.runs import Run, read_run, told, write_run
 from ltx_models.media import MediaError
+from tilekit._run.leftovers import alive
 
 PATIENCE = 20.0  # seconds that a run has to clear up after it is told to stop
 COMMAND = (sys.executable, "-m", "ltx_models")
