@@ -4,7 +4,7 @@ Generate videos with sound of several prompts, and draw a sheet of their picture
     python examples/from_prompts.py [--out demo] [--backend torch|mlx]
 
 Without a checkpoint this is the toy that the package ships: it draws coloured shapes that move and sound, and nothing
-else, and shows that the machinery works. Its clips are 192 x 128 pixels and last 1.4 seconds.
+else, and shows that the machinery works. Its clips are 256 x 192 pixels and last 1.4 seconds.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The shape of the demonstration model: the block layout of LTX-2 2.0, narrow."""
+"""The shape of the demonstration model: the blocks of LTX-2 2.0, narrow next to pixels and wide at the cells."""
 
 from __future__ import annotations
 
@@ -17,27 +17,22 @@ SECTION: dict[str, Any] = {
     "out_channels": 3,
     "latent_channels": 128,
     "encoder_blocks": [
-        ["res_x", {"num_layers": 1}],
         ["compress_space_res", {"multiplier": 2}],
         ["res_x", {"num_layers": 1}],
         ["compress_time_res", {"multiplier": 2}],
-        ["res_x", {"num_layers": 1}],
         ["compress_all_res", {"multiplier": 1}],
-        ["res_x", {"num_layers": 1}],
         ["compress_all_res", {"multiplier": 2}],
-        ["res_x", {"num_layers": 1}],
     ],
     "decoder_blocks": [
         ["res_x", {"num_layers": 1, "inject_noise": False}],
-        ["compress_all", {"residual": True, "multiplier": 1}],
-        ["res_x", {"num_layers": 2, "inject_noise": False}],
-        ["compress_all", {"residual": True, "multiplier": 1}],
-        ["res_x", {"num_layers": 2, "inject_noise": False}],
         ["compress_all", {"residual": True, "multiplier": 4}],
-        ["res_x", {"num_layers": 1, "inject_noise": False}],
+        ["res_x", {"num_layers": 2, "inject_noise": False}],
+        ["compress_all", {"residual": True, "multiplier": 1}],
+        ["res_x", {"num_layers": 2, "inject_noise": False}],
+        ["compress_all", {"residual": True, "multiplier": 2}],
     ],
-    "encoder_base_channels": 12,
-    "decoder_base_channels": 24,
+    "encoder_base_channels": 32,
+    "decoder_base_channels": 16,
     "norm_layer": "pixel_norm",
     "patch_size": 4,
     "latent_log_var": "uniform",

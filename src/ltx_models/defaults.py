@@ -11,7 +11,7 @@ def default_checkpoint() -> Path:
     Give the small video autoencoder that the package ships.
 
     Its layout is that of LTX-2 2.0 with every kind of block, narrow: 128 latent channels, 8 frames of 32 x 32 pixels to
-    a latent cell, about 3 million parameters in bfloat16. It was trained on a few clips for under an hour, so that
+    a latent cell, about 6 million parameters in bfloat16. It was trained on a few clips for under an hour, so that
     every example can encode and decode real video without a download; its pictures are soft, and its latents mean
     nothing to other models.
 
@@ -41,8 +41,7 @@ def default_pipeline() -> Path:
     Its layout is that of LTX-2.3 in the official files: a distilled checkpoint with transformer, connectors, video and
     audio autoencoders and vocoder; a spatial upsampler; a Gemma 3 with a tokenizer of some seventy words. Together they
     have 7 million parameters. It was trained for about an hour of one processor core on drawn circles, squares and
-    triangles that move and sound, and **it knows nothing else**; even those come out as blobs, in the colour, motion
-    and tone that the prompt asks for. It shows that the machinery works, without a download.
+    triangles that move and sound, and **it knows nothing else**. It shows that the machinery works, without a download.
 
     Returns
     -------

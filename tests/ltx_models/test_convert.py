@@ -299,7 +299,7 @@ def test_a_disk_that_is_too_small_is_refused_before_writing(monkeypatch: pytest.
     from types import SimpleNamespace
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"5\.\d MiB are needed, 1.0 KiB are free there"):
+    with pytest.raises(OSError, match=r"10\.\d MiB are needed, 1.0 KiB are free there"):
         convert(default_checkpoint(), tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())
 

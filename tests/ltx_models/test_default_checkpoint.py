@@ -17,8 +17,8 @@ from ltx_models.nn import Backend, backend
 from ltx_models.video_vae import VideoVAEConfig
 
 TAIL = 32  # frames at the end of bigbuckbunny.mp4 that it was not trained on
-# decibels over the middle of the first of them; 25.61 and 20.34 when it was trained, alike in both dtypes
-LEAST_PSNR = {"bigbuckbunny.mp4": 25.0, "carphone_pristine.mp4": 19.8}
+# decibels over the middle of the first of them; 28.12 and 23.95 when it was trained, 28.37 and 23.99 in bfloat16
+LEAST_PSNR = {"bigbuckbunny.mp4": 27.8, "carphone_pristine.mp4": 23.6}
 BLOCKS = {"res_x", "compress_space_res", "compress_time_res", "compress_all_res", "compress_all"}
 
 
@@ -68,7 +68,7 @@ def test_layout_is_that_of_2_0_with_every_kind_of_block(stored: Any) -> None:
 
 
 def test_it_is_small() -> None:
-    assert default_checkpoint().stat().st_size < 6_500_000
+    assert default_checkpoint().stat().st_size <= 12_000_000
 
 
 def test_a_missing_file_is_an_error_with_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,7 +36,18 @@ CHECKPOINT, UPSAMPLER = (
     default_pipeline() / name for name in ("toy-distilled.safetensors", "toy-spatial-upscaler-x2.safetensors")
 )
 RED, BLUE = "a red circle moving right, a high tone", "a blue square moving down, a low tone"
-MOST_BYTES = 15_000_000
+MOST_BYTES = 20_000_000
+
+
+FILLED = {"circle": 0.785, "square": 1.0, "triangle": 0.5}  # the part of the box around it
+SHAPES = (
+    "a red circle moving right, a high tone",
+    "a white circle moving up, silence",
+    "a blue square moving down, a low tone",
+    "a green square standing still, a high tone",
+    "a yellow triangle moving left, middle beeps",
+    "a blue triangle moving right, low beeps",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +92,17 @@ def ink(frames: Any) -> Any:
     return frames[masks].mean(axis=0), middles
 
 
+def filled(frames: Any) -> float:
+    """Give the part of the box around what stands out that it fills, the median of all frames."""
+    ground = np.median(frames[:, :, :6], axis=(0, 1, 2))
+    masks = np.abs(frames - ground).max(axis=-1) > 0.3
+    boxes = []
+    for mask in masks:
+        rows, columns = (np.flatnonzero(mask.sum(axis=axis) > 2) for axis in (1, 0))
+        boxes.append(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean())
+    return float(np.median(boxes))
+
+
 def pitch(audio: Any, rate: int) -> float:
     spectrum = np.abs(np.fft.rfft(audio[0] * np.hanning(audio.shape[2]), axis=1)).sum(axis=0)
     strongest: float = float(np.argmax(spectrum)) * rate / audio.shape[2]
@@ -89,7 +111,7 @@ def pitch(audio: Any, rate: int) -> float:
 
 def test_the_prompt_decides_colour_motion_and_pitch(pipe: Callable[[BackendName], LTX2Pipeline]) -> None:
     red, blue = (pipe("torch")(prompt, seed=3) for prompt in (RED, BLUE))
-    assert red.frames.shape == blue.frames.shape == (1, 33, 128, 192, 3)
+    assert red.frames.shape == blue.frames.shape == (1, 33, 192, 256, 3)
     (first, path), (second, other_path) = ink(red.frames[0]), ink(blue.frames[0])
     assert first[0] > 1.5 * max(first[1:]), f"not red: {first}"
     assert second[2] > 1.5 * max(second[:2]), f"not blue: {second}"
@@ -101,6 +123,18 @@ def test_the_prompt_decides_colour_motion_and_pitch(pipe: Callable[[BackendName]
     assert red.sample_rate == blue.sample_rate == 24000
     assert pitch(red.audio, 24000) == pytest.approx(1200, abs=15)
     assert pitch(blue.audio, 24000) == pytest.approx(300, abs=15)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_circle_square_and_triangle_are_told_apart(
+    pipe: Callable[[BackendName], LTX2Pipeline], backend: BackendName
+) -> None:
+    """Each fills the part of the box around it that its shape does: in at least five prompts of six."""
+    asked = [next(word for word in prompt.split() if word in FILLED) for prompt in SHAPES]
+    shares = [filled(pipe(backend)(prompt, seed=10).frames[0]) for prompt in SHAPES]
+    seen = [min(FILLED, key=lambda shape: abs(FILLED[shape] - share)) for share in shares]
+    assert sum(one == other for one, other in zip(asked, seen, strict=True)) >= 5, (asked, seen, shares)
+    assert set(seen) == set(FILLED)
 
 
 def test_a_seed_gives_the_same_latents_on_both_backends_and_again_and_another_does_not(
@@ -126,7 +160,7 @@ def test_the_command_line_needs_a_prompt_alone(
     assert main(["generate", "--prompt", RED, "--output-path", str(video), "--backend", backend]) in {0, None}
     assert "embedded toy" in capsys.readouterr().err
     info = probe_video(video)
-    assert (info.frames, info.height, info.width, float(info.fps)) == (33, 128, 192, 24.0)
+    assert (info.frames, info.height, info.width, float(info.fps)) == (33, 192, 256, 24.0)
     samples, rate = read_audio(video)
     assert rate == 24000
     assert samples.shape == (1, 2, 240 * (4 * 34 - 3))

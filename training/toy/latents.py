@@ -14,14 +14,14 @@ from training.toy.grammar import caption
 from training.toy.language import TOKENS
 from training.toy.rotation import spread_of, turn
 from training.toy.scenes import LARGE, RATE, SECONDS, SMALL, Scene, draw_scene, draw_sound, draw_video
+from training.toy.sections import KEPT
 from training.toy.sound import MEL_FRAMES
 
 from ltx_models.audio_vae import log_mel
 from ltx_models.text import load_text_encoder
 
-SCENES, LARGE_SCENES, CAPTIONS = 1600, 500, 5
+SCENES, LARGE_SCENES, CAPTIONS = 1600, 600, 5
 SAMPLE = 200  # scenes that tell how latents lie
-KEPT = 24  # channels of pictures that carry something
 
 
 @dataclass(frozen=True, slots=True)

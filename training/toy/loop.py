@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from training.optimizer import Muon
 
-SAVE_SECONDS = 30
+SAVE_SECONDS = 15
 WARM_UP_STEPS = 50
 EMA = 0.995
 

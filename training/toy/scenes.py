@@ -11,7 +11,7 @@ from training.toy.grammar import Wish, draw_wish
 Floats = NDArray[np.float32]
 
 FRAMES, FPS = 33, 24
-SMALL, LARGE = (64, 96), (128, 192)  # height and width of the first stage and of the result, pixels
+SMALL, LARGE = (96, 128), (192, 256)  # height and width of the first stage and of the result, pixels
 RATE = 48000  # of the sound as it is drawn; a multiple of what the networks take and give
 SECONDS = FRAMES / FPS
 COLOUR_VALUES = {
@@ -59,13 +59,13 @@ class Scene:
 def draw_scene(rng: np.random.Generator, wish: Wish | None = None) -> Scene:
     """Draw what a sentence leaves open."""
     wish = draw_wish(rng) if wish is None else wish
-    radius = rng.uniform(0.19, 0.23)
+    radius = rng.uniform(0.26, 0.29)
     across, down = WAY[wish.motion]
     # the middle of the path, and half its length: the shape stays inside
-    middle = np.array([0.75 + rng.uniform(-0.08, 0.08) * (1 if across else 4), 0.5 + rng.uniform(-1, 1) * 0.05])
-    if across:
-        middle[1] = 0.5 + rng.uniform(-1, 1) * 0.18
-    half = np.array([across * rng.uniform(0.36, 0.42), down * rng.uniform(0.20, 0.23)])
+    middle = np.array([0.667 + rng.uniform(-1, 1) * (0.02 if across else 0.25), 0.5 + rng.uniform(-1, 1) * 0.02])
+    if not down:
+        middle[1] = 0.5 + rng.uniform(-1, 1) * 0.1
+    half = np.array([across * rng.uniform(0.27, 0.32), down * rng.uniform(0.13, 0.16)])
     first, last = middle - half, middle + half
     if wish.ground == "black":
         top = bottom = (0.0, 0.0, 0.0)

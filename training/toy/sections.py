@@ -6,7 +6,27 @@ from typing import Any
 
 from training.network import SECTION
 
-VAE: dict[str, Any] = SECTION  # the embedded autoencoder's
+KEPT = 32  # of the 128 channels of latents of pictures carry something
+# Wide where cells are few, narrow next to pixels: flat shapes need no texture.
+VAE: dict[str, Any] = SECTION | {
+    "encoder_blocks": [
+        ["compress_space_res", {"multiplier": 4}],
+        ["compress_time_res", {"multiplier": 2}],
+        ["compress_all_res", {"multiplier": 1}],
+        ["res_x", {"num_layers": 1}],
+        ["compress_all_res", {"multiplier": 1}],
+    ],
+    "decoder_blocks": [
+        ["res_x", {"num_layers": 1, "inject_noise": False}],
+        ["compress_all", {"residual": True, "multiplier": 2}],
+        ["res_x", {"num_layers": 2, "inject_noise": False}],
+        ["compress_all", {"residual": True, "multiplier": 2}],
+        ["res_x", {"num_layers": 2, "inject_noise": False}],
+        ["compress_all", {"residual": True, "multiplier": 1}],
+    ],
+    "encoder_base_channels": 16,
+    "decoder_base_channels": 16,
+}
 AUDIO_VAE: dict[str, Any] = {
     "model": {
         "params": {

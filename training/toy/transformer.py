@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from training.toy.language import HIDDEN, LAYERS
-from training.toy.latents import KEPT, Latents
+from training.toy.latents import Latents
 from training.toy.loop import Training
 from training.toy.rotation import importance
 from training.toy.scenes import FPS
-from training.toy.sections import TRANSFORMER
+from training.toy.sections import KEPT, TRANSFORMER
 
 from ltx_models.conditioning import audio_positions, patchify, video_positions
 from ltx_models.nn import backend
@@ -21,7 +22,7 @@ from ltx_models.sampling import DISTILLED_SIGMAS, STAGE_2_SIGMAS
 from ltx_models.text import ConnectorConfig, TextConnectors
 from ltx_models.transformer import Modality, Transformer, TransformerConfig
 
-SCENES_SMALL, LEVELS, SCENES_LARGE = 24, 2, 8  # clips in a batch, and noise levels at which each is shown
+SCENES_SMALL, LEVELS, SCENES_LARGE = 16, 2, 6  # clips in a batch, and noise levels at which each is shown
 LARGE_PART = (0.1, 0.6)  # of the batches are of the second stage, first and later
 FIRST_PART = 0.4  # of the time
 SCHEDULED = 0.6  # of the noise levels are those of the distilled schedules; the rest lie between
@@ -57,8 +58,10 @@ def train(state: Path, minutes: float, latents: Latents) -> Any:
         chosen = rng.integers(len(clips), size=SCENES_LARGE if large else SCENES_SMALL)
         hidden, mask = latents.text(chosen, rng)
         sigma = torch.from_numpy(draw_sigmas(rng, LEVELS * len(chosen), STAGE_2_SIGMAS if large else DISTILLED_SIGMAS))
-        contexts = model.connectors(hidden, mask)[:2]
-        return flow_loss(model.transformer, clips[chosen], latents.audio[chosen], contexts, sigma, weights)
+        # the backward pass of the fused attention takes longer than all the rest where sequences are this short
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            contexts = model.connectors(hidden, mask)[:2]
+            return flow_loss(model.transformer, clips[chosen], latents.audio[chosen], contexts, sigma, weights)
 
     return training.run(loss)
 
@@ -78,7 +81,7 @@ def flow_loss(
         )
         wanted.append(noise - clean)
     made = transformer(*modalities)
-    errors = ((ours - theirs).square().mean(dim=(0, 1)) for ours, theirs in zip(made, wanted, strict=True))
+    errors = ((ours.float() - theirs).square().mean(dim=(0, 1)) for ours, theirs in zip(made, wanted, strict=True))
     parts = [(error * weight).sum() / weight.sum() for error, weight in zip(errors, weights, strict=True)]
     return parts[0] + parts[1]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from training.toy.latents import KEPT, Latents
+from training.toy.latents import Latents
 from training.toy.loop import Training
 from training.toy.rotation import importance
-from training.toy.sections import UPSAMPLER
+from training.toy.sections import KEPT, UPSAMPLER
 
 from ltx_models.nn import backend
 from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig

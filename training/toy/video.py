@@ -1,4 +1,4 @@
-"""The video autoencoder of the toy: the embedded one, taught shapes."""
+"""The video autoencoder of the toy: it begins as the best linear one of drawn shapes."""
 
 from __future__ import annotations
 
@@ -9,45 +9,35 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 from training.losses import charbonnier, reconstruction_loss
+from training.network import Autoencoder
+from training.start import begin
 from training.toy.loop import Training
 from training.toy.scenes import LARGE, SMALL, draw_scene, draw_video
-from training.toy.sections import VAE
-
-from ltx_models import default_checkpoint
-from ltx_models.nn import backend
-from ltx_models.video_vae import VideoDecoder, VideoEncoder, VideoVAEConfig
+from training.toy.sections import KEPT, VAE
 
 # clips in a batch, frames, and size: whole small clips, and pieces of large ones
-BATCHES = (((2, 33), SMALL), ((3, 17), SMALL), ((2, 17), LARGE))
-ODDS = (0.5, 0.2, 0.3)
-PIECE = 96  # side of a piece of a large clip, pixels
+BATCHES = (((1, 33), SMALL), ((2, 17), SMALL), ((2, 17), LARGE))
+ODDS = (0.25, 0.25, 0.5)
+PIECE = 128  # side of a piece of a large clip, pixels
 NOISE = 0.15  # added to latents, in parts of their spread: what a transformer makes of them is not exact either
 SIZE_WEIGHT = 1e-4
-COLOUR_WEIGHT = 8.0
-
-
-class Autoencoder(torch.nn.Module):
-    """Encoder and decoder, with the weights of the embedded autoencoder to begin with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        nn, config = backend("torch"), VideoVAEConfig.read(VAE)
-        self.encoder: Any = VideoEncoder(nn, config)
-        self.decoder: Any = VideoDecoder(nn, config)
-        known = load_file(default_checkpoint())
-        with torch.no_grad():
-            for name, weight in self.named_parameters():
-                weight.copy_(known[f"vae.{name}"].float())
+COLOUR_WEIGHT = 4.0
+WINDOWS = 2000  # of the size of two latent cells, to begin with
+EDGE, PLAIN = 0.8, 0.15  # the contrast of a piece with an edge, and how many of the others are taken
+RATE = 2.5e-4
 
 
 def train(state: Path, minutes: float) -> Any:
     """Train it; give encoder and decoder."""
     torch.manual_seed(0)
     ends = ("encoder.conv_in.", "decoder.conv_out.")
-    training = Training(Autoencoder(), state, minutes, rate=0.006, ends=ends)
+    model = Autoencoder(VAE)
+    if not state.exists():
+        begin(model, draw_windows(np.random.default_rng(4), WINDOWS))
+        leave_out(model)
+    training = Training(model, state, minutes, rate=RATE, other_rate=RATE, ends=ends)
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         video = draw_batch(rng)
@@ -58,10 +48,21 @@ def train(state: Path, minutes: float) -> Any:
     return training.run(loss)
 
 
+@torch.no_grad()
+def leave_out(model: Autoencoder) -> None:
+    """Let the weakest channels of latents carry nothing; they stay so, for no loss depends on them."""
+    last, first = model.encoder.conv_out.conv, model.decoder.conv_in.conv
+    last.weight[KEPT:] = 0
+    last.bias[KEPT:] = 0
+    first.weight[:, KEPT:] = 0
+
+
 def train_decoder(state: Path, minutes: float, autoencoder: Any) -> None:
     """Train the decoder on, with latents that stay as they are: that takes half the work."""
     torch.manual_seed(0)
-    training = Training(deepcopy(autoencoder.decoder).requires_grad_(), state, minutes, rate=0.004, ends=("conv_out.",))
+    training = Training(
+        deepcopy(autoencoder.decoder).requires_grad_(), state, minutes, rate=RATE, other_rate=RATE, ends=("conv_out.",)
+    )
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
         video = draw_batch(rng)
@@ -99,3 +100,17 @@ def draw_batch(rng: np.random.Generator) -> Tensor:
             clip = clip[..., row : row + PIECE, column : column + PIECE]
         clips.append(clip)
     return torch.from_numpy(np.stack(clips))
+
+
+def draw_windows(rng: np.random.Generator, count: int) -> Tensor:
+    """Draw pieces (N, 3, 9, 32, 32), mostly of what is not the ground alone."""
+    found: list[np.ndarray] = []
+    while len(found) < count:
+        size = (SMALL, LARGE)[int(rng.integers(2))]
+        clip = draw_video(draw_scene(rng), size)
+        for _ in range(16):
+            start, row, column = (int(rng.integers(n)) for n in (clip.shape[1] - 8, size[0] - 31, size[1] - 31))
+            piece = clip[:, start : start + 9, row : row + 32, column : column + 32]
+            if np.ptp(piece, axis=(1, 2, 3)).max() > EDGE or rng.random() < PLAIN:
+                found.append(piece)
+    return torch.from_numpy(np.stack(found[:count]))

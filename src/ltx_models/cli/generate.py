@@ -26,7 +26,7 @@ examples:
       --image first.png 0 1.0 -n 121 -o fox.mp4"""
 TOY = (
     "no --checkpoint-path: this is the embedded toy, which knows red, yellow, green, blue and white circles, squares "
-    "and triangles (blobs, all of them) that move left, right, up or down or stand still, with low, middle and high "
+    "and triangles that move left, right, up or down or stand still, with low, middle and high "
     "tones or beeps"
 )
 
