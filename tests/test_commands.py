@@ -25,7 +25,7 @@ TYPED = [(script, command) for script in SCRIPTS for command in of_docstring(scr
 LESS = {
     "generate": ("-n", "9", "-H", "64", "-W", "64"),
     "bench": ("--size", "64x64", "--frames", "9"),
-    "reconstruct": ("--frames", "9"),
+    "reconstruct": ("--frames", "1"),
 }
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
