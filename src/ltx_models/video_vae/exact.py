@@ -471,6 +471,13 @@ def _decode_diffusion(
         msg = "timestep: a diffusion decoder has steps of its own; leave timestep= out"
         raise ValueError(msg)
     decoder.check(latent)
+    most, field = limits_of(latent).elements, prod(decoder.noise_shape(latent.shape))
+    if field > most:
+        msg = (
+            f"noise: the field of this clip would have {field} elements, {said_of(latent, most)}, and a diffusion "
+            "decoder holds it whole; decode a shorter clip, or on another device"
+        )
+        raise ValueError(msg)
     chosen = _checked(plan or plan_exact(decoder, latent.shape, memory_bytes=memory_bytes), DiffusionPlan, latent.shape)
     _ask(latent, chosen, prod(latent.shape[2:]) * prod(decoder.config.decoder_scale) * 3)
     return decoder.stream(latent, noise=noise, plan=chosen)
