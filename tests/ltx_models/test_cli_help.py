@@ -99,10 +99,10 @@ def test_a_near_flag_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_near_verb_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "generat")
+    code, _, err = run(capsys, "decod")
     assert (code, err) == (
         2,
-        "ltx-models: argument VERB: invalid choice: 'generat'; did you mean generate? (see ltx-models --help)\n",
+        "ltx-models: argument VERB: invalid choice: 'decod'; did you mean decode? (see ltx-models --help)\n",
     )
     assert "did you mean" not in run(capsys, "fly")[2]
 
