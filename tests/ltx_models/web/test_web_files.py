@@ -218,3 +218,22 @@ def test_the_plan_is_drawn_and_whatever_was_typed_is_escaped() -> None:
     run = Run("20261121-000000-abcdef", "generate", hostile, (), "failed", hostile, notes=(hostile,), error=hostile)
     assert "<script" not in run_view(run, 0) + refused(hostile)
     assert "2 runs before it" in run_view(Run("a", "generate", "t", ()), 2)
+
+
+def test_a_tiling_that_is_none_is_refused(tmp_path: Path) -> None:
+    import argparse
+
+    from ltx_models import default_checkpoint
+    from ltx_models.checkpoints.latent_space import latent_space
+    from ltx_models.cli.web.comparing import Comparing, usual_tiling
+    from ltx_models.media import write_latents
+
+    latents = tmp_path / "a.safetensors"
+    space = latent_space(default_checkpoint())
+    write_latents(latents, np.zeros((1, 128, 2, 4, 6), np.float32), fps=24, space=space)
+    flags = dict.fromkeys(("checkpoint_path", "video_vae_path", "backend", "device"))
+    comparing = Comparing(argparse.Namespace(**flags))
+    assert [one.way for one in comparing.forecast(latents, usual_tiling(latents), "")] == ["whole", "blended", "exact"]
+    for wrong in ("one tile", "", "64", "64/64"):
+        with pytest.raises(ValueError, match=r"tile|overlap"):
+            comparing.forecast(latents, wrong, "")

@@ -78,7 +78,11 @@ class Comparing:
         saved = read_latents(latents)
         budget = parse_bytes(memory) if memory.strip() else None
         config = read_config(self._decoder(latents, saved))
-        made = plan_for(pixels_of(saved), tiling)
+        try:
+            made = plan_for(pixels_of(saved), tiling)
+        except argparse.ArgumentTypeError as error:
+            msg = f"blended tiles: {error}"
+            raise ValueError(msg) from error
         found = expected(config, made, itemsize=FLOAT32, memory_bytes=budget)
         room = memory_bytes()
         if room is not None and found[0].peak_bytes > room:
