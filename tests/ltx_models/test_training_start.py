@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,17 @@ torch: Any = pytest.importorskip("torch")
 
 
 def test_the_start_brings_film_back_that_new_weights_do_not() -> None:
-    from training.losses import psnr
-    from training.network import Autoencoder
-    from training.start import begin
-    from training.toy.sections import VAE
-    from training.toy.video import draw_windows
-
+    names = ("losses", "network", "start", "toy.sections", "toy.video")
+    losses, network, start, sections, video = (import_module(f"training.{name}") for name in names)
     torch.manual_seed(0)
-    model, windows = Autoencoder(VAE), draw_windows(np.random.default_rng(0), 160)
+    model, windows = network.Autoencoder(sections.VAE), video.draw_windows(np.random.default_rng(0), 160)
     film = windows[:8].repeat(1, 1, 1, 2, 2)  # the decoder mirrors its borders, so it needs two cells of each
     with torch.no_grad():
-        new = psnr(model(film), film)
-        begin(model, windows)
-        begun = psnr(model(film), film)
+        new = losses.psnr(model(film), film)
+        start.begin(model, windows)
+        begun = losses.psnr(model(film), film)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = psnr(model(film).float(), film)
+            rounded = losses.psnr(model(film).float(), film)
     assert new < 12
     assert begun > 22
     assert rounded > begun - 1
