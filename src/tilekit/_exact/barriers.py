@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tilekit._exact.boxes import Box, Interval, full
-from tilekit._exact.flow import ENDLESS, Network
+from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving
+from tilekit._exact.flow import ENDLESS
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
 from tilekit._exact.ops import Concat, Input, Moments, Permute, Pointwise, Reduce
@@ -20,6 +21,8 @@ from tilekit._exact.ops import Concat, Input, Moments, Permute, Pointwise, Reduc
 __all__ = ["Barriers", "Frontier", "Goal", "goals", "parts", "work"]
 
 Frontier = frozenset[int]
+SCALE = 16
+"""What a byte costs in cuts; whole numbers leave room for fractions of it."""
 SMALL = 1 << 16
 """Bytes under which a node that does not slide may be kept whole."""
 
@@ -203,6 +206,8 @@ class Barriers:
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
         self._work = [work(graph, node) for node in graph.nodes]
         self._bytes = [node.nbytes for node in graph.nodes]
+        self._cheapest = Cuts(SCALE)
+        self._looked = 0
 
     @cached_property
     def first(self) -> tuple[int, ...]:
@@ -298,36 +303,34 @@ class Barriers:
         """Give what later stages need of all that was ever made, back to the frontier."""
         return frozenset(self._behind(self._crossing[j], front))
 
-    def keep(self, j: int, front: Frontier, made: Frontier, rate: float) -> Frontier | None:
-        """
-        Choose the frontier to keep after stage `j`: the cheapest cut.
+    @property
+    def effort(self) -> int:
+        """What choosing what to keep took until now, in nodes looked at."""
+        return self._looked + self._cheapest.effort
 
-        `rate` is what a multiply-add made again costs, in bytes; None where no cut exists.
+    def cuts(self, j: int, front: Frontier, made: Frontier, rates: Sequence[float]) -> tuple[Frontier | None, ...]:
+        """
+        Choose what to keep after stage `j`: the cheapest cut for each rate, from the largest on.
+
+        A rate is what a multiply-add made again costs, in bytes; None where no cut exists.
         """
         needed = sorted(self.crossing(j, front))
+        self._looked += len(needed) // 4
         root = self._roots(needed, front)
-        place = {index: 2 * k for k, index in enumerate(dict.fromkeys(root.values()))}
-        source, sink = 2 * len(place), 2 * len(place) + 1
-        net = Network(sink + 1)
-        for index, here in place.items():
-            net.add(here, here + 1, self._price(index, front))
-            if index in front or isinstance(self.graph.nodes[index].op, Input):
-                net.add(source, here, ENDLESS)
-            elif index in made:
-                net.add(source, here, self._again(index, rate))
-            elif self.first[index] <= j:
-                net.add(here, sink, ENDLESS)  # let go by an earlier stage
-        for index in {root[index] for index in self._crossing[j] if index in root}:
-            net.add(place[index] + 1, sink, ENDLESS)
-        for before, after in {(root[i], root[u]) for i in needed for u in self.graph.users[i] if u in root}:
-            if before != after:
-                net.add(place[before] + 1, place[after], ENDLESS)
-                net.add(place[after], place[before], ENDLESS)
-        side = net.cut(source, sink)
-        if side is None:
-            return None
-        cut = (index for index, here in place.items() if side[here] and not side[here + 1])
-        return frozenset(index for index in cut if not isinstance(self.graph.nodes[index].op, Input))
+        wanted = {root[index] for index in self._crossing[j] if index in root}
+        stays = front & wanted
+        open_ = [i for i in dict.fromkeys(root.values()) if i not in stays and self.graph.nodes[i].inputs]
+        place = {index: k for k, index in enumerate(open_)}
+        reads = {(root[i], root[u]) for i in needed for u in self.graph.users[i] if u in root}
+        leaving = Leaving(
+            tuple(self._price(j, index, front, made) for index in open_),
+            tuple(self._left_behind(j, index, front) for index in open_),
+            tuple(max(1, self._bytes[index] // 64) for index in open_),
+            tuple(sorted((place[a], place[b]) for a, b in reads if a != b and a in place and b in place)),
+            tuple(sorted(place[index] for index in wanted if index in place)),
+        )
+        held = self._cheapest.of(leaving, rates)
+        return tuple(None if kept is None else stays.union(open_[k] for k in kept) for kept in held)
 
     def _roots(self, needed: Sequence[int], front: Frontier) -> dict[int, int]:
         """For each node, what is kept in its place: what it is made of, where that is no larger and costs nothing."""
@@ -337,22 +340,23 @@ class Barriers:
             root[index] = index
             if index not in front and len(sources) == 1 and not self._work[index]:
                 before = root[sources[0]]
-                if self._bytes[before] <= self._bytes[index] and self._price(before, front) < ENDLESS:
+                if self._bytes[before] <= self._bytes[index] and (before in front or not self._whole(before)):
                     root[index] = before
         return root
 
-    def _price(self, index: int, front: Frontier) -> int:
-        """Give what keeping a node costs."""
-        node = self.graph.nodes[index]
-        if isinstance(node.op, Input):
-            return 0
-        if index not in front and self.labels[index] is None and self._bytes[index] > SMALL:
-            return ENDLESS  # made whole in one step
-        return self._bytes[index] * 16 + 1
+    def _whole(self, index: int) -> bool:
+        """Whether a node is made whole in one step, and too large for that to be kept."""
+        return self.labels[index] is None and self._bytes[index] > SMALL and bool(self.graph.nodes[index].inputs)
 
-    def _again(self, index: int, rate: float) -> int:
-        """Give what it costs to leave a node behind, that this stage has made."""
-        spent = self._work[index]
-        if rate >= ENDLESS:
-            return ENDLESS if spent else 1
-        return min(ENDLESS, int(rate * spent * 16) + self._bytes[index] // 64)
+    def _price(self, j: int, index: int, front: Frontier, made: Frontier) -> int:
+        """Give what keeping a node costs."""
+        if index in front:
+            return self._bytes[index] * SCALE + 1
+        gone = self.first[index] <= j and index not in made  # let go by an earlier stage
+        return ENDLESS if gone or self._whole(index) else self._bytes[index] * SCALE + 1
+
+    def _left_behind(self, j: int, index: int, front: Frontier) -> int:
+        """Give the multiply-adds of making a node again."""
+        if index in front:
+            return GIVEN
+        return self._work[index] if self.first[index] <= j else LATER

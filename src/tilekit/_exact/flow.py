@@ -11,12 +11,19 @@ ENDLESS = 1 << 62
 
 
 class Network:
-    """Arcs with capacities; `cut` gives the side of the source of the cheapest cut."""
+    """
+    Arcs with capacities; `cut` gives the side of the source of the cheapest cut.
+
+    Arcs may be added after a cut, for the next one, which takes what was sent before as sent.
+    """
 
     def __init__(self, places: int) -> None:
         self._arcs: list[list[int]] = [[] for _ in range(places)]
         self._heads: list[int] = []
         self._left: list[int] = []
+        self._sent = 0
+        self.rounds = 0
+        """How often all places were looked at."""
 
     def add(self, tail: int, head: int, capacity: int) -> None:
         """Add an arc; several between the same places add up."""
@@ -27,10 +34,10 @@ class Network:
 
     def cut(self, source: int, sink: int) -> list[bool] | None:
         """Tell for each place whether it is on the side of the source; None where every cut costs an endless arc."""
-        total = 0
         while (level := self._levels(source))[sink] >= 0:
-            total += self._block(source, sink, level)
-            if total >= ENDLESS:
+            self.rounds += 1
+            self._sent += self._block(source, sink, level)
+            if self._sent >= ENDLESS:
                 return None
         return [depth >= 0 for depth in level]
 

@@ -30,15 +30,28 @@ class Frontiers:
 
     WIDTH = 4
     """States that are followed from one goal to the next."""
-    FACTORS = (INFINITE, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0)
+    FACTORS = (INFINITE, 10.0, 3.0, 1.0, 0.3, 0.1)
     """Rates, in bytes to a multiply-add, over the average of the graph."""
+    LEAST = (INFINITE, 6.0, 1.5, 0.3, 0.0)
+    """Those where these keep too much."""
+    NEAR, FAR = 0.03, INFINITE
+    """What a stage may make again, over the work of all, where as little as can be is kept before it."""
+
+    MOST = 6
+    """How often operations may be carried out."""
 
     def __init__(self, barriers: Barriers) -> None:
         self.barriers = barriers
         self._next: dict[tuple[int, Frontier, tuple[float, ...]], tuple[tuple[Frontier, int], ...]] = {}
+        self._paths: dict[int, Path | None] = {}
         graph = barriers.graph
         made = frozenset(node.index for node in graph.nodes if graph.live[node.index])
         self._rate = barriers.held(made) / max(1, barriers.spent(made))
+
+    @property
+    def effort(self) -> int:
+        """What looking for frontiers took until now."""
+        return self.barriers.effort
 
     @cached_property
     def lasting(self) -> Path:
@@ -51,21 +64,36 @@ class Frontiers:
             spent, held = spent + more, max(held, self.barriers.held(front))
         return Path(tuple(fronts), spent, held)
 
-    def within(self, allowance: int) -> Path | None:
-        """Give the path of least work that keeps at most so many bytes between two stages; None where none does."""
+    def within(self, allowance: int, effort: float = INFINITE) -> Path | None:
+        """
+        Give the path of least work that keeps at most so many bytes between two stages.
+
+        None where none does, or where looking for it takes more than the effort.
+        """
+        if self.lasting.held <= allowance:
+            return self.lasting
+        if allowance not in self._paths:
+            most = self.effort + effort
+            near = self.NEAR * self.lasting.work
+            tries = ((self.FACTORS, near), (self.LEAST, near), (self.LEAST, self.FAR))
+            paths = (self._path(allowance, factors, reach, most) for factors, reach in tries)
+            self._paths[allowance] = next((path for path in paths if path is not None), None)
+        return self._paths[allowance]
+
+    def _path(self, allowance: int, factors: tuple[float, ...], reach: float, effort: float) -> Path | None:
         layer: dict[Frontier, Path] = {frozenset(): Path((), 0, 0)}
         for j in range(len(self.barriers.goals)):
             after: dict[Frontier, Path] = {}
             for front, path in layer.items():
-                for following, more in self._step(j, front, self.FACTORS):
+                for following, more in self._step(j, front, factors):
                     held = self.barriers.held(following)
-                    if held > allowance:
+                    if held > allowance or path.work + more > self.MOST * self.lasting.work:
                         continue
                     longer = Path((*path.fronts, following), path.work + more, max(path.held, held))
                     if following not in after or longer.work < after[following].work:
                         after[following] = longer
-            layer = self._best(j, after)
-            if not layer:
+            layer = self._best(j, after, reach)
+            if not layer or self.effort > effort:
                 return None
         return min(layer.values(), key=lambda path: path.work)
 
@@ -73,12 +101,14 @@ class Frontiers:
         """Give how often operations are carried out."""
         return path.work / max(1, self.lasting.work)
 
-    def _best(self, j: int, layer: dict[Frontier, Path]) -> dict[Frontier, Path]:
-        """Keep those of least work, that of the next stage included, and the smallest."""
+    def _best(self, j: int, layer: dict[Frontier, Path], reach: float) -> dict[Frontier, Path]:
+        """Keep those of least work, that of the next stage included, and the smallest within reach."""
         if len(layer) <= self.WIDTH:
             return layer
-        rows = sorted(layer.items(), key=lambda row: (row[1].work + self._debt(j + 1, row[0]), row[1].held))
-        smallest = min(layer.items(), key=lambda row: (self.barriers.held(row[0]), row[1].work))
+        debts = {front: self._debt(j + 1, front) for front in layer}
+        rows = sorted(layer.items(), key=lambda row: (row[1].work + debts[row[0]], row[1].held))
+        near = [row for row in rows if debts[row[0]] <= reach] or rows
+        smallest = min(near, key=lambda row: (self.barriers.held(row[0]), row[1].work))
         return dict([*rows[: self.WIDTH - 1], smallest])
 
     def _debt(self, j: int, front: Frontier) -> int:
@@ -97,11 +127,9 @@ class Frontiers:
 
     def _cuts(self, j: int, front: Frontier, factors: tuple[float, ...]) -> Iterator[Frontier]:
         made = self.barriers.made(j, front)
-        for factor in factors:
-            kept = self.barriers.keep(j, front, made, factor * self._rate)
-            if kept is None and factor == INFINITE:
-                kept = self.barriers.ends(j)
+        rates = [factor * self._rate for factor in factors]
+        for factor, kept in zip(factors, self.barriers.cuts(j, front, made, rates), strict=True):
             if kept is not None:
                 yield kept
-            if not kept:
-                return
+            elif factor == INFINITE:
+                yield self.barriers.ends(j)

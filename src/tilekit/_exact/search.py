@@ -176,7 +176,7 @@ def _ladder(trials: Trials, way: Slide) -> Iterator[Path]:
     path: Path | None = way.frontiers.lasting
     while path is not None:
         yield path
-        path = trials.within(way, path.held * 3 // 4) if _counts(path, trials.best.peak_bytes) else None
+        path = trials.within(way, path.held * 3 // 4) if path.held * MOST > trials.most_bytes else None
 
 
 def _counts(path: Path, budget: int) -> bool:
@@ -211,9 +211,10 @@ def _remade(trials: Trials, budget: int) -> Iterator[Choice]:
     """Give ways that keep less at barriers: as much as strips leave of the budget."""
     ranked = sorted(trials.slides, key=lambda way: (way.frontiers.lasting.held, way.scattered, len(way.barriers.goals)))
     for way in [way for way in ranked if _counts(way.frontiers.lasting, budget)][:2]:
-        for count in (64, 256):
-            choice = _fitted(trials, way, trials.largest // count, budget)
-            if choice is not None:
+        for counts in ((64, 32, 16), (256,)):  # large graphs have larger strips, which are counted sooner
+            tries = (_fitted(trials, way, trials.largest // count, budget) for count in counts)
+            choice = next((choice for choice in tries if choice is not None), None)
+            if choice is not None and choice.peak_bytes <= budget:
                 yield choice
                 if choice.work < ENOUGH:
                     break
@@ -248,9 +249,11 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
 def _least(trials: Trials) -> Choice:
     """Give what takes least of all that was tried, and of ways that keep as little as can be."""
     trials.renew()
-    for way in trials.slides:
-        for path in _ladder(trials, way):
-            _small(trials, way, path)
+    for way in trials.slides:  # tells what steps take, for the others
+        trials.attempt(way, way.stages(way.frontiers.lasting, trials.largest // 2))
+    held = [(path.held, k, path) for k, way in enumerate(trials.slides) for path in _ladder(trials, way)]
+    for _, k, path in sorted(held, key=lambda row: row[:2]):
+        _small(trials, trials.slides[k], path)
     for tiled in trials.tilings():
         if tiled.held < trials.best.peak_bytes:
             for count in (MOST, MOST // 16):

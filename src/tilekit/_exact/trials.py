@@ -22,6 +22,8 @@ EFFORT, REPEATED = 20_000, 20
 """Operations in all steps up to which a dry run is worth its time, in all and over the nodes of a large graph."""
 TILING = 8
 """What choosing a tiling takes, in dry runs of as many operations as the graph has nodes."""
+CUTTING = 900_000
+"""Nodes in all rounds of cuts between what is kept and what is made again, in one search for what to keep."""
 MIB = 1 << 20
 WRONG = 1 << 62
 """Bytes that are added to the peak of a plan with an array that the device gets wrong, so that it is never chosen."""
@@ -103,7 +105,8 @@ class Trials:
         self._scratch, self._limits = scratch, limits
         self._effort = max(EFFORT, REPEATED * len(graph.nodes))
         self._left = 2 * self._effort
-        self._cuts = 4 * EFFORT
+        self._cuts = CUTTING * 4 // 3
+        self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
         program = program_of(graph, plain(graph))
         self.plain_bytes = forecast(program, plain_scratch).peak_bytes
         self.whole = self.counted(program, min((way.axis for way in self.slides), default=0))
@@ -115,7 +118,7 @@ class Trials:
     def renew(self) -> None:
         """Allow half as many dry runs as in the beginning."""
         self._left = self._effort
-        self._cuts = 2 * EFFORT
+        self._cuts = CUTTING // 2
 
     def tilings(self) -> Iterator[Tiles]:
         """Give the ways with tiles, as long as it does not take too long."""
@@ -125,11 +128,10 @@ class Trials:
 
     def within(self, way: Slide, allowance: int) -> Path | None:
         """Give what may be kept between stages in so many bytes; None where nothing may, or it takes too long."""
-        cuts = len(way.barriers.goals) * len(self.graph.nodes) // 4
-        if cuts > min(EFFORT, self._cuts):
-            return None
-        self._cuts -= cuts
-        return way.frontiers.within(allowance)
+        before = way.frontiers.effort
+        path = way.frontiers.within(allowance, min(CUTTING, self._cuts))
+        self._cuts -= way.frontiers.effort - before
+        return path
 
     def _spend(self, effort: float) -> bool:
         """Take effort from what is left; tell whether there was enough."""
@@ -146,10 +148,14 @@ class Trials:
 
         `work` is how often operations are carried out, `most` the cost from which on the choice would not be taken.
         """
-        effort = work * sum(len(stage.steps) * _depth(self.graph, stage) for stage in stages) / way.pieces
+        most_made = work * sum(len(stage.steps) * _depth(self.graph, stage) for stage in stages) / way.pieces
+        known = (way.along, way.axis) if isinstance(way, Slide) else None
+        effort = most_made * self._shares.get(known, 1.0)
         if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
             return None
         choice = self.counted(program_of(self.graph, stages), way.axis, scattered=way.scattered)
+        if known is not None:
+            self._shares[known] = min(1.0, choice.operations / max(1, most_made))
         if choice.peak_bytes < self.best.peak_bytes:
             self.best = choice
         return choice

@@ -14,7 +14,7 @@ from tilekit._exact.labels import Labels, candidates, cut_at, labels, scattered
 from tilekit._exact.stages import coarse, often, pull, slide, tiles
 from tilekit._exact.steps import Place, Stage
 
-__all__ = ["Slide", "Tiles", "slides", "tilings"]
+__all__ = ["LARGE", "Slide", "Tiles", "slides", "tilings"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
         last = len(graph.nodes[graph.output].shape) - 1
         across = min((axis for axis in axes if axis != first), key=lambda axis: axis == last, default=first)
         found = {axis: labels(graph, axis) for axis in {first, across}}
-        return tuple(Slide(graph, axis, axis, found) for axis in dict.fromkeys((first, across)))
+        return tuple(Slide(graph, axis, first, found) for axis in dict.fromkeys((first, across)))
     found = {axis: labels(graph, axis) for axis in sorted(axes)}
     held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:

@@ -198,6 +198,30 @@ def cached_decoder(chunks: int = 3, height: int = 6, width: int = 8, channels: i
     return net.graph(net.join(parts, 2))
 
 
+def batched_decoder(batches: int = 3, height: int = 6, width: int = 8, channels: tuple[int, ...] = (8, 16)) -> Graph:
+    """Eight frames at a time, with norms over all cells of these and the last two inputs of convolutions handed on."""
+    net = Net((1, 4, 8 * batches, height, width))
+    cache: dict[str, int] = {}
+
+    def convolved(x: int, to: int, name: str) -> int:
+        padded = net.join((cache[name], x), 2) if name in cache else x
+        n, frames = net.shape(padded)[2], net.shape(x)[2]
+        cache[name] = net.part(padded, 2, n - 2, n)
+        return net.part(net.causal(padded, to), 2, n - frames, n)
+
+    parts = []
+    for batch in range(batches):
+        x = convolved(net.part(net.input, 2, 8 * batch, 8 * batch + 8), channels[-1], "in")
+        for level, c in enumerate(reversed(channels)):
+            for block in range(2):
+                h = convolved(net.silu(net.norm(x)), c, f"{level} {block} a")
+                h = convolved(net.silu(net.norm(h)), c, f"{level} {block} b")
+                x = net.plus(x if net.shape(x)[1] == c else net.conv(x, c, 1), h)
+            x = net.up(x, (3, 4)) if level < len(channels) - 1 else x
+        parts.append(convolved(net.silu(net.norm(x)), 3, "out"))
+    return net.graph(net.join(parts, 2))
+
+
 KINDS = ("block", "conv", "wide", "norm", "up", "down", "attention", "sum", "plus", "join")
 
 

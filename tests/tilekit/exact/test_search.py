@@ -8,7 +8,7 @@ from math import prod
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tilekit.exact._nets import cached_decoder, image_decoder, image_encoder, nets, video_decoder
+from tests.tilekit.exact._nets import batched_decoder, cached_decoder, image_decoder, image_encoder, nets, video_decoder
 
 from tilekit import PlanError
 from tilekit._exact.boxes import cells, full, meet
@@ -18,7 +18,7 @@ from tilekit._exact.program import program_of
 from tilekit._exact.search import search
 from tilekit._exact.stages import plain, points
 from tilekit._exact.steps import Stage
-from tilekit._exact.ways import tilings
+from tilekit._exact.ways import LARGE, slides, tilings
 
 WIDE = (128, 256, 512, 512)
 
@@ -74,7 +74,9 @@ def test_a_choice_keeps_its_budget_and_makes_each_cell_of_the_output_once(graph:
         (partial(image_decoder, 64, 64, WIDE), 0.36, 1.0),
         (partial(image_decoder, 64, 64, WIDE), 0.20, 1.6),
         (partial(image_encoder, 512, 512, WIDE), 0.70, 1.0),
-        (partial(image_encoder, 512, 512, WIDE), 0.40, 1.6),
+        (partial(image_encoder, 512, 512, WIDE), 0.42, 1.075),
+        (partial(image_encoder, 512, 512, WIDE), 0.25, 1.6),
+        (partial(batched_decoder, 4, 60, 90, (64, 128, 128)), 0.30, 1.0),
         (partial(video_decoder, 9, 60, 104, (64, 128, 256)), 0.10, 1.0),
         (partial(cached_decoder, 6, 64, 64), 0.75, 1.0),
     ],
@@ -182,3 +184,10 @@ def test_what_is_kept_may_lie_elsewhere() -> None:
     choice = search(graph, plain_bytes(graph) // 5, spill="host")
     assert choice.work == pytest.approx(1.0)
     assert {kept.place for stage in choice.stages for kept in stage.keep} == {"host"}
+
+
+def test_large_graphs_that_give_frames_one_after_the_other_slide_across_each_of_them() -> None:
+    """Else the last array of every part is kept to the end."""
+    graph = cached_decoder(200)
+    assert len(graph.nodes) > LARGE
+    assert [(way.along, way.axis) for way in slides(graph)] == [(2, 2), (3, 2)]
