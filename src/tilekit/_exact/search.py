@@ -249,11 +249,9 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
 def _least(trials: Trials) -> Choice:
     """Give what takes least of all that was tried, and of ways that keep as little as can be."""
     trials.renew()
-    for way in trials.slides:  # tells what steps take, for the others
-        trials.attempt(way, way.stages(way.frontiers.lasting, trials.largest // 2))
-    held = [(path.held, k, path) for k, way in enumerate(trials.slides) for path in _ladder(trials, way)]
-    for _, k, path in sorted(held, key=lambda row: row[:2]):
-        _small(trials, trials.slides[k], path)
+    held = [(way, path) for way in trials.slides for path in _ladder(trials, way)]
+    for way, path in sorted(held, key=lambda row: (row[0].frontiers.again(row[1]) > ENOUGH, row[1].held)):
+        _small(trials, way, path)
     for tiled in trials.tilings():
         if tiled.held < trials.best.peak_bytes:
             for count in (MOST, MOST // 16):
@@ -263,9 +261,12 @@ def _least(trials: Trials) -> Choice:
 
 
 def _small(trials: Trials, way: Slide, path: Path) -> None:
-    """Try the smallest strips that do not take too long to count."""
-    if path.held >= trials.best.peak_bytes:
-        return
-    for count in (MOST, 256, 64, 16, 4):
-        if trials.attempt(way, way.stages(path, trials.largest // count), way.frontiers.again(path)) is not None:
+    """Try smaller and smaller strips, as long as that helps and does not take too long to count."""
+    before = WRONG
+    for count in (4, 16, 64, 256, MOST):
+        if path.held >= trials.best.peak_bytes:
             return
+        choice = trials.attempt(way, way.stages(path, trials.largest // count), way.frontiers.again(path))
+        if choice is None or choice.peak_bytes >= before:
+            return
+        before = choice.peak_bytes

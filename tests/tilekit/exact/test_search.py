@@ -188,6 +188,6 @@ def test_what_is_kept_may_lie_elsewhere() -> None:
 
 def test_large_graphs_that_give_frames_one_after_the_other_slide_across_each_of_them() -> None:
     """Else the last array of every part is kept to the end."""
-    graph = cached_decoder(200)
+    graph = batched_decoder(40, 4, 4, (4, 4))
     assert len(graph.nodes) > LARGE
     assert [(way.along, way.axis) for way in slides(graph)] == [(2, 2), (3, 2)]
