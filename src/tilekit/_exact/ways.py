@@ -142,7 +142,8 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
         last = len(graph.nodes[graph.output].shape) - 1
         across = min((axis for axis in axes if axis != first), key=lambda axis: axis == last, default=first)
         found = {axis: labels(graph, axis) for axis in {first, across}}
-        return tuple(Slide(graph, axis, first, found) for axis in dict.fromkeys((first, across)))
+        rows = dict.fromkeys(((first, first), (across, across), (across, first)))
+        return tuple(Slide(graph, along, axis, found) for along, axis in rows)
     found = {axis: labels(graph, axis) for axis in sorted(axes)}
     held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:
