@@ -385,7 +385,7 @@ def test_a_prompt_becomes_a_video_with_sound(
     for name, chosen in (("a", ["--checkpoint-path", str(files["folder"])]), ("b", apart)):
         saved = ["--save-latents", str(tmp_path / f"{name}.safetensors")]
         assert main(["generate", *chosen, *small, *saved, "-o", str(tmp_path / f"{name}.mp4")]) == 0
-        assert "pipeline distilled, 2.5.0 version" in capsys.readouterr().err
+        assert "pipeline distilled; version of the checkpoint: 2.5.0" in capsys.readouterr().err
     info = probe_video(tmp_path / "a.mp4")
     assert (info.frames, info.height, info.width, info.audio is not None) == (9, 64, 64, True)
     one, other = (read_latents(tmp_path / f"{name}.safetensors") for name in "ab")

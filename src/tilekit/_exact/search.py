@@ -267,6 +267,6 @@ def _small(trials: Trials, way: Slide, path: Path) -> None:
         if path.held >= trials.best.peak_bytes:
             return
         choice = trials.attempt(way, way.stages(path, trials.largest // count), way.frontiers.again(path))
-        if choice is None or choice.peak_bytes >= before:
+        if choice is None or before <= choice.peak_bytes < WRONG:  # too large for the device: smaller ones may fit
             return
         before = choice.peak_bytes

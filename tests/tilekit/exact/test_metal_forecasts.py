@@ -133,4 +133,5 @@ def test_a_video_plan_counts_sums_of_frames() -> None:
 
     (plain, forecast), (by_frames, more) = counted(Limits()), counted(Limits(frames=True))
     assert 1.5 * plain < by_frames
-    assert by_frames / more < 1.02 * plain / forecast  # as near as it is without
+    assert plain / forecast < 1.1
+    assert by_frames / more < 1.1
