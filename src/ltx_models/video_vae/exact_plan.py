@@ -172,7 +172,8 @@ class Costs:
         by_frames: bool = False,
     ) -> None:
         self.config, self.decode, self.itemsize = config, decode, itemsize
-        self.sums = SUMS if by_frames else 0
+        # beside the result; in float32 the sum so far is the result
+        self.sums = (SUMS if itemsize < 4 else SUMS - itemsize) if by_frames else 0
         self.steps = config.decoder_steps() if decode else config.encoder_steps()
         self.batch, _, self.frames, self.height, self.width = shape
         self.reflect = (config.decoder_padding if decode else config.encoder_padding) == "reflect"
@@ -257,7 +258,8 @@ class Costs:
         if self.reflect:
             edge = (step.space * height + 2) * (step.space * width + 2) / (step.space * height * step.space * width)
         joined = edge * (count + 2) * inputs
-        joined += count * max(outputs for _, outputs in step.convolutions) * self.sums / self.itemsize
+        if self.sums:  # what is convolved waits beside its padded copy until all taps are added
+            joined += count * (inputs + max(outputs for _, outputs in step.convolutions) * self.sums / self.itemsize)
         x = count * inputs
         if len(step.convolutions) == 2:
             return round(plane * (2 * x + joined))  # the input, the padded copy, the result

@@ -53,6 +53,7 @@ def by_frames(  # noqa: PLR0913, PLR0917  what a convolution over time is
         if total is None:
             total = y
         else:
-            total += y  # in place, where the library can: two such arrays are there at once, not three
+            total += y  # in place, where the library can
+        del y  # or it stays while the next is made: three such arrays at once, not two
     assert total is not None  # a kernel has at least one tap
     return total.reshape((batch, made, *total.shape[1:]))
