@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
 
 
-_last: Path | None = None
+_begun: set[Path] = set()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,9 +39,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
     The collected tests and the imported libraries are half a million objects: a pass over them takes half a second, and
     each run of a pipeline asks for two or three.
     """
-    global _last
-    if item.path != _last:
-        _last = item.path
+    if item.path not in _begun:
+        _begun.add(item.path)
         gc.collect()
         gc.freeze()
 
