@@ -517,7 +517,7 @@ def test_a_decode_that_does_not_fit_is_refused_before_the_run(files: dict[str, P
 def test_without_a_budget_a_long_clip_takes_what_it_needs(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ltx_models.pipelines.pipeline.DECODE_BYTES", 1000)
+    monkeypatch.setattr("ltx_models.pipelines.budgets.DECODE_BYTES", 1000)
     pipe = LTX2Pipeline.from_pretrained(**parts(files, text_encoder=False))
     assert pipe(prompt_embeds=contexts(1), height=64, width=64, num_frames=9).frames.shape == (1, 9, 64, 64, 3)
 

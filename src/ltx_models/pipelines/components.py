@@ -203,37 +203,19 @@ class Components:
 
     def _load(self, name: str) -> Any:
         path = self.files.of(name)
-        if name == "transformer":
-            return load_transformer(
-                path,
-                backend=self.backend_name,
-                dtype=self.dtype,
-                device=self.device,
-                quantize=self.quantize,
-                offload=self.offload,
-            )
+        on: dict[str, Any] = {"backend": self.backend_name, "device": self.device}
         if name == "statistics":
-            return load_statistics(path, backend=self.backend_name, device=self.device)
+            return load_statistics(path, **on)
+        on["dtype"] = "float32" if name == "vocoder" else self.dtype
+        if name == "transformer":
+            return load_transformer(path, quantize=self.quantize, offload=self.offload, **on)
         if name == "text_encoder":
-            return load_text_encoder(
-                path,
-                backend=self.backend_name,
-                dtype=self.dtype,
-                device=self.device,
-                quantize=self.text_quantize,
-                offload=self.text_offload,
-            )
+            return load_text_encoder(path, quantize=self.text_quantize, offload=self.text_offload, **on)
         if name == "prompt_enhancer":
-            return load_enhancer(
-                path, backend=self.backend_name, dtype=self.dtype, device=self.device, quantize=self.text_quantize
-            )
+            return load_enhancer(path, quantize=self.text_quantize, **on)
         if name == "connectors":
-            projections = self.files.projections
-            return load_connectors(
-                path, projections=projections, backend=self.backend_name, dtype=self.dtype, device=self.device
-            )
-        dtype: DType = "float32" if name == "vocoder" else self.dtype
-        return LOADERS[name](path, backend=self.backend_name, dtype=dtype, device=self.device)
+            return load_connectors(path, projections=self.files.projections, **on)
+        return LOADERS[name](path, **on)
 
 
 LOADERS: dict[str, Callable[..., Any]] = {

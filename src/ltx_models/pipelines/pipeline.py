@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from ltx_models.byte_sizes import format_bytes
 from ltx_models.checkpoints import BackendName, DType, open_checkpoint
 from ltx_models.checkpoints.files import described_by
-from ltx_models.defaults import default_pipeline
-from ltx_models.lora import check_lora
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device, check_dtype
 from ltx_models.pipelines import batch, checks, foreign, recipes, steps
-from ltx_models.pipelines.belonging import check_files
-from ltx_models.pipelines.call import Call, Keywords, OutputOptions
+from ltx_models.pipelines.budgets import decode_budget, decode_of, said_of_peaks
+from ltx_models.pipelines.call import Call, Keywords
 from ltx_models.pipelines.components import Components
-from ltx_models.pipelines.duration import most_frames, resolve_duration, timed, with_own_head
-from ltx_models.pipelines.files import Files
-from ltx_models.pipelines.finding import find_file, find_files, find_text_encoder, to_standard_error
-from ltx_models.pipelines.forecast import Decode, describe_forecast, forecast
-from ltx_models.pipelines.grid import Size
+from ltx_models.pipelines.duration import most_frames, resolve_duration, timed
+from ltx_models.pipelines.finding import to_standard_error
+from ltx_models.pipelines.forecast import forecast
+from ltx_models.pipelines.given import Given, refuse_clashes
 from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.kept import KeptRun
-from ltx_models.pipelines.listing import Criteria
-from ltx_models.pipelines.memory import GIB, MemoryPlan, plan_memory
+from ltx_models.pipelines.memory import MemoryPlan, plan_memory
 from ltx_models.pipelines.noise import check_noise
 from ltx_models.pipelines.request import LTX2Output, Request
 from ltx_models.pipelines.resolve import networks_of, resolve, resolve_size, unused
@@ -35,10 +29,7 @@ from ltx_models.pipelines.results import finish
 from ltx_models.pipelines.run import Run
 from ltx_models.pipelines.settings import Defaults, Recipe, defaults, settings_of, version_of
 from ltx_models.quantization import Scheme
-from ltx_models.text.enhancer import check_enhancer
 from ltx_models.transformer.loading import read_config
-
-DECODE_BYTES = 8 * GIB
 
 
 class LTX2Pipeline:
@@ -188,44 +179,22 @@ class LTX2Pipeline:
         TypeError
             If ``torch_dtype`` is given.
         """
-        if torch_dtype is not None:
-            msg = f"torch_dtype: got {torch_dtype}; here it is dtype=, as text for either framework, such as 'bfloat16'"
-            raise TypeError(msg)
-        if memory_bytes is not None and (quantize or offload or quantize_text or offload_text):
-            msg = "memory_bytes: chooses quantize and offload itself; leave those out, or leave memory_bytes out"
-            raise ValueError(msg)
+        refuse_clashes(torch_dtype, memory_bytes, bool(quantize or offload or quantize_text or offload_text))
         check_dtype(dtype)
         check_device(get_backend(backend), device)
-        if path is None and transformer is None:
-            others = {"text_encoder": text_encoder, "upsampler": upsampler, "distilled_lora": distilled_lora}
-            path = _toy(others | {"video_vae": video_vae, "audio_vae": audio_vae, "duration_head": duration_head})
-        criteria = Criteria(
-            pipeline,
-            quantize == "fp8",
-            upsampler=upsampler is None,
-            distilled_lora=distilled_lora is None,
-            text_encoder=text_encoder is None,
-            video_vae=video_vae is None,
-            audio_vae=audio_vae is None,
-            duration_head=duration_head is None,
+        given = Given(
+            path,
+            transformer,
+            text_encoder,
+            upsampler,
+            distilled_lora,
+            tuple(loras),
+            video_vae,
+            audio_vae,
+            duration_head,
+            prompt_enhancer,
         )
-        recipe, files = find_files(_one_of(path, transformer), criteria, token=token, say=say, revision=revision)
-        find = partial(find_file, token=token, say=say)
-        files = replace(
-            files,
-            upsampler=files.upsampler if upsampler is None else find(upsampler),
-            distilled_lora=files.distilled_lora if distilled_lora is None else find(distilled_lora),
-            text_encoder=find_text_encoder(text_encoder, token=token, say=say) if text_encoder else files.text_encoder,
-            video_vae=files.video_vae if video_vae is None else find(video_vae),
-            audio_vae=files.audio_vae if audio_vae is None else find(audio_vae),
-            duration_head=files.duration_head if duration_head is None else find(duration_head),
-            prompt_enhancer=None
-            if prompt_enhancer is None
-            else find_text_encoder(prompt_enhancer, token=token, say=say),
-            loras=tuple((find(file), float(strength)) for file, strength in loras),
-        )
-        files = with_own_head(files)
-        _check_files(recipe, files)
+        recipe, files = given.find(pipeline, fp8=quantize == "fp8", token=token, revision=revision, say=say)
         memory = None
         if memory_bytes is not None:
             memory = plan_memory(
@@ -347,11 +316,13 @@ class LTX2Pipeline:
             if request.duration is not None:
                 run, note = timed(run, call, self.defaults)
                 notes.append(note)
-            budget = self._decode_budget(call.output, run.request)
+            budget = decode_budget(self.components, self.memory, call.output, run.request)
             if call.output.keep is not None:
                 run = replace(run, kept=KeptRun.of(Path(call.output.keep), self.components, run.request))
             if self.memory is not None:
-                self._say_forecast(self.memory, run.request.size, budget)
+                peaks = forecast(self.components, self.recipe, run.request.size, self.config, budget)
+                for line in said_of_peaks(peaks, self.memory):
+                    self.say(line)
             latents = recipes.generate(run)
             fps, output = request.size.fps, call.output
             files, seed = self.components.files, request.seed
@@ -395,7 +366,7 @@ class LTX2Pipeline:
         enhancer = call.prompts.enhance_prompt and self.components.files.prompt_enhancer is not None
         self.components.check(*networks_of(request, call.output, previews=previews, enhancer=enhancer))
         if request.duration is None:
-            self._decode_budget(call.output, request)
+            decode_budget(self.components, self.memory, call.output, request)
         return request, notes + unused(call, self.recipe)
 
     def forecast(self, call: Call) -> dict[str, int]:
@@ -418,7 +389,7 @@ class LTX2Pipeline:
             If something does not fit; the text says what would.
         """
         request, _ = self.prepare(call)
-        budget = self._decode_budget(call.output, request)
+        budget = decode_budget(self.components, self.memory, call.output, request)
         return forecast(self.components, self.recipe, request.size, self.config, budget)
 
     def plan_decode(self, call: Call) -> Any:
@@ -441,66 +412,6 @@ class LTX2Pipeline:
             If something does not fit; the text says what would.
         """
         request, _ = self.prepare(call)
-        itemsize = 4 if self.components.dtype == "float32" else 2
-        decode = Decode.read(self.components.files.of("video_decoder"), request.size, itemsize)
-        return decode.plan(self._decode_budget(call.output, request))
-
-    def _decode_budget(self, options: OutputOptions, request: Request) -> int:
-        """Say what the decode may take, and refuse one that does not fit: better now than after the denoising."""
-        room = options.decode_bytes or (self.memory.decode_bytes if self.memory else DECODE_BYTES)
-        if "video_decoder" not in networks_of(request, options):
-            return room
-        itemsize = 4 if self.components.dtype == "float32" else 2
-        decode = Decode.read(self.components.files.of("video_decoder"), request.size, itemsize)
-        if options.decode_bytes is None:
-            room = decode.budget(room) if self.memory else max(room, decode.least)
-        decode.plan(room)
-        return room
-
-    def _say_forecast(self, memory: MemoryPlan, size: Size, budget: int) -> None:
-        """Say what each step will take, and whether that is more than there is."""
-        peaks = forecast(self.components, self.recipe, size, self.config, budget)
-        self.say(describe_forecast(peaks))
-        step = max(peaks, key=lambda name: peaks[name])
-        if peaks[step] > memory.memory_bytes:
-            most = format_bytes(memory.memory_bytes)
-            self.say(f"{step} may need more than the {most} given; a smaller picture or fewer frames need less")
-
-
-def _check_files(recipe: Recipe, files: Files) -> None:
-    """Refuse files that are missing or do not belong to the transformer."""
-    check_files(files)
-    if files.prompt_enhancer is not None:
-        check_enhancer(files.prompt_enhancer)
-    if recipe.two_stages:
-        files.of("upsampler")
-    if recipe.needs_lora and files.distilled_lora is None:
-        msg = f"distilled_lora: the pipeline {recipe.name!r} needs the distilled LoRA's file"
-        raise ValueError(msg)
-    distilled = [files.distilled_lora] if recipe.needs_lora and files.distilled_lora is not None else []
-    for lora in [*(file for file, _ in files.loras), *distilled]:
-        check_lora(lora, files.transformer)
-
-
-def _toy(others: dict[str, Any]) -> Path:
-    """Give the embedded toy, unless files were given that are parts of another checkpoint."""
-    if names := [name for name, value in others.items() if value]:
-        msg = (
-            f"path: no checkpoint was given, but {', '.join(names)}; say which checkpoint they belong to "
-            "(--checkpoint-path): the embedded toy is never mixed with other files"
+        return decode_of(self.components, request.size).plan(
+            decode_budget(self.components, self.memory, call.output, request)
         )
-        raise ValueError(msg)
-    return default_pipeline()
-
-
-def _one_of(path: str | Path | None, transformer: str | Path | None) -> str | Path:
-    """Give the one that was given."""
-    if path is not None and transformer is not None:
-        msg = (
-            f"path: got {path} and transformer={transformer}; give a checkpoint, folder or repository as the one "
-            "(--checkpoint-path), or the transformer's own file as the other (--transformer-path)"
-        )
-        raise ValueError(msg)
-    found = transformer if path is None else path
-    assert found is not None
-    return found
