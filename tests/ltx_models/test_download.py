@@ -83,7 +83,7 @@ class Hub:
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     hub = Hub(tmp_path)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(module, "_hub", lambda: hub)
+    monkeypatch.setattr("ltx_models.hub.library", lambda: hub)
     return hub
 
 
@@ -118,7 +118,7 @@ def test_folder_comes_before_cache_and_cache_before_network(hub: Hub, tmp_path: 
 
 
 def test_a_folder_that_has_everything_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "_hub", lambda: pytest.fail("asked the hub"))
+    monkeypatch.setattr("ltx_models.hub.library", lambda: pytest.fail("asked the hub"))
     (tmp_path / "model-a.safetensors").write_bytes(b"abc")
     items = plan((Wanted("owner/name", ("model-a.safetensors",)),), local=tmp_path)
     assert [(i.source, i.n_bytes) for i in items] == [("local", 3)]

@@ -14,6 +14,7 @@ from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
 from tilekit.backends.frames import by_frames
 from tilekit.backends.limits import limits_of
+from tilekit.backends.torch_onednn import onednn_dtypes
 from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["convolve"]
@@ -102,18 +103,10 @@ def _asks_onednn(x: Tensor, weight: Tensor) -> bool:
         x.device.type == "cpu"
         and x.ndim > 3
         and x.dtype == weight.dtype
-        and x.dtype in _onednn_dtypes()
+        and x.dtype in onednn_dtypes()
         and (any(n != 1 for n in weight.shape[2:]) or x.stride(1) == 1 or x.shape[1] >= WIDE)
         and x.numel() > 0
     )
-
-
-@cache
-def _onednn_dtypes() -> frozenset[torch.dtype]:
-    if not torch.backends.mkldnn.is_available():
-        return frozenset()
-    checks = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-    return frozenset({torch.float32, *(dtype for dtype, check in checks.items() if getattr(torch.ops.mkldnn, check)())})
 
 
 def _transposed(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
