@@ -169,7 +169,7 @@ def encode_clip(source: Source, folder: Path, settings: ClipSettings) -> ClipRes
         return ClipResult(source.path, "made", tuple(latents.shape), clip.notes)
     except DiskError:
         raise
-    except Exception as error:
+    except Exception as error:  # the result tells it; the other clips go on
         notes = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
         known = isinstance(error, (MediaError, ValueError, OSError))
         return ClipResult(source.path, "failed", error=notes if known else f"{type(error).__name__}: {notes}")

@@ -89,7 +89,7 @@ def encode_caption(source: Source, folder: Path, settings: TextSettings, before:
             mark.write(write_text(folder, source.name, embeddings(text, settings), settings.layout))
     except DiskError:
         raise
-    except Exception as error:
+    except Exception as error:  # the result tells it; the other captions go on
         return "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     return None
 

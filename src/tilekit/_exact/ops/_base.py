@@ -1,5 +1,6 @@
 """What all kinds of operation have: two rules of integers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ Needs = tuple[Box | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
+class Op(ABC):
     """One kind of operation; this one is the base of all."""
 
     def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
@@ -21,9 +22,9 @@ class Op:
         del shape, inputs
         return box
 
+    @abstractmethod
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         """Give the box of each input that makes `box`, which has grown."""
-        raise NotImplementedError
 
     def work(self, shape: Shape, inputs: Sequence[Shape]) -> int:
         """Count the multiply-adds for one cell of the output; 0 where the cost is that of touching it."""
