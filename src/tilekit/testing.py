@@ -297,7 +297,8 @@ def limited(limits: Limits, library: str = "torch") -> Iterator[Any]:
     """
     Let a library on the processor behave like a device with limits: larger arrays are zero, without a word.
 
-    Inside, all plans take these limits for those of the device. Only one thread may do this at a time.
+    Inside, all plans of this thread take these limits for those of the device. With MLX and NumPy, what other threads
+    compute meanwhile is looked at too, and another thread that wants to play waits until this one ends.
 
     Parameters
     ----------

@@ -1,6 +1,8 @@
 """Large arrays that a device gets wrong: never made by a plan, or refused."""
 
+from concurrent.futures import ThreadPoolExecutor
 from math import inf, prod
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -281,3 +283,45 @@ def test_a_tile_is_found_whose_arrays_are_small() -> None:
     assert net.plan(shape, tile=size).largest_elements <= whole // 2
     with pytest.raises(PlanError, match="no tile has arrays of at most 10 elements"):
         net.fit(shape, memory_bytes=1 << 40, most_elements=10)
+
+
+def test_views_on_the_test_device_stay_within_their_memory() -> None:
+    x = np.arange(400.0).reshape(20, 20)[:, ::2]
+    with limited(Limits(elements=100), "numpy") as faults:
+        again = np.lib.stride_tricks.as_strided(faults.array(x), x.shape, x.strides)
+    assert np.array_equal(again, x)
+    assert not faults.played
+
+
+@pytest.mark.parametrize("name", ["numpy", "mlx"])
+def test_threads_play_one_after_the_other_and_are_all_counted(name: str) -> None:
+    library = Library(name)
+    if library.missing:
+        pytest.skip(library.missing)
+    xp = backend_of(library.array(np.zeros(1))).namespace(library.array(np.zeros(1)))
+    kept = [getattr(xp, function) for function in ("zeros", "concatenate")]
+    rounds = 30
+    inside: list[int] = []
+
+    def made(x: Any) -> bool:
+        y = xp.concatenate([x, x + 1, x])  # three times as large
+        return bool(library.numpy(y.sum() if name == "numpy" else xp.sum(y)) > 0)
+
+    def alone(size: int) -> tuple[list[bool], int]:
+        with limited(Limits(elements=3 * 40), name) as faults:
+            inside.append(size)
+            sleep(0.02)  # so that the other thread comes meanwhile
+            assert inside == [size]
+            x = faults.array(library.array(np.ones(size, np.float32)))
+            right = [made(x) for _ in range(rounds)]
+            inside.remove(size)
+        return right, faults.elements
+
+    with ThreadPoolExecutor(2) as pool:  # 41 is too large, 40 is not
+        (small, fewer), (large, more) = pool.map(alone, (40, 41))
+    assert (all(small), any(large), fewer, more) == (True, False, 120, 123)
+    with limited(Limits(elements=1000), name) as faults, ThreadPoolExecutor(2) as pool:
+        arrays = [faults.array(library.array(np.ones(n, np.float32))) for n in range(1, rounds)]
+        assert all(pool.map(made, arrays))
+    assert faults.elements == 3 * (rounds - 1)
+    assert kept == [getattr(xp, function) for function in ("zeros", "concatenate")]

@@ -1,9 +1,14 @@
 """Faults of devices, played on a processor: what is counted, whatever the library."""
 
+from threading import Lock, RLock
+
 from tilekit.backends._base import Array
 from tilekit.backends.limits import Limits
 
-__all__ = ["Faults"]
+__all__ = ["TURN", "Faults"]
+
+TURN = RLock()
+"""Held while functions of a library are replaced: one thread plays at a time, others wait."""
 
 
 class Faults:
@@ -25,6 +30,7 @@ class Faults:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._counting = Lock()
         self.elements = self.convolution = self.unfolded = self.padded_frame = 0
         self.played: list[str] = []
 
@@ -34,16 +40,19 @@ class Faults:
 
     def large(self, elements: int) -> bool:
         """Take note of an array, and tell whether the device gets it wrong."""
-        self.elements = max(self.elements, elements)
+        with self._counting:
+            self.elements = max(self.elements, elements)
         return elements > self.limits.elements
 
     def convolved(self, made: int, unfolded: int) -> bool:
         """Take note of a convolution, and tell whether the device gets it wrong."""
-        self.convolution = max(self.convolution, made)
-        self.unfolded = max(self.unfolded, unfolded)
+        with self._counting:
+            self.convolution = max(self.convolution, made)
+            self.unfolded = max(self.unfolded, unfolded)
         return made > self.limits.convolution or unfolded > self.limits.unfolded
 
     def padded(self, frame: int) -> bool:
         """Take note of the frames whose time is padded, and tell whether the device gets it wrong."""
-        self.padded_frame = max(self.padded_frame, frame)
+        with self._counting:
+            self.padded_frame = max(self.padded_frame, frame)
         return frame > self.limits.padded_frame

@@ -7,12 +7,13 @@ MLX has nothing to hook into, so its functions and the methods of its arrays are
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
+from threading import local
 from types import TracebackType
 from typing import Any
 
 import mlx.core as mx
 
-from tilekit.backends._faults import Faults
+from tilekit.backends._faults import TURN, Faults
 from tilekit.backends._mlx_compile import uncompiled
 from tilekit.backends.limits import Limits
 
@@ -37,11 +38,12 @@ class MlxFaults(Faults):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._inside = False
+        self._inside = local()
         self._stack = ExitStack()
 
     def __enter__(self) -> "MlxFaults":
         """Begin to play; nothing is compiled, as zeros would stay in what is."""
+        self._stack.enter_context(TURN)
         self._stack.enter_context(uncompiled())
         for owner in (mx, mx.fast, mx.linalg, mx.array):
             for name, function in list(vars(owner).items()):
@@ -58,7 +60,7 @@ class MlxFaults(Faults):
 
     def _playing(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def played(*args: Any, **kwargs: Any) -> Any:
-            if self._inside:
+            if getattr(self._inside, "yes", False):  # a function that calls others, in this thread
                 return function(*args, **kwargs)
             with self._within():
                 out = function(*args, **kwargs)
@@ -72,11 +74,11 @@ class MlxFaults(Faults):
 
     @contextmanager
     def _within(self) -> Iterator[None]:
-        self._inside = True
+        self._inside.yes = True
         try:
             yield
         finally:
-            self._inside = False
+            self._inside.yes = False
 
     def _looked(self, name: str, args: Any, made: Any) -> Any:
         if not isinstance(made, mx.array) or name in _VIRTUAL:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tilekit.backends._faults import Faults
+from tilekit.backends._faults import TURN, Faults
 from tilekit.backends.limits import Limits
 
 __all__ = ["NumpyFaults"]
@@ -50,7 +50,8 @@ class NumpyFaults(Faults):
         self._stack = ExitStack()
 
     def __enter__(self) -> "NumpyFaults":
-        """Begin to play."""
+        """Begin to play, when no other thread does."""
+        self._stack.enter_context(TURN)
         for name in _MAKERS:
             function = getattr(np, name)
             setattr(np, name, self._making(name, function))
@@ -70,17 +71,25 @@ class NumpyFaults(Faults):
         return x.view(_Played)
 
     def _making(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: self.made(name, function(*map(_plain, args), **kwargs))
+        def making(*args: Any, **kwargs: Any) -> Any:
+            given = [_plain(arg) for arg in args]
+            return self.made(name, function(*given, **kwargs), given)
 
-    def made(self, name: str, out: Any) -> Any:
-        """Take note of a result, and spoil it where it is too large."""
+        return making
+
+    def made(self, name: str, out: Any, given: Iterable[Any]) -> Any:
+        """
+        Take note of a result, and spoil it where it is too large.
+
+        A view of what was given is left alone: it is nothing that was made, and who goes on with the strides of an
+        array must not find another one's memory behind them.
+        """
         if isinstance(out, tuple | list):
-            return type(out)(self.made(name, one) for one in out)
+            return type(out)(self.made(name, one, given) for one in out)
         if not isinstance(out, np.ndarray):
             return out
-        if self.large(out.size):
+        if self.large(out.size) and not any(isinstance(x, np.ndarray) and np.may_share_memory(out, x) for x in given):
             self.played.append(name)
-            out = out.copy()  # it may be a view
             out.fill(0)
         return out.view(_Played)
 
@@ -92,27 +101,34 @@ class _Played(np.ndarray[Any, Any]):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         """Compute, and spoil what is too large."""
+        given = [_plain(x) for x in inputs]
         if out is None:
-            return _looked(ufunc.__name__, getattr(ufunc, method)(*map(_plain, inputs), **kwargs))
-        getattr(ufunc, method)(*map(_plain, inputs), out=tuple(map(_plain, out)), **kwargs)
+            return _looked(ufunc.__name__, getattr(ufunc, method)(*given, **kwargs), given)
+        getattr(ufunc, method)(*given, out=tuple(map(_plain, out)), **kwargs)
         return out[0] if len(out) == 1 else out
 
     def __array_function__(self, func: Any, types: Any, args: Iterable[Any], kwargs: Any) -> Any:
         """Compute, and spoil what is too large."""
-        made = func(*map(_plain, args), **{key: _plain(value) for key, value in kwargs.items()})
-        return made if func is np.broadcast_to else _looked(func.__name__, made)
+        given = [_plain(x) for x in args]
+        made = func(*given, **{key: _plain(value) for key, value in kwargs.items()})
+        return made if func is np.broadcast_to else _looked(func.__name__, made, given)
 
 
 def _method(name: str) -> Callable[..., Any]:
-    return lambda self, *args, **kwargs: _looked(name, getattr(_plain(self), name)(*args, **kwargs))
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        plain = _plain(self)
+        return _looked(name, getattr(plain, name)(*args, **kwargs), (plain,))
+
+    return method
 
 
 for _name in _METHODS:
     setattr(_Played, _name, _method(_name))
 
 
-def _looked(name: str, out: Any) -> Any:
-    return out if _Played.faults is None else _Played.faults.made(name, out)
+def _looked(name: str, out: Any, given: Iterable[Any]) -> Any:
+    player = _Played.faults  # read once: it may end in another thread
+    return out if player is None else player.made(name, out, given)
 
 
 def _plain(x: Any) -> Any:
