@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from tilekit._errors import InputError, PlanError
-from tilekit._exact.barriers import work
+from tilekit._exact.barriers import plain_work
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph import Graph
 from tilekit._exact.kernels import Kernels, kernels_of
@@ -340,8 +340,7 @@ def _sizes(choice: Choice) -> Sizes:
     graph, largest = choice.program.graph, dict(choice.counted.largest)
     if not largest:
         return Sizes()
-    plain = sum(work(graph, node) for node in graph.nodes if graph.live[node.index])
-    return Sizes(**largest, work=int(plain * choice.work))
+    return Sizes(**largest, work=int(plain_work(graph) * choice.work))
 
 
 def _checked_budget(memory_bytes: int | None) -> int | None:

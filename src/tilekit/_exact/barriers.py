@@ -18,7 +18,7 @@ from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
 from tilekit._exact.ops import Concat, Input, Moments, Permute, Pointwise, Reduce
 
-__all__ = ["Barriers", "Frontier", "Goal", "goals", "parts", "work"]
+__all__ = ["Barriers", "Frontier", "Goal", "goals", "parts", "plain_work", "work"]
 
 Frontier = frozenset[int]
 SCALE = 16
@@ -30,6 +30,11 @@ SMALL = 1 << 16
 def work(graph: Graph, node: Node) -> int:
     """Count the multiply-adds of a whole node."""
     return node.op.work(node.shape, graph.shapes(node)) * (node.nbytes // node.itemsize)
+
+
+def plain_work(graph: Graph) -> int:
+    """Count the multiply-adds of a plain call."""
+    return sum(work(graph, node) for node in graph.nodes if graph.live[node.index])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from tests.tilekit.exact.test_run import numpy_call
 
 import tilekit as tk
 from tilekit import PlanError
+from tilekit._exact.barriers import plain_work
 from tilekit._exact.boxes import full, within
 from tilekit._exact.forecast import no_scratch
 from tilekit._exact.program import program_of
-from tilekit._exact.strips.choose import plans_of
+from tilekit._exact.strips.choose import plans_of, sizes_of
 from tilekit._exact.strips.partition import partition_of
+from tilekit.backends.canary import Sizes
 from tilekit.backends.limits import Limits
 from tilekit.testing import Library, limited
 
@@ -101,16 +103,18 @@ def test_ranks_stay_below_the_limits_together(built: Builder, ranks: int, share:
 
     call = numpy_call(built, program_of(graph, plans.stages))
     wanted = evaluate(graph, call.kernels, call.source, call.constants)
-    sizes: list[int] = []
+    sizes: list[list[int]] = [[0] for _ in range(ranks)]
 
     def counted(program: Any) -> Any:
         held = numpy_call(built, program)
         for name in ("run", "empty", "concat", "copy"):
-            setattr(held.kernels, name, _spoiling(getattr(held.kernels, name), sizes, most))
+            setattr(held.kernels, name, _spoiling(getattr(held.kernels, name), sizes[program.rank], most))
         return held
 
     run_ranks(counted, partition_of(graph, ranks), plans.stages, result, write)
-    assert max(sizes) <= most
+    for rank, met in enumerate(sizes):  # the canary of a rank is asked near the sizes of its own part
+        said = sizes_of(plans, rank, no_scratch, Limits(elements=most), stream=False)
+        assert max(met) <= said.elements <= most
     np.testing.assert_allclose(result, wanted, rtol=2e-4, atol=2e-4)
 
 
@@ -123,6 +127,20 @@ def _spoiling(method: Any, sizes: list[int], most: int) -> Any:
         return made * 0 if made.size > most else made
 
     return called
+
+
+def test_each_rank_is_asked_near_the_sizes_of_its_own_part() -> None:
+    from tilekit._exact.trace import trace
+
+    graph = trace(by_hand(), np.zeros((1, 4, 12, 50), np.float32)).graph
+    plans = plans_of(graph, 4, None, no_scratch, limits=Limits(elements=1 << 20))
+    sizes = [sizes_of(plans, rank, no_scratch, Limits(elements=1 << 20), stream=False) for rank in range(4)]
+    own = [plans.halos.own(rank, graph.output, full(graph.nodes[graph.output].shape)) for rank in range(4)]
+    columns = [box[3][1] - box[3][0] for box in own if box is not None]
+    assert sorted(columns) == [24, 24, 26, 26]  # 50 columns, twice as many of the result, for four
+    assert all(a.elements < b.elements for a, m in zip(sizes, columns) for b, n in zip(sizes, columns) if m < n)
+    assert sum(size.work for size in sizes) == pytest.approx(plain_work(graph), abs=4)
+    assert sizes_of(plans, 0, no_scratch, Limits(), stream=False) == Sizes()
 
 
 def test_ranks_are_refused_what_none_can_make() -> None:

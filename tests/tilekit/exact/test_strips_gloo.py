@@ -89,6 +89,9 @@ def check_limits(ranks: list[dict[str, Any]]) -> None:
     assert max(rank["limited"]["free"] for rank in ranks) > MOST
     for rank in ranks:
         told = rank["limited"]
+        *_, size = told["sizes"]  # of the part of this rank, where the limit is MOST
+        assert size <= MOST
+        assert told["asked"] == [f"an array of {min(MOST, 1 << (size - 1).bit_length())} elements"]
         for way in ("call", "stream"):
             assert told[way]["error"] <= 2e-6
             assert told[way]["elements"] <= MOST

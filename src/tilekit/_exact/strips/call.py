@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tilekit._errors import PlanError
 from tilekit._exact.arrays import Call
 from tilekit._exact.frontends import Traced
-from tilekit._exact.kernels import kernels_of
+from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.strips.agree import agree, number_of
 from tilekit._exact.strips.array_link import ArrayLink
-from tilekit._exact.strips.choose import Plans
+from tilekit._exact.strips.choose import Plans, sizes_of
 from tilekit._exact.strips.group import Strips
 from tilekit._exact.strips.run import StripCall
 from tilekit._exact.strips.transports import Transport
-from tilekit.backends import Array
+from tilekit.backends import Array, canary
+from tilekit.backends.canary import Sizes
 from tilekit.backends.limits import limits_of
 
 __all__ = ["Divided", "joined"]
@@ -26,6 +27,14 @@ class Divided:
 
     traced: Traced
     plans: Plans
+    sizes: dict[int, Sizes] = field(default_factory=dict)
+    """The largest arrays of each rank that has asked its device, for the canary."""
+
+    def asked(self, x: Array, rank: int, kernels: Kernels, *, stream: bool) -> None:
+        """Ask the device of a rank for cases near the sizes of its part."""
+        if rank not in self.sizes:
+            self.sizes[rank] = sizes_of(self.plans, rank, kernels.scratch, limits_of(x), stream=stream)
+        canary.check(x, self.sizes[rank])
 
 
 def _refuse_far(transport: Transport, plans: Plans) -> None:
@@ -57,6 +66,7 @@ def joined(divided: Divided, x: Array, strips: Strips, *, stream: bool) -> Itera
         plans.refuse_gathered(limits_of(x), stream=stream)
     text = f"{tuple(x.shape)} {x.dtype} {graph.fingerprint} {stream} {strips.gather} {plans.stages}"
     try:
+        divided.asked(x, strips.rank, kernels, stream=stream)
         told = ("shape, dtype, network, plan or budget", number_of(text)), ("input", transport.digest(x))
         agree(transport, x, told)
         program = plans.of(strips.rank)

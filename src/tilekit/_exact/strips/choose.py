@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
+from tilekit._exact.barriers import plain_work
 from tilekit._exact.boxes import Box, cells, full
 from tilekit._exact.forecast import Forecast, Ghosts, Scratch, forecast
 from tilekit._exact.ghosts import Ghost
@@ -17,9 +18,10 @@ from tilekit._exact.strips.parts import Shared, StripProgram, strip_program
 from tilekit._exact.strips.replay import StripReplay
 from tilekit._exact.trials import Trials
 from tilekit._exact.ways import Slide, Tiles, slides
+from tilekit.backends.canary import Sizes
 from tilekit.backends.limits import Limits
 
-__all__ = ["Plans", "forecast_part", "plans_of"]
+__all__ = ["Plans", "forecast_part", "plans_of", "sizes_of"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,17 @@ def forecast_part(
     shape = program.output.shape
     own = program.halos.own(program.rank, program.graph.output, full(shape))
     return forecast(program, scratch, stream=stream, limits=limits, replay=_replay, result=own)
+
+
+def sizes_of(plans: Plans, rank: int, scratch: Scratch, limits: Limits, *, stream: bool) -> Sizes:
+    """Give the largest arrays of the part of one rank, and its share of the work; nothing where nothing is limited."""
+    if not limits.any:
+        return Sizes()
+    part, graph = plans.of(rank), plans.program.graph
+    largest = dict(forecast_part(part, scratch, stream=stream, limits=limits).largest)
+    own = plans.halos.own(rank, graph.output, full(part.output.shape))
+    share = 0.0 if own is None else cells(own) / cells(full(part.output.shape))
+    return Sizes(**largest, work=int(share * plain_work(graph)))
 
 
 def _replay(program: Program, hands: Ghosts) -> StripReplay[Ghost]:
