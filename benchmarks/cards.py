@@ -105,7 +105,7 @@ def cell(row: Row, vae: Any, card: int, weights: int, plain_bytes: int) -> str:
     """Say what the decode takes on a card."""
     budget = int(SHARE * card * GIB) - weights
     if plain_bytes <= budget:
-        return "untiled fits"
+        return "whole fits"
     try:
         plan = planned(row, vae, budget)
     except PlanError as error:
@@ -136,7 +136,7 @@ def main() -> None:
     import diffusers
 
     diffusers.utils.logging.set_verbosity_error()
-    heads = ("pipeline", "size", "dtype", "weights", "untiled", "exact, no budget", *(f"{card} GB" for card in CARDS))
+    heads = ("pipeline", "size", "dtype", "weights", "whole", "exact, no budget", *(f"{card} GB" for card in CARDS))
     print(f"| {' | '.join(heads)} |")
     print(f"|{'---|' * len(heads)}", flush=True)
     for row in ROWS:

@@ -1,4 +1,4 @@
-"""Exact decode and encode of the classes of diffusers beside untiled and their own tiling: error, memory, time.
+"""Exact decode and encode of the classes of diffusers beside the plain call and their own tiling: error, memory, time.
 
 Small networks with seeded random weights, float32, torch on the CPU: they say how exact is exact and what is kept, not
 what trained weights give. Each line is one class: ``python benchmarks/exact_any.py "Wan 2.1" --ways decode``.
@@ -53,7 +53,7 @@ def measured(run: Callable[[], Any]) -> tuple[Any, int, float]:
     return result, live.peak, time.process_time() - begin
 
 
-def untiled(vae: Any, way: str, x: Any, kwargs: dict[str, Any]) -> Any:
+def plain_call(vae: Any, way: str, x: Any, kwargs: dict[str, Any]) -> Any:
     """Call it with nothing cut."""
     quirks = quirks_of(vae)
     own = getattr(quirks, way)
@@ -125,7 +125,7 @@ def row(entry: Entry, way: str, factor: int, most: int) -> str:
     vae, kwargs = entry.make(), getattr(entry, way)
     shape = grown(entry.latents if way == "decode" else entry.pictures, factor)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    want, plain, seconds = measured(lambda: untiled(vae, way, x, kwargs))
+    want, plain, seconds = measured(lambda: plain_call(vae, way, x, kwargs))
     cells = [f"{plain / MIB:.1f} {seconds:.2f}"]
     for budget in (None, plain // 2):
         enable_exact_tiling(vae, budget)
@@ -159,7 +159,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    print("| class | way | shapes | untiled: MiB, s | exact: error, MiB, s, +plan s | half the memory | own tiling |")
+    print("| class | way | shapes | plain: MiB, s | exact: error, MiB, s, +plan s | half the memory | own tiling |")
     print("|---|---|---|---|---|---|---|")
     for name in args.classes or ZOO:
         for way in args.ways:

@@ -1,9 +1,9 @@
 """
-Measure the autoencoder in exact tiles beside diffusers, untiled and in its own tiles. Needs diffusers.
+Measure the autoencoder in exact tiles beside diffusers, whole and in its own tiles. Needs diffusers.
 
     python benchmarks/groupnorm.py decode-768 encode-512       Stable Diffusion, to and from so many pixels a side
     python benchmarks/groupnorm.py sound-10                    AudioLDM2, decode so many seconds
-    python benchmarks/groupnorm.py decode-2048 --threads 2     takes 16 GiB untiled; --limit kills what takes more
+    python benchmarks/groupnorm.py decode-2048 --threads 2     takes 16 GiB whole; --limit kills what takes more
 
 Error, time and peak memory, a process for each run; figures: docs/benchmarks/groupnorm.md. Structures are the real ones
 (--narrow divides the channels), weights are seeded and scaled so that activations keep their size from layer to layer.
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-METHODS = ("untiled", "diffusers", "exact", "exact, disk", "fast", "tile")
+METHODS = ("whole", "diffusers", "exact", "exact, disk", "fast", "tile")
 AUDIOLDM = {"in_channels": 1, "out_channels": 1, "latent_channels": 8}
 
 
@@ -133,7 +133,7 @@ def call(case: Case, vae: Any, method: str) -> Any:
     """Give the function that is measured."""
     from tilekit.adapters import autoencoder_kl
 
-    if method in {"untiled", "diffusers"}:
+    if method in {"whole", "diffusers"}:
         if method == "diffusers":
             vae.enable_tiling()
             size = case.cut[0] if case.sound else case.cut
@@ -195,9 +195,7 @@ def compare(options: argparse.Namespace, name: str) -> None:
                 found = spawn(options, name, method, f"{folder}/{method}.npy")
                 taken.extend([found] if found else [])
         print(f"\n### {Case(name, options.narrow, options.tile)}\n")
-        print(
-            "| | max error / std | mean error / std | PSNR dB | wall / untiled | CPU / untiled | peak MiB | / untiled |"
-        )
+        print("| | max error / std | mean error / std | PSNR dB | wall / whole | CPU / whole | peak MiB | / whole |")
         print("|---|---|---|---|---|---|---|---|")
         base = medians(runs[options.methods[0]])
         want = np.load(f"{folder}/{options.methods[0]}.npy") if base else None

@@ -38,14 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("forecast", "sleep", "bytes", "rank"))
     parser.add_argument("--teraflops", type=float, default=200.0, help="of one device, in bfloat16; default: 200")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that one device sleeps untiled; default: 20")
+    parser.add_argument("--seconds", type=float, default=20.0, help="that one device sleeps for the whole; default: 20")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     {"forecast": forecast, "sleep": sleep, "bytes": sent_bytes, "rank": rank}[args.what](args)
 
 
 def forecast(args: argparse.Namespace) -> None:
-    """Print the speedup over one untiled device of each way to share a clip."""
+    """Print the speedup over one device of each way to share a clip."""
     _, _, frames, height, width = CLIP
     tiles = plan(CLIP, TilingConfig.default(), geometry=LTX2_VIDEO)
     print(
@@ -93,7 +93,7 @@ def sleep(args: argparse.Namespace) -> None:
         time.sleep(args.seconds * frames * height * width / whole)
         return np.broadcast_to(np.float32(0.5), (1, 1, frames, height, width))
 
-    print(f"{len(planned.tiles)} tiles, work {planned.redundant_work:.2f}; one device untiled: {args.seconds:.0f} s\n")
+    print(f"{len(planned.tiles)} tiles, work {planned.redundant_work:.2f}; one device: {args.seconds:.0f} s\n")
     print("| devices | forecast, s | measured, s | measured over forecast |")
     print("|---|---|---|---|")
     for count in DEVICES:

@@ -1,5 +1,5 @@
 """
-Draw how far blended and exact decoding are from the untiled network, on a real clip.
+Draw how far blended and exact decoding are from the whole network, on a real clip.
 
     python benchmarks/seams.py [OUTPUT.png]
 
@@ -21,7 +21,7 @@ FRAMES = 73
 
 
 def differences() -> tuple[Any, Any]:
-    """Give |blended - untiled| and |exact - untiled| of one frame, (H, W), the largest of the three channels."""
+    """Give |blended - whole| and |exact - whole| of one frame, (H, W), the largest of the three channels."""
     import torch
 
     torch.set_grad_enabled(False)
@@ -34,10 +34,10 @@ def differences() -> tuple[Any, Any]:
     def frame(video: Any) -> Any:
         return video[0, :, FRAME].clone()
 
-    untiled = frame(decoder(latents))
+    whole = frame(decoder(latents))
     blended = frame(tilekit.decode_tiled(decoder, latents, tilekit.TilingConfig.default(), geometry=tilekit.LTX2_VIDEO))
     exact = frame(decode_exact(decoder, latents))
-    return tuple((video - untiled).abs().amax(0).numpy() for video in (blended, exact))
+    return tuple((video - whole).abs().amax(0).numpy() for video in (blended, exact))
 
 
 def draw(path: str) -> None:
@@ -54,7 +54,7 @@ def draw(path: str) -> None:
         image = axis.imshow(values, vmin=0, vmax=top / 4, cmap="magma")
         axis.set_title(f"{name}: at most {values.max():.2g}, {(values**2).mean() ** 0.5:.1g} rms", fontsize=10)
         axis.axis("off")
-    figure.colorbar(image, ax=axes, label="difference from untiled, of a range of 2", shrink=0.9)
+    figure.colorbar(image, ax=axes, label="difference from the whole decode, of a range of 2", shrink=0.9)
     figure.savefig(path, dpi=80)
     print(f"{path}: blended at most {shown[0].max():.3g}, exact at most {shown[1].max():.3g}")
 

@@ -84,14 +84,14 @@ def test_reconstruct_leaves_video_latents_and_pictures_and_says_what_it_did(
     assert re.search(r"tiles +2 +2 +1\n", out)
     assert re.search(r"calls +1 +1 +1\n", out)
     assert re.search(r"redundant work +1\.33x +1\.33x +1\.00x\n", out)
-    assert re.search(r"to the untiled +largest \S+, mean \S+,", out)
+    assert re.search(r"to the whole +largest \S+, mean \S+,", out)
     assert max(map(len, (line for line in out.splitlines() if str(tmp_path.parent) not in line))) <= 80
 
 
 def test_the_difference_told_is_that_of_the_arrays(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, backend: BackendName
 ) -> None:
-    """One tile is the untiled decode; two tiles differ by what the library's own calls differ by."""
+    """One tile is the whole decode; two tiles differ by what the library's own calls differ by."""
     told = {}
     for tiling in ("none", "64/32"):
         code, out, _ = run(

@@ -197,7 +197,7 @@ def test_a_plan_fits_its_budget_or_says_what_would(gigabytes: float, decode: boo
 
 
 def test_the_order_of_choice() -> None:
-    """Untiled where it fits, then the longest pieces, then tiles; never more work than needed."""
+    """Whole where it fits, then the longest pieces, then tiles; never more work than needed."""
 
     def choose(gigabytes: float) -> ExactPlan:
         plan: ExactPlan = plan_exact(LTX2, CLIP, itemsize=2, memory_bytes=int(gigabytes * 2**30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from ltx_models.nn import Array, Backend, Module
 
@@ -132,9 +133,9 @@ class Upsample2D(Module):
         return self.conv(self.nn.xp.reshape(x, (batch, 2 * height, 2 * width, channels)))
 
 
-class DownEncoderBlock2D(Module):
+class _Level(Module):
     """
-    One level of the encoder.
+    Residual blocks of one resolution, and the step to the next.
 
     Parameters
     ----------
@@ -145,47 +146,35 @@ class DownEncoderBlock2D(Module):
     groups : int
         Of the normalisations.
     last : bool
-        Whether no downsampling follows.
+        Whether no step follows.
     """
+
+    step: ClassVar[tuple[str, type[Module]]]
+    """The layer that leads to the next resolution, and under which name checkpoints have it."""
 
     def __init__(self, nn: Backend, widths: Sequence[tuple[int, int]], groups: int, *, last: bool) -> None:
         super().__init__()
+        name, layer = self.step
         self.resnets = nn.ModuleList([ResnetBlock2D(nn, a, b, groups) for a, b in widths])
-        self.downsamplers = nn.ModuleList([] if last else [Downsample2D(nn, widths[-1][1])])
+        setattr(self, name, nn.ModuleList([] if last else [layer(nn, widths[-1][1])]))
 
     def forward(self, x: Array) -> Array:
         """Run over (B, H, W, C)."""
-        for layer in (*self.resnets, *self.downsamplers):
+        for layer in (*self.resnets, *getattr(self, self.step[0])):
             x = layer(x)
         return x
 
 
-class UpDecoderBlock2D(Module):
-    """
-    One level of the decoder.
+class DownEncoderBlock2D(_Level):
+    """One level of the encoder."""
 
-    Parameters
-    ----------
-    nn : Backend
-        The framework.
-    widths : sequence of int
-        Channels before and behind each residual block.
-    groups : int
-        Of the normalisations.
-    last : bool
-        Whether no upsampling follows.
-    """
+    step = ("downsamplers", Downsample2D)
 
-    def __init__(self, nn: Backend, widths: Sequence[tuple[int, int]], groups: int, *, last: bool) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList([ResnetBlock2D(nn, a, b, groups) for a, b in widths])
-        self.upsamplers = nn.ModuleList([] if last else [Upsample2D(nn, widths[-1][1])])
 
-    def forward(self, x: Array) -> Array:
-        """Run over (B, H, W, C)."""
-        for layer in (*self.resnets, *self.upsamplers):
-            x = layer(x)
-        return x
+class UpDecoderBlock2D(_Level):
+    """One level of the decoder."""
+
+    step = ("upsamplers", Upsample2D)
 
 
 class UNetMidBlock2D(Module):

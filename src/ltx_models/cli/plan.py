@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def devices(made: Plan, args: argparse.Namespace) -> dict[str, Any]:
-    """Forecast several devices, as exact strips and with the tiles of a plan, beside one device that works untiled."""
+    """Forecast several devices, as exact strips and with the tiles of a plan, beside one for the whole."""
     (height, width), frames = args.size, args.frames
     latents = (1, LATENT_CHANNELS, 1 + (frames - 1) // TIME, height // SPACE, width // SPACE)
     tiles = made.makespan(args.devices, tile_batch_size=args.tile_batch_size)
@@ -99,7 +99,7 @@ def devices(made: Plan, args: argparse.Namespace) -> dict[str, Any]:
 def told_devices(shared: dict[str, Any]) -> str:
     """Say it in words."""
     count, tiles, strips = shared["devices"], shared["tiles"], shared["strips"]
-    lines = [f"{count} devices, beside one that works untiled, if what is sent took no time:"]
+    lines = [f"{count} devices, beside one that decodes the whole, if what is sent took no time:"]
     if strips is None:
         lines.append(f"  strips: {shared['why'].removeprefix('strips: ')}")
     else:

@@ -176,7 +176,7 @@ def _streamed(args: argparse.Namespace, decoder: Any, latents: Any) -> bool:
 
 
 def _draw(args: argparse.Namespace, outcome: _Outcome) -> None:
-    """Draw the plan, and original, untiled, tiled and their difference, amplified."""
+    """Draw the plan, and original, whole, tiled and their difference, amplified."""
     video = outcome.clip.video
     if not options.exact(args):
         plan.draw(plan.plan_for(video.shape[2:], args.tiling or "default"), args.pictures / "plan.png")
@@ -222,8 +222,8 @@ def _facts(args: argparse.Namespace, outcome: _Outcome) -> dict[str, Any]:
             facts[name] |= {"tiles": tiles, "redundant_work": outcome.chosen.work}
             facts["chosen"] = str(outcome.chosen)
     if outcome.comparing is not None and difference is not None:
-        facts["untiled"] = {"seconds": outcome.comparing.seconds, "peak_bytes": outcome.comparing.peak_bytes}
-        facts["untiled"] |= {"tiles": 1, "calls": 1, "redundant_work": 1.0}
+        facts["whole"] = {"seconds": outcome.comparing.seconds, "peak_bytes": outcome.comparing.peak_bytes}
+        facts["whole"] |= {"tiles": 1, "calls": 1, "redundant_work": 1.0}
         facts["difference"] = {"largest": difference.largest, "mean": difference.mean}
     return facts
 
@@ -231,7 +231,7 @@ def _facts(args: argparse.Namespace, outcome: _Outcome) -> dict[str, Any]:
 def _table(args: argparse.Namespace, outcome: _Outcome, latents_path: Path) -> str:
     """Lay the facts out for people."""
     facts = _facts(args, outcome)
-    steps = [name for name in ("encode", "decode", "untiled") if name in facts]
+    steps = [name for name in ("encode", "decode", "whole") if name in facts]
     rows = [
         ("", *steps),
         ("tiles", *(str(facts[s].get("tiles", "")) for s in steps)),
@@ -248,7 +248,7 @@ def _table(args: argparse.Namespace, outcome: _Outcome, latents_path: Path) -> s
     tail = {"to the original": f"PSNR {facts['psnr']:.1f} dB"}
     if "difference" in facts:
         found = facts["difference"]
-        tail["to the untiled"] = f"largest {found['largest']:.2g}, mean {found['mean']:.2g}, of values from -1 to 1"
+        tail["to the whole"] = f"largest {found['largest']:.2g}, mean {found['mean']:.2g}, of values from -1 to 1"
     tail["written"] = f"{args.output}, {latents_path}"
     notes = [*outcome.clip.notes, *([facts["chosen"]] if "chosen" in facts else [])]
     return "\n".join([*notes, report.pairs(head), "", report.table(rows), "", report.pairs(tail)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ltx_models.byte_sizes import format_bytes, parse_bytes
 from ltx_models.checkpoints import open_checkpoint
+from ltx_models.notebook import ShownAsText
 from ltx_models.quantization import Scheme, large
 from ltx_models.text.memory import size_of
 from ltx_models.transformer.loading import key_prefix
@@ -23,7 +23,7 @@ SPARE_OF_CUDA = 0.1  # which the system does not share
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryPlan:
+class MemoryPlan(ShownAsText):
     """
     How a pipeline fits into memory.
 
@@ -68,10 +68,6 @@ class MemoryPlan:
             f"memory {format_bytes(self.memory_bytes)}: {said}; exact decode within {format_bytes(self.decode_bytes)}; "
             f"{self.reason}"
         )
-
-    def _repr_html_(self) -> str:
-        """Show the same in a notebook."""
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 def _how(what: str, quantize: Scheme | None, offload: bool, n_bytes: int, parts: str) -> str:

@@ -102,7 +102,27 @@ class Sampler(Protocol):
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
     ) -> Iterator[SamplerStep]:
-        """Yield after every step."""
+        """
+        Yield after every step.
+
+        Parameters
+        ----------
+        predict : callable
+            From latents and a noise level to a `Prediction`.
+        latents : dict of str to array
+            Each stream's noisy tokens.
+        blends : dict of str to Blend
+            Clean tokens to be put back.
+        sigmas : sequence of float
+            The schedule.
+        draw : callable
+            Gives noise.
+
+        Yields
+        ------
+        SamplerStep
+            Where the sampler stands.
+        """
         ...
 
 
@@ -122,27 +142,7 @@ class Euler:
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
     ) -> Iterator[SamplerStep]:
-        """
-        Yield after every step.
-
-        Parameters
-        ----------
-        predict : callable
-            From latents and a noise level to a `Prediction`.
-        latents : dict of str to array
-            Each stream's noisy tokens.
-        blends : dict of str to Blend
-            Clean tokens to be put back.
-        sigmas : sequence of float
-            The schedule.
-        draw : callable
-            Not used.
-
-        Yields
-        ------
-        SamplerStep
-            Where the sampler stands.
-        """
+        """Yield after every step; nothing is drawn. See `Sampler`."""
         before: Latents = {}
         for i, (sigma, after) in enumerate(pairwise(sigmas)):
             seen = {name: blends[name](x) for name, x in predict(latents, sigma).denoised.items()}
@@ -183,32 +183,7 @@ class Ancestral:
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
     ) -> Iterator[SamplerStep]:
-        """
-        Yield after every step.
-
-        Parameters
-        ----------
-        predict : callable
-            From latents and a noise level to a `Prediction`.
-        latents : dict of str to array
-            Each stream's noisy tokens.
-        blends : dict of str to Blend
-            Clean tokens to be put back.
-        sigmas : sequence of float
-            The schedule.
-        draw : callable
-            Gives noise: video before audio, once a step.
-
-        Yields
-        ------
-        SamplerStep
-            Where the sampler stands.
-
-        Raises
-        ------
-        ValueError
-            If CFG++ gets no prediction with the negative prompt.
-        """
+        """Yield after every step, drawing for video before audio, once a step. See `Sampler`."""
         for i, (sigma, after) in enumerate(pairwise(sigmas)):
             prediction = predict(latents, sigma)
             uncond = prediction.uncond
@@ -276,27 +251,7 @@ class Res2s:
     def run(
         self, predict: Predict, latents: Latents, blends: Mapping[str, Blend], sigmas: Sequence[float], draw: Draw
     ) -> Iterator[SamplerStep]:
-        """
-        Yield after every step.
-
-        Parameters
-        ----------
-        predict : callable
-            From latents and a noise level to a `Prediction`; asked twice a step, and once more at the end.
-        latents : dict of str to array
-            Each stream's noisy tokens.
-        blends : dict of str to Blend
-            Clean tokens to be put back.
-        sigmas : sequence of float
-            The schedule.
-        draw : callable
-            Gives noise: after the half step for video, then audio, and again after the step.
-
-        Yields
-        ------
-        SamplerStep
-            Where the sampler stands.
-        """
+        """Yield after every step, asking twice a step and once at the end; draws after each half. See `Sampler`."""
         ends = sigmas[-1] == 0
         levels = [*sigmas[:-1], LAST_SIGMA, 0.0] if ends else list(sigmas)
         total = len(sigmas) - 1

@@ -11,7 +11,14 @@ from ltx_models.nn.stream import MIN_CAP, UNBOUNDED
 
 SpatialPadding = Literal["zeros", "reflect"]
 CONVOLUTIONAL = "CausalVideoAutoencoder"
+Triple = tuple[int, int, int]
 STRIDES = {"compress_all": (2, 2, 2), "compress_space": (1, 2, 2), "compress_time": (2, 1, 1)}
+
+
+def scale_of(strides: Sequence[Triple], patch_size: int) -> Triple:
+    """Give the frames, rows and columns of pixels to a latent cell, of the strides of all steps and of patches."""
+    time, height, width = (prod(stride[axis] for stride in strides) for axis in range(3))
+    return time, height * patch_size, width * patch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +123,12 @@ class VideoVAEConfig:
     @property
     def decoder_scale(self) -> tuple[int, int, int]:
         """Frames, rows and columns of pixels to a latent cell."""
-        time, height, width = (prod(block.stride[axis] for block in self.decoder_blocks) for axis in range(3))
-        return time, height * self.patch_size, width * self.patch_size
+        return scale_of([block.stride for block in self.decoder_blocks], self.patch_size)
 
     @property
     def encoder_scale(self) -> tuple[int, int, int]:
         """Frames, rows and columns of pixels to a latent cell."""
-        time, height, width = (prod(block.stride[axis] for block in self.encoder_blocks) for axis in range(3))
-        return time, height * self.patch_size, width * self.patch_size
+        return scale_of([block.stride for block in self.encoder_blocks], self.patch_size)
 
     def decoder_steps(self) -> tuple[UnitSpec, ...]:
         """List the units of the decoder, from latents to patches."""

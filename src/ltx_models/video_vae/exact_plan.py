@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from math import ceil, prod
 
 from ltx_models.byte_sizes import format_bytes
 from ltx_models.nn.space import Grid, cuts
+from ltx_models.notebook import ShownAsText
 from ltx_models.video_vae.config import UnitSpec, VideoVAEConfig
 
 PIECE_CELLS = 320  # latent cells that a piece should have so that the fixed cost of a call does not show
@@ -23,7 +23,7 @@ MAX_GRID = 8  # tiles of an axis beyond which the margins cost more than any bud
 
 
 @dataclass(frozen=True, slots=True)
-class ExactPlan:
+class ExactPlan(ShownAsText):
     """
     A way to run a network exactly.
 
@@ -42,7 +42,7 @@ class ExactPlan:
     peak_bytes : int
         Forecast of the live arrays at the peak, without weights and without a result that is assembled.
     work : float
-        Multiply-adds over those of the untiled network.
+        Multiply-adds over those of the plain call.
     reason : str
         Why this one.
 
@@ -52,7 +52,7 @@ class ExactPlan:
     >>> from ltx_models.video_vae import LTX2
     >>> print(plan_exact(LTX2, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=2 * 2**30))
     exact decode of latents 1x128x16x34x60: stream of 4 frames at a time
-      work 1.000 of untiled, peak 1.8 GiB without weights
+      work 1.000 of the whole, peak 1.8 GiB without weights
       because the whole clip needs 11.4 GiB and the budget is 2.0 GiB
     """
 
@@ -73,13 +73,9 @@ class ExactPlan:
             how += f", {self.tiled} steps of highest resolution in {self.tiles[0]} x {self.tiles[1]} tiles"
         return (
             f"exact {kind} of latents {'x'.join(map(str, self.shape))}: {how}\n"
-            f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
+            f"  work {self.work:.3f} of the whole, peak {format_bytes(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
-
-    def _repr_html_(self) -> str:
-        """Show the same in a notebook."""
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 def macs(steps: Sequence[UnitSpec], frames: int, height: int, width: int) -> int:
@@ -214,7 +210,7 @@ class Costs:
         )
 
     def tiled_work(self, grid: Grid, tiled: int) -> float:
-        """Multiply-adds over those of the untiled network."""
+        """Multiply-adds over those of the plain call."""
         base = self.base(tiled)
         area = sum(r.stop - r.start for r in grid.rows) * sum(c.stop - c.start for c in grid.columns)
         part = macs(self.tail(tiled), self.frames, self.height, self.width)
@@ -293,7 +289,7 @@ def plan_convolutional(
     """
     Choose how to run a convolutional network exactly; `plan_exact` calls this for one.
 
-    Untiled where it fits; else a stream with the largest chunk that fits; else a stream whose stages of highest
+    Whole where it fits; else a stream with the largest chunk that fits; else a stream whose stages of highest
     resolution run in spatial tiles, with the least work that fits. Without a budget: a stream whose pieces are just
     large enough to run at full speed, so that memory stays small and does not grow with the clip.
 

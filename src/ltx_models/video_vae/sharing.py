@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from math import prod
 
 from ltx_models.byte_sizes import format_bytes
+from ltx_models.notebook import ShownAsText
 from ltx_models.video_vae.config import VideoVAEConfig
 from tilekit._exact.strips.partition import grid_of
 
@@ -16,7 +16,7 @@ __all__ = ["Sharing", "plan_sharing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(ShownAsText):
     """
     How ranks share a decode or an encode.
 
@@ -47,10 +47,6 @@ class Sharing:
             f"  {format_bytes(sum(self.sent_bytes))} of borders are sent, {format_bytes(max(self.sent_bytes))} by the "
             "busiest rank"
         )
-
-    def _repr_html_(self) -> str:
-        """Show the same in a notebook."""
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 def plan_sharing(

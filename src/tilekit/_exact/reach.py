@@ -4,7 +4,7 @@ Which cells a layer needs, along one axis. Integers only.
 A tile runs through the layers of a network as they are, with their own zero padding. On the sides where the tile ends
 within the image that padding is wrong and spoils the outermost cells; they are cut off, and the tile begins with as
 many more cells (its halo) as all layers together will spoil. On the sides where the image ends it is just what the
-untiled network does.
+plain call does.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Apply:
     name : str
         Used in error messages, such as ``"up_blocks.0.resnets.1.conv1"``.
     fn : callable
-        Maps an array to an array of the same layout, dtype and device. It pads as in the untiled network.
+        Maps an array to an array of the same layout, dtype and device. It pads as in the plain call.
     reach : Reach or tuple of Reach
         Which input cells the layer needs: one for all tiled axes, or one for each.
     channels : int or None

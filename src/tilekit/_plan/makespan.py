@@ -13,7 +13,7 @@ __all__ = ["makespan"]
 
 def makespan(layout: Layout, devices: int, tile_batch_size: int = 1, *, streaming: bool = False) -> float:
     """
-    Forecast the time that devices take, over that of one device that does everything untiled.
+    Forecast the time that devices take, over that of one device that does the whole in one piece.
 
     Parameters
     ----------

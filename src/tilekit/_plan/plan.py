@@ -110,7 +110,7 @@ class Plan(Layout):
 
     def makespan(self, devices: int, *, tile_batch_size: int = 1, streaming: bool = False) -> float:
         """
-        Forecast the time that an executor over several devices takes, over that of one device that works untiled.
+        Forecast the time that an executor over several devices takes, over that of one device for the whole.
 
         Parameters
         ----------

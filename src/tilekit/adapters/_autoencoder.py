@@ -1,4 +1,4 @@
-"""AutoencoderKL in tiles, equal to the untiled one."""
+"""AutoencoderKL in tiles, equal to the plain call."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def autoencoder_kl(
         encode and decode alike; None for an axis that is not cut. For long sound: ``(1024, None)``. They go in strips
         of as many cells as such a tile has, except with ``norm="tile"``.
     norm : {"exact", "fast", "tile"}
-        Which statistics a group normalisation uses: those of the whole array (equal to the untiled network up to
+        Which statistics a group normalisation uses: those of the whole array (equal to the plain call up to
         rounding); on large arrays an estimate from a subsampled copy; or those of the tile, which is blended with the
         next as in ordinary tiling.
     offload : {"host", "disk"} or None
@@ -176,7 +176,7 @@ class TiledAutoencoder:
         Returns
         -------
         int or None
-            Side in pixels; None if the array fits untiled.
+            Side in pixels; None if the array fits whole.
 
         Raises
         ------

@@ -27,7 +27,7 @@ class Quirks:
     refused: str = ""
     """Why it is not made exact, and the way out."""
     decode: Untiled | None = None
-    """The untiled decode, where the class has none."""
+    """The plain decode, where the class has none."""
     encode: Untiled | None = None
     redirect: tuple[tuple[str, str], ...] = ()
     """Pairs: a method that makes seams, and the module that is called in its place."""
@@ -78,8 +78,8 @@ def _causal_mask(n_frame: int, n_hw: int, dtype: Any, device: Any, batch_size: i
     return mask if batch_size is None else mask.expand(batch_size, -1, -1)
 
 
-_TRAINED_IN_TILES = "its decoder is a transformer that was trained in tiles, and untiled pictures are worse (21.5 dB "
-_TRAINED_IN_TILES += "against 36.4); leave its own tiling on"
+_TRAINED_IN_TILES = "its decoder is a transformer that was trained in tiles, and whole pictures are worse (21.5 "
+_TRAINED_IN_TILES += "dB against 36.4); leave its own tiling on"
 _TRANSFORMER = "it is a transformer over all patches, with nothing that could be cut; call it as it is"
 _SEGMENTS = (
     "its decoder and encoder hand frames on from segment to segment, so that neither is a function of one array; "

@@ -1,4 +1,4 @@
-"""SpeechT5HifiGan in tiles of time, equal to the untiled one."""
+"""SpeechT5HifiGan in tiles of time, equal to the plain call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hifigan(vocoder: Any, *, tile: int) -> TiledVocoder:
     Turn long mel spectrograms into sound, in tiles of time.
 
     The vocoder is followed as `tilekit.exact` follows functions. It has no norm, so it goes piece by piece from end to
-    end, makes nothing twice, and the result equals that of the untiled vocoder.
+    end, makes nothing twice, and the result equals that of the plain call.
 
     Parameters
     ----------

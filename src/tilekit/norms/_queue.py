@@ -27,7 +27,7 @@ class TaskQueue:
 
     The list becomes a graph of `tilekit.exact`: between two norms the array is made in strips that slide, so that no
     cell is made twice. At every norm all strips wait: their statistics are merged, each cell counted once, and every
-    strip is normalised with those of the whole array. So the result equals that of the untiled network up to rounding,
+    strip is normalised with those of the whole array. So the result equals that of the plain call up to rounding,
     and one or two arrays of the finest stage are held instead of four.
 
     Parameters

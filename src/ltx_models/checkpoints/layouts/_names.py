@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from ltx_models.checkpoints.layouts._transformer import from_diffusers, to_diffusers
@@ -38,6 +39,30 @@ class Names(NamedTuple):
 Table = tuple[tuple[str, str], ...]
 
 
+class BothWays(NamedTuple):
+    """Two tables of patterns and replacements, each of which undoes the other."""
+
+    there: Table
+    back: Table
+
+    def __or__(self, other: BothWays) -> BothWays:
+        return BothWays(self.there + other.there, self.back + other.back)
+
+
+def _reversible(pattern: str, replacement: str, *pairs: tuple[str, str]) -> BothWays:
+    """Rename each way by exact match: ``{}`` is where a name stands in the pattern and in the replacement."""
+
+    def table(pairs: Iterable[tuple[str, str]]) -> Table:
+        return tuple((pattern.format(re.escape(old)), replacement.format(new)) for old, new in pairs)
+
+    return BothWays(table(pairs), table((new, old) for old, new in pairs))
+
+
+_whole = partial(_reversible, "^{}$", "{}")
+_leading = partial(_reversible, r"^{}\.", "{}.")
+_inner = partial(_reversible, r"(^|\.){}\.", r"\1{}.")
+
+
 def _rename(table: Table) -> Callable[[str], str]:
     compiled = [(re.compile(pattern), replacement) for pattern, replacement in table]
 
@@ -47,6 +72,10 @@ def _rename(table: Table) -> Callable[[str], str]:
         return key
 
     return rename
+
+
+def _names(tables: BothWays) -> Names:
+    return Names(_rename(tables.there), _rename(tables.back))
 
 
 def _numbered(old: str, new: str, pairs: tuple[tuple[str, str], ...]) -> Table:
@@ -101,65 +130,40 @@ _BLOCKS_BACK = _once(
         for a, b in sorted(pairs, key=lambda pair: -len(pair[1]))
     )
 )
-_STATISTICS_THERE: Table = (
-    (r"^per_channel_statistics\.mean-of-means$", "latents_mean"),
-    (r"^per_channel_statistics\.std-of-means$", "latents_std"),
+_STATISTICS = _whole(
+    ("per_channel_statistics.mean-of-means", "latents_mean"), ("per_channel_statistics.std-of-means", "latents_std")
 )
-_STATISTICS_BACK: Table = (
-    (r"^latents_mean$", "per_channel_statistics.mean-of-means"),
-    (r"^latents_std$", "per_channel_statistics.std-of-means"),
+_VIDEO = (
+    _inner(("res_blocks", "resnets"))
+    | _leading(("decoder.last_time_embedder", "decoder.time_embedder"))
+    | _whole(("decoder.last_scale_shift_table", "decoder.scale_shift_table"))
+    | _STATISTICS
 )
-_VIDEO_THERE: Table = (
-    (r"\.res_blocks\.", ".resnets."),
-    (r"^decoder\.last_time_embedder\.", "decoder.time_embedder."),
-    (r"^decoder\.last_scale_shift_table$", "decoder.scale_shift_table"),
-    *_STATISTICS_THERE,
+_VOCODER = _inner(
+    ("ups", "upsamplers"),
+    ("resblocks", "resnets"),
+    ("conv_pre", "conv_in"),
+    ("conv_post", "conv_out"),
+    ("act_post", "act_out"),
+) | BothWays(
+    ((r"\.downsample\.lowpass\.", ".downsample."),), ((r"\.downsample\.filter$", ".downsample.lowpass.filter"),)
 )
-_VIDEO_BACK: Table = (
-    (r"\.resnets\.", ".res_blocks."),
-    (r"^decoder\.time_embedder\.", "decoder.last_time_embedder."),
-    (r"^decoder\.scale_shift_table$", "decoder.last_scale_shift_table"),
-    *_STATISTICS_BACK,
-)
-_VOCODER_THERE: Table = (
-    (r"(^|\.)ups\.", r"\1upsamplers."),
-    (r"(^|\.)resblocks\.", r"\1resnets."),
-    (r"(^|\.)conv_pre\.", r"\1conv_in."),
-    (r"(^|\.)conv_post\.", r"\1conv_out."),
-    (r"(^|\.)act_post\.", r"\1act_out."),
-    (r"\.downsample\.lowpass\.", ".downsample."),
-)
-_VOCODER_BACK: Table = (
-    (r"(^|\.)upsamplers\.", r"\1ups."),
-    (r"(^|\.)resnets\.", r"\1resblocks."),
-    (r"(^|\.)conv_in\.", r"\1conv_pre."),
-    (r"(^|\.)conv_out\.", r"\1conv_post."),
-    (r"(^|\.)act_out\.", r"\1act_post."),
-    (r"\.downsample\.filter$", ".downsample.lowpass.filter"),
-)
-_CONNECTORS_THERE: Table = (
-    (r"^(video|audio)_embeddings_connector\.", r"\1_connector."),
-    (r"\.transformer_1d_blocks\.", ".transformer_blocks."),
-    (r"\.q_norm\.", ".norm_q."),
-    (r"\.k_norm\.", ".norm_k."),
-    (r"^text_embedding_projection\.aggregate_embed\.", "text_proj_in."),
-    (r"^text_embedding_projection\.(video|audio)_aggregate_embed\.", r"\1_text_proj_in."),
-)
-_CONNECTORS_BACK: Table = (
-    (r"^(video|audio)_connector\.", r"\1_embeddings_connector."),
-    (r"\.transformer_blocks\.", ".transformer_1d_blocks."),
-    (r"\.norm_q\.", ".q_norm."),
-    (r"\.norm_k\.", ".k_norm."),
-    (r"^text_proj_in\.", "text_embedding_projection.aggregate_embed."),
-    (r"^(video|audio)_text_proj_in\.", r"text_embedding_projection.\1_aggregate_embed."),
+_CONNECTORS = _inner(
+    ("transformer_1d_blocks", "transformer_blocks"), ("q_norm", "norm_q"), ("k_norm", "norm_k")
+) | _leading(
+    ("video_embeddings_connector", "video_connector"),
+    ("audio_embeddings_connector", "audio_connector"),
+    (f"{PROJECTION}aggregate_embed", "text_proj_in"),
+    (f"{PROJECTION}video_aggregate_embed", "video_text_proj_in"),
+    (f"{PROJECTION}audio_aggregate_embed", "audio_text_proj_in"),
 )
 
 DIFFUSERS = {
     "transformer": Names(to_diffusers, from_diffusers),
-    "connectors": Names(_rename(_CONNECTORS_THERE), _rename(_CONNECTORS_BACK)),
-    "video_vae": Names(_both(_BLOCKS_THERE, _rename(_VIDEO_THERE)), _both(_BLOCKS_BACK, _rename(_VIDEO_BACK))),
-    "audio_vae": Names(_rename(_STATISTICS_THERE), _rename(_STATISTICS_BACK)),
-    "vocoder": Names(_rename(_VOCODER_THERE), _rename(_VOCODER_BACK)),
+    "connectors": _names(_CONNECTORS),
+    "video_vae": Names(_both(_BLOCKS_THERE, _rename(_VIDEO.there)), _both(_BLOCKS_BACK, _rename(_VIDEO.back))),
+    "audio_vae": _names(_STATISTICS),
+    "vocoder": _names(_VOCODER),
     "upsampler": Names(lambda key: key, lambda key: key),
 }
 """Names in diffusers' folders."""

@@ -29,7 +29,7 @@ class Expected:
     peak_bytes : int
         Forecast of live arrays at the peak, without weights and without a result that is assembled.
     work : float
-        Work over that of the untiled network.
+        Work over that of the whole decode.
     seams : int
         Overlaps of tiles, along all axes.
     how : str

@@ -30,7 +30,7 @@ class Taken:
     live_bytes : int
         Most bytes of arrays alive at once, without the weights, the latents and frames that were handed on.
     work : float
-        Work over that of the untiled network.
+        Work over that of the whole decode.
     blocks : tuple of (float, int)
         When blocks of frames were finished, in seconds, and how many frames were then.
     """
@@ -76,7 +76,7 @@ class Decoding:
         return ltx_models.plan_exact(self.decoder, self.latents.shape, memory_bytes=self.memory_bytes)
 
     def work(self, way: Way) -> float:
-        """Give the work of a way over that of the untiled network."""
+        """Give the work of a way over that of the whole decode."""
         if way == "whole":
             return 1.0
         return self.plan().redundant_work if way == "blended" else float(self.exact_plan().work)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, prod
+from math import ceil
 from typing import Any, Literal
 
-Triple = tuple[int, int, int]
+from ltx_models.video_vae.config import Triple, scale_of
+
 Prediction = Literal["x0", "v"]
 GATE_ROWS = 7  # rows of modulation in a block: scale, shift and gate of attention and of the MLP, gate of the context
 
@@ -82,8 +83,7 @@ class DiffusionDecoderConfig:
     @property
     def decoder_scale(self) -> Triple:
         """Frames, rows and columns of pixels to a latent cell."""
-        time, height, width = (prod(stage.stride[axis] for stage in self.stages) for axis in range(3))
-        return time, height * self.patch_size, width * self.patch_size
+        return scale_of([stage.stride for stage in self.stages], self.patch_size)
 
     @property
     def context_channels(self) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import prod
 
 from ltx_models.byte_sizes import format_bytes
-from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig, Stage, Triple
+from ltx_models.notebook import ShownAsText
+from ltx_models.video_vae.config import Triple
+from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig, Stage
 from ltx_models.video_vae.diffusion.geometry import Sizes, slab_frames
 
 AXES = ("time", "height", "width")
@@ -18,7 +19,7 @@ PIXELS = 4  # bytes of a number of the noisy pixels, which are float32
 
 
 @dataclass(frozen=True, slots=True)
-class DiffusionPlan:
+class DiffusionPlan(ShownAsText):
     """
     A way to run a diffusion decoder exactly.
 
@@ -34,7 +35,7 @@ class DiffusionPlan:
     peak_bytes : int
         Forecast of the live arrays at the peak, without weights, noise and a result that is assembled.
     work : float
-        Multiply-adds over those of the untiled network: 1, since nothing is computed twice.
+        Multiply-adds over those of the plain call: 1, since nothing is computed twice.
     reason : str
         Why this one.
 
@@ -44,7 +45,7 @@ class DiffusionPlan:
     >>> from ltx_models.video_vae.diffusion import LTX2_5
     >>> print(plan_exact(LTX2_5, (1, 128, 16, 34, 60), itemsize=2, memory_bytes=8 * 2**30))
     exact diffusion decode of latents 1x128x16x34x60: a sweep along the width, 7 patches (28 pixels) at a time
-      work 1.000 of untiled, peak 7.9 GiB without weights
+      work 1.000 of the whole, peak 7.9 GiB without weights
       because the whole clip needs 70.6 GiB and the budget is 8.0 GiB
     """
 
@@ -63,13 +64,9 @@ class DiffusionPlan:
             how = f"a sweep along the {AXES[self.axis]}, {self.most} {unit} at a time"
         return (
             f"exact diffusion decode of latents {'x'.join(map(str, self.shape))}: {how}\n"
-            f"  work {self.work:.3f} of untiled, peak {format_bytes(self.peak_bytes)} without weights\n"
+            f"  work {self.work:.3f} of the whole, peak {format_bytes(self.peak_bytes)} without weights\n"
             f"  because {self.reason}"
         )
-
-    def _repr_html_(self) -> str:
-        """Show the same in a notebook."""
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 class Costs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig, Triple
+from ltx_models.video_vae.config import Triple
+from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig
 
 SLAB_CELLS = 1 << 18  # cells whose hidden channels may be there at once
 

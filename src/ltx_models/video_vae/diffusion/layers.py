@@ -9,8 +9,9 @@ import numpy as np
 
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.transformer.rope import rotate
+from ltx_models.video_vae.config import Triple
 from ltx_models.video_vae.diffusion.attention import Span, attend
-from ltx_models.video_vae.diffusion.config import GATE_ROWS, Triple
+from ltx_models.video_vae.diffusion.config import GATE_ROWS
 from ltx_models.video_vae.diffusion.geometry import slab_frames
 
 SINUSOIDS = 128

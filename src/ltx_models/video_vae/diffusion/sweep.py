@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltx_models.nn import Array, Backend
+from ltx_models.video_vae.config import Triple
 from ltx_models.video_vae.diffusion.attention import Span, first_key
-from ltx_models.video_vae.diffusion.config import Triple
 from ltx_models.video_vae.diffusion.geometry import grown
 
 TIME = 0

@@ -40,7 +40,7 @@ def decode_exact(
     """
     Decode without seams, within a memory budget: whole, as a stream, or as a stream with tiled last stages.
 
-    The result is that of the untiled decoder. Only the tiled plan, which the smallest budgets need, computes the
+    The result is that of the plain call. Only the tiled plan, which the smallest budgets need, computes the
     margins of its tiles more than once; `ExactPlan.work` says how much that adds.
 
     Parameters

@@ -33,7 +33,7 @@ def encode_exact(
     """
     Encode without seams, within a memory budget: whole, as a stream, or as a stream with tiled first stages.
 
-    The result is that of the untiled encoder; see `decode_exact` for what a tiled plan computes more than once.
+    The result is that of the plain call; see `decode_exact` for what a tiled plan computes more than once.
 
     Parameters
     ----------

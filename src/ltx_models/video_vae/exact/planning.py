@@ -54,9 +54,9 @@ def plan_exact(
     """
     Choose how to decode or encode exactly within a memory budget.
 
-    A convolutional network runs untiled where it fits; else as a stream with the largest chunk that fits; else as a
+    A convolutional network runs whole where it fits; else as a stream with the largest chunk that fits; else as a
     stream whose stages of highest resolution run in spatial tiles, with the least work that fits. Without a budget: a
-    stream whose pieces are just large enough to run at full speed. A diffusion decoder runs untiled where it fits or
+    stream whose pieces are just large enough to run at full speed. A diffusion decoder runs whole where it fits or
     without a budget, else as a sweep along one axis.
 
     Parameters
