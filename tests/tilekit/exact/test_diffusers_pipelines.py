@@ -77,6 +77,11 @@ class Checker(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch com
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
+    @property
+    def dtype(self) -> Any:
+        """The pipeline asks for it when it moves its parts."""
+        return self.weight.dtype
+
 
 def decoded(pipe: Any, name: str, *, untiled: bool = False) -> list[Any]:
     """Decode with each autoencoder as the pipeline does."""
