@@ -1,5 +1,6 @@
 """The pipelines end to end, on a tiny seeded checkpoint: what they promise, on both backends."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,18 @@ from tests.ltx_models.pipeline_files import contexts, write_whole
 from ltx_models.media import as_float32, probe_video, read_audio, read_latents, write_audio, write_video
 from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
-from ltx_models.pipelines import RECIPES, Image, LTX2Pipeline, Reference, Retake, Size, fitted, plan_memory, read_memory
+from ltx_models.pipelines import (
+    RECIPES,
+    Call,
+    Image,
+    LTX2Pipeline,
+    Reference,
+    Retake,
+    Size,
+    fitted,
+    plan_memory,
+    read_memory,
+)
 from ltx_models.pipelines.pictures import read_picture
 from ltx_models.pipelines.request import Request
 from ltx_models.pipelines.run import Run
@@ -298,6 +310,31 @@ def test_previews_come_as_often_as_asked(files: dict[str, Path]) -> None:
     latents(pipe, preview=lambda _, step, picture: seen.append((step, tuple(picture.shape))), preview_every=3)
     assert seen == [(3, (3, 64, 64)), (6, (3, 64, 64))]
     assert pipe.components.held == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "preview", "text"),
+    [
+        ("distilled", 64, True, "got 128x64, of which the first of two stages makes 64x32, too small for previews"),
+        ("distilled", 64, False, None),
+        ("distilled", 128, True, None),
+        ("distilled-one-stage", 32, False, "got 128x32; latent: height and width are .1, 4. cells"),
+        ("distilled-one-stage", 64, True, None),
+    ],
+)
+def test_frames_that_cannot_be_decoded_are_refused_before_the_run(
+    files: dict[str, Path], tmp_path: Path, name: str, height: int, preview: bool, text: str | None
+) -> None:
+    call = Call.of(
+        prompt_embeds=contexts(1),
+        height=height,
+        width=128,
+        num_frames=9,
+        output=tmp_path / "a.mp4",
+        preview=(lambda *_: None) if preview else None,
+    )
+    with nullcontext() if text is None else pytest.raises(ValueError, match=text):
+        pipeline(files, name).prepare(call)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,11 @@ class Tab:
             place.fill(str(value))
             place.press("Tab")
 
+    def choose(self, name: str, value: str) -> None:
+        """Choose from a list of the form."""
+        self.page.locator(f"#ltx-{name} input").click()
+        self.page.get_by_role("option", name=value, exact=True).click()
+
     def begin(self, prompt: str, width: int = 128, height: int = 128, frames: int = 9) -> None:
         self.fill(width=width, height=height, frames=frames, prompt=prompt)
         self.page.click("#ltx-begin")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.web.conftest import WIDTHS, Server, Tab
 
-from ltx_models.media import probe_video, read_audio
+from ltx_models.media import probe_video, read_audio, read_video, write_video
 
 Open = Callable[..., Tab]
 PLAYED = """async () => {
@@ -65,10 +67,48 @@ def test_wrong_input_is_refused_on_the_page_before_any_work(tab: Open, server: S
     one.page.wait_for_selector("#ltx-told >> text=prompt: is empty")
     one.begin("a red circle", frames=10)
     one.page.wait_for_selector("#ltx-told >> text=frames: got 10, must be 1 + 8k; nearest 9 and 17")
+    one.begin("a red circle", height=64)
+    one.page.wait_for_selector("#ltx-told >> text=makes 64x32, too small for previews")
+    one.page.get_by_text("guidance", exact=True).click()
+    one.fill(steps="many")
+    one.begin("a red circle")
+    one.page.wait_for_selector("#ltx-told >> text=steps: got 'many', expected a number; leave it empty for the default")
+    one.fill(steps="")
     one.fill(memory="plenty")
     one.begin("a red circle")
     one.page.wait_for_selector("#ltx-told >> text=plenty")
     assert server.runs() == before
+
+
+@pytest.mark.parametrize(("width", "backend"), [(1280, "torch"), (390, "mlx")])
+def test_a_part_of_a_clip_is_made_anew(tab: Open, server: Server, tmp_path: Path, width: int, backend: str) -> None:
+    """With the pipeline and the backend that are chosen."""
+    pytest.importorskip("mlx.core" if backend == "mlx" else "torch")
+    clip = tmp_path / "given.mp4"
+    sound = np.zeros((1, 2, 24000), np.float32)
+    write_video(clip, np.full((1, 3, 17, 64, 96), 0.5, np.float32), fps=24, audio=(sound, 48000))
+    one = tab(width)
+    one.page.locator("#ltx-lacking summary").click()
+    assert "dev-two-stage: " in one.text("#ltx-lacking")
+    assert "no dev checkpoint in it" in one.text("#ltx-lacking")
+    one.page.get_by_text("a part of a clip made anew").click()
+    one.page.locator("#ltx-clip input[type=file]").set_input_files(str(clip))
+    one.page.wait_for_selector("#ltx-clip >> text=given.mp4")
+    one.page.wait_for_selector("#ltx-plan >> text=a clip needs both, in seconds")
+    one.fill(start=0.3, end=0.7)
+    one.page.wait_for_selector("#ltx-plan >> text=take 'distilled-one-stage' or 'dev'")
+    one.choose("pipeline", "distilled-one-stage")
+    one.choose("backend", backend)
+    one.page.wait_for_selector("#ltx-plan >> text=96x64, 17 frames")
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    one.begin("a blue circle standing still, beeps")
+    name = one.wait_for("done")
+    folder = server.folder / "runs" / name
+    made = read_video(folder / "video.mp4").video
+    assert made.shape == (1, 3, 17, 64, 96)
+    assert np.abs(made[:, :, 0] - 0.5).mean() < 0.15 < np.abs(made[:, :, 9:] - 0.5).max()  # kept, and made anew
+    flags = json.loads((folder / "run.json").read_text())["flags"]
+    assert {f"--backend={backend}", "--video-path=given/clip", "--pipeline=distilled-one-stage"} <= set(flags)
 
 
 def test_two_tabs_take_turns_and_each_sees_its_own(tab: Open, server: Server) -> None:
@@ -111,7 +151,7 @@ def test_the_ways_to_decode_are_compared(tab: Open, server: Server, width: int) 
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
     ways = json.loads((server.folder / "runs" / name / "run.json").read_text())["facts"]["ways"]
     assert ways["exact"]["largest_difference"] < 1e-4 < ways["blended"]["largest_difference"]
-    assert {place.name for place in server.folder.iterdir()} <= {"runs", "uploads", "scratch"}
+    assert {place.name for place in server.folder.iterdir()} <= {"runs", "uploads", "scratch", "lock"}
     one.fill(tiling="one tile")
     one.page.wait_for_selector("#ltx-expected .ltx-error")
     one.page.click("#ltx-seams-remove")

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,16 +82,34 @@ def test_a_full_disk_is_said(tab: Open, started: Callable[..., Server], tmp_path
     assert json.loads((server.folder / "runs" / name / "run.json").read_text())["state"] == "failed"
 
 
-def test_a_missing_codec_is_said_before_the_run(tab: Open, started: Callable[..., Server], tmp_path: Path) -> None:
-    (tmp_path / "packages" / "av").mkdir(parents=True)
-    (tmp_path / "packages" / "av" / "__init__.py").write_text("raise ModuleNotFoundError('no av', name='av')\n")
-    path = os.pathsep.join(filter(None, (str(tmp_path / "packages"), os.environ.get("PYTHONPATH"))))
+@pytest.mark.parametrize("missing", ["PyAV", "the encoder"])
+def test_a_missing_codec_is_said_before_the_run(
+    tab: Open, started: Callable[..., Server], tmp_path: Path, missing: str
+) -> None:
+    """Where PyAV is not installed, and where its FFmpeg was built without H.264."""
+    place = tmp_path / "packages"
+    place.mkdir()
+    if missing == "PyAV":
+        (place / "av.py").write_text("raise ModuleNotFoundError('no av', name='av')\n")
+    else:
+        (place / "sitecustomize.py").write_text("import ltx_models.media.writer as w\nw.CODEC = 'libnothing'\n")
+    text = {"PyAV": "need PyAV", "the encoder": "this PyAV has no libnothing"}[missing]
+    remedy = {"PyAV": "pip install 'tilekit-vae[video]'", "the encoder": "pip install --force-reinstall av"}[missing]
+    path = os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH"))))
     server = started(tmp_path / "files", env={"PYTHONPATH": path})
     one = tab(address=server.address)
-    assert "need PyAV" in one.text("#ltx-plan")
+    assert text in one.text("#ltx-plan")
     one.begin("a red circle")
-    one.page.wait_for_selector("#ltx-told >> text=pip install 'tilekit-vae[video]'")
+    one.page.wait_for_selector(f"#ltx-told >> text={remedy}")
     assert server.runs() == []
+
+
+def test_a_second_server_is_refused_a_folder(server: Server) -> None:
+    command = [sys.executable, "-m", "ltx_models", "serve", "--folder", str(server.folder), "--port", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"another server (process {server.process.pid}) has {server.folder}" in done.stderr
+    assert get(server.address)[0] == 200
 
 
 def test_given_pictures_and_sound_are_taken_and_wrong_ones_refused(tab: Open, server: Server, tmp_path: Path) -> None:

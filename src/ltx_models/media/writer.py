@@ -98,7 +98,7 @@ class VideoWriter:
         self._stream: Any = None
         if height is not None and width is not None:
             self._check_size(height, width)
-        _check_codec(self.path)
+        check_codec(self.path)
 
     def __enter__(self) -> Self:
         """Make the temporary file, and open the sound."""
@@ -247,8 +247,20 @@ def write_video(
     return writer.frames
 
 
-def _check_codec(path: Path) -> None:
-    """Refuse a PyAV that cannot write H.264 before any frame is made."""
+def check_codec(path: Path) -> None:
+    """
+    Refuse a PyAV that cannot write H.264 before any frame is made.
+
+    Parameters
+    ----------
+    path : Path
+        Of the video, for the error.
+
+    Raises
+    ------
+    MediaError
+        If PyAV is missing, or its FFmpeg was built without the encoder.
+    """
     library = av()
     try:
         library.codec.Codec(CODEC, "w")

@@ -28,10 +28,17 @@ def decode_budget(components: Components, memory: MemoryPlan | None, options: Ou
     if "video_decoder" not in networks_of(request, options):
         return room
     decode = decode_of(components, request.size)
+    decode.check_frame(request.size)
     if options.decode_bytes is None:
         room = decode.budget(room) if memory else max(room, decode.least)
     decode.plan(room)
     return room
+
+
+def check_previews(components: Components, request: Request) -> None:
+    """Refuse previews that cannot be decoded: better now than after the first step."""
+    small = request.size.half if request.recipe.two_stages else None
+    decode_of(components, request.size).check_frame(request.size, small)
 
 
 def said_of_peaks(peaks: Mapping[str, int], memory: MemoryPlan) -> list[str]:

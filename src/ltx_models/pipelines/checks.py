@@ -11,6 +11,7 @@ from ltx_models.media import MediaError, OriginalAudio, probe_video, refuse_same
 from ltx_models.media._files import av
 from ltx_models.media._places import LATENTS, SOUND, VIDEO
 from ltx_models.media.tracks import audio_track
+from ltx_models.media.writer import check_codec
 from ltx_models.pipelines.call import Call, Inputs, OutputOptions, Prompts, SizeOptions
 from ltx_models.pipelines.files import Files
 from ltx_models.pipelines.grid import Size, fitted
@@ -191,7 +192,10 @@ def check_output(options: OutputOptions, streams: Sequence[str]) -> None:
         what = "a video is written" if "video" in streams else "sound alone is written"
         msg = f"output: got {options.path}, {what} as {' or '.join(suffixes)}; give a name that ends so"
         raise MediaError(msg)
-    av()  # which is needed at the end
+    if "video" in streams:  # written at the end
+        check_codec(options.path)
+    else:
+        av()
 
 
 def check_places(options: OutputOptions, size: Size, sources: Sequence[Any]) -> None:

@@ -171,6 +171,38 @@ class Decode:
             raise ValueError(msg)
         return room - self.beside
 
+    def check_frame(self, size: Size, previewed: Size | None = None) -> None:
+        """
+        Refuse frames that the decoder cannot mirror.
+
+        Parameters
+        ----------
+        size : Size
+            Of the result.
+        previewed : Size, optional
+            Of the first of two stages, whose previews are decoded.
+
+        Raises
+        ------
+        ValueError
+            If they are too small.
+        """
+        if isinstance(self.config, DiffusionDecoderConfig):
+            return
+        frame = size if previewed is None else previewed
+        try:
+            self.config.check_cells(*frame.latent[1:])
+        except ValueError as error:
+            told = f"size: got {size.width}x{size.height}"
+            if previewed is None:
+                msg = f"{told}; {error}"
+            else:
+                msg = (
+                    f"{told}, of which the first of two stages makes {frame.width}x{frame.height}, too small for "
+                    f"previews; {error}, or leave the previews out (--preview-every)"
+                )
+            raise ValueError(msg) from error
+
     def plan(self, memory_bytes: int) -> ExactPlan | DiffusionPlan:
         """Choose how to decode within a budget, or raise ValueError."""
         return _planned(self, memory_bytes)

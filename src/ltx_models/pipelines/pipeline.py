@@ -12,7 +12,7 @@ from ltx_models.checkpoints.files import described_by
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device, check_dtype
 from ltx_models.pipelines import batch, checks, foreign, recipes, steps
-from ltx_models.pipelines.budgets import decode_budget, decode_of, said_of_peaks
+from ltx_models.pipelines.budgets import check_previews, decode_budget, decode_of, said_of_peaks
 from ltx_models.pipelines.call import Call, Keywords
 from ltx_models.pipelines.components import Components
 from ltx_models.pipelines.duration import most_frames, resolve_duration, timed
@@ -365,6 +365,8 @@ class LTX2Pipeline:
         previews = call.callbacks.preview is not None
         enhancer = call.prompts.enhance_prompt and self.components.files.prompt_enhancer is not None
         self.components.check(*networks_of(request, call.output, previews=previews, enhancer=enhancer))
+        if previews and "video" in streams:
+            check_previews(self.components, request)
         if request.duration is None:
             decode_budget(self.components, self.memory, call.output, request)
         return request, notes + unused(call, self.recipe)

@@ -130,6 +130,27 @@ class VideoVAEConfig:
         """Frames, rows and columns of pixels to a latent cell."""
         return scale_of([block.stride for block in self.encoder_blocks], self.patch_size)
 
+    def check_cells(self, height: int, width: int) -> None:
+        """
+        Refuse frames that the decoder cannot mirror.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the latents, in cells.
+
+        Raises
+        ------
+        ValueError
+            If there is a single row or column, and the decoder mirrors its borders.
+        """
+        if self.decoder_padding == "reflect" and min(height, width) < 2:
+            msg = (
+                f"latent: height and width are {(height, width)} cells, this decoder mirrors its borders and needs at "
+                "least 2 of each; decode a larger frame"
+            )
+            raise ValueError(msg)
+
     def decoder_steps(self) -> tuple[UnitSpec, ...]:
         """List the units of the decoder, from latents to patches."""
         width, time, space = self.decoder_width, 1, 1

@@ -223,13 +223,7 @@ class VideoDecoder(Module):
     def check(self, latent: Array, noise: Sequence[Array] | None = None) -> None:
         """Refuse what are no latents, frames that are too small to be mirrored, and draws that do not fit."""
         check_array(self.nn, "latent", latent, self.config.latent_channels)
-        frame = tuple(latent.shape[3:])
-        if self.config.decoder_padding == "reflect" and min(frame) < 2:
-            msg = (
-                f"latent: height and width are {frame} cells, this decoder mirrors its borders and needs at least 2 of "
-                "each; decode a larger frame"
-            )
-            raise ValueError(msg)
+        self.config.check_cells(*latent.shape[3:])
         if noise is not None:
             self._check_noise(noise, latent)
 

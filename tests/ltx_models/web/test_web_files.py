@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 
 from ltx_models.cli.web.folder import Folder
 from ltx_models.cli.web.guard import Guard, is_local
-from ltx_models.cli.web.uploads import take_picture, take_sound
-from ltx_models.media import MediaError, write_audio, write_picture
+from ltx_models.cli.web.hold import hold
+from ltx_models.cli.web.uploads import take_clip, take_picture, take_sound
+from ltx_models.media import MediaError, write_audio, write_picture, write_video
 
 MIB = 2**20
 
@@ -92,6 +95,94 @@ def test_sounds_are_told_by_their_bytes(tmp_path: Path) -> None:
         with pytest.raises(MediaError, match="is no sound that can be read"):
             take_sound(playlist, tmp_path / "other", MIB)
     assert not (tmp_path / "other").exists()
+
+
+def test_clips_are_told_by_their_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    clip, other = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    write_video(clip, np.zeros((1, 3, 9, 32, 32), np.float32), fps=24)
+    take_clip(clip, tmp_path / "taken", MIB)
+    assert (tmp_path / "taken").read_bytes() == clip.read_bytes()
+    other.write_text("#EXTM3U\n/etc/passwd\n")
+    with pytest.raises(MediaError, match="is no clip that can be read; allowed are MP4, MOV, MKV or WebM"):
+        take_clip(other, tmp_path / "other", MIB)
+    other.write_bytes(clip.read_bytes()[:64])
+    with pytest.raises(MediaError, match=r"b\.mp4"):
+        take_clip(other, tmp_path / "other", MIB)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_has_one_server(tmp_path: Path) -> None:
+    """Until that one closes it, or ends in any other way."""
+    first = hold(tmp_path)
+    with pytest.raises(MediaError, match=rf"another server \(process {os.getpid()}\) has .*choose another folder"):
+        hold(tmp_path)
+    first.close()
+    code = "import sys, time; from pathlib import Path; from ltx_models.cli.web.hold import hold\n"
+    code += "held = hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(MediaError, match=rf"another server \(process {other.pid}\)"):
+            hold(tmp_path)
+        other.kill()
+        other.wait()
+        hold(tmp_path).close()
+
+
+@pytest.fixture
+def desk(folder: Folder) -> Any:
+    """The networks of a server with the toy."""
+    from ltx_models.cli.parsing import Parser
+    from ltx_models.cli.serve import add
+    from ltx_models.cli.web.desk import Desk
+
+    pytest.importorskip("torch")
+    parser = Parser()
+    add(parser.add_subparsers())
+    return Desk(parser.parse_args(["serve", "--backend", "torch", "--device", "cpu"]), folder)
+
+
+def test_each_pipeline_is_offered_or_it_is_said_why_not(desk: Any) -> None:
+    from ltx_models.cli.web.views import lacking_view
+    from ltx_models.download import PIPELINES
+
+    assert set(desk.choices) | set(desk.lacking) == set(PIPELINES)
+    assert desk.choices == ["distilled", "distilled-one-stage"]  # the toy has no dev checkpoint
+    assert all("no dev checkpoint in it" in why for why in desk.lacking.values())
+    assert all(name in lacking_view(desk.lacking) for name in desk.lacking)
+
+
+def test_a_draft_opens_no_upload_that_is_none(desk: Any, folder: Folder, tmp_path: Path) -> None:
+    """Nor one that lies elsewhere: libraries would follow what a playlist names."""
+    from ltx_models.cli.web.studio import Studio
+    from ltx_models.cli.web.wish import Wish
+
+    pytest.importorskip("av")
+    studio = Studio(folder, None, desk, None, MIB)  # type: ignore[arg-type]  # no queue is asked
+    playlist, secret = folder.uploads / "a.mp4", tmp_path / "secret.mp4"
+    playlist.write_text("#EXTM3U\n/etc/passwd\n")
+    write_video(secret, np.zeros((1, 3, 9, 32, 32), np.float32), fps=24)
+    for given in ({"sound": playlist}, {"clip": playlist}, {"pictures": (playlist,)}):
+        with pytest.raises(MediaError, match="that can be read; allowed are"):
+            studio.look(Wish("", **given))
+    for given in ({"sound": secret}, {"clip": secret}, {"pictures": (secret,)}):
+        with pytest.raises(MediaError, match="was not uploaded here"):
+            studio.look(Wish("", **given))
+
+
+@pytest.mark.parametrize("missing", ["the encoder", "PyAV"])
+def test_a_missing_codec_is_said_with_the_plan(desk: Any, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    from ltx_models.cli.web.wish import Wish
+
+    pytest.importorskip("av")
+    if missing == "PyAV":
+        monkeypatch.setitem(sys.modules, "av", None)
+    else:
+        monkeypatch.setattr("ltx_models.media.writer.CODEC", "libnothing")
+    text = {"PyAV": r"pip install 'tilekit-vae\[video\]'", "the encoder": "this PyAV has no libnothing; pip install"}
+    with pytest.raises(MediaError, match=text[missing]):
+        desk.outlook(Wish("a circle"))
 
 
 class Asked:

@@ -200,6 +200,19 @@ def test_a_wish_says_what_cannot_be() -> None:
         Wish("p", pictures=[Path("a.png")] * 9, at="0").flags()
 
 
+def test_a_retake_has_the_sizes_of_its_clip() -> None:
+    numbers = {"width": 64.0, "height": 64.0, "frames": 9.0, "fps": 24.0, "seed": 3.0, "start": 0.5, "end": 1.0}
+    wish = Wish("p", pipeline="dev", backend="mlx", numbers=numbers, clip=Path("given/clip"), snap=True)
+    assert wish.flags() == [
+        "--prompt=p", "--pipeline=dev", "--backend=mlx", "--device=auto", "--seed=3", "--start-time=0.5",
+        "--end-time=1.0", "--video-path=given/clip",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"start of the part: got 0\.5, but there is no clip"):
+        Wish("p", numbers={"start": 0.5}).flags()
+    with pytest.raises(ValueError, match="a clip needs both, in seconds"):
+        Wish("p", numbers={"start": 0.5, "end": None}, clip=Path("clip")).flags()
+
+
 def test_flags_of_networks_are_handed_on(tmp_path: Path) -> None:
     there = tmp_path / "a folder"
     there.mkdir()

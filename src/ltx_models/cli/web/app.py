@@ -15,6 +15,7 @@ from ltx_models.cli.web.comparing import Comparing
 from ltx_models.cli.web.desk import Desk
 from ltx_models.cli.web.folder import Folder
 from ltx_models.cli.web.guard import Guard, is_local
+from ltx_models.cli.web.hold import hold
 from ltx_models.cli.web.page import FONTS, head, page
 from ltx_models.cli.web.queue import Queue
 from ltx_models.cli.web.studio import Studio
@@ -40,13 +41,14 @@ def serve(args: argparse.Namespace) -> None:
     ValueError
         If a token or address is none.
     MediaError
-        If the folder cannot be written.
+        If the folder cannot be written, or another server has it.
     OSError
         If the address is taken.
     """
     local = is_local(args.host)
     token = _token(args.token, local=local)
     folder = Folder(args.folder)
+    held = hold(folder.root)
     _keep_inside(folder)
     try:
         import gradio  # noqa: F401
@@ -62,6 +64,7 @@ def serve(args: argparse.Namespace) -> None:
         server.run()
     finally:
         studio.queue.close()
+        held.close()
 
 
 def assembled(studio: Studio, token: str, *, local: bool, toy: bool, address: tuple[str, int]) -> Guard:

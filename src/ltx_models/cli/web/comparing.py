@@ -97,9 +97,11 @@ class Comparing:
         self._args.latents = latents
         return checkpoint_of(self._args, saved).of("video_decoder")
 
-    def flags(self, source: str, tiling: str, memory: str) -> list[str]:
+    def flags(self, source: str, tiling: str, memory: str, backend: str = "") -> list[str]:
         """Give the flags of ``ltx-models seams`` for the latents of a run beside that of the comparison."""
         found = [str(Path("..", source, LATENTS)), "--pictures=pictures", f"--tiling={tiling}", *self._network]
+        found += [f"--backend={backend}"] if backend else []
+        found += ["--device=auto"] if backend == "mlx" else []  # that of the server is one of torch
         return [*found, *([f"--memory={memory.strip()}"] if memory.strip() else [])]
 
 

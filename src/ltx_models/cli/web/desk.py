@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.cli.generate_call import call_arguments, pipeline_of
 from ltx_models.cli.generate_options import add_files, add_memory
+from ltx_models.cli.machine import BACKENDS
 from ltx_models.cli.progress import Progress
 from ltx_models.cli.web.folder import VIDEO, Folder
 from ltx_models.cli.web.wish import Wish, as_flags, generate_parser
@@ -64,11 +66,13 @@ class Desk:
         self._folder = folder
         self._parser = generate_parser()
         self._lock = Lock()
-        self._pipes: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._pipes: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
         self.network_flags = as_flags(self._parser, args, _network_names())
         self._first = pipeline_of(self._parser.parse_args(self._flags(args.pipeline)), print)
         self.default = str(self._first.recipe.name)
-        self.choices = self._possible(args)
+        self.lacking = self._lacking(args)
+        self.choices = [name for name in PIPELINES if name not in self.lacking]
+        self.backends = [name for name in BACKENDS if name != "auto" and find_spec(name) is not None]
 
     def _flags(self, pipeline: str | None) -> list[str]:
         return [*self.network_flags, *([f"--pipeline={pipeline}"] if pipeline else [])]
@@ -78,18 +82,20 @@ class Desk:
         """What the default pipeline uses unless told otherwise."""
         return self._first.defaults
 
-    def _possible(self, args: argparse.Namespace) -> list[str]:
-        """Give the pipelines that files on this machine make; of a repository all are offered, none fetched."""
+    @property
+    def backend(self) -> str:
+        """The framework of the default pipeline."""
+        return str(self._first.components.nn.name)
+
+    def _lacking(self, args: argparse.Namespace) -> dict[str, str]:
+        """Say of pipelines why the files on this machine do not make them; of a repository none is fetched to see."""
         source = args.transformer_path or args.checkpoint_path
-        if source is not None and not Path(source).exists():
-            return list(PIPELINES)
-        found = []
-        for name in PIPELINES:
+        found: dict[str, str] = {}
+        for name in PIPELINES if source is None or Path(source).exists() else ():
             try:
                 pipeline_of(self._parser.parse_args(self._flags(name)), _silent)
-            except (ValueError, CheckpointError, OSError):
-                continue
-            found.append(name)
+            except (ValueError, CheckpointError, OSError) as error:
+                found[name] = str(error)
         return found
 
     def flags(self, wish: Wish) -> list[str]:
@@ -143,7 +149,7 @@ class Desk:
         return Outlook(size.width, size.height, size.frames, float(size.fps), peaks, plan, (*chosen, *notes))
 
     def _pipeline(self, args: argparse.Namespace) -> Any:
-        key = (args.pipeline or "", str(args.memory))
+        key = (args.pipeline or "", args.backend, str(args.memory))
         if key not in self._pipes:
             self._pipes[key] = pipeline_of(args, _silent)
             while len(self._pipes) > CACHED:

@@ -11,9 +11,9 @@ from typing import Any
 from ltx_models.cli.comparing.slider import slider_rules
 from ltx_models.cli.web.comparing import PAIRS, forecast_view
 from ltx_models.cli.web.studio import Studio
-from ltx_models.cli.web.views import SNAP, refused
+from ltx_models.cli.web.views import SNAP, lacking_view, refused
 from ltx_models.cli.web.watch import QUICK, Watch
-from ltx_models.cli.web.wish import NUMBERS, Wish
+from ltx_models.cli.web.wish import NUMBERS, Wish, number_of
 
 FONTS = ["system-ui", "sans-serif"]
 ABOUT = "# ltx-models\nVideos with sound, from prompts. Everything stays on this machine, in `{folder}`."
@@ -21,6 +21,28 @@ TOY = (
     "This is the toy inside the package: coloured circles, squares and triangles that move and sound, such as "
     "*a red circle moving right, a high tone*. For LTX-2, start with `--checkpoint-path`."
 )
+
+RETAKE = (
+    "Pictures and sound between the two times are made anew, and the rest stays as it is. Width, height, frames and "
+    "frames a second are the clip's own: those above are not used."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The fields of files, in the order in which Gradio hands them over."""
+
+    pictures: Any
+    at: Any
+    strength: Any
+    crop: Any
+    sound: Any
+    clip: Any
+
+    @property
+    def all(self) -> list[Any]:
+        """All of them."""
+        return [self.pictures, self.at, self.strength, self.crop, self.sound, self.clip]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +52,28 @@ class Fields:
     prompt: Any
     negative: Any
     pipeline: Any
+    backend: Any
     numbers: dict[str, Any]
     memory: Any
-    pictures: Any
-    at: Any
-    strength: Any
-    crop: Any
-    sound: Any
     snap: Any
+    given: Given
 
     @property
     def all(self) -> list[Any]:
         """All of them."""
-        before, after = (self.prompt, self.negative, self.pipeline), (self.memory, self.pictures, self.at)
-        return [*before, *self.numbers.values(), *after, self.strength, self.crop, self.sound, self.snap]
+        before = (self.prompt, self.negative, self.pipeline, self.backend)
+        return [*before, *self.numbers.values(), self.memory, self.snap, *self.given.all]
 
 
 def wish_of(values: Sequence[Any]) -> Wish:
     """Read the fields."""
-    prompt, negative, pipeline, *rest = values
-    numbers = dict(zip(NUMBERS, rest[: len(NUMBERS)], strict=True))
-    memory, pictures, at, strength, crop, sound, snap = rest[len(NUMBERS) :]
+    prompt, negative, pipeline, backend, *rest = values
+    numbers = {name: number_of(name, value) for name, value in zip(NUMBERS, rest, strict=False)}
+    memory, snap, pictures, at, strength, crop, sound, clip = rest[len(NUMBERS) :]
     return Wish(
-        prompt or "", negative or "", pipeline or "", numbers, memory or "", tuple(Path(one) for one in pictures or ()),
-        at or "", float(strength), bool(crop), None if sound is None else Path(sound), bool(snap),
+        prompt or "", negative or "", pipeline or "", backend or "", numbers, memory or "",
+        tuple(Path(one) for one in pictures or ()), at or "", float(strength), bool(crop),
+        None if sound is None else Path(sound), None if clip is None else Path(clip), bool(snap),
     )  # fmt: skip
 
 
@@ -107,8 +127,7 @@ def _make(gr: Any, blocks: Any, studio: Studio, *, toy: bool) -> None:
             return refused(str(error))
 
     begin.click(make, fields.all, [watch.name, told], **QUICK)
-    slow = (fields.prompt, fields.negative, fields.pictures, fields.sound)
-    changes = [one.change for one in fields.all if one not in slow]
+    changes = [one.change for one in fields.all if one not in (fields.prompt, fields.negative)]
     gr.on(changes, draw, fields.all, [plan], trigger_mode="always_last", **QUICK)
     blocks.load(draw, fields.all, [plan], **QUICK)
 
@@ -173,10 +192,19 @@ def _form(gr: Any, studio: Studio, *, toy: bool) -> Fields:
         label="prompt", lines=2, max_length=10_000, elem_id="ltx-prompt",
         value="a red circle moving right, a high tone" if toy else "",
     )  # fmt: skip
-    pipeline = gr.Dropdown(studio.desk.choices, value=studio.desk.default, label="pipeline", elem_id="ltx-pipeline")
+    with gr.Row():
+        pipeline = gr.Dropdown(
+            studio.desk.choices, value=studio.desk.default, label="pipeline", min_width=140, elem_id="ltx-pipeline"
+        )
+        backends = [(f"as the server: {studio.desk.backend}", ""), *((name, name) for name in studio.desk.backends)]
+        backend = gr.Dropdown(backends, value="", label="backend", min_width=140, elem_id="ltx-backend")
+    gr.HTML(lacking_view(studio.desk.lacking), elem_id="ltx-lacking", visible=bool(studio.desk.lacking))
     numbers: dict[str, Any] = {}
 
     def number(name: str, value: float | None, label: str) -> None:
+        if value is None:  # an empty field of numbers would say 0 once it is drawn
+            numbers[name] = gr.Textbox("", label=label, min_width=90, elem_id=f"ltx-{name}")
+            return
         whole = 0 if NUMBERS[name][1] else None
         numbers[name] = gr.Number(value, label=label, precision=whole, min_width=90, elem_id=f"ltx-{name}")
 
@@ -196,20 +224,35 @@ def _form(gr: Any, studio: Studio, *, toy: bool) -> Fields:
             number("video_guidance", None, "guidance of pictures")
             number("audio_guidance", None, "guidance of sound")
     with gr.Accordion("given pictures and sound", open=False):
-        pictures = gr.File(
-            label="pictures (PNG, JPEG, WebP)", file_count="multiple", type="filepath", height=120,
-            file_types=[".png", ".jpg", ".jpeg", ".webp"], elem_id="ltx-pictures",
+        shown = _given(gr)
+    with gr.Accordion("a part of a clip made anew (retake)", open=False):
+        gr.Markdown(RETAKE)
+        clip = gr.File(
+            label="clip (MP4, MOV, MKV, WebM)", type="filepath", height=120,
+            file_types=[".mp4", ".mov", ".mkv", ".webm"], elem_id="ltx-clip",
         )  # fmt: skip
         with gr.Row():
-            at = gr.Textbox("0", label="shown at frames, one for each", min_width=140, elem_id="ltx-at")
-            strength = gr.Slider(0, 1, 1, label="strength", min_width=140, elem_id="ltx-strength")
-        crop = gr.Checkbox(False, label="cut pictures of another shape", elem_id="ltx-crop")
-        sound = gr.File(
-            label="sound that leads the pictures (WAV, FLAC, MP3, Ogg, MP4)", type="filepath", height=120,
-            file_types=[".wav", ".flac", ".mp3", ".ogg", ".m4a", ".mp4"], elem_id="ltx-sound",
-        )  # fmt: skip
+            number("start", None, "from second")
+            number("end", None, "to second")
     numbers = {name: numbers[name] for name in NUMBERS}
-    return Fields(prompt, negative, pipeline, numbers, memory, pictures, at, strength, crop, sound, snap)
+    return Fields(prompt, negative, pipeline, backend, numbers, memory, snap, Given(*shown, clip))
+
+
+def _given(gr: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Draw the fields of given pictures and sound."""
+    pictures = gr.File(
+        label="pictures (PNG, JPEG, WebP)", file_count="multiple", type="filepath", height=120,
+        file_types=[".png", ".jpg", ".jpeg", ".webp"], elem_id="ltx-pictures",
+    )  # fmt: skip
+    with gr.Row():
+        at = gr.Textbox("0", label="shown at frames, one for each", min_width=140, elem_id="ltx-at")
+        strength = gr.Slider(0, 1, 1, label="strength", min_width=140, elem_id="ltx-strength")
+    crop = gr.Checkbox(False, label="cut pictures of another shape", elem_id="ltx-crop")
+    sound = gr.File(
+        label="sound that leads the pictures (WAV, FLAC, MP3, Ogg, MP4)", type="filepath", height=120,
+        file_types=[".wav", ".flac", ".mp3", ".ogg", ".m4a", ".mp4"], elem_id="ltx-sound",
+    )  # fmt: skip
+    return pictures, at, strength, crop, sound
 
 
 def head() -> str:

@@ -13,7 +13,7 @@ from ltx_models.cli.web.desk import Desk, draft
 from ltx_models.cli.web.folder import LATENTS, Folder
 from ltx_models.cli.web.queue import Queue
 from ltx_models.cli.web.runs import Run
-from ltx_models.cli.web.uploads import take_picture, take_sound
+from ltx_models.cli.web.uploads import check_clip, check_picture, check_sound, take_clip, take_picture, take_sound
 from ltx_models.cli.web.views import outlook_view
 from ltx_models.cli.web.wish import WRITES, Wish
 from ltx_models.media import DiskError, MediaError
@@ -46,6 +46,7 @@ class Studio:
 
     def look(self, wish: Wish) -> str:
         """Check a draft, and draw what it would take, as HTML."""
+        self._check(wish)
         return outlook_view(self.desk.outlook(draft(wish)), parse_bytes(wish.memory) if wish.memory.strip() else None)
 
     def make(self, wish: Wish) -> str:
@@ -108,7 +109,8 @@ class Studio:
         found, run = self.forecast(source, tiling, memory), self.find(source)
         assert run is not None
         place = self._place()
-        flags = tuple(self.comparing.flags(source, tiling, memory))
+        backend = next((flag.partition("=")[2] for flag in run.flags if flag.startswith("--backend=")), "")
+        flags = tuple(self.comparing.flags(source, tiling, memory, backend))
         title = f"{run.title}: whole, exact, blended ({tiling})"
         self.queue.submit(Run(place.name, "seams", title, flags, asked=asked_of(run, found)))
         return place.name
@@ -146,8 +148,8 @@ class Studio:
 
     def _take(self, wish: Wish, place: Path) -> Wish:
         """Check the uploads of a wish, and write them into the folder of its run."""
-        given, pictures, sound = place / "given", [], None
-        if wish.pictures or wish.sound:
+        given, pictures, sound, clip = place / "given", [], None, None
+        if wish.pictures or wish.sound or wish.clip:
             given.mkdir()
         for number, picture in enumerate(wish.pictures):
             pictures.append(given / f"picture{number}.png")
@@ -155,7 +157,19 @@ class Studio:
         if wish.sound is not None:
             sound = given / "sound"
             take_sound(self._uploaded(wish.sound), sound, self.most_upload)
-        return replace(wish, pictures=tuple(pictures), sound=sound)
+        if wish.clip is not None:
+            clip = given / "clip"
+            take_clip(self._uploaded(wish.clip), clip, self.most_upload)
+        return replace(wish, pictures=tuple(pictures), sound=sound, clip=clip)
+
+    def _check(self, wish: Wish) -> None:
+        """Check the uploads of a draft before anything opens them."""
+        for picture in wish.pictures:
+            check_picture(self._uploaded(picture), self.most_upload)
+        if wish.sound is not None:
+            check_sound(self._uploaded(wish.sound), self.most_upload)
+        if wish.clip is not None:
+            check_clip(self._uploaded(wish.clip), self.most_upload)
 
     def _uploaded(self, path: Path) -> Path:
         if not self.folder.is_upload(str(path)):

@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 from ltx_models.byte_sizes import format_bytes
-from ltx_models.media import MediaError, OriginalAudio, write_picture
+from ltx_models.media import MediaError, OriginalAudio, probe_video, write_picture
 from ltx_models.media.tracks import audio_track
 from ltx_models.pipelines.pictures import read_picture
 
 MOST_PIXELS = 50_000_000
 # Text, such as a playlist that names other files, begins with none of these.
 PICTURES = {b"\x89PNG\r\n\x1a\n": 0, b"\xff\xd8\xff": 0, b"WEBP": 8}
+CLIPS = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0}
 SOUNDS = {b"WAVE": 8, b"fLaC": 0, b"ID3": 0, b"\xff\xfb": 0, b"\xff\xf3": 0, b"OggS": 0, b"ftyp": 4}
 
 
@@ -39,8 +40,7 @@ def take_picture(path: Path, target: Path, most_bytes: int) -> tuple[int, int]:
     MediaError
         If it is no picture, or too large.
     """
-    _refuse(path, PICTURES, most_bytes, "picture", "PNG, JPEG or WebP")
-    _refuse_many_pixels(path)
+    check_picture(path, most_bytes)
     pixels = read_picture(path)
     write_picture(target, pixels)
     return pixels.shape[1], pixels.shape[0]
@@ -64,13 +64,52 @@ def take_sound(path: Path, target: Path, most_bytes: int) -> None:
     MediaError
         If it has no sound, or is too large.
     """
+    check_sound(path, most_bytes)
+    shutil.copyfile(path, target)
+
+
+def take_clip(path: Path, target: Path, most_bytes: int) -> None:
+    """
+    Check an upload, and copy it.
+
+    Parameters
+    ----------
+    path : Path
+        What was uploaded.
+    target : Path
+        Where the run finds it.
+    most_bytes : int
+        How large an upload may be.
+
+    Raises
+    ------
+    MediaError
+        If it is no clip, or too large.
+    """
+    check_clip(path, most_bytes)
+    shutil.copyfile(path, target)
+
+
+def check_picture(path: Path, most_bytes: int) -> None:
+    """Refuse an upload that is no picture, or too large; of its pixels none is read."""
+    _refuse(path, PICTURES, most_bytes, "picture", "PNG, JPEG or WebP")
+    _refuse_many_pixels(path)
+
+
+def check_sound(path: Path, most_bytes: int) -> None:
+    """Refuse an upload that has no sound, or is too large."""
     _refuse(path, SOUNDS, most_bytes, "sound", "WAV, FLAC, MP3, Ogg or MP4")
     track = audio_track(OriginalAudio(path))
     if track is None:
         msg = f"{path.name}: has no sound; give a file that has"
         raise MediaError(msg)
     track.close()
-    shutil.copyfile(path, target)
+
+
+def check_clip(path: Path, most_bytes: int) -> None:
+    """Refuse an upload that is no clip, or too large."""
+    _refuse(path, CLIPS, most_bytes, "clip", "MP4, MOV, MKV or WebM")
+    probe_video(path)
 
 
 def _refuse(path: Path, marks: dict[bytes, int], most_bytes: int, what: str, kinds: str) -> None:

@@ -30,6 +30,25 @@ def refused(text: str) -> str:
     return f'<div class="ltx-error" role="alert">{escape(text)}</div>'
 
 
+def lacking_view(lacking: Mapping[str, str]) -> str:
+    """
+    Say which pipelines are not offered, and why.
+
+    Parameters
+    ----------
+    lacking : mapping of str to str
+        Reasons by the names of pipelines.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    rows = "".join(f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in lacking.items())
+    told = f"not offered with these files: {escape(', '.join(lacking))}"
+    return f'<details class="ltx-lacking"><summary>{told}</summary><ul>{rows}</ul></details>'
+
+
 def run_view(run: Run, ahead: int) -> str:
     """
     Show a run: how far it is, its last preview, what it said and, at its end, the video.

@@ -23,7 +23,12 @@ NUMBERS: Mapping[str, tuple[str, bool]] = {
     "steps": ("--num-inference-steps", True),
     "video_guidance": ("--video-cfg-guidance-scale", False),
     "audio_guidance": ("--audio-cfg-guidance-scale", False),
+    "start": ("--start-time", False),
+    "end": ("--end-time", False),
 }
+OF_THE_CLIP = {"width", "height", "frames", "fps"}
+"""What a retake takes from its clip."""
+RETAKEN = ("start", "end")
 MOST_TEXT = 10_000  # characters of a prompt
 MOST_PICTURES = 8
 
@@ -39,6 +44,8 @@ class Wish:
         Empty for none.
     pipeline : str
         Empty for the one that suits the checkpoint.
+    backend : str
+        The framework; empty for that of the server.
     numbers : mapping of str to float or None
         By the names of `NUMBERS`; None leaves the default.
     memory : str
@@ -53,6 +60,8 @@ class Wish:
         Cut pictures of another shape instead of refusing them.
     sound : Path or None
         That leads the pictures.
+    clip : Path or None
+        Of which the part between two times is made anew; its sizes replace those of `numbers`.
     snap : bool
         Move sizes to the nearest that fit.
     """
@@ -60,6 +69,7 @@ class Wish:
     prompt: str
     negative_prompt: str = ""
     pipeline: str = ""
+    backend: str = ""
     numbers: Mapping[str, float | None] = ()  # type: ignore[assignment]  # an empty one
     memory: str = ""
     pictures: Sequence[Path] = ()
@@ -67,6 +77,7 @@ class Wish:
     strength: float = 1.0
     crop: bool = False
     sound: Path | None = None
+    clip: Path | None = None
     snap: bool = False
 
     def flags(self) -> list[str]:
@@ -90,15 +101,33 @@ class Wish:
         found = [f"--prompt={self.prompt}"]
         found += [f"--negative-prompt={self.negative_prompt}"] if self.negative_prompt.strip() else []
         found += [f"--pipeline={self.pipeline}"] if self.pipeline else []
-        for name, value in dict(self.numbers).items():
-            flag, whole = NUMBERS[name]
-            found += [] if value is None else [f"{flag}={_number(name.replace('_', ' '), value, whole)}"]
+        found += [f"--backend={self.backend}"] if self.backend else []
+        found += ["--device=auto"] if self.backend == "mlx" else []  # that of the server is one of torch
+        found += self._numbers()
         found += [f"--memory={self.memory.strip()}"] if self.memory.strip() else []
         for picture, frame in zip(self.pictures, self._frames(), strict=True):
             found += ["--image", str(picture), str(frame), f"{self.strength:g}"]
         found += ["--fit=crop"] if self.crop else []
         found += [f"--audio-path={self.sound}"] if self.sound else []
-        return [*found, *(["--snap"] if self.snap else [])]
+        found += [f"--video-path={self.clip}"] if self.clip else []
+        return [*found, *(["--snap"] if self.snap and not self.clip else [])]
+
+    def _numbers(self) -> list[str]:
+        """Give the flags of the numbers, of which a retake has those of its clip."""
+        numbers = {name: value for name, value in dict(self.numbers).items() if value is not None}
+        given = [name for name in RETAKEN if name in numbers]
+        if self.clip is None and given:
+            msg = (
+                f"{given[0]} of the part: got {numbers[given[0]]:g}, but there is no clip; upload one, or leave it out"
+            )
+            raise ValueError(msg)
+        if self.clip is not None and len(given) < len(RETAKEN):
+            msg = "start and end of the part: a clip needs both, in seconds; write them, or take the clip out"
+            raise ValueError(msg)
+        kept = [name for name in numbers if self.clip is None or name not in OF_THE_CLIP]
+        return [
+            f"{NUMBERS[name][0]}={_number(name.replace('_', ' '), numbers[name], NUMBERS[name][1])}" for name in kept
+        ]
 
     def _frames(self) -> list[int]:
         """Give the frame of each picture."""
@@ -122,6 +151,40 @@ WRITES = (
     f"--output-path={VIDEO}", f"--save-latents={LATENTS}", f"--keep={KEPT}", "--preview-every=1",
     "--preview-dir=previews",
 )  # fmt: skip
+
+
+def number_of(name: str, value: float | str | None) -> float | None:
+    """
+    Read a field of numbers.
+
+    Parameters
+    ----------
+    name : str
+        Of `NUMBERS`.
+    value : float, str or None
+        As the page says it.
+
+    Returns
+    -------
+    float or None
+        None where it is empty.
+
+    Raises
+    ------
+    ValueError
+        If it is no number.
+
+    Examples
+    --------
+    >>> number_of("start", " 0.5 "), number_of("start", "")
+    (0.5, None)
+    """
+    text = "" if value is None else str(value).strip()
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        msg = f"{name.replace('_', ' ')}: got {text[:40]!r}, expected a number; leave it empty for the default"
+        raise ValueError(msg) from error
 
 
 def _number(name: str, value: float, whole: bool) -> str:
