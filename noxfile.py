@@ -116,7 +116,7 @@ def tests_web(session: nox.Session) -> None:
     rows = [row for row in usual if not (found := names.match(row)) or f"\n{found[1]}==" not in other]
     merged = Path(session.create_tmp()) / "constraints.txt"
     merged.write_text("\n".join([*rows, other]))
-    session.install(*requirements("torch,web,text", "test", "web-test", constraints=str(merged)))
+    session.install(*requirements("torch,mlx,web,text", "test", "web-test", constraints=str(merged)))
     run_pytest(session, "tests/web", "tests/ltx_models/web")
 
 

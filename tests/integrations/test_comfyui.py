@@ -303,6 +303,22 @@ def test_a_missing_codec_is_said_before_the_decode(
     assert not list(tmp_path.iterdir())
 
 
+def test_no_node_asks_the_network(nodes: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        msg = "Network is unreachable"
+        raise OSError(msg)
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(f"socket.socket.{name}", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    samples = {"samples": torch.randn(1, 4, 8, 8)}
+    (image,) = nodes("VAEDecodeExact", vae=Vae(video=False), samples=samples, memory_gb=0.0)
+    nodes("VAEEncodeExact", vae=Vae(video=False), pixels=image, memory_gb=0.0)
+    nodes("VAETilingPlan", vae=Vae(video=False), samples=samples, memory_gb=0.0)
+    into_a_file(nodes, 0.0)
+    assert [file.name for file in tmp_path.iterdir()] == ["clip_00001_.mp4"]
+
+
 def test_seams_are_shown_where_tiles_meet(nodes: Callable[..., Any]) -> None:
     vae, samples = Vae(video=False), {"samples": torch.randn(1, 4, 16, 24)}
     shown = nodes("VAESeamMap", vae=vae, samples=samples, tile_size=64, overlap=0, gain=10.0, memory_gb=0.0)

@@ -17,8 +17,8 @@ config = pytest.importorskip(
     reason="mflux is not installed: nox -s parity",
     exc_type=ImportError,
 )
+from tests.parity.mlx_networks import hold_to_the_plain_call  # noqa: E402
 from tests.tilekit.exact._mlx_networks import seeded  # noqa: E402
-from tests.tilekit.exact.test_mlx_exact import error, peak  # noqa: E402
 
 import tilekit  # noqa: E402
 
@@ -78,15 +78,7 @@ def made(name: str, way: str) -> tuple[Any, Any]:
 def test_exact_equals_the_plain_call(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config.ModelConfig, "precision", mx.float32)
     function, x = made(name, way)
-    plain, before = peak(lambda: function(x))
-    exact = tilekit.exact(function)
-    plan = exact.plan(x)
-    result, taken = peak(lambda: exact(x))
-    assert error(result, plain) <= 1e-5
-    assert not plan.notes
-    assert plan.work == pytest.approx(1, abs=0.01)
-    assert taken <= 1.1 * plan.peak_bytes + (1 << 17)
-    assert taken < before / 2
+    hold_to_the_plain_call(function, x)
 
 
 @pytest.mark.parametrize("name", ROUNDS)

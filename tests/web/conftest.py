@@ -22,6 +22,7 @@ import pytest
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 LONG = int(os.environ.get("LTX_WEB_TIMEOUT", "240"))  # seconds until something is taken for broken
 WIDTHS = (1280, 390)
+OFFLINE = Path(__file__).with_name("without_network")
 
 
 @dataclass
@@ -64,7 +65,9 @@ def start(folder: Path, *flags: str, port: int | None = None, host: str = "127.0
     """Start a server, and wait until it says its address."""
     port = port or free_port()
     command = [sys.executable, "-m", "ltx_models", "serve", "--folder", str(folder), "--port", str(port)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more.pop("env", {})
+    path = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
+    asked = {"PYTHONPATH": path, "LTX_WEB_ASKED": str(folder.parent / "asked")}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | asked | more.pop("env", {})
     process = subprocess.Popen(
         [*command, "--host", host, *flags], env=environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, **more,
@@ -100,6 +103,8 @@ def started(_parts: None) -> Iterator[Callable[..., Server]]:
     yield begin
     for server in servers:
         server.stop()
+    asked = [server.folder.parent / "asked" for server in servers]
+    assert [file.read_text() for file in asked if file.exists()] == []  # no process asked another machine
 
 
 @pytest.fixture(scope="session")
