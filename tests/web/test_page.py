@@ -106,7 +106,8 @@ def test_a_part_of_a_clip_is_made_anew(tab: Open, server: Server, tmp_path: Path
     folder = server.folder / "runs" / name
     made = read_video(folder / "video.mp4").video
     assert made.shape == (1, 3, 17, 64, 96)
-    assert np.abs(made[:, :, 0] - 0.5).mean() < 0.15 < np.abs(made[:, :, 9:] - 0.5).max()  # kept, and made anew
+    kept, anew = (np.abs(made[:, :, part] - 0.5).mean() for part in (slice(1), slice(9, None)))
+    assert kept < anew / 2
     flags = json.loads((folder / "run.json").read_text())["flags"]
     assert {f"--backend={backend}", "--video-path=given/clip", "--pipeline=distilled-one-stage"} <= set(flags)
 
