@@ -22,7 +22,7 @@ from tilekit._exact.frontends._torch.state import Change, Snapshot, same
 from tilekit._exact.frontends._torch.weights import StandIns
 from tilekit._exact.frontends.randomness import generators
 
-__all__ = ["Run", "check_kinds", "follow"]
+__all__ = ["Run", "check_kinds", "follow", "single"]
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Run:
     """What one run on fake tensors gave."""
 
     captured: Captured
+    fake: FakeTensorMode
     stand_ins: StandIns
     recorder: Recorder
     known: Known
@@ -70,13 +71,13 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
         return brought(function, path, places[path]).detach()
 
     found = {id(t): (place.path, read) for t, place in zip(stand_ins.tensors, stand_ins.places, strict=True)}
-    recorder = Recorder(_names(captured), lambda t: _scalar(known, t))
+    recorder = Recorder(_names(captured), lambda t: _scalar(known, t), fake)
     known = Known(recorder.entries, found)
 
     def run(given: Tensor, weights: Sequence[Tensor]) -> Tensor:
         with stand_ins.put(weights):
             try:
-                return _single(function, function(given))
+                return single(function, function(given))
             finally:
                 # what it wrote is read before the stand-ins go
                 changes.extend(_without(snapshot.changes(), weights))
@@ -95,7 +96,7 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
         raise explain(function, error) from error
     if generators() != draws:
         raise refuse(function, "it draws random numbers (of Python or NumPy)", "hand the numbers in, or fix them")
-    return Run(captured, stand_ins, recorder, known, source, made, changes)
+    return Run(captured, fake, stand_ins, recorder, known, source, made, changes)
 
 
 def _check_captured(function: Callable[..., Any], captured: Captured) -> None:
@@ -127,7 +128,7 @@ def _scalar(known: Known, x: Tensor) -> Any:
         raise DataDependentOutputException(torch.ops.aten._local_scalar_dense.default) from None
 
 
-def _single(function: Callable[..., Any], made: Any) -> Tensor:
+def single(function: Callable[..., Any], made: Any) -> Tensor:
     """Give the one tensor that a function returned, or say what it returned."""
     if isinstance(made, Tensor):
         return made

@@ -16,6 +16,7 @@ from torch.nn import Module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
+from tilekit._exact.frontends._torch.remembered import Remembered
 
 __all__ = ["Entry", "Recorder", "fake_world", "leaf_tensors", "place_in_source"]
 
@@ -60,15 +61,20 @@ class Recorder(TorchDispatchMode):
     scalar : callable
         Asked for the number in a tensor of one cell, where the function wants to know it; raises where it depends on
         the input.
+    fake : FakeTensorMode
+        Works out shapes.
     """
 
-    def __init__(self, names: dict[Module, str], scalar: Callable[[Tensor], Any]) -> None:
+    def __init__(self, names: dict[Module, str], scalar: Callable[[Tensor], Any], fake: FakeTensorMode) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.entries: list[Entry] = []
         self.called: dict[Module, None] = {}
-        self._names, self._scalar = names, scalar
+        self.turned = False
+        """Whether a tensor was turned itself, as ``transpose_`` does, and has another shape than it was made with."""
+        self.names, self.scalar = names, scalar
         self._stack: list[str] = []
         self.aliases = Aliases(self._run)
+        self._call = Remembered(fake).run
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -79,10 +85,10 @@ class Recorder(TorchDispatchMode):
         """Let the fake tensors compute shapes, and note the operation."""
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
-            return self._scalar(self.aliases.now(args[0]))
+            return self.scalar(self.aliases.now(args[0]))
         if func is aten.equal.default:
             same = self._run(aten.eq.Tensor, _mapped(self.aliases.now, args), {})
-            return bool(self._scalar(self._run(aten.all.default, (same,), {})))
+            return bool(self.scalar(self._run(aten.all.default, (same,), {})))
         if _is_composite(func):  # comes whole where all of its tensors were made in inference mode
             with self:
                 return func.decompose(*args, **kwargs)
@@ -100,7 +106,7 @@ class Recorder(TorchDispatchMode):
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Make an operation that writes nothing."""
-        out = func(*args, **kwargs)
+        out = self._call(func, args, kwargs)
         several = isinstance(out, (list, tuple))
         outputs = tuple(out) if several else (out,)
         if any(isinstance(x, Tensor) for x in outputs):
@@ -117,6 +123,7 @@ class Recorder(TorchDispatchMode):
         name, target = targets[0]
         given = {key: value for key, value in kwargs.items() if key != name or name == "self"}
         if func._opname in _TURNS:
+            self.turned = True
             self.aliases.turn(pure, target, args, given)
             func(*args, **kwargs)
             return target
@@ -152,7 +159,7 @@ class Recorder(TorchDispatchMode):
 
     def _enter(self, module: Module, args: Any) -> None:
         self.called[module] = None
-        self._stack.append(self._names.get(module) or (self._stack[-1] if self._stack else ""))
+        self._stack.append(self.names.get(module) or (self._stack[-1] if self._stack else ""))
 
     def _leave(self, module: Module, args: Any, out: Any) -> None:
         if self._stack:
