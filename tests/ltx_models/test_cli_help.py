@@ -96,6 +96,15 @@ def test_flags_of_other_tools_are_told_ours(capsys: pytest.CaptureFixture[str], 
 
 def test_a_near_flag_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean --num-frames?" in run(capsys, "generate", "--num-framse", "9")[2]
+    guidance = "--video-cfg-guidance-scale or --video-stg-guidance-scale"
+    assert f"did you mean {guidance}?" in run(capsys, "generate", "--guidence", "4")[2]
+    assert "did you mean" not in run(capsys, "generate", "--zzzzzz", "4")[2]
+
+
+def test_a_part_of_a_flag_is_not_taken_for_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "generate", "--num-frame", "9")
+    assert code == 2
+    assert "did you mean --num-frames?" in err
 
 
 def test_a_near_verb_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
