@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ def _interrupts() -> None:
     """Hear interrupts: a shell that starts the tests in the background has them ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cut_small() -> Iterator[None]:
+    """Cut small networks as well where no budget is given: those of the tests are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tilekit._exact.api.SMALL", 0)
+        yield
 
 
 def _name(library: Library) -> str:

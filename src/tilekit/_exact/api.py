@@ -30,6 +30,8 @@ from tilekit.backends.limits import limits_of, refuse_large
 __all__ = ["Exact", "exact"]
 
 Offload = Literal["host", "disk"]
+SMALL = 1 << 24
+"""Bytes of a plain call up to which nothing is cut without a budget: strips of so little pay for their calls."""
 KEPT = 8
 """Plans that are kept, the newest; those of long clips take memory."""
 Function = Any  # checked to be callable
@@ -66,7 +68,7 @@ def exact(
     memory_bytes : int, optional
         What live arrays may take at the peak: the result included for a call, one block of it for a stream; the input
         and the weights are not. Left out: about half of a plain call, or as near to that as it can
-        be without making anything twice.
+        be without making anything twice; what takes up to 16 MiB in all is not cut then, unless it is streamed.
     offload : {"host", "disk"}, optional
         Where arrays may wait that later stages read, if the device is too small for them.
     progress : bool or callable, optional
@@ -133,6 +135,7 @@ class Exact:
             raise PlanError(msg)
         self.offload = offload
         self.progress = progress
+        self._uncut = SMALL
         self._planned: dict[Any, _Planned] = {}
         self._divided: dict[Any, Divided] = {}
         self._lock = Lock()
@@ -320,6 +323,7 @@ class Exact:
             stream=stream,
             spill=self.offload,
             limits=limits_of(x),
+            small=self._uncut,
         )
 
     def _follow(self, x: Array) -> Traced:

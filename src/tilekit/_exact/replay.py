@@ -145,16 +145,22 @@ class Replay(Generic[V]):
 
     def _gather(self, node: Node, needs: tuple[Box | None, ...], windows: dict[int, tuple[Box, V]]) -> list[V | None]:
         """Give what a node reads."""
-        rows = zip(node.inputs, needs, strict=True)
-        return [None if box is None else self._fetch(source, box, windows) for source, box in rows]
+        values: list[V | None] = []
+        for source, box in zip(node.inputs, needs, strict=True):
+            window = windows.get(source)
+            if box is not None and window is not None and window[0] == box:  # mostly, and in the innermost loop
+                values.append(window[1])
+            else:
+                values.append(None if box is None else self._fetch(source, box, windows))
+        return values
 
     def _fetch(self, index: int, box: Box, windows: dict[int, tuple[Box, V]]) -> V:
-        node = self._graph.nodes[index]
-        if index in windows:
-            held, value = windows[index]
-            return self._cut(value, held, box)
+        window = windows.get(index)
+        if window is not None:
+            return self._cut(window[1], window[0], box)
         if index in self._stores:
             return self._stores[index].get(box)
+        node = self._graph.nodes[index]
         if isinstance(node.op, Constant):
             value = self._hands.constant(node)
         elif index in self._program.folding.recipes:

@@ -41,6 +41,7 @@ def search(  # noqa: PLR0913  what a plan depends on
     spill: Place | None = None,
     limits: Limits | None = None,
     plain_scratch: Scratch = no_scratch,
+    small: int = 0,
 ) -> Choice:
     """
     Choose how a graph is evaluated.
@@ -62,6 +63,8 @@ def search(  # noqa: PLR0913  what a plan depends on
         What the device gets right; no plan makes a larger array.
     plain_scratch : callable
         What the library takes for itself in a plain call.
+    small : int
+        Bytes up to which a plain call is not cut where no budget is given.
 
     Returns
     -------
@@ -75,6 +78,8 @@ def search(  # noqa: PLR0913  what a plan depends on
     """
     ways = slides(graph, stream=stream)
     trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch)
+    if memory_bytes is None and not stream and trials.whole.peak_bytes <= small:
+        return trials.whole
     return chosen(trials, memory_bytes, spill)
 
 

@@ -66,6 +66,22 @@ def test_a_function_is_followed_once_for_each_shape(network: Any) -> None:
     assert traced == [(1, 2, 40, 12), (1, 2, 24, 12)]
 
 
+def test_what_is_small_is_cut_for_a_budget_or_a_stream_alone(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(plan: Any) -> int:
+        return sum(len(stage.steps) for stage in plan.stages)
+
+    function, _ = network
+    cut = tk.exact(function).plan(source())
+    monkeypatch.setattr(api, "SMALL", cut.plain_bytes)
+    whole = tk.exact(function)
+    assert steps(cut) > 1 == steps(whole.plan(source()))
+    assert steps(whole.plan(source(), stream=True)) > 1
+    assert steps(tk.exact(function, cut.peak_bytes).plan(source())) > 1
+    monkeypatch.setattr(api, "SMALL", cut.plain_bytes - 1)
+    assert steps(tk.exact(function).plan(source())) > 1
+    np.testing.assert_allclose(whole(source()), tk.exact(function)(source()), atol=1e-5)
+
+
 def test_old_plans_are_let_go(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     function, traced = network
     monkeypatch.setattr(api, "KEPT", 2)

@@ -4,6 +4,8 @@ import re
 from functools import partial
 from itertools import pairwise
 from math import prod
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,12 +14,14 @@ from tests.tilekit.exact._nets import batched_decoder, cached_decoder, image_dec
 
 from tilekit import PlanError
 from tilekit._exact.boxes import cells, full, meet
-from tilekit._exact.forecast import forecast
+from tilekit._exact.forecast import forecast, no_scratch
 from tilekit._exact.graph import Graph
 from tilekit._exact.program import program_of
 from tilekit._exact.search import search
+from tilekit._exact.sized import HALVED, sized
 from tilekit._exact.stages import plain, points
 from tilekit._exact.steps import Stage
+from tilekit._exact.trials import Trials
 from tilekit._exact.ways import LARGE, slides, tilings
 
 WIDE = (128, 256, 512, 512)
@@ -191,3 +195,17 @@ def test_large_graphs_that_give_frames_one_after_the_other_slide_across_each_of_
     graph = batched_decoder(40, 4, 4, (4, 4))
     assert len(graph.nodes) > LARGE
     assert [(way.along, way.axis) for way in slides(graph)] == [(2, 2), (3, 3), (3, 2)]
+
+
+def test_few_strips_are_cut_once_more_where_that_saves_a_fifth() -> None:
+    graph = image_decoder(64, 8)
+    kernels: Any = SimpleNamespace(scratch=no_scratch, plain_scratch=no_scratch)
+    trials = Trials(graph, no_scratch, slides(graph), stream=False, limits=None)
+    halved = 0
+    for pieces in (3, 4):
+        plans = [way.stages(way.frontiers.lasting, -(-trials.largest // pieces)) for way in trials.slides]
+        asked = [peak(graph, stages) for stages in plans]
+        got = sized(graph, pieces, kernels).peak_bytes
+        assert got in {*asked, trials.whole.peak_bytes} or got <= HALVED * max(asked)
+        halved += got < min(asked)
+    assert halved

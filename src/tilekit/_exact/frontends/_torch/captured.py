@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from tilekit._exact.frontends.reached import LEAVES, MOST, globals_of
 
-__all__ = ["Captured", "Path", "Place", "Step", "children", "dotted", "resolve"]
+__all__ = ["Captured", "Path", "Place", "Step", "children", "dotted", "of_class", "own_children", "resolve"]
 
 Step = tuple[str, Any]
 Path = tuple[Step, ...]
@@ -59,16 +59,21 @@ def _foreign(thing: Any) -> bool:
 
 
 def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
+    yield from own_children(module)
+    yield from of_class(type(module))
+
+
+def own_children(module: Module) -> Iterator[tuple[Step, Any]]:
+    """Give what a module refers to by itself, without what its class does."""
     for kind in ("_parameters", "_buffers", "_modules"):
         for name, value in vars(module)[kind].items():
             yield (kind, name), value
     for name, value in vars(module).items():
         if name not in _INNER:
             yield ("attribute", name), value
-    yield from _of_class(type(module))
 
 
-def _of_class(kind: type) -> Iterator[tuple[Step, Any]]:
+def of_class(kind: type) -> Iterator[tuple[Step, Any]]:
     """Give the tensors and the tables that all modules of a class share, and its `forward` for what that refers to."""
     bases = [base for base in kind.__mro__ if not _foreign(base)]
     for name in dict.fromkeys(name for base in bases for name in vars(base)):

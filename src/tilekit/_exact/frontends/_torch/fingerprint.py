@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from tilekit._exact.frontends._torch.captured import Captured, Path, Step, children, resolve
+from tilekit._exact.frontends._torch.captured import Captured, Path, Step, children, of_class, own_children, resolve
 
 __all__ = ["Fingerprint"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
+_EXACTLY = frozenset(_PLAIN)
 _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _TABLES = (dict, OrderedDict, list)
 _LONGEST = 512
@@ -23,8 +24,14 @@ _LONGEST = 512
 
 def _fact(value: Any) -> Any:
     """Give what a function can tell of a value without running: a hashable description."""
-    if isinstance(value, _PLAIN):
+    if type(value) in _EXACTLY:  # most are, and this is asked at each call
         return value
+    if isinstance(value, Module):
+        return type(value)
+    return value if isinstance(value, _PLAIN) else _described(value)
+
+
+def _described(value: Any) -> Any:
     if isinstance(value, Tensor):
         return ("tensor", value.shape, value.dtype)
     if isinstance(value, types.MethodType):
@@ -36,11 +43,27 @@ def _fact(value: Any) -> Any:
     return type(value)
 
 
-def _facts(thing: Any, without: frozenset[Any]) -> dict[Any, Any]:
+Shared = dict[type, dict[Any, Any]]
+"""What is known of the classes of modules, which many modules of a network have in common."""
+
+
+def _facts(thing: Any, without: frozenset[Any], shared: Shared) -> dict[Any, Any]:
+    if isinstance(thing, Module):
+        return _facts_of_module(thing, without, shared)
     if isinstance(thing, (list, dict, tuple)) and not 0 < len(thing) <= _LONGEST:
         return {}
-    facts = {step: _fact(value) for step, value in children(thing) if step[1] not in without}
-    return {**facts, ("attribute", "training"): thing.training} if isinstance(thing, Module) else facts
+    return {step: _fact(value) for step, value in children(thing) if step[1] not in without}
+
+
+def _facts_of_module(module: Module, without: frozenset[Any], shared: Shared) -> dict[Any, Any]:
+    kind = type(module)
+    if kind not in shared:
+        shared[kind] = {step: _fact(value) for step, value in of_class(kind)}
+    facts = {step: _fact(value) for step, value in own_children(module)} | shared[kind]
+    if without:
+        facts = {step: fact for step, fact in facts.items() if step[1] not in without}
+    facts["attribute", "training"] = module.training
+    return facts
 
 
 def _looked_into(thing: Any, step: Step, value: Any) -> bool:
@@ -95,12 +118,13 @@ class Fingerprint:
         self.autocast = _autocast(device)
         self.known: dict[Path, Tensor] = {}
         self._rows: list[_Row] = []
+        shared: Shared = {}
         self._places: dict[Path, int] = {}
         for path in used:
             for i in range(len(path) + 1):
-                self._add(path[:i], written)
+                self._add(path[:i], written, shared)
 
-    def _add(self, path: Path, written: dict[int, frozenset[Any]]) -> None:
+    def _add(self, path: Path, written: dict[int, frozenset[Any]], shared: Shared) -> None:
         if path in self._places:
             return
         thing = resolve(self.function, path)
@@ -109,10 +133,10 @@ class Fingerprint:
         without = written.get(id(thing), frozenset())
         self._places[path] = len(self._rows)
         parent = self._places[path[:-1]] if path else 0
-        self._rows.append(_Row(parent, path[-1:], type(thing), _facts(thing, without), without))
+        self._rows.append(_Row(parent, path[-1:], type(thing), _facts(thing, without, shared), without))
         for step, value in children(thing):
             if _looked_into(thing, step, value):
-                self._add((*path, step), written)
+                self._add((*path, step), written, shared)
 
     def current(self, read: Callable[[Path], Tensor]) -> bool:
         """Whether all is as it was."""
@@ -126,6 +150,7 @@ class Fingerprint:
     def _holds(self) -> bool:
         """Compare everything; what holds a thing comes before it."""
         things: list[Any] = []
+        shared: Shared = {}
         for row in self._rows:
             thing = resolve(things[row.parent], row.step) if row.step else self.function
             if type(thing) is not row.kind:
@@ -133,6 +158,6 @@ class Fingerprint:
             things.append(thing)
             if row.kind in _TABLES and not thing and not row.facts:  # such as the hooks of most modules
                 continue
-            if _facts(thing, row.without) != row.facts:
+            if _facts(thing, row.without, shared) != row.facts:
                 return False
         return True

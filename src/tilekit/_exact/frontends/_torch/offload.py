@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from tilekit._exact.frontends._torch.captured import Path, resolve
 
-__all__ = ["brought", "bypasses", "compute_dtype", "live", "moved"]
+__all__ = ["brought", "bypasses", "compute_dtype", "hooked", "moved"]
 
 _ACCELERATE = {"AlignDevicesHook", "CpuOffload", "ModelHook"}
 _DIFFUSERS = {"GroupOffloadingHook", "LazyPrefetchGroupOffloadingHook", "LayerExecutionTrackerHook"}
@@ -94,14 +94,9 @@ def moved(function: Any, path: Path) -> bool:
     return False
 
 
-def live(function: Any, path: Path) -> Tensor:
-    """Read a tensor as it is now, from where the hooks would take it."""
-    thing, hooked = function, False
-    for step in path:
-        thing = resolve(thing, (step,))
-        hooked = hooked or (isinstance(thing, Module) and not _HOOKS.isdisjoint(vars(thing)))
-    hooked = hooked or (isinstance(function, Module) and not _HOOKS.isdisjoint(vars(function)))
-    return brought(function, path, thing) if hooked else thing
+def hooked(function: Any, path: Path) -> bool:
+    """Whether one of the modules around a tensor has such hooks."""
+    return any(not _HOOKS.isdisjoint(vars(module)) for module, _ in _lineage(function, path))
 
 
 def brought(function: Any, path: Path, tensor: Tensor) -> Tensor:

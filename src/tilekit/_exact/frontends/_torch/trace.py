@@ -19,7 +19,7 @@ from tilekit._exact.frontends._torch.follow import Run, follow
 from tilekit._exact.frontends._torch.record import leaf_tensors
 from tilekit._exact.frontends._torch.refusals import check_input, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
-from tilekit._exact.frontends._torch.weights import reader
+from tilekit._exact.frontends._torch.weights import Reader
 
 __all__ = ["trace"]
 
@@ -64,9 +64,14 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         check_state(function, run, x)
         sources = _sources(function, run)
         graph = build(run.entries, run.output, sources, run.known)
-        read = reader(function, sources.literals, x.device)
+        read = Reader(function, sources.literals, x.device)
         fingerprint = _fingerprint(run, sources, x.device)
-    return Traced(graph, _alone(read), _alone(lambda: fingerprint.current(read)), _notes(run))
+
+    def current() -> bool:
+        read.forget()
+        return fingerprint.current(read)
+
+    return Traced(graph, _alone(read), _alone(current), _notes(run))
 
 
 def _alone(look: Callable[..., Any]) -> Callable[..., Any]:

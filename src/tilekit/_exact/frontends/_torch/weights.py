@@ -1,6 +1,6 @@
 """The weights of a trace: stand-ins while it is made, live arrays when it is used."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Module
 
-from tilekit._exact.frontends._torch.captured import Captured, Path, Place, dotted
-from tilekit._exact.frontends._torch.offload import bypasses, compute_dtype, live, moved
+from tilekit._exact.frontends._torch.captured import Captured, Path, Place, dotted, resolve
+from tilekit._exact.frontends._torch.offload import brought, bypasses, compute_dtype, hooked, moved
 from tilekit._exact.frontends._torch.refusals import kind_of_weight, refuse
 
-__all__ = ["Literal", "StandIns", "reader"]
+__all__ = ["Literal", "Reader", "StandIns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +86,51 @@ def _store(place: Place) -> Any:
     return place.holder if kind == "item" and isinstance(place.holder, (list, dict)) else None
 
 
-def reader(function: Any, literals: Sequence[Tensor], device: torch.device) -> Callable[[Any], Tensor]:
-    """Give what looks a constant up: by path in the function as it is now, on the device of the input."""
+class Reader:
+    """
+    Looks a constant up in the function as it is now, and gives it on the device of the input.
 
-    def read(key: Any) -> Tensor:
+    A weight is read anew each time; which module holds it is looked up once a call, since every step reads weights.
+
+    Parameters
+    ----------
+    function : callable
+        That was traced.
+    literals : sequence of tensor
+        The arrays that it made of plain numbers.
+    device : torch.device
+        Of the input.
+    """
+
+    def __init__(self, function: Any, literals: Sequence[Tensor], device: torch.device) -> None:
+        self._function, self._literals, self._device = function, literals, device
+        self._stores: dict[Path, Any] = {}
+
+    def forget(self) -> None:
+        """Look the modules up again: a call begins."""
+        self._stores.clear()
+
+    def __call__(self, key: Any) -> Tensor:
+        """Give the array of a key."""
         if isinstance(key, Literal):
-            return literals[key.index]
+            return self._literals[key.index]
         try:
-            x = live(function, key)
+            store = self._stores.get(key)
+            x = self._find(key) if store is None else store[key[-1][1]]
         except (LookupError, AttributeError, TypeError) as error:
             text = f"the weight {dotted(key)} is no longer there ({type(error).__name__}: {error})"
-            raise refuse(function, text, "call it again, so that it is traced anew", error) from error
-        return _checked(function, key, x, device)
+            raise refuse(self._function, text, "call it again, so that it is traced anew", error) from error
+        return _checked(self._function, key, x, self._device)
 
-    return read
+    def _find(self, key: Path) -> Tensor:
+        """Follow the path, and remember what holds the tensor if no hook brings it from elsewhere."""
+        x: Tensor = resolve(self._function, key)
+        if hooked(self._function, key):
+            return brought(self._function, key, x)
+        kind = key[-1][0] if key else ""
+        if kind in {"_parameters", "_buffers"}:
+            self._stores[key] = getattr(resolve(self._function, key[:-1]), kind)
+        return x
 
 
 def _checked(function: Any, key: Path, x: Tensor, device: torch.device) -> Tensor:
