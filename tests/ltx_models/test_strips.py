@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ltx_models.cli import main
+from ltx_models.media import iter_frames
 from ltx_models.media.latents import write_latents
 from ltx_models.video_vae.config import LTX2, LTX2_3
 from ltx_models.video_vae.sharing import plan_sharing
@@ -49,8 +50,9 @@ def test_two_ranks_decode_and_encode_as_one(oracle: Any, tmp_path: Path) -> None
         assert "rank 1 was called with another noise[0]" in rank["refused"]["other"]
         assert "expected a frame from 0 to 9" in rank["refused"]["start"]
         assert "memory_bytes" in rank["refused"]["plan"]
-    # a pixel between two levels may be rounded the other way
-    assert (tmp_path / "0.mp4").stat().st_size == pytest.approx(alone.stat().st_size, rel=0.01)
+    both = [np.stack(list(iter_frames(path))).astype(int) for path in (tmp_path / "0.mp4", alone)]
+    assert both[0].shape == both[1].shape
+    assert np.abs(both[0] - both[1]).max() <= 2  # a pixel between two levels may be rounded the other way
     assert not (tmp_path / "1.mp4").exists()
 
 
