@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from tests.tilekit.exact._autoencoders import TWO, ZOO, Entry  # noqa: E402  # after what may be missing
+from tests.tilekit.exact._autoencoders import TWO, WAN, ZOO, Entry  # noqa: E402  # after what may be missing
 
 import tilekit  # noqa: E402
 from tilekit import BackendError, InputError, PlanError, TraceError  # noqa: E402
@@ -19,7 +19,12 @@ from tilekit.adapters import disable_exact_tiling, enable_exact_tiling  # noqa: 
 
 ROUNDING = 1e-5
 KL = {**TWO, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
-MODELS = {name: ZOO[name] for name in ("Wan 2.1", "TAESD")} | {"KL": Entry("AutoencoderKL", KL, (1, 4, 11, 10), ())}
+FRAMES = WAN | {"dim_mult": [1, 2], "temperal_downsample": [True]}  # the name of diffusers
+MODELS = {
+    "Wan 2.1": Entry("AutoencoderKLWan", FRAMES, (1, 4, 3, 6, 7), ()),
+    "TAESD": ZOO["TAESD"],
+    "KL": Entry("AutoencoderKL", KL, (1, 4, 11, 10), ()),
+}
 
 
 def latents(name: str = "KL", batch: int = 1) -> Any:
