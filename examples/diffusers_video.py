@@ -49,9 +49,9 @@ def main() -> None:
         print(f"exact: largest difference from the plain call {float((exact - plain).abs().max()) / largest:.1e}")
 
         # frames as they are finished: the clip is never there as a whole
-        plan = tilekit.exact(lambda z: vae.decode(z).sample).plan(z, stream=True)
-        print(plan)
-        blocks = (block for _, block in tilekit.exact(lambda z: vae.decode(z).sample).stream(z))
+        decode = tilekit.exact(lambda z: vae.decode(z).sample)
+        print(decode.plan(z, stream=True))
+        blocks = (block for _, block in decode.stream(z))
         written = write_video(asked.output, blocks, fps=16)
     print(f"{asked.output}: {written} frames")
 

@@ -261,41 +261,21 @@ def test_a_callback_that_raises_leaves_nothing_behind(oracle: Any, close: Any, t
 
 def test_the_forecast_is_what_is_held(oracle: Any, tools: Any) -> None:
     """Bytes of live tensors, followed through every operation, within a quarter of the forecast."""
-    torch = pytest.importorskip("torch")
-    from torch.multiprocessing.reductions import StorageWeakRef
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
+    pytest.importorskip("torch")
+    from tests.tilekit.exact._live import Live
 
     from ltx_models.video_vae import VideoDecoder
-
-    class Watch(TorchDispatchMode):
-        peak = 0
-
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]  # torch is not typed here
-            self.alive: dict[int, tuple[Any, int]] = {}
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-            self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
-            for leaf in tree_leaves(out):
-                if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in given:
-                    storage = leaf.untyped_storage()
-                    reference: Any = StorageWeakRef
-                    self.alive[storage._cdata] = (reference(storage), storage.nbytes())
-            self.peak = max(self.peak, sum(entry[1] for entry in self.alive.values()))
-            return out
 
     nn = get_backend("torch")
     decoder: Any = VideoDecoder(nn, replace(LTX2, decoder_base_channels=8))
     decoder.eval().requires_grad_(False)
     peaks = []
     whole, tiles = (8, 0, (1, 1)), (8, 7, (2, 2))
-    for frames, how in ((9, tiles), (25, whole), (32, whole)):  # the first is short of the look-ahead of 24
-        z = tools.clip(nn, 1, 128, frames, 4, 4)
+    # the first is short of the look-ahead of 24
+    for frames, side, how in ((9, 4, tiles), (25, 2, whole), (32, 2, whole)):
+        z = tools.clip(nn, 1, 128, frames, side, side)
         plan = tiled(True, z.shape, *how)
-        with Watch() as watch:
+        with Live() as watch:
             # a loop variable would hold each block while the next is made
             deque(map(itemgetter(0), stream_decode(decoder, z, plan=plan)), maxlen=0)
         costs = Costs(decoder.config, z.shape, decode=True, itemsize=4, causal=False)

@@ -9,6 +9,7 @@ import tempfile
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -434,22 +435,29 @@ def thin(task: Task) -> Task:
     return replace(task, fn=run)
 
 
+@cache
+def fitted() -> tuple[TaskQueue, tuple[int, ...], dict[int | None, int]]:
+    """Give tasks, a shape, and what every tile that may be found takes."""
+    net, x = make(Library("numpy"), "decoder", 12, (40, 40))
+    queue = TaskQueue(net.tasks)
+    return queue, x.shape, {n: queue.plan(x.shape, tile=n).peak_bytes for n in (None, *range(16, 160, 16))}
+
+
 @settings(max_examples=10)
 @given(share=st.floats(0.3, 1.2))
 def test_fit_finds_the_largest_tile_within_the_budget(share: float) -> None:
-    net, x = make(Library("numpy"), "decoder", 12, (40, 40))
-    queue = TaskQueue(net.tasks)
-    budget = int(share * queue.plan(x.shape, tile=None).peak_bytes)
-    peaks = {n: queue.plan(x.shape, tile=n).peak_bytes for n in range(16, 160, 16)}
+    queue, shape, takes = fitted()
+    budget = int(share * takes[None])
+    peaks = {n: peak for n, peak in takes.items() if n is not None}
     if min(peaks.values()) > budget:
         with pytest.raises(PlanError, match=f"no tile fits {budget} bytes; the least is {min(peaks.values())} bytes"):
-            queue.fit(x.shape, memory_bytes=budget, step=16)
+            queue.fit(shape, memory_bytes=budget, step=16)
         return
-    size = queue.fit(x.shape, memory_bytes=budget, step=16)
-    assert queue.plan(x.shape, tile=size).peak_bytes <= budget
+    size = queue.fit(shape, memory_bytes=budget, step=16)
+    assert takes[size] <= budget
     if size is not None:
         assert all(peak > budget for n, peak in peaks.items() if n > size)
-        assert queue.plan(x.shape, tile=None).peak_bytes > budget
+        assert takes[None] > budget
 
 
 def test_a_plan_says_what_will_be_done() -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tilekit.exact._nets import batched_decoder, cached_decoder, image_decoder, image_encoder, nets, video_decoder
 
@@ -138,6 +138,7 @@ def test_a_larger_budget_never_takes_more_operations_or_work(graph: Graph, share
         assert large.operations <= 2 * small.operations
 
 
+@settings(max_examples=10)  # each searches for the least three times
 @given(nets(), st.sampled_from([0.9, 0.6, 0.4, 0.25]))
 def test_the_least_that_a_refusal_names_is_accepted_and_no_plan_takes_less(graph: Graph, share: float) -> None:
     with pytest.raises(PlanError) as refused:
