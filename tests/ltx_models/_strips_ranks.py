@@ -7,11 +7,14 @@ What one of two processes does for `test_strips`: ``python _strips_ranks.py FOLD
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -25,6 +28,7 @@ from ltx_models import (
     load_video_encoder,
     stream_decode,
 )
+from ltx_models.media import VideoWriter, as_float32
 
 COMMAND = ["decode", "--backend", "torch", "--device", "cpu", "--dtype", "float32", "--audio", "none"]
 COMMAND += ["--checkpoint", str(default_checkpoint())]
@@ -101,10 +105,27 @@ def refused(files: dict[str, str], strips: Strips) -> dict[str, str]:
     return told
 
 
+@contextmanager
+def noting_frames(path: Path) -> Iterator[None]:
+    """Save the frames that a video is given meanwhile, before they are compressed."""
+    blocks: list[Any] = []
+    write = VideoWriter.write
+
+    def note(self: VideoWriter, block: Any) -> None:
+        blocks.append(as_float32(block))
+        write(self, block)
+
+    with patch.object(VideoWriter, "write", note):
+        yield
+    if blocks:
+        np.save(path, np.concatenate(blocks, axis=2))
+
+
 def commanded(folder: Path) -> int:
     """Run the command line as torchrun would; only rank 0 writes."""
     os.environ.update(WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
-    return cli.main([*COMMAND, str(folder / "z.safetensors"), "-o", str(folder / f"{RANK}.mp4")])
+    with noting_frames(folder / f"{RANK}.npy"):
+        return cli.main([*COMMAND, str(folder / "z.safetensors"), "-o", str(folder / f"{RANK}.mp4")])
 
 
 def main(folder: Path) -> None:
