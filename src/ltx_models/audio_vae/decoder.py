@@ -8,6 +8,7 @@ from typing import Any
 from ltx_models.audio_vae.config import AudioVAEConfig
 from ltx_models.audio_vae.layers import CausalConv2d, Level, Middle, Upsample, activate, refuse_attention, scaled
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_sound
 from ltx_models.nn.sound import cap, whole
 from ltx_models.nn.statistics import PerChannelStatistics
@@ -40,6 +41,7 @@ class AudioDecoder(Module):
         self.up = nn.ModuleList(levels[::-1])
         self.conv_out = CausalConv2d(nn, width, config.mel_channels, 3, config.causal)
 
+    @guarded("stream() makes it in pieces that are right")
     def forward(self, latent: Array) -> Array:
         """
         Decode a whole clip.

@@ -8,6 +8,7 @@ from typing import Any
 from ltx_models.audio_vae.config import AudioVAEConfig
 from ltx_models.audio_vae.layers import CausalConv2d, Downsample, Level, Middle, activate, refuse_attention, scaled
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_sound
 from ltx_models.nn.sound import cap, whole
 from ltx_models.nn.statistics import PerChannelStatistics
@@ -41,6 +42,7 @@ class AudioEncoder(Module):
         self.mid = Middle(nn, width, config)
         self.conv_out = CausalConv2d(nn, width, 2 * config.latent_channels, 3, config.causal)
 
+    @guarded("stream() makes it in pieces that are right", lambda _, latents: latents[..., :1])
     def forward(self, mel: Array) -> Array:
         """
         Encode a whole clip.

@@ -26,6 +26,7 @@ from ltx_models.checkpoints import (
 )
 from ltx_models.nn import Array, Backend, Module
 from ltx_models.nn import backend as get_backend
+from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_dtype
 
 ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0", "proj_out": "to_out.0"}
@@ -213,6 +214,7 @@ class AutoencoderKL(Module):
         self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else None
 
+    @guarded("tilekit.exact makes it in pieces that are right")
     def encode(self, x: Array) -> Array:
         """
         Encode images.
@@ -231,6 +233,7 @@ class AutoencoderKL(Module):
         h = h if self.quant_conv is None else self.quant_conv(h)
         return self.nn.xp.permute_dims(h, (0, 3, 1, 2))
 
+    @guarded("tilekit.exact makes it in pieces that are right")
     def decode(self, z: Array) -> Array:
         """
         Decode latents.

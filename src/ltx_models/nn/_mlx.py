@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from math import prod
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +15,7 @@ from mlx.nn import Embedding, Identity, Linear, RMSNorm
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ltx_models.nn._types import BackendName
+from tilekit.backends.counted import COUNTING
 from tilekit.backends.frames import by_frames
 from tilekit.backends.limits import limits_of
 
@@ -52,6 +55,31 @@ ModuleList = list
 _PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
+def _counted(operation: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """Count what an operation makes, where somebody counts: MLX does not show its operations as they are made."""
+
+    @wraps(operation)
+    def call(*args: Any, **kwargs: Any) -> mx.array:
+        made = operation(*args, **kwargs)
+        counted = COUNTING.get()
+        if counted is not None:
+            counted.note(made.size)
+        return made
+
+    return call
+
+
+def _convolved(x: mx.array, weight: mx.array, made: mx.array) -> mx.array:
+    """Count a convolution: its input, its output, its multiply-adds, and what Metal unfolds."""
+    counted = COUNTING.get()
+    if counted is not None:
+        wide = weight.ndim == 5 and (limits_of(x).unfolds or weight.shape[-1] % 16 != 0)
+        cells, sums = made.size // made.shape[-1], prod(weight.shape[1:])
+        counted.note(max(x.size, made.size))
+        counted.note_convolution(made.size, cells * sums if wide else 0, made.size * sums)
+    return made
+
+
 class Module(mlx.nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """An MLX module whose call is its ``forward``."""
 
@@ -66,7 +94,7 @@ class Conv1d(mlx.nn.Conv1d):  # type: ignore[misc]  # mlx.nn is untyped
     def __call__(self, x: mx.array, padding: int | None = None) -> mx.array:
         """Convolve."""
         pad = self.padding if padding is None else padding
-        y = mx.conv1d(x, self.weight, self.stride, pad, self.dilation, self.groups)
+        y = _convolved(x, self.weight, mx.conv1d(x, self.weight, self.stride, pad, self.dilation, self.groups))
         return y + self.bias if "bias" in self else y
 
 
@@ -76,7 +104,7 @@ class Conv2d(mlx.nn.Conv2d):  # type: ignore[misc]  # mlx.nn is untyped
     def __call__(self, x: mx.array, padding: tuple[int, int] | None = None) -> mx.array:
         """Convolve."""
         pad = self.padding if padding is None else padding
-        y = mx.conv2d(x, self.weight, self.stride, pad, self.dilation, self.groups)
+        y = _convolved(x, self.weight, mx.conv2d(x, self.weight, self.stride, pad, self.dilation, self.groups))
         return y + self.bias if "bias" in self else y
 
 
@@ -86,13 +114,12 @@ class Conv3d(mlx.nn.Conv3d):  # type: ignore[misc]  # mlx.nn is untyped
     def __call__(self, x: mx.array) -> mx.array:
         """Convolve, frame by frame where the device is better at that."""
         if not limits_of(x).frames:
-            whole: mx.array = super().__call__(x)
-            return whole
+            return _convolved(x, self.weight, super().__call__(x))
         (time, *sides), stride = self.padding, self.stride
         dilation = (self.dilation,) * 3 if isinstance(self.dilation, int) else self.dilation
 
         def convolve(frames: mx.array, tap: mx.array) -> mx.array:
-            return mx.conv2d(frames, tap, stride[1:], sides, dilation[1:])
+            return _convolved(frames, tap, mx.conv2d(frames, tap, stride[1:], sides, dilation[1:]))
 
         padded = mx.pad(x, [(0, 0), (time, time), (0, 0), (0, 0), (0, 0)]) if time else x
         taps = [self.weight[:, i] for i in range(self.weight.shape[1])]
@@ -109,7 +136,8 @@ class ConvTranspose1d(mlx.nn.ConvTranspose1d):  # type: ignore[misc]  # mlx.nn i
 
     def __call__(self, x: mx.array, padding: int | None = None) -> mx.array:
         """Convolve."""
-        y = mx.conv_transpose1d(x, self.weight, self.stride, self.padding if padding is None else padding)
+        pad = self.padding if padding is None else padding
+        y = _convolved(x, self.weight, mx.conv_transpose1d(x, self.weight, self.stride, pad))
         return y + self.bias if "bias" in self else y
 
 
@@ -183,6 +211,7 @@ def randn(shape: Sequence[int], like: mx.array) -> mx.array:
     return mx.random.normal(tuple(shape)).astype(like.dtype)
 
 
+@_counted
 def silu(x: mx.array) -> mx.array:
     """Compute x * sigmoid(x)."""
     return x * mx.sigmoid(x)
@@ -191,9 +220,11 @@ def silu(x: mx.array) -> mx.array:
 silu_ = silu
 
 
-def gelu_tanh(x: mx.array) -> Any:
+@_counted
+def gelu_tanh(x: mx.array) -> mx.array:
     """Compute the tanh approximation of GELU."""
-    return mlx.nn.gelu_approx(x)
+    y: mx.array = mlx.nn.gelu_approx(x)
+    return y
 
 
 def sigmoid(x: mx.array) -> mx.array:
@@ -201,14 +232,17 @@ def sigmoid(x: mx.array) -> mx.array:
     return mx.sigmoid(x)
 
 
-def leaky_relu(x: mx.array, slope: float) -> Any:
+@_counted
+def leaky_relu(x: mx.array, slope: float) -> mx.array:
     """Compute max(x, slope * x)."""
-    return mlx.nn.leaky_relu(x, slope)
+    y: mx.array = mlx.nn.leaky_relu(x, slope)
+    return y
 
 
 leaky_relu_ = leaky_relu
 
 
+@_counted
 def snake_(x: mx.array, rate: mx.array, height: mx.array) -> mx.array:
     """Compute x + height * sin(rate * x)**2."""
     return x + height * mx.square(mx.sin(x * rate))
@@ -234,21 +268,36 @@ def all_finite(x: mx.array) -> bool:
         return True
 
 
+def followed(x: mx.array) -> bool:
+    """Say whether something follows the call; looked for on devices with limits alone, as it computes what waits."""
+    if not limits_of(x).any:
+        return False
+    try:
+        mx.eval(x)
+    except (RuntimeError, ValueError):
+        return True
+    return False
+
+
+@_counted
 def multiply_add(x: mx.array, y: mx.array, z: mx.array) -> mx.array:
     """Compute x * y + z."""
     return x * y + z
 
 
+@_counted
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
     """Divide by the root mean square over the last axis."""
     return mx.fast.rms_norm(x, weight, eps)
 
 
+@_counted
 def rms_norm_(x: mx.array, eps: float) -> mx.array:
     """Divide by the root mean square over the last axis."""
     return mx.fast.rms_norm(x, None, eps)
 
 
+@_counted
 def layer_norm(x: mx.array, eps: float) -> mx.array:
     """Normalise over the last axis."""
     return mx.fast.layer_norm(x, None, None, eps)
@@ -259,11 +308,13 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = Non
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
 
 
+@_counted
 def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> mx.array:
     """Pad the axes by (before, after) cells."""
     return mx.pad(x, list(widths), mode=_PAD_MODES[mode])
 
 
+@_counted
 def concat(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str, mx.array] | None = None) -> mx.array:
     """Put parts of a clip after one another in a new array, with a mirrored cell around each frame."""
     del workspace  # MLX keeps freed memory for itself
@@ -271,6 +322,7 @@ def concat(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str
     return mx.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect") if reflect else x
 
 
+@_counted
 def add_(x: mx.array, parts: Sequence[mx.array]) -> mx.array:
     """Add parts that follow one another along axis 1."""
     return x + (parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=1))

@@ -103,6 +103,9 @@ class Backend(Protocol):
     def all_finite(self, x: Array) -> bool:
         """Say whether no value is NaN or infinite; true while a call is traced, when there are no values."""
 
+    def followed(self, x: Array) -> bool:
+        """Say whether something follows the call with arrays that have no values, so that nothing may look at them."""
+
     def multiply_add(self, x: Array, y: Array, z: Array) -> Array:
         """Compute x * y + z in one pass over memory."""
 

@@ -17,11 +17,17 @@ Time is axis 1 of every array here, (B, T, ...).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
 from ltx_models.nn._types import Array, Backend
+from tilekit import DeviceError
+from tilekit.backends import canary
+from tilekit.backends.counted import within_limits
+from tilekit.backends.flat import is_flat, said_flat, varies
+from tilekit.backends.limits import limits_of
 
 MIN_CAP = 3  # the least cap that lets a unit with two convolutions start and end within cap + 2 frames
 
@@ -186,6 +192,8 @@ class Stage:
         workspace = {} if workspace is None else workspace
         self.flows = [Flow(nn, context=context, window=window, scale=unit.scale, workspace=workspace) for unit in units]
         self.queues = [Queue(nn, unit) for unit in units]
+        self._limited: bool | None = None  # until the first piece says which device it is
+        self._like: Array = None
 
     def push(self, x: Array, *, last: bool, begin: int = 0) -> Iterator[tuple[Array, bool]]:
         """
@@ -225,11 +233,20 @@ class Stage:
         flow.first, queue.started = not queue.started, True
         pieces = [queue.take(size)]
         flow.last = last and not queue.waiting
-        out = unit.run(pieces.pop(), flow)
+        with self._guard(pieces[0]):
+            out = unit.run(pieces.pop(), flow)
         self.nn.synchronize(out, *flow.kept.values())
         if flow.last:
             flow.kept.clear()
         return out
+
+    def _guard(self, piece: Array) -> AbstractContextManager[None]:
+        """End the stream at an array that the device gets wrong; nothing here holds the piece."""
+        if self._limited is None:
+            canary.check(piece)
+            self._limited = limits_of(piece).any
+            self._like = self.nn.copy(piece.reshape(-1)[:1]) if self._limited else None
+        return within_limits(self._like, "a piece of the stream", CURE) if self._limited else nullcontext()
 
 
 def run(stages: Sequence[Any], chunks: Iterable[Array]) -> Iterator[Array]:
@@ -249,13 +266,41 @@ def run(stages: Sequence[Any], chunks: Iterable[Array]) -> Iterator[Array]:
         Finished cells, in order. Nothing here holds them any longer.
     """
     held: list[Array] = []
+    watch = _Watch()
     for chunk in chunks:
         if held:
-            yield from map(itemgetter(0), _through(stages, held, last=False))
+            yield from watch.over(map(itemgetter(0), _through(stages, held, last=False)))
+        watch.given(chunk)
         held.append(chunk)
         del chunk
     if held:
-        yield from map(itemgetter(0), _through(stages, held, last=True))
+        yield from watch.over(map(itemgetter(0), _through(stages, held, last=True)))
+
+
+class _Watch:
+    """Refuses blocks that are one number everywhere, on devices that are known to give such; it holds no array."""
+
+    def __init__(self) -> None:
+        self._varied: list[bool] = []  # whether the last two chunks did; a block is made of them
+        self._start = 0
+
+    def given(self, chunk: Array) -> None:
+        """Take note of a chunk."""
+        if limits_of(chunk).any:
+            self._varied = [*self._varied[-1:], varies(chunk)]
+
+    def over(self, blocks: Iterator[Array]) -> Iterator[Array]:
+        """Look at blocks on their way out."""
+        return map(self._looked, blocks) if any(self._varied) else blocks
+
+    def _looked(self, block: Array) -> Array:
+        start, self._start = self._start, self._start + block.shape[1]
+        if is_flat(block):
+            raise DeviceError(said_flat(block, f"block {start} to {self._start - 1} of the stream is", CURE))
+        return block
+
+
+CURE = "give a smaller frames_per_chunk or memory_bytes, so that arrays are smaller, or use another device"
 
 
 def _through(stages: Sequence[Any], held: list[Array], *, last: bool) -> Iterator[tuple[Array, bool]]:

@@ -109,6 +109,10 @@ class Attention(Module):
         return self.nn.xp.permute_dims(x, (0, 2, 1, 3))
 
 
+WIDER = 4
+"""Channels inside of the feed-forward layers over those of the stream."""
+
+
 class FeedForward(Module):
     """
     Two linear layers with GELU (tanh form) between, four times as wide inside.
@@ -125,7 +129,7 @@ class FeedForward(Module):
 
     def __init__(self, nn: Backend, width: int, bias: bool = True) -> None:
         super().__init__()
-        self.net = nn.ModuleList([_Inner(nn, width, bias), nn.Identity(), nn.Linear(4 * width, width, bias=bias)])
+        self.net = nn.ModuleList([_Inner(nn, width, bias), nn.Identity(), nn.Linear(WIDER * width, width, bias=bias)])
 
     def forward(self, x: Array) -> Array:
         """
@@ -147,7 +151,7 @@ class FeedForward(Module):
 class _Inner(Module):
     def __init__(self, nn: Backend, width: int, bias: bool) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, 4 * width, bias=bias)
+        self.proj = nn.Linear(width, WIDER * width, bias=bias)
 
     def forward(self, x: Array) -> Array:
         return self.nn.gelu_tanh(self.proj(x))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ltx_models.nn import Array, Backend, Module
+from ltx_models.nn.border import check_widest
+from ltx_models.transformer.attention import WIDER
 from ltx_models.transformer.block import Stream, TransformerBlock
 from ltx_models.transformer.config import StreamConfig, TransformerConfig
 from ltx_models.transformer.modality import (
@@ -149,6 +151,9 @@ class Transformer(Module):
                 msg = f"{name}: this transformer has no {name} stream; leave {name}= out"
                 raise ValueError(msg)
             check_modality(name, m, stream)
+            elements = m.latent.shape[0] * m.latent.shape[1] * WIDER * stream.width
+            cure = "make fewer or smaller frames, or fewer samples at once"
+            check_widest(self.nn, m.latent, elements, f"{name}: the feed-forward layers make", cure)
         sizes = {m.latent.shape[0] for m in present.values()}
         if len(sizes) != 1:
             msg = f"batch sizes: got {sorted(sizes)}; give video, audio, or both with the same batch size"

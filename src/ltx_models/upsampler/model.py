@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_array
 from ltx_models.upsampler.config import SCALES, UpsamplerConfig
 from ltx_models.upsampler.layers import EPS, GROUPS, Rational, ResBlock, framewise, shuffle
@@ -44,6 +45,7 @@ class LatentUpsampler(Module):
         self.post_upsample_res_blocks = nn.ModuleList([ResBlock(nn, width) for _ in range(config.blocks)])
         self.final_conv = nn.Conv3d(width, config.channels, 3, padding=1)
 
+    @guarded("tiled() makes it in pieces that are right")
     def forward(self, latent: Array) -> Array:
         """
         Upsample a whole clip.

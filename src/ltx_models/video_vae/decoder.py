@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded, one_of_a_patch
 from ltx_models.nn.checks import check_array
 from ltx_models.nn.patches import unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
@@ -70,6 +71,7 @@ class VideoDecoder(Module):
             self.last_time_embedder = TimeEmbedder(nn, 2 * width)
             self.last_scale_shift_table = nn.parameter((2, width))
 
+    @guarded("decode_exact makes it in pieces that are right", one_of_a_patch)
     def forward(
         self,
         latent: Array,

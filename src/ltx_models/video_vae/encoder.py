@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_array, check_frames
 from ltx_models.nn.patches import patchify
 from ltx_models.nn.statistics import PerChannelStatistics
@@ -51,6 +52,7 @@ class VideoEncoder(Module):
         # one channel more than the means: a variance that all share, which nothing here reads
         self.conv_out = CausalConv3d(nn, width, config.latent_channels + 1, padding)
 
+    @guarded("encode_exact makes it in pieces that are right")
     def forward(self, video: Array) -> Array:
         """
         Encode a whole clip.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded
 from ltx_models.nn.sound import Filter, cap, whole, window
 from ltx_models.nn.stream import Flow, Stage, Unit, chunks_of, placed, run
 from ltx_models.vocoder.config import BandwidthConfig
@@ -126,6 +127,7 @@ class BandwidthVocoder(Module):
         """Samples a second of the waveform."""
         return self.config.sample_rate
 
+    @guarded("stream() makes it in pieces that are right")
     def forward(self, mel: Array) -> Array:
         """
         Make the waveform of a whole spectrogram.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ltx_models.nn import Array
+from ltx_models.nn.border import guarded
 from ltx_models.nn.sound import whole
 from ltx_models.nn.stream import Stage, chunks_of, placed, run
 from ltx_models.vocoder.generator import Generator, side_by_side
@@ -27,6 +28,7 @@ class Vocoder(Generator):
         """Samples a second of the waveform."""
         return self.config.sample_rate
 
+    @guarded("stream() makes it in pieces that are right")
     def forward(self, mel: Array) -> Array:
         """
         Make the waveform of a whole spectrogram.

@@ -10,9 +10,8 @@ from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
 from tilekit._exact.ops import Conv, MatMul, Moments, Normalize, Pointwise
 from tilekit._exact.replay import Replay
-from tilekit.backends import Array
+from tilekit.backends import Array, flat
 from tilekit.backends.flat import is_flat, varies
-from tilekit.backends.limits import place_of
 
 __all__ = ["accuse", "blame", "said_flat"]
 
@@ -128,13 +127,9 @@ def accuse(call: Call, box: Box) -> None:
 
 def said_flat(like: Array, box: Box) -> str:
     """Say what is wrong with a box of the output."""
-    place = place_of(like)
     cells = ", ".join(f"{start}:{stop}" for start, stop in box)
-    return (
-        f"block [{cells}] of the output is one number everywhere, though its input varies; {place.framework} "
-        f"{place.version} on {place.device} does so where an array inside is too large for it: give a smaller "
-        "memory_bytes, so that arrays are smaller, or use another device; see tilekit.backends.limits"
-    )
+    cure = "give a smaller memory_bytes, so that arrays are smaller, or use another device"
+    return flat.said_flat(like, f"block [{cells}] of the output is", cure)
 
 
 class _Found(Exception):

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from math import prod
 
-from tilekit._errors import BackendError, DeviceError, InputError, TileShapeError
+from tilekit._errors import BackendError, InputError, TileShapeError
 from tilekit._plan.layout import Tile
 from tilekit._plan.plan import Plan
 from tilekit._run.sizes import Sizes
-from tilekit.backends import Array, Backend, backend_of, limits
-from tilekit.backends.flat import flat_without_reason
+from tilekit.backends import Array, Backend, backend_of
+from tilekit.backends.flat import refuse_flat
 
 __all__ = ["ResultCheck", "check_input", "check_sizes"]
 
@@ -98,14 +98,8 @@ class ResultCheck:
 
         Looked for in a sample; all of the result and the input are looked at only if that is suspicious.
         """
-        if flat_without_reason(result, given):
-            place = limits.place_of(result)
-            msg = (
-                f"tile {tiles[0].index}: {self._plan.direction} returned one number everywhere, though its input "
-                f"varies; {place.framework} {place.version} on {place.device} does so where an array inside is too "
-                "large for it: make tiles smaller, see tilekit.backends.limits"
-            )
-            raise DeviceError(msg)
+        what = f"tile {tiles[0].index}: {self._plan.direction} returned"
+        refuse_flat(result, given, what, "make tiles smaller")
 
     def _sample(self, result: Array) -> Array:
         steps = [1] * self._plan.geometry.ndim

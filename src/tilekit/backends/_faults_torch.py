@@ -1,25 +1,19 @@
 """PyTorch on the processor, with the faults of other devices played: what tests of limits run on."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tilekit.backends._counted_torch import convolution_of, padded_frame_of, storage
 from tilekit.backends._faults import Faults
 from tilekit.backends.limits import Limits
 
 __all__ = ["TorchFaults"]
 
 _ATEN = torch.ops.aten
-_CONVOLUTIONS = {
-    _ATEN.convolution.default,
-    _ATEN._convolution.default,
-    _ATEN.mkldnn_convolution.default,
-    _ATEN.convolution_overrideable.default,
-}
 
 
 class TorchFaults(Faults, TorchDispatchMode):
@@ -47,18 +41,14 @@ class TorchFaults(Faults, TorchDispatchMode):
         return out
 
     def _look(self, func: Any, args: Sequence[Any], made: torch.Tensor) -> None:
-        wrong = self.large(max(made.numel(), made.untyped_storage().nbytes() // made.element_size()))
-        if func in _CONVOLUTIONS:
-            weight, transposed = args[1], len(args) > 6 and args[6] is True
-            sums = weight.shape[0] * prod(weight.shape[2:]) if transposed else prod(weight.shape[1:])
-            unfolds = transposed or weight.ndim == 5
-            wrong |= self.convolved(made.numel(), made.numel() // made.shape[1] * sums if unfolds else 0)
+        wrong = self.large(storage(made))
+        if (found := convolution_of(func, args, made)) is not None:
+            wrong |= self.convolved(*found[:2])
         if wrong and func is not _ATEN.empty.memory_format:
             self._spoil(func, made, 0)
-        if func is _ATEN.constant_pad_nd.default and made.ndim == 5 and any(args[1][4:6]):
-            frame = args[0].shape[-1] * args[0].shape[-2]
-            if self.padded(frame):
-                self._spoil(func, made, args[2] if len(args) > 2 else 0)
+        frame = padded_frame_of(func, args, made)
+        if frame is not None and self.padded(frame):
+            self._spoil(func, made, args[2] if len(args) > 2 else 0)
 
     def _spoil(self, func: Any, made: torch.Tensor, value: float) -> None:
         self.played.append(str(func))

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from math import prod
 
+from tilekit._errors import DeviceError
 from tilekit.backends._base import Array
 from tilekit.backends._registry import backend_of
-from tilekit.backends.limits import limits_of
+from tilekit.backends.limits import limits_of, place_of
 
-__all__ = ["LEAST", "SAMPLE", "flat_without_reason", "is_flat", "varies"]
+__all__ = ["LEAST", "SAMPLE", "flat_without_reason", "is_flat", "refuse_flat", "said_flat", "varies"]
 
 SAMPLE = 512
 """Elements that are looked at, three times at most, where a result varies."""
@@ -65,7 +66,40 @@ def flat_without_reason(result: Array, given: Callable[[], Array]) -> bool:
     if not limits_of(result).any or not is_flat(result):
         return False
     source = given()
-    return prod(source.shape) >= LEAST and not backend_of(source).is_constant(source)
+    if prod(source.shape) < LEAST or backend_of(source).is_constant(source):
+        return False
+    if _is_one(result):
+        return True
+    return not any(_is_one(source, axis) for axis in _channels(source))  # one colour makes one colour
+
+
+def refuse_flat(result: Array, given: Callable[[], Array], what: str, cure: str) -> None:
+    """
+    Refuse a result that is one number everywhere though what it was made of varies.
+
+    Parameters
+    ----------
+    result, given
+        As `flat_without_reason` takes them.
+    what, cure : str
+        What is one number, and what to do.
+
+    Raises
+    ------
+    DeviceError
+        On a device that is known to give such.
+    """
+    if flat_without_reason(result, given):
+        raise DeviceError(said_flat(result, what, cure))
+
+
+def said_flat(like: Array, what: str, cure: str) -> str:
+    """Say what is one number everywhere, and what to do."""
+    place = place_of(like)
+    return (
+        f"{what} one number everywhere, though the input varies; {place.framework} {place.version} on {place.device} "
+        f"does so where an array inside is too large for it: {cure}; see tilekit.backends.limits"
+    )
 
 
 def varies(x: Array) -> bool:
@@ -95,8 +129,12 @@ def _flat(x: Array, least: int) -> bool:
     """Whether an array is one number, or one for each channel, of which there are so many cells."""
     if _is_one(x):
         return True
-    channels = {axis for axis in (1, len(x.shape) - 1) if 0 < axis < len(x.shape)}
-    return any(prod(x.shape) // x.shape[axis] >= least and _is_one(x, axis) for axis in channels)
+    return any(prod(x.shape) // x.shape[axis] >= least and _is_one(x, axis) for axis in _channels(x))
+
+
+def _channels(x: Array) -> set[int]:
+    """Give the axes that may be those of channels."""
+    return {axis for axis in (1, len(x.shape) - 1) if 0 < axis < len(x.shape)}
 
 
 def _is_one(x: Array, channel: int | None = None) -> bool:

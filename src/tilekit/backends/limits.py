@@ -326,10 +326,10 @@ def refuse_large(x: Array) -> None:
         raise InputError(msg)
 
 
-def said_of(x: Array, most: float) -> str:
-    """Say who gets arrays of more elements wrong, and where that is written."""
+def said_of(x: Array, most: float, kind: str = "elements") -> str:
+    """Say who gets more than so many of what a limit counts wrong, and where that is written."""
     place = place_of(x)
-    rows = [row for row in known_of(place) if row.limits.elements == most]
+    rows = [row for row in known_of(place) if getattr(row.limits, kind) == most]
     source = f" ({rows[0].source})" if rows else ""
     return f"more than the {int(most)} that {place.framework} on {place.device} gets right{source}"
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ltx_models.nn import Array, Module
+from ltx_models.nn.border import guarded, one_of_a_patch
 from ltx_models.nn.patches import patchify, unpatchify
 from ltx_models.nn.statistics import PerChannelStatistics
 from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig
@@ -62,6 +63,7 @@ class DiffusionDecoder(Module):
         self.norm_out = nn.RMSNorm(config.channels, eps=1e-6)
         self.conv_out = nn.Linear(config.channels, patch)
 
+    @guarded("decode_exact makes it in pieces that are right", one_of_a_patch)
     def forward(self, latent: Array, *, noise: Sequence[Array] | None = None) -> Array:
         """
         Decode a whole clip.

@@ -9,10 +9,9 @@ from typing import Any
 from ltx_models.nn import Array
 from ltx_models.progress import Progress, reported
 from ltx_models.video_vae.exact.planning import Plan
-from tilekit import DeviceError
 from tilekit.backends import canary
-from tilekit.backends.flat import flat_without_reason
-from tilekit.backends.limits import limits_of, place_of
+from tilekit.backends.flat import refuse_flat
+from tilekit.backends.limits import limits_of
 
 
 def ask(given: Array, plan: Plan, numbers: int) -> None:
@@ -31,15 +30,9 @@ def watched(blocks: Iterator[tuple[int, Array]], given: Array, what: str) -> Ite
 
 
 def _varying(start: int, block: Array, given: Array, what: str) -> tuple[int, Array]:
-    if flat_without_reason(block, lambda: given):
-        place = place_of(given)
-        msg = (
-            f"{what} {start} to {start + block.shape[2] - 1} are one number everywhere, though the input varies; "
-            f"{place.framework} {place.version} on {place.device} does so where an array inside is too large for it: "
-            "give a smaller memory_bytes, so that arrays are smaller, or use another device; see "
-            "tilekit.backends.limits"
-        )
-        raise DeviceError(msg)
+    named = f"{what} {start} to {start + block.shape[2] - 1} are"
+    cure = "give a smaller memory_bytes, so that arrays are smaller, or use another device"
+    refuse_flat(block, lambda: given, named, cure)
     return start, block
 
 

@@ -1,0 +1,178 @@
+"""How large the arrays of a call are while it runs, and its end where a device would get one wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from threading import Lock
+
+from tilekit._errors import PlanError
+from tilekit.backends import canary
+from tilekit.backends._base import Array
+from tilekit.backends.limits import Limits, limits_of, said_of
+
+__all__ = ["COUNTING", "Counted", "refuse_elements", "within_limits"]
+
+
+class Counted:
+    """
+    The largest arrays that were made, and their work; operations of several threads may be counted.
+
+    Attributes
+    ----------
+    elements, convolution, unfolded, padded_frame : int
+        The most that was met of what `Limits` counts.
+    work : int
+        Multiply-adds of all convolutions.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.elements = self.convolution = self.unfolded = self.padded_frame = self.work = 0
+
+    def note(self, elements: int) -> None:
+        """Take note of an array."""
+        with self._lock:
+            self.elements = max(self.elements, elements)
+
+    def note_convolution(self, made: int, unfolded: int, work: int = 0) -> None:
+        """Take note of a convolution: of its output, of what it unfolds, and of its multiply-adds."""
+        with self._lock:
+            self.convolution = max(self.convolution, made)
+            self.unfolded = max(self.unfolded, unfolded)
+            self.work += work
+
+    def note_padding(self, frame: int) -> None:
+        """Take note of the frames whose time is padded with a constant."""
+        with self._lock:
+            self.padded_frame = max(self.padded_frame, frame)
+
+    def worst(self, limits: Limits) -> tuple[str, int] | None:
+        """Give what passes a limit first, by the name of the limit, and its size; None where all is right."""
+        for name in ("convolution", "unfolded", "padded_frame", "elements"):
+            size = getattr(self, name)
+            if size > getattr(limits, name):
+                return name, size
+        return None
+
+    @property
+    def sizes(self) -> canary.Sizes:
+        """What the canary asks for."""
+        return canary.Sizes(self.elements, self.convolution, self.unfolded, self.work)
+
+
+COUNTING: ContextVar[Counted | None] = ContextVar("counting", default=None)
+"""What operations of MLX are counted by; PyTorch shows its operations itself."""
+_SAID = {
+    "elements": "an array of {} elements",
+    "convolution": "the output of a convolution, of {} elements",
+    "unfolded": "the unfolded input of a convolution, of {} elements",
+    "padded_frame": "padded time of frames of {} elements",
+}
+
+
+class Guard(Counted):
+    """
+    Ends a call at the first array that is too large for the device.
+
+    Parameters
+    ----------
+    like : array
+        On the device.
+    what, cure : str
+        What makes the array, and what to do instead.
+    """
+
+    def __init__(self, like: Array, what: str, cure: str) -> None:
+        super().__init__()
+        self._like, self._what, self._cure = like, what, cure
+        self.limits = limits_of(like)
+
+    def refuse(self) -> None:
+        """End the call if something is too large."""
+        worst = self.worst(self.limits)
+        if worst is not None:
+            name, size = worst
+            refuse_elements(self._like, size, f"{self._what} makes {_SAID[name].format(size)}", self._cure, name)
+
+    def note(self, elements: int) -> None:
+        super().note(elements)
+        self.refuse()
+
+    def note_convolution(self, made: int, unfolded: int, work: int = 0) -> None:
+        super().note_convolution(made, unfolded, work)
+        self.refuse()
+
+    def note_padding(self, frame: int) -> None:
+        super().note_padding(frame)
+        self.refuse()
+
+
+def refuse_elements(like: Array, size: int, what: str, cure: str, kind: str = "elements") -> None:
+    """
+    Refuse an array that the device of another gets wrong.
+
+    Parameters
+    ----------
+    like : array
+        On the device.
+    size : int
+        Its elements, or what else the limit counts.
+    what, cure : str
+        What makes it, and what to do instead.
+    kind : str
+        The name of the limit.
+
+    Raises
+    ------
+    PlanError
+        If there are more than are right.
+    """
+    most = getattr(limits_of(like), kind)
+    if size > most:
+        msg = f"{what}, {said_of(like, most, kind)}; {cure}"
+        raise PlanError(msg)
+
+
+@contextmanager
+def within_limits(like: Array, what: str, cure: str) -> Iterator[None]:
+    """
+    Ask a device whether it is right, and end what runs within at the first array that is too large for it.
+
+    With MLX nothing is computed before the end of such a context, so that what is refused has taken no time.
+
+    Parameters
+    ----------
+    like : array
+        On the device; on a processor nothing happens.
+    what, cure : str
+        What runs, and what to do where it is refused.
+
+    Raises
+    ------
+    DeviceError
+        If the canary finds the device wrong.
+    PlanError
+        If an array is too large for it.
+    """
+    canary.check(like)
+    guard = Guard(like, what, cure)
+    if not guard.limits.any:
+        yield
+        return
+    with _counting(like, guard):
+        yield
+    canary.check(like, guard.sizes)
+
+
+@contextmanager
+def _counting(like: Array, counted: Counted) -> Iterator[None]:
+    if type(like).__module__.partition(".")[0] == "mlx":
+        token = COUNTING.set(counted)
+        try:
+            yield
+        finally:
+            COUNTING.reset(token)
+        return
+    with import_module("tilekit.backends._counted_torch").Counting(counted):
+        yield
