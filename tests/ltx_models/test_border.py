@@ -83,6 +83,8 @@ def test_a_plain_call_is_right_or_refused(name: str, kind: str) -> None:
     x = nn.asarray(case.given)
     with limited(FAR, name):
         canary.check(x)
+        if kind == "wide vocoder":
+            case.call(x)  # makes its filters, once
     with limited(FAR, name) as free:
         wanted = nn.to_numpy(case.call(x))
     most = Limits(elements=free.elements, convolution=free.convolution or inf)  # some have no convolutions

@@ -93,9 +93,9 @@ def test_frames_of_one_number_are_an_error_on_such_a_device(decoder: Any, encode
     faults_of = pytest.importorskip("tilekit.backends._faults_torch").TorchFaults
     latent, video = torch.randn(1, 128, 3, 2, 2), torch.rand(1, 3, 17, 96, 96)
     calls: list[tuple[str, Any]] = [
-        ("frames 0 to", lambda: list(stream_decode(decoder, latent))),
-        ("frames 0 to", lambda: decode_exact(decoder, latent, memory_bytes=1 << 40)),
-        ("latents 0 to", lambda: encode_exact(encoder, video)),
+        ("(frames 0 to|the result is)", lambda: list(stream_decode(decoder, latent))),
+        ("the result is", lambda: decode_exact(decoder, latent, memory_bytes=1 << 40)),  # a plain call looks as well
+        ("(latents 0 to|the result is)", lambda: encode_exact(encoder, video)),
     ]
     for text, call in calls:
         refused = pytest.raises(DeviceError, match=f"{text}.*one number everywhere")

@@ -106,6 +106,9 @@ class Backend(Protocol):
     def followed(self, x: Array) -> bool:
         """Say whether something follows the call with arrays that have no values, so that nothing may look at them."""
 
+    def noted(self, x: Array) -> Array:
+        """Count what the array API made, where the framework does not show its operations; give it back."""
+
     def multiply_add(self, x: Array, y: Array, z: Array) -> Array:
         """Compute x * y + z in one pass over memory."""
 

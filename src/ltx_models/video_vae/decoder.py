@@ -71,7 +71,7 @@ class VideoDecoder(Module):
             self.last_time_embedder = TimeEmbedder(nn, 2 * width)
             self.last_scale_shift_table = nn.parameter((2, width))
 
-    @guarded("decode_exact makes it in pieces that are right", one_of_a_patch)
+    @guarded("decode_exact with memory_bytes makes it in pieces that are right", one_of_a_patch)
     def forward(
         self,
         latent: Array,

@@ -52,7 +52,7 @@ class VideoEncoder(Module):
         # one channel more than the means: a variance that all share, which nothing here reads
         self.conv_out = CausalConv3d(nn, width, config.latent_channels + 1, padding)
 
-    @guarded("encode_exact makes it in pieces that are right")
+    @guarded("encode_exact with memory_bytes makes it in pieces that are right")
     def forward(self, video: Array) -> Array:
         """
         Encode a whole clip.

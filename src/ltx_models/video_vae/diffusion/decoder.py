@@ -63,7 +63,7 @@ class DiffusionDecoder(Module):
         self.norm_out = nn.RMSNorm(config.channels, eps=1e-6)
         self.conv_out = nn.Linear(config.channels, patch)
 
-    @guarded("decode_exact makes it in pieces that are right", one_of_a_patch)
+    @guarded("decode_exact with memory_bytes makes it in pieces that are right", one_of_a_patch)
     def forward(self, latent: Array, *, noise: Sequence[Array] | None = None) -> Array:
         """
         Decode a whole clip.
