@@ -103,7 +103,7 @@ def tests_mlx(session: nox.Session) -> None:
 @nox.session(name="tests-dask", reuse_venv=True)
 def tests_dask(session: nox.Session) -> None:
     """Compute tiles on a cluster of Dask of which a worker is killed, in an environment of its own."""
-    session.install(*requirements("dask", "test"))
+    session.install(*requirements("dask,torch,video", "test"))
     run_pytest(session, "tests/dask")
 
 

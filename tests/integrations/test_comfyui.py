@@ -206,10 +206,18 @@ def test_a_budget_holds_and_one_that_cannot_names_the_least(nodes: Callable[...,
 
 @pytest.mark.parametrize("memory_gb", [0.0, 1.5 / 1024])
 def test_a_file_has_all_frames_and_nothing_is_left_beside_it(
-    nodes: Callable[..., Any], host: Host, tmp_path: Path, memory_gb: float
+    nodes: Callable[..., Any], host: Host, tmp_path: Path, memory_gb: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ltx_models.media import read_video
+    from ltx_models.media import VideoWriter, read_video
 
+    written: list[int] = []
+    write = VideoWriter.write
+
+    def note(writer: VideoWriter, block: Any) -> None:
+        written.append(block.shape[2])
+        write(writer, block)
+
+    monkeypatch.setattr(VideoWriter, "write", note)
     vae, samples = Vae(video=True), torch.linspace(-3, 3, 9).reshape(1, 1, 9, 1, 1).repeat(1, 4, 1, 16, 16)
     sound = {"waveform": torch.zeros(1, 2, 4800), "sample_rate": 48000}
     inputs = {"samples": {"samples": samples}, "fps": 24.0, "filename_prefix": "clip", "audio": sound}
@@ -220,6 +228,8 @@ def test_a_file_has_all_frames_and_nothing_is_left_beside_it(
     assert frames.shape == wanted.shape
     assert (frames - wanted).abs().mean() < 0.03  # what H.264 loses
     assert (wanted[:, :, 1:] - wanted[:, :, :-1]).abs().mean() > 0.03  # frames differ by more
+    assert sum(written) == 9
+    assert max(written) <= 9 / 2  # however much memory is free, the frames are never there together
     assert shown["ui"]["images"] == [{"filename": "clip_00001_.mp4", "subfolder": "", "type": "output"}]
     assert [file.name for file in tmp_path.iterdir()] == ["clip_00001_.mp4"]
 
@@ -431,6 +441,11 @@ def test_workflows_run_in_the_real_host(tmp_path: Path) -> None:
     assert report["others"]["failures"] == []
     assert report["others"]["video"][0] == 13
     assert report["others"]["files"] == ["clip_00001_.mp4"]
+    assert "axis" in report["others"]["plan"]
+    (pictures, *_, channels), shape = report["others"]["plan_picture"], report["others"]["map"]
+    assert (pictures, channels) == (1, 3)
+    assert shape == report["others"]["video"]
+    assert re.search(r"largest difference 0\.\d+", report["others"]["map_text"])
     assert "execution_interrupted" in report["interrupted"]["events"]
     assert report["interrupted"]["steps"] <= 1
     assert report["interrupted"]["files"] == ["clip_00001_.mp4"]

@@ -171,6 +171,14 @@ def test_a_draft_opens_no_upload_that_is_none(desk: Any, folder: Folder, tmp_pat
             studio.look(Wish("", **given))
 
 
+def test_a_frame_too_small_for_previews_is_refused_with_the_plan(desk: Any) -> None:
+    from ltx_models.cli.web.wish import Wish
+
+    pytest.importorskip("av")
+    with pytest.raises(ValueError, match="got 128x64, .*too small for previews"):
+        desk.outlook(Wish("a circle", numbers={"width": 128.0, "height": 64.0, "frames": 9.0}))
+
+
 @pytest.mark.parametrize("missing", ["the encoder", "PyAV"])
 def test_a_missing_codec_is_said_with_the_plan(desk: Any, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     from ltx_models.cli.web.wish import Wish

@@ -141,7 +141,7 @@ class Desk:
         args.output_path = self._folder.root / VIDEO
         with self._lock:
             pipe = self._pipeline(args)
-            call = Call.of(**call_arguments(args, pipe, Progress(as_json=False)))
+            call = Call.of(**call_arguments(args, pipe, Progress(as_json=False)) | {"preview": _no_picture})
             request, notes = pipe.prepare(call)
             peaks, plan = pipe.forecast(call), pipe.plan_decode(call)
         size = request.size
@@ -168,6 +168,10 @@ def _network_names() -> set[str]:
     add_files(parser)
     add_memory(parser)
     return {action.dest for action in parser._actions} - {"memory"}
+
+
+def _no_picture(phase: str, step: int, picture: Any) -> None:
+    """Stand for the previews that each run of the page writes."""
 
 
 def _silent(text: str) -> None:
