@@ -175,7 +175,7 @@ def test_a_frame_too_small_for_previews_is_refused_with_the_plan(desk: Any) -> N
     from ltx_models.cli.web.wish import Wish
 
     pytest.importorskip("av")
-    with pytest.raises(ValueError, match="got 128x64, .*too small for previews"):
+    with pytest.raises(ValueError, match=r"got 128x64, .*too small for previews"):
         desk.outlook(Wish("a circle", numbers={"width": 128.0, "height": 64.0, "frames": 9.0}))
 
 
