@@ -1,24 +1,24 @@
 """A pipeline from a file, a folder or a repository: the same latents from every layout, and what is chosen of many."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from tests.ltx_models._forked import spoken
 from tests.ltx_models.pipeline_files import contexts, write_whole
+from tests.ltx_models.test_killed import server as server_of_test_killed
 
 from ltx_models.checkpoints.contents import by_header, by_name
 from ltx_models.convert import Layout, convert
@@ -30,7 +30,7 @@ from ltx_models.pipelines.listing import Criteria, Listing, SourceError, local_l
 from ltx_models.pipelines.sources import choose
 
 SMALL: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 9, "output_type": "latent"}
-
+processes = server_of_test_killed
 
 WIDE = {
     "num_layers": 1,
@@ -316,14 +316,17 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(server: Server, tmp_path: Path) -> Run:
+def run(server: Server, processes: Any, tmp_path: Path) -> Run:
+    """Give processes that read the variables of the hub anew, and find everything else imported."""
     own = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"}
     own |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
 
     def command(*arguments: str | Path, **environment: str) -> Any:
-        line = [sys.executable, "-m", "ltx_models.cli", *map(str, arguments)]
-        environment = os.environ | own | environment
-        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        line, said = [str(argument) for argument in arguments], tmp_path / "said"
+        process = processes.Process(target=spoken, args=(line, own | environment, tmp_path, said))
+        process.start()
+        process.join(300)
+        return CompletedProcess(line, process.exitcode, stderr=said.read_text())
 
     return command
 
