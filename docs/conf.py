@@ -35,6 +35,7 @@ nitpicky = True
 # Bases that the architecture page explains, not the reference: of every layer, and of a plan.
 nitpick_ignore = [
     ("py:class", "ltx_models.nn.Module"),
+    ("py:class", "ltx_models.notebook.ShownAsText"),
     ("py:class", "ltx_models.vocoder.generator.Generator"),
     ("py:class", "tilekit._plan.layout.Layout"),
 ]
