@@ -66,7 +66,7 @@ def note_beginning(begun: list[str], phase: str, done: int, total: int) -> None:
 def test_the_clip_of_a_prompt_is_as_long_as_the_head_says(split: dict[str, Path]) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("mlx_lm")
-    for name in ("torch", "mlx"):
+    for name in ("mlx", "torch"):
         pipe = LTX2Pipeline.from_pretrained(
             split["folder"], pipeline="distilled-one-stage", backend=name, dtype="float32"
         )
@@ -79,10 +79,10 @@ def test_the_clip_of_a_prompt_is_as_long_as_the_head_says(split: dict[str, Path]
         assert said.endswith(f"s as the duration head says, within 1 to 20: {frames} frames")
         assert frames_of(out) == frames
         assert begun.count("text") == begun.count("duration") == 1
-        assert frames_of(pipe("a cat at sea", **SIZE, auto_duration=(0.2, 0.5))) == 9
-        given = pipe("a cat at sea", **SIZE, num_frames=17)
-        assert frames_of(given) == 17
-        assert not any(note.startswith("duration") for note in given.notes)
+    assert frames_of(pipe("a cat at sea", **SIZE, auto_duration=(0.2, 0.5))) == 9
+    given = pipe("a cat at sea", **SIZE, num_frames=17)
+    assert frames_of(given) == 17
+    assert not any(note.startswith("duration") for note in given.notes)
 
 
 def test_the_result_is_that_of_the_number_of_frames(whole: dict[str, Path]) -> None:
