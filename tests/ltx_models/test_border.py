@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.ltx_models.test_diffusion_decoder import SMALL, made
-from tests.ltx_models.test_limits_everywhere import available, pieces
+from tests.ltx_models.test_limits_everywhere import available, pieces, weights
 from tests.ltx_models.test_sound_stream import network as of_sound
 from tests.ltx_models.test_sound_stream import sound
 from tests.ltx_models.test_upsampler import network as upsampler
@@ -17,7 +19,7 @@ from ltx_models import default_checkpoint, load_video_decoder, load_video_encode
 from ltx_models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from ltx_models.nn import backend
 from ltx_models.nn.border import check_widest
-from tilekit import DeviceError, PlanError, exact
+from tilekit import DeviceError, InputError, PlanError, exact
 from tilekit.backends import canary
 from tilekit.backends.limits import Limits, pretended
 from tilekit.testing import limited
@@ -198,3 +200,30 @@ def test_who_follows_a_network_sees_no_guard(name: str) -> None:
             import mlx.core as mx
 
             assert np.allclose(nn.to_numpy(mx.compile(case.call)(x)), wanted, atol=1e-4)
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["twice", "one and a half", "frames"])
+@settings(max_examples=2, deadline=None)
+@given(frames=st.integers(3, 4), share=st.floats(0.4, 1.1), stream=st.booleans())
+def test_an_upsampler_in_tiles_is_right_or_refused(
+    name: str, kind: str, frames: int, share: float, stream: bool
+) -> None:
+    available(name)
+    nn, net = backend(name), upsampler(name, kind)
+    x = nn.asarray(np.random.default_rng(frames).standard_normal((1, 4, frames, 16, 14)).astype(np.float32))
+    with limited(FAR, name) as free:
+        wanted = nn.to_numpy(net(x))
+    most = max(weights(net), int(share * free.elements))
+    with limited(Limits(elements=most, convolution=most), name) as faults:
+        try:
+            if stream:
+                got = np.concatenate([nn.to_numpy(block) for _, block in net.stream(x, frames_per_chunk=2)], 2)
+            else:
+                got = nn.to_numpy(net.tiled(x, frames=2))
+        except (PlanError, InputError) as error:
+            assert "elements" in str(error)  # noqa: PT017
+            return
+    assert not faults.played
+    assert faults.elements <= most
+    assert np.allclose(got, wanted, atol=1e-4)

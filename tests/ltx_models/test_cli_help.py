@@ -284,3 +284,4 @@ def test_doctor_tells_what_a_device_gets_wrong() -> None:
     rows = next(rows for heading, rows in told.items() if heading.startswith("does torch"))
     assert rows["the padding of time of frames of 65536 elements"] == "WRONG"
     assert rows["a matrix product"] == "right"
+    assert float(rows["time of the canary"].partition(" s")[0]) > 0

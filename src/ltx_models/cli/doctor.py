@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,7 +119,12 @@ def canaries() -> dict[str, dict[str, str]]:
     told = {}
     for like in examples():
         place = place_of(like)
-        rows = {case.name: "right" if case.holds else f"WRONG {case.note}".strip() for case in canary.report(like)}
+        begun = time.perf_counter()
+        cases = canary.report(like)
+        took = time.perf_counter() - begun
+        rows = {case.name: "right" if case.holds else f"WRONG {case.note}".strip() for case in cases}
+        if cases:
+            rows["time of the canary"] = f"{took:.3f} s, the first operations of the device among them"
         for row in known_of(place):
             rows[row.source] = row.what + (f"; {row.advice}" if row.advice else ", which plans go around")
         told[f"does {place.framework} {place.version} compute right on {place.device}"] = rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tilekit.backends._base import Array, Backend, Region
+from tilekit.backends._base import Array, Backend, Place, Region
 
 __all__ = ["NumpyBackend", "blend_into", "pieces"]
 
@@ -17,6 +17,10 @@ class NumpyBackend(Backend):
     """NumPy arrays, written in place."""
 
     name = "numpy"
+
+    def place(self, x: Array) -> Place:
+        """Say that arrays are NumPy's, whatever library the class of one is from."""
+        return Place("numpy", "cpu", np.__version__)
 
     def namespace(self, like: Array) -> Any:
         """Give numpy itself."""
