@@ -31,8 +31,13 @@ from tilekit.norms._sizes import pieces_of, tile_along
 
 __all__ = ["Estimated", "Sized", "plain_bytes"]
 
-MORE = 6
-"""Cells, where a network is coarsest, by which the sample that statistics are estimated from is larger than a tile."""
+MORE = 14
+"""
+Cells, where a network is coarsest, by which the sample that statistics are estimated from is larger than a tile.
+
+The decoder of Stable Diffusion sees seven to each side; a sample without them has more of the borders, where padding
+changes statistics, than the whole.
+"""
 
 
 @dataclass(frozen=True, slots=True)
