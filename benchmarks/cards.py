@@ -13,6 +13,7 @@ weights of the autoencoder; the other networks of the pipeline are taken to be a
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import time
@@ -101,8 +102,8 @@ def planned(row: Row, vae: Any, budget: int | None) -> Any:
     return function.plan(row.latents, like=torch.empty(0, dtype=getattr(torch, row.dtype)))
 
 
-def cell(row: Row, vae: Any, card: int, weights: int, plain_bytes: int) -> str:
-    """Say what the decode takes on a card."""
+def cell(row: Row, vae: Any, card: int, weights: int, plain_bytes: int) -> str | float:
+    """Say what the decode takes on a card, or give the bytes that a refusal names."""
     budget = int(SHARE * card * GIB) - weights
     if plain_bytes <= budget:
         return "whole fits"
@@ -110,7 +111,7 @@ def cell(row: Row, vae: Any, card: int, weights: int, plain_bytes: int) -> str:
         plan = planned(row, vae, budget)
     except PlanError as error:
         least = re.search(r"needs least takes (\d+)", str(error))
-        return "no plan" if least is None else f"at least {int(least[1]) / GIB:.1f} GiB"
+        return math.inf if least is None else float(least[1])
     return f"{plan.peak_bytes / GIB:.1f} GiB, work {plan.work:.2f}"
 
 
@@ -121,10 +122,13 @@ def line(row: Row) -> str:
     weights = sum(weight.nbytes for weight in vae.parameters())
     half = planned(row, vae, None)
     cells = [cell(row, vae, card, weights, half.plain_bytes) for card in CARDS]
+    least = min((one for one in cells if isinstance(one, float)), default=math.inf)  # a search may name another one
+    refused = "no plan" if least == math.inf else f"at least {least / GIB:.1f} GiB"
+    told = [refused if isinstance(one, float) else one for one in cells]
     free = f"{half.peak_bytes / GIB:.1f} GiB, work {half.work:.2f}"
     print(f"{row.pipeline}, {row.size}: {time.process_time() - begin:.0f} s of processor time", file=sys.stderr)
     shown = (row.pipeline, row.size, row.dtype, f"{weights / GIB:.2f} GiB", f"{half.plain_bytes / GIB:.1f} GiB", free)
-    return f"| {' | '.join((*shown, *cells))} |"
+    return f"| {' | '.join((*shown, *told))} |"
 
 
 def main() -> None:
