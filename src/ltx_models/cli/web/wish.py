@@ -196,7 +196,7 @@ def _number(name: str, value: float, whole: bool) -> str:
 
 def generate_parser() -> argparse.ArgumentParser:
     """Give the parser of ``ltx-models generate``, whose errors are ValueErrors."""
-    parser = _Raising(prog="ltx-models generate", allow_abbrev=False)
+    parser = _Raising(prog="ltx-models generate")
     add_arguments(parser)
     return parser
 
