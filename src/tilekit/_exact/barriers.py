@@ -18,7 +18,7 @@ from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
 from tilekit._exact.ops import Concat, Input, Moments, Permute, Pointwise, Reduce
 
-__all__ = ["Barriers", "Frontier", "Goal", "goals", "parts", "plain_work", "work"]
+__all__ = ["Barriers", "Frontier", "Goal", "free", "goals", "parts", "plain_work", "work"]
 
 Frontier = frozenset[int]
 SCALE = 16
@@ -162,6 +162,17 @@ def _read_whole(graph: Graph, node: Node, labels: Labels) -> Iterator[int]:
             yield index
 
 
+def free(graph: Graph, labels: Labels, made: Frontier) -> bool:
+    """Whether nothing among some nodes must be complete before others of them are made."""
+    for index in made:
+        node = graph.nodes[index]
+        if node.inputs and graph.live[index]:
+            over = node.inputs[:1] if _over(node, graph, labels) else tuple(_read_whole(graph, node, labels))
+            if made.intersection(over):
+                return False
+    return True
+
+
 def _until(graph: Graph, held: tuple[Goal, ...], ends: Frontier) -> tuple[Goal, ...]:
     """Give the goals that some nodes need, and these as the last."""
     wanted = set(ends)
@@ -190,6 +201,8 @@ class Barriers:
         Those of other axes, for stages in which these do not slide.
     apart : bool
         Steps make one part of the output after the other, and no barrier is wider than a part.
+    rests : sequence of int
+        Nodes that are completed before what reads them, though nothing needs them whole.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -200,6 +213,7 @@ class Barriers:
         ends: Frontier | None = None,
         others: Sequence[Labels] = (),
         apart: bool = False,
+        rests: Sequence[int] = (),
     ) -> None:
         self.graph, self.labels, self.others = graph, labels, tuple(others)
         self.goals, self.tail = goals(graph, labels, along)
@@ -208,6 +222,8 @@ class Barriers:
             self.goals = self.goals[-1:]
         if ends is not None:
             self.goals = _until(graph, self.goals, ends)
+        halts = [Goal((index,), readers=graph.users[index]) for index in rests]
+        self.goals = (*sorted((*self.goals[:-1], *halts), key=lambda goal: max(goal.nodes)), self.goals[-1])
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
         self._work = [work(graph, node) for node in graph.nodes]
         self._bytes = [node.nbytes for node in graph.nodes]
@@ -330,7 +346,7 @@ class Barriers:
         leaving = Leaving(
             tuple(self._price(j, index, front, made) for index in open_),
             tuple(self._left_behind(j, index, front) for index in open_),
-            tuple(max(1, self._bytes[index] // 64) for index in open_),
+            tuple(max(1, self._touched(index) // 64) for index in open_),
             tuple(sorted((place[a], place[b]) for a, b in reads if a != b and a in place and b in place)),
             tuple(sorted(place[index] for index in wanted if index in place)),
         )
@@ -348,6 +364,11 @@ class Barriers:
                 if self._bytes[before] <= self._bytes[index] and (before in front or not self._whole(before)):
                     root[index] = before
         return root
+
+    def _touched(self, index: int) -> int:
+        """Give the bytes that making a node again goes through: of a statistic, all that it is taken of."""
+        node = self.graph.nodes[index]
+        return self._bytes[node.inputs[0]] if isinstance(node.op, Moments | Reduce) else self._bytes[index]
 
     def _whole(self, index: int) -> bool:
         """Whether a node is made whole in one step, and too large for that to be kept."""

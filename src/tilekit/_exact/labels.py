@@ -11,7 +11,7 @@ from tilekit._exact.boxes import Box, Interval, Shape
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Along, Concat, Conv, Local, Pointwise, Pool, Scatter
 
-__all__ = ["Labels", "across", "candidates", "carried", "cut_at", "labels", "scattered"]
+__all__ = ["Labels", "across", "apart", "candidates", "carried", "cut_at", "labels", "scattered"]
 
 Labels = tuple[int | None, ...]
 """For each node the axis that slides; None where no axis does."""
@@ -184,6 +184,20 @@ def candidates(graph: Graph) -> tuple[int, ...]:
         return tuple(sorted(held, key=lambda axis: -shape[axis]))
     held = [axis for axis, row in axis_of.items() if row[graph.input] is not None]
     return (max(held, key=shape.__getitem__),) if held else ()
+
+
+def apart(graph: Graph) -> tuple[int, ...]:
+    """Give the axes of the output whose cells know nothing of each other, as those of a batch."""
+    shape = graph.nodes[graph.output].shape
+    windowed = [node for node in graph.nodes if isinstance(node.op, Conv | Local | Pool) and graph.live[node.index]]
+    held = []
+    for axis, n in enumerate(shape):
+        row = _above(graph, axis) if n > 1 else []
+        if windowed and row and row[graph.input] is not None:
+            axes = [(node, row[node.index]) for node in windowed if isinstance(node.op, Conv | Local | Pool)]
+            if all(at is not None and at not in node.op.axes for node, at in axes):  # type: ignore[attr-defined]
+                held.append(axis)
+    return tuple(held)
 
 
 def scattered(graph: Graph, axis_of: Labels) -> bool:

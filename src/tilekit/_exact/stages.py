@@ -5,15 +5,15 @@ A stage makes one goal, strip by strip along the label of each node, and writes 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise, product, zip_longest
 
-from tilekit._exact.barriers import Barriers, Frontier, Goal, work
+from tilekit._exact.barriers import Barriers, Frontier, Goal, free, work
 from tilekit._exact.boxes import Box, Interval, cells, full, hull
 from tilekit._exact.flow import ENDLESS, Network
-from tilekit._exact.graph import Graph
-from tilekit._exact.labels import Labels, cut_at
-from tilekit._exact.ops import Attention, Constant, Conv, Input
+from tilekit._exact.graph import Graph, Node
+from tilekit._exact.labels import Labels, carried, cut_at
+from tilekit._exact.ops import Attention, Constant, Conv, Input, Moments, Permute, Pointwise, Reshape, Slice
 from tilekit._exact.steps import Kept, Place, Stage, Step
 
 __all__ = ["coarse", "grids", "often", "plain", "points", "pull", "slide", "tiles"]
@@ -109,33 +109,124 @@ def _stage(  # noqa: PLR0913, PLR0917
     strips = _Strips(graph, found, made | set(wanted), strip_bytes)
     statistics = {s for index in made | set(wanted) for s in graph.nodes[index].inputs if s in known}
     keep = tuple(Kept(index, barriers.labels[index] or 0, place) for index in sorted(fresh))
-    return Stage(_steps(strips, wanted), front | statistics, goal.statistics, keep, _title(barriers, goal))
+    steps = _steps(strips, wanted)
+    if goal.part == full(graph.nodes[graph.output].shape):
+        steps = (*_before(graph, found, made, steps), *steps)
+    return Stage(steps, front | statistics, goal.statistics, keep, _title(barriers, goal))
+
+
+def _before(graph: Graph, labels: Labels, made: Frontier, steps: tuple[Step, ...]) -> Iterator[Step]:
+    """
+    Give steps that make what a function cuts off from the beginning of its output.
+
+    A decoder of clips may drop its first frames. Made in the first step, they would make that one the largest.
+    """
+    axis = labels[graph.output]
+    cut = _cut_off(graph, labels, made)
+    if cut is None or axis is None:
+        return
+    index, along, n = cut
+    rows = [box[axis] for step in steps for target, box in step.targets if target == graph.output]
+    longest = max(stop - start for start, stop in rows)
+    count = -(-(n + rows[0][1] - rows[0][0]) // longest) - 1
+    for k in range(count):
+        yield Step(((index, cut_at(graph.nodes[index].shape, along, (k * n // count, (k + 1) * n // count))),))
+
+
+def _cut_off(graph: Graph, labels: Labels, made: Frontier) -> tuple[int, int, int] | None:
+    """Give the node of which the output is all but the first cells, its axis that slides, and how many cells."""
+    index, box = graph.output, full(graph.nodes[graph.output].shape)
+    while index in made:
+        node, axis = graph.nodes[index], labels[index]
+        if axis is not None and box[axis][0] > 0:
+            return index, axis, box[axis][0]
+        sources = [i for i in node.inputs if graph.live[i]]
+        if len(sources) != 1 or not isinstance(node.op, Permute | Pointwise | Reshape | Slice):
+            return None
+        needs = node.op.need(box, node.shape, graph.shapes(node))
+        index, read = next((i, need) for i, need in zip(node.inputs, needs, strict=True) if i == sources[0])
+        if read is None:
+            return None
+        box = read
+    return None
 
 
 def _sliding(graph: Graph, barriers: Barriers, made: Frontier, wanted: Mapping[int, Box]) -> Labels:
     """
     Give the labels along which a stage goes: those of the axis that slides, unless attention is whole along it.
 
-    Cells of a clip are joined with frames outermost, so its queries are cut along frames alone. What such a stage reads
-    is complete, so it may go along any axis. Attention within a part of the output is small.
+    Cells of a clip are joined with frames outermost, so its queries are cut along frames alone; attention over time
+    knows nothing of other places. What such a stage reads is complete, so it may go along any axis. Attention within a
+    part of the output is small.
     """
-    attention = [index for index in made if isinstance(graph.nodes[index].op, Attention)]
-    if barriers.apart or all(barriers.labels[index] is not None for index in attention):
+    attention = [graph.nodes[index] for index in made if isinstance(graph.nodes[index].op, Attention)]
+    if barriers.apart or not any(_reads_all(graph, node, barriers.labels) for node in attention):
         return barriers.labels
-    for other in barriers.others:
-        if all(other[index] is not None for index in (*attention, *wanted)):
+    held = [
+        other
+        for other in barriers.others
+        if all(other[index] is not None for index in (*(node.index for node in attention), *wanted))
+    ]
+    for other in held:
+        if not any(_reads_all(graph, node, other) for node in attention) and free(graph, other, made):
             return other
-    return barriers.labels
+    uncut = any(barriers.labels[node.index] is None for node in attention)
+    return next((other for other in held if uncut), barriers.labels)
+
+
+def _reads_all(graph: Graph, node: Node, labels: Labels) -> bool:
+    """Whether each strip of attention reads all keys."""
+    axis = labels[node.index]
+    return axis is None or carried(graph, node, axis)[1] is None
 
 
 def _steps(strips: _Strips, wanted: Mapping[int, Box], track: int = 0) -> tuple[Step, ...]:
     rows = {index: strips.cut(index, box) for index, box in wanted.items()}
+    for index in sorted(rows):
+        rows[index] = _with_sources(strips.graph, index, rows)
     steps = []
     for k in range(strips.steps):
         targets = tuple((index, box) for index, row in rows.items() if (box := row[k]) is not None)
         if targets:
             steps.append(Step(targets, track))
     return tuple(steps)
+
+
+def _with_sources(graph: Graph, index: int, rows: Mapping[int, tuple[Box | None, ...]]) -> tuple[Box | None, ...]:
+    """Give the boxes of a statistic of each frame in the steps that complete the frames, where these are made too."""
+    node = graph.nodes[index]
+    boxes = [box for box in rows[index] if box is not None]
+    if not isinstance(node.op, Moments) or len(boxes) < 2:
+        return rows[index]
+    held: list[Box | None] = [None] * len(rows[index])
+    for box in boxes:
+        source, need = _source(graph, index, box, rows)
+        if source is None:
+            return rows[index]
+        ready = next((k for k, made in enumerate(rows[source]) if made and _ends(made, need)), None)
+        if ready is None:
+            return rows[index]
+        held[ready] = hull(held[ready], box)
+    return tuple(held)
+
+
+def _source(graph: Graph, index: int, box: Box, rows: Mapping[int, object]) -> tuple[int | None, Box]:
+    """Follow a box back through views and operations cell by cell to a node that is made in steps itself."""
+    while True:
+        node = graph.nodes[index]
+        live = [i for i in node.inputs if graph.live[i]]
+        needs = dict(zip(node.inputs, node.op.need(box, node.shape, graph.shapes(node)), strict=True)) if live else {}
+        read = needs[live[0]] if len(live) == 1 else None
+        if read is None or isinstance(node.op, Conv | Attention):
+            return None, box
+        index, box = live[0], read
+        if index in rows:
+            return index, box
+
+
+def _ends(made: Box, need: Box) -> bool:
+    """Whether a strip is the last of what is needed."""
+    return all(stop >= last for (_, stop), (_, last) in zip(made, need, strict=True))
 
 
 def _title(barriers: Barriers, goal: Goal) -> str:

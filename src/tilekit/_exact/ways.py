@@ -1,8 +1,8 @@
 """The ways in which a graph can be cut: which axis slides, and whether tiles cut the others."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -10,9 +10,10 @@ from tilekit._exact.barriers import Barriers, Frontier, parts, work
 from tilekit._exact.boxes import full
 from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.graph import Graph
-from tilekit._exact.labels import Labels, candidates, cut_at, labels, scattered
+from tilekit._exact.labels import Labels, apart, candidates, cut_at, labels, scattered
 from tilekit._exact.stages import coarse, often, pull, slide, tiles
 from tilekit._exact.steps import Place, Stage
+from tilekit._exact.windows import exits, rest
 
 __all__ = ["LARGE", "Slide", "Tiles", "slides", "tilings"]
 
@@ -28,6 +29,8 @@ class Slide:
     """The axis of the output along which blocks come: that of its parts, where it is written part by part."""
     labels: Mapping[int, Labels]
     """For each axis that may slide."""
+    rests: tuple[int, ...] = ()
+    """Nodes that are completed before what reads them, so that what waits before and after is not held at once."""
 
     @cached_property
     def pieces(self) -> int:
@@ -38,8 +41,14 @@ class Slide:
     def barriers(self) -> Barriers:
         """What must be complete before what."""
         part = self.axis if self.axis != self.along else None
-        others = [row for axis, row in self.labels.items() if axis != self.along]
-        return Barriers(self.graph, self.labels[self.along], part, others=others, apart=self._apart)
+        return Barriers(
+            self.graph, self.labels[self.along], part, others=self.others, apart=self._apart, rests=self.rests
+        )
+
+    @property
+    def others(self) -> tuple[Labels, ...]:
+        """The labels of axes that do not slide."""
+        return tuple(row for axis, row in self.labels.items() if axis != self.along)
 
     @cached_property
     def scattered(self) -> bool:
@@ -148,7 +157,22 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
     held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:
         held += [Slide(graph, axis, first, found) for axis in axes if axis != first]
-    return tuple(held)
+    if not stream:
+        held += [Slide(graph, axis, axis, {axis: labels(graph, axis)}) for axis in apart(graph) if axis not in axes]
+    return (*held, *_rested(held))
+
+
+def _rested(ways: Sequence[Slide]) -> Iterator[Slide]:
+    """Give the ways in which more arrays are completed on the way, where much waits between strips."""
+    for way in ways:
+        if way.pieces == 1 and way.others:
+            halted = replace(way, rests=exits(way.barriers))
+            fronts = halted.frontiers.lasting.fronts
+            halt = rest(halted.barriers, fronts[-2] if len(fronts) > 1 else frozenset())
+            if halt is not None:
+                halted = replace(way, rests=(*halted.rests, halt))
+            if halted.rests:
+                yield halted
 
 
 LARGE = 3000
