@@ -103,7 +103,7 @@ def plans_of(  # noqa: PLR0913
     """
     partition = partition_of(graph, ranks, grid)
     axes = [row[graph.output] for row, count in zip(partition.labels, partition.counts, strict=True) if count > 1]
-    ways = [_along(way, axes) for way in slides(graph, stream=stream) if way.along not in axes]
+    ways = [_along(way, axes) for way in slides(graph, stream=stream) if way.along not in axes and not way.rests]
     if stages is not None:
         axis = min((way.axis for way in ways), default=0)
     else:
