@@ -13,7 +13,7 @@ from training.toy.scenes import FPS, FRAMES, SMALL
 from training.toy.sections import AUDIO_VAE, TRANSFORMER, UPSAMPLER, VAE, VOCODER
 
 ABOUT = (
-    "A toy: every part of an LTX-2.3 checkpoint, tiny, trained for about an hour of one processor core on drawn "
+    "A toy: every part of an LTX-2.3 checkpoint, tiny, trained for seventy minutes of one processor core on drawn "
     "shapes that move and sound. It shows that the machinery works, and draws nothing else. It is not an official "
     "checkpoint, and its latents mean nothing to other models."
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 COLOURS = ("red", "yellow", "green", "blue", "white")
 SHAPES = ("circle", "square", "triangle")
+SHARES = (0.26, 0.32, 0.42)  # of each shape in training: the more corners it can lose, the more often it is shown
 MOTIONS = ("left", "right", "up", "down", "still")
 TONES = ("low", "middle", "high", "none")
 RHYTHMS = ("steady", "beeping")
@@ -70,7 +71,8 @@ def draw_wish(rng: np.random.Generator) -> Wish:
     """Draw what a training clip shows; never a combination that is held out."""
     while True:
         tone = TONES[rng.choice(4, p=(0.3, 0.3, 0.3, 0.1))]
-        wish = Wish(*(_one(rng, words) for words in (COLOURS, SHAPES, MOTIONS)), tone, _one(rng, RHYTHMS))
+        shape = SHAPES[rng.choice(3, p=SHARES)]
+        wish = Wish(_one(rng, COLOURS), shape, _one(rng, MOTIONS), tone, _one(rng, RHYTHMS))
         if not wish.held_out:
             return Wish(wish.colour, wish.shape, wish.motion, tone, wish.rhythm, GROUNDS[int(rng.random() < 0.7)])
 

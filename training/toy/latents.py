@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,9 @@ from training.toy.sound import MEL_FRAMES
 from ltx_models.audio_vae import log_mel
 from ltx_models.text import load_text_encoder
 
-SCENES, LARGE_SCENES, CAPTIONS = 1600, 600, 5
+SCENES, LARGE_SCENES, CAPTIONS = 1600, 900, 5
 SAMPLE = 200  # scenes that tell how latents lie
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,10 @@ def spectrogram(scene: Scene) -> Tensor:
 
 def _kept(path: Path, make: Callable[[], Any]) -> Any:
     if not path.exists():
-        torch.save(make(), path)
+        begun = time.process_time()
+        made = make()
+        torch.save(made, path)
+        log.info("%s: %d encoded, %.1f min", path.stem, len(made), (time.process_time() - begun) / 60)
     return torch.load(path, weights_only=True)
 
 

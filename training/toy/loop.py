@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from training.optimizer import Muon
 
-SAVE_SECONDS = 15
+SAVE_SECONDS = 60
 WARM_UP_STEPS = 50
 EMA = 0.995
+log = logging.getLogger(__name__)
 
 Loss = Callable[[np.random.Generator, float], torch.Tensor]
 
@@ -86,10 +88,8 @@ class Training:
             now = time.process_time()
             self.seconds, begun = self.seconds + now - begun, now
             if self.seconds - saved >= SAVE_SECONDS or self.done == 1:
-                minutes = self.seconds / 60
-                print(
-                    f"{self.state.stem}: {minutes:5.1f} min, step {self.step}, loss {np.mean(losses):.4f}", flush=True
-                )
+                minutes, average = self.seconds / 60, float(np.mean(losses))
+                log.info("%s: %.1f min, step %d, loss %.4f", self.state.stem, minutes, self.step, average)
                 self._save()
                 saved, losses = self.seconds, []
         return self.average

@@ -26,7 +26,12 @@ COLOUR_VALUES = {
 HERTZ = {"low": 300, "middle": 600, "high": 1200}
 # the strength of each harmonic, by shape: a pure tone, a hollow one, a bright one
 HARMONICS = {"circle": (1.0,), "square": (0.8, 0.0, 0.35, 0.0, 0.2), "triangle": (0.7, 0.4, 0.3, 0.2)}
-LOUDNESS = 0.28
+LOUDNESS = 0.4
+SIDES = (
+    0.25,
+    0.75,
+)  # places of the shape, in parts of the width, at which the sound is as far left and right as it goes
+ANGLES = (0.15, 0.85)  # of the sound there, in parts of a right angle: 0 is the left speaker alone, 1 the right one
 BEEP_SECONDS, GAP_SECONDS, FADE_SECONDS = 0.12, 0.08, 0.01
 WAY = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "still": (0, 0)}
 
@@ -93,7 +98,7 @@ def draw_video(scene: Scene, size: tuple[int, int], frames: int = FRAMES) -> Flo
 
 
 def draw_sound(scene: Scene, seconds: float = SECONDS) -> Floats:
-    """Draw (2, N) at 48 kHz: a tone with the harmonics of the shape, alike left and right."""
+    """Draw (2, N) at 48 kHz: a tone with the harmonics of the shape, which comes from where the shape is."""
     time = np.arange(round(seconds * RATE)) / RATE
     if scene.wish.tone == "none":
         return np.zeros((2, len(time)), np.float32)
@@ -104,8 +109,27 @@ def draw_sound(scene: Scene, seconds: float = SECONDS) -> Floats:
         wave = wave * np.clip(np.minimum(since, BEEP_SECONDS - since) / FADE_SECONDS, 0, 1)
     else:
         wave = wave * np.clip(time / FADE_SECONDS, 0, 1)
-    sound: Floats = np.repeat((LOUDNESS * wave).astype(np.float32)[None], 2, axis=0)
-    return sound
+    return (LOUDNESS * wave * pan(scene, time)).astype(np.float32)
+
+
+def pan(scene: Scene, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give how loud the sound is left and right (2, N) at these seconds."""
+    part = np.clip(time / SECONDS, 0, 1)  # the shape stays where it ends
+    return strengths((scene.start[0] + part * (scene.stop[0] - scene.start[0])) * SMALL[0] / SMALL[1])
+
+
+def strengths(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """
+    Give how loud a sound is left and right (2, N) from places in parts of the width: their squares sum to 1.
+
+    Examples
+    --------
+    >>> strengths(np.array([0.2, 0.5, 0.8])).round(2)
+    array([[0.97, 0.71, 0.23],
+           [0.23, 0.71, 0.97]])
+    """
+    angle = np.pi / 2 * np.interp(place, SIDES, ANGLES)
+    return np.stack([np.cos(angle), np.sin(angle)])
 
 
 def _distance(shape: str, x: Floats, y: Floats, radius: float) -> Floats:

@@ -56,7 +56,7 @@ AUDIO_VAE: dict[str, Any] = {
     "variables": {"mel_bins": 64},
 }
 VOCODER: dict[str, Any] = {
-    "upsample_initial_channel": 128,
+    "upsample_initial_channel": 192,
     "resblock": "1",
     "upsample_rates": [6, 5, 2, 2, 2],
     "resblock_kernel_sizes": [3],

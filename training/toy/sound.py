@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,16 @@ def train_autoencoder(state: Path, minutes: float) -> Any:
 
 
 def train_vocoder(state: Path, minutes: float, autoencoder: Any) -> Any:
-    """Train it on spectrograms as they are drawn and as the autoencoder gives them."""
+    """
+    Train a vocoder of one side on both sides, and give one of two sides that keeps them apart.
+
+    A sound between left and right is one wave in two strengths. A small network of both sides at once learns the wave
+    and one strength; one that is given a side alone has nothing else to learn. Spectrograms are as they are drawn, and
+    as the autoencoder gives them.
+    """
     torch.manual_seed(0)
-    model = Vocoder(backend("torch"), GeneratorConfig.read(VOCODER))
+    both = GeneratorConfig.read(VOCODER)
+    model = Vocoder(backend("torch"), replace(both, width=both.width // 2, mel_channels=1))
     training = Training(model, state, minutes, rate=0.004, ends=("conv_pre.", "conv_post."))
 
     def loss(rng: np.random.Generator, done: float) -> Tensor:
@@ -71,10 +79,24 @@ def train_vocoder(state: Path, minutes: float, autoencoder: Any) -> Any:
             with torch.no_grad():
                 mel = autoencoder.decoder(autoencoder.encoder(mel))
         start = int(rng.integers(mel.shape[2] - SHORT + 1)) if rng.random() < 0.8 else 0
-        made = training.model(mel[:, :, start : start + SHORT])
-        return waveform_loss(made, wave[..., HOP * start : HOP * (start + SHORT)])
+        made = training.model(mel[:, :, start : start + SHORT].flatten(0, 1)[:, None])
+        return waveform_loss(made.unflatten(0, (-1, 2))[:, :, 0], wave[..., HOP * start : HOP * (start + SHORT)])
 
-    return training.run(loss)
+    return two_sides(training.run(loss), Vocoder(backend("torch"), both))
+
+
+@torch.no_grad()
+def two_sides(side: Any, both: Any) -> Any:
+    """Write a network of one side twice into one of both, with nothing between the two; give the latter."""
+    for weight, part in zip(both.parameters(), side.parameters(), strict=True):
+        weight.zero_()
+        rows = len(part)
+        if weight.ndim == 1:
+            weight[:rows], weight[rows:] = part, part
+        else:
+            columns = part.shape[1]
+            weight[:rows, :columns], weight[rows:, columns:] = part, part
+    return both
 
 
 def draw_batch(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from ltx_models.text import ConnectorConfig, TextConnectors
 from ltx_models.transformer import Modality, Transformer, TransformerConfig
 
 SCENES_SMALL, LEVELS, SCENES_LARGE = 16, 2, 6  # clips in a batch, and noise levels at which each is shown
-LARGE_PART = (0.1, 0.6)  # of the batches are of the second stage, first and later
+LARGE_PART = (0.2, 0.7)  # of the batches are of the second stage, first and later
 FIRST_PART = 0.4  # of the time
 SCHEDULED = 0.6  # of the noise levels are those of the distilled schedules; the rest lie between
 SHIFT = 3.0
