@@ -50,25 +50,28 @@ def main() -> None:
 
 
 def draw_sheet(videos: list[Path], picture: Path) -> None:
-    """Draw what is in the files: a row a video, frames from first to last, and the spectrogram of the sound."""
+    """Draw what is in the files: a row a video, frames from first to last, and spectrograms of left and right."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(
-        len(videos), SHOWN + 1, figsize=(10, 1.45 * len(videos)), squeeze=False, layout="constrained",
-        gridspec_kw={"width_ratios": [1.0] * SHOWN + [1.3]},
+        len(videos), SHOWN + 2, figsize=(11, 1.4 * len(videos)), squeeze=False, layout="constrained",
+        gridspec_kw={"width_ratios": [1.0] * SHOWN + [0.8] * 2},
     )  # fmt: skip
     for row, (video, prompt) in zip(axes, zip(videos, PROMPTS, strict=True), strict=True):
         frames = (read_video(video).video[0] + 1) / 2
-        for axis, k in zip(row[:-1], np.linspace(0, frames.shape[1] - 1, SHOWN).astype(int), strict=True):
+        for axis, k in zip(row[:SHOWN], np.linspace(0, frames.shape[1] - 1, SHOWN).astype(int), strict=True):
             axis.imshow(frames[:, k].transpose(1, 2, 0).clip(0, 1))
             axis.set_axis_off()
         row[0].set_title(prompt, loc="left", fontsize=9)
         samples, rate = read_audio(video)
-        row[-1].specgram(samples[0].mean(axis=0) + 1e-6, NFFT=1024, Fs=rate, noverlap=768, vmin=-130, vmax=-20)
-        row[-1].set_ylim(0, 3000)
-        row[-1].set_xticks([])
-        row[-1].tick_params(labelsize=6)
-        row[-1].set_ylabel("Hz", fontsize=7)
+        for axis, side, samples_of_side in zip(row[SHOWN:], ("left", "right"), samples[0], strict=True):
+            axis.specgram(samples_of_side + 1e-6, NFFT=1024, Fs=rate, noverlap=768, vmin=-100, vmax=-20)
+            axis.set_title(side, loc="left", fontsize=7)
+            axis.set_ylim(0, 3000)
+            axis.set_xticks([])
+            axis.tick_params(labelsize=6)
+        row[-1].set_yticks([])
+        row[SHOWN].set_ylabel("Hz", fontsize=7)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110, metadata={"Software": None})
     plt.close(figure)

@@ -109,6 +109,13 @@ def pitch(audio: Any, rate: int) -> float:
     return strongest
 
 
+def balances(audio: Any) -> tuple[float, float]:
+    """Give the power on the right less that on the left, in parts of both, in the first and last fifth of (2, N)."""
+    part = audio.shape[1] // 5
+    (left, right), (later_left, later_right) = ((x**2).sum(axis=1) for x in (audio[:, :part], audio[:, -part:]))
+    return (right - left) / (right + left), (later_right - later_left) / (later_right + later_left)
+
+
 def test_the_prompt_decides_colour_motion_and_pitch(pipe: Callable[[BackendName], LTX2Pipeline]) -> None:
     red, blue = (pipe("torch")(prompt, seed=3) for prompt in (RED, BLUE))
     assert red.frames.shape == blue.frames.shape == (1, 33, 192, 256, 3)
@@ -123,15 +130,23 @@ def test_the_prompt_decides_colour_motion_and_pitch(pipe: Callable[[BackendName]
     assert red.sample_rate == blue.sample_rate == 24000
     assert pitch(red.audio, 24000) == pytest.approx(1200, abs=15)
     assert pitch(blue.audio, 24000) == pytest.approx(300, abs=15)
+    first, last = balances(red.audio[0])
+    assert first < -0.4, "the sound begins on the left, as the shape does"
+    assert last > 0.4, "and ends on the right"
+    assert np.ptp(balances(blue.audio[0])) < 0.3, "what moves down stays where it is heard"
 
 
 def test_circle_square_and_triangle_are_told_apart(pipe: Callable[[BackendName], LTX2Pipeline]) -> None:
     """Each fills the part of the box around it that its shape does: in five prompts of six; MLX makes the same."""
     asked = [next(word for word in prompt.split() if word in FILLED) for prompt in SHAPES]
-    shares = [filled(pipe("torch")(prompt, seed=10).frames[0]) for prompt in SHAPES]
+    clips = [pipe("torch")(prompt, seed=10) for prompt in SHAPES]
+    shares = [filled(clip.frames[0]) for clip in clips]
     seen = [min(FILLED, key=lambda shape: abs(FILLED[shape] - share)) for share in shares]
     assert sum(one == other for one, other in zip(asked, seen, strict=True)) >= 5, (asked, seen, shares)
     assert set(seen) == set(FILLED)
+    (first, last), (other_first, other_last) = (balances(clips[i].audio[0]) for i in (4, 5))
+    assert first > 0.4 > -0.4 > last, "the sound goes left with the shape"
+    assert other_first < -0.4 < 0.4 < other_last, "and right with it"
 
 
 def test_a_seed_gives_the_same_latents_on_both_backends_and_again_and_another_does_not(
@@ -164,6 +179,9 @@ def test_the_command_line_needs_a_prompt_alone(
     colour, _ = ink((read_video(video).video[0].transpose(1, 2, 3, 0) + 1) / 2)
     assert colour[0] > 1.4 * max(colour[1:])
     assert pitch(samples, rate) == pytest.approx(1200, abs=15)
+    first, last = balances(samples[0])
+    assert first < -0.4
+    assert last > 0.4
 
 
 @pytest.mark.parametrize("others", [{"text_encoder": "gemma"}, {"upsampler": "up.safetensors"}, {"video_vae": "vae"}])

@@ -19,6 +19,7 @@ from training.toy.measure import Seen, measure
 from ltx_models import LTX2Pipeline
 
 WORDS = ("colour", "shape", "motion", "tone")
+BESIDE = 0.3  # how far the balance of left and right, from -1 to 1, may be from that of the place of the shape
 
 
 def main() -> None:
@@ -55,9 +56,15 @@ def shares(pairs: list[tuple[Wish, Seen]]) -> list[tuple[str, float]]:
     """Give the part of clips in which each word, and all of them, came true."""
     right: Any = np.array([[getattr(wish, word) == getattr(seen, word) for word in WORDS] for wish, seen in pairs])
     found = dict(zip(WORDS, right.mean(axis=0), strict=True))
-    heard = [wish.shape == seen.timbre for wish, seen in pairs if wish.tone != "none"]
-    found["timbre of the shape"] = np.mean(heard)
+    heard = [(wish, seen) for wish, seen in pairs if wish.tone != "none"]
+    found["timbre of the shape"] = np.mean([wish.shape == seen.timbre for wish, seen in heard])
+    found["sound from the place of the shape"] = np.mean([follows(seen) for _, seen in heard])
     return [(name, float(value)) for name, value in found.items()]
+
+
+def follows(seen: Seen) -> bool:
+    """Say whether the balance of left and right is that of the place of the shape, first and last."""
+    return all(abs(one - other) < BESIDE for one, other in zip(seen.balance, seen.wanted, strict=True))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from training.toy.grammar import TONES
-from training.toy.scenes import COLOUR_VALUES, HERTZ, WAY
+from training.toy.scenes import COLOUR_VALUES, HERTZ, WAY, strengths
 
 THRESHOLD = 0.22  # how far a pixel of the shape is from the ground, colours from 0 to 1
 STILL = 0.12  # what counts as no motion, in parts of the height
 FILLED = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5}  # parts of the box around the shape
 SILENT = 0.02  # root mean square of samples
 PRESENT = 0.15  # magnitude of a harmonic, in parts of the fundamental's
+ENDS = 5  # the first and the last fifth of a clip are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Seen:
         The strongest frequency; 0 for silence.
     timbre : str
         The shape whose harmonics are heard; ``"none"`` for silence.
+    balance : (float, float)
+        Of the sound, first and last: the power on the right less that on the left, in parts of both.
+    wanted : (float, float)
+        What it would be for a sound that comes from where the shape is.
     """
 
     colour: str
@@ -40,6 +45,8 @@ class Seen:
     shift: tuple[float, float]
     hertz: float
     timbre: str
+    balance: tuple[float, float]
+    wanted: tuple[float, float]
 
 
 def measure(frames: Any, sound: Any, rate: int) -> Seen:
@@ -56,9 +63,10 @@ def measure(frames: Any, sound: Any, rate: int) -> Seen:
         Samples a second.
     """
     tone, hertz, timbre = _heard(sound, rate)
+    balance = balance_of(sound) if tone != "none" else (0.0, 0.0)
     masks = [_mask(frame) for frame in frames]
     if min(mask.sum() for mask in masks) < 20:
-        return Seen("nothing", "nothing", "nothing", tone, (0.0, 0.0), hertz, timbre)
+        return Seen("nothing", "nothing", "nothing", tone, (0.0, 0.0), hertz, timbre, balance, (0.0, 0.0))
     ink = np.median(np.concatenate([frame[mask] for frame, mask in zip(frames, masks, strict=True)]), axis=0)
     colour = min(COLOUR_VALUES, key=lambda name: float(np.abs(ink - COLOUR_VALUES[name]).sum()))
     filled = float(np.median([_filled(mask) for mask in masks]))
@@ -69,7 +77,24 @@ def measure(frames: Any, sound: Any, rate: int) -> Seen:
     if max(abs(across), abs(down)) > STILL:
         way = (int(np.sign(across)), 0) if abs(across) > abs(down) else (0, int(np.sign(down)))
         motion = next(name for name, one in WAY.items() if one == way)
-    return Seen(colour, shape, motion, tone, (across, down), hertz, timbre)
+    places = np.array([_middle(mask)[0] / mask.shape[1] for mask in masks])
+    return Seen(colour, shape, motion, tone, (across, down), hertz, timbre, balance, _balance_at(places))
+
+
+def balance_of(sound: Any) -> tuple[float, float]:
+    """Give the power on the right less that on the left, in parts of both, first and last in a sound (2, N)."""
+    return _ends(sound**2)
+
+
+def _balance_at(places: Any) -> tuple[float, float]:
+    """Give the balance of a sound that comes from these places, in parts of the width, one a frame."""
+    return _ends(strengths(places) ** 2)
+
+
+def _ends(power: Any) -> tuple[float, float]:
+    part = power.shape[1] // ENDS
+    (left, right), (later_left, later_right) = power[:, :part].sum(axis=1), power[:, -part:].sum(axis=1)
+    return float((right - left) / (right + left)), float((later_right - later_left) / (later_right + later_left))
 
 
 def _mask(frame: Any) -> Any:
