@@ -25,6 +25,7 @@ PROMPTS = (
     "a white circle moving up, silence",
 )
 SHOWN = 5  # frames of each clip
+WINDOW = 1200  # samples over which loudness is measured
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def draw_sheet(videos: list[Path], picture: Path) -> None:
-    """Draw what is in the files: a row a video, frames from first to last, and spectrograms of left and right."""
+    """Draw a row for each file: frames from first to last, the spectrogram, and how loud left and right are."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(
@@ -64,14 +65,18 @@ def draw_sheet(videos: list[Path], picture: Path) -> None:
             axis.set_axis_off()
         row[0].set_title(prompt, loc="left", fontsize=9)
         samples, rate = read_audio(video)
-        for axis, side, samples_of_side in zip(row[SHOWN:], ("left", "right"), samples[0], strict=True):
-            axis.specgram(samples_of_side + 1e-6, NFFT=1024, Fs=rate, noverlap=768, vmin=-100, vmax=-20)
-            axis.set_title(side, loc="left", fontsize=7)
-            axis.set_ylim(0, 3000)
+        row[-2].specgram(samples[0].mean(axis=0) + 1e-6, NFFT=1024, Fs=rate, noverlap=768, vmin=-130, vmax=-20)
+        row[-2].set_ylim(0, 3000)
+        row[-2].set_ylabel("Hz", fontsize=7)
+        windows = samples[0, :, : samples.shape[2] // WINDOW * WINDOW].reshape(2, -1, WINDOW)
+        for side, loudness in zip(("left", "right"), np.sqrt((windows**2).mean(axis=2)), strict=True):
+            row[-1].plot(loudness, label=side, linewidth=1)
+        row[-1].set_ylim(0, 0.4)
+        row[-1].set_ylabel("loudness", fontsize=7)
+        row[-1].legend(fontsize=6, loc="upper center", ncols=2, frameon=False)
+        for axis in row[SHOWN:]:
             axis.set_xticks([])
             axis.tick_params(labelsize=6)
-        row[-1].set_yticks([])
-        row[SHOWN].set_ylabel("Hz", fontsize=7)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110, metadata={"Software": None})
     plt.close(figure)
