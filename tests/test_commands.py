@@ -121,7 +121,7 @@ def by_ci(command: str) -> bool:
     words = words_of(command)
     if words[:2] != ["python3", "run.py"]:
         return False
-    in_loop = re.search(r"for session in ([\w ]+); do\n +part .* python3 run\.py", ci)
+    in_loop = re.search(r"for session in ([\w -]+); do\n +part .* python3 run\.py", ci)
     assert in_loop is not None
     assert "sed -n 's/^\\$ \\(python3 run\\.py .*\\)$/\\1/p' README.md" in ci
     return f"$ {command}\n" in readme or set(words[2:]) <= set(in_loop[1].split())
