@@ -123,3 +123,23 @@ def test_a_budget_that_is_accepted_is_held(names: list[str], size: tuple[int, in
         return
     assert plan.peak_bytes <= budget
     assert counted(lambda: exact(x)) <= budget + SLACK
+
+
+@pytest.mark.parametrize("place", ["host", "disk"])
+def test_what_waits_elsewhere_is_not_on_the_device(place: Any) -> None:
+    torch.manual_seed(0)
+    c = 16
+    layers = [nn.Conv2d(4, c, 3, padding=1), nn.GroupNorm(4, c), nn.Conv2d(c, c, 3, padding=1), nn.GroupNorm(4, c)]
+    net = nn.Sequential(*layers, nn.Conv2d(c, 1, 3, padding=1)).requires_grad_(False)
+    x = torch.randn(1, 4, 96, 32)
+    budget = tilekit.exact(net).plan(x).plain_bytes // 3
+    away = tilekit.exact(net, budget, offload=place)
+    plan = away.plan(x)
+    assert plan.work < 1.01
+    assert any(kept.place == place for stage in plan.stages for kept in stage.keep)
+    with Live() as live:
+        got = away(x)
+    torch.testing.assert_close(got, net(x), atol=1e-5, rtol=1e-5)
+    if place == "disk":  # what is on the host of a processor is there as well
+        assert tilekit.exact(net, budget).plan(x).work > 1.01
+        assert plan.peak_bytes / 2 < live.peak <= plan.peak_bytes + SLACK <= budget + SLACK
