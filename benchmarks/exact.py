@@ -1,9 +1,9 @@
 """
-Measure exact decoding beside blended tiling and the untiled network.
+Measure exact decoding beside blended tiling and the whole decode.
 
     python benchmarks/exact.py                   all of the following
     python benchmarks/exact.py counts            work and forecast memory of the real configurations, by formula
-    python benchmarks/exact.py time              wall time, interleaved in one run: untiled, exact, blended
+    python benchmarks/exact.py time              wall time, interleaved in one run: whole, exact, blended
     python benchmarks/exact.py memory            live and resident bytes as the clip grows, a process for each case
     python benchmarks/exact.py convolution       small convolutions: torch's own choice of kernel beside oneDNN by name
     python benchmarks/exact.py latency           latents that a decoder reads before it shows its first frame
@@ -52,8 +52,8 @@ def counts() -> None:
         for name, config in (("LTX-2", LTX2), ("LTX-2.3", LTX2_3)):
             costs = Costs(config, shape, decode=True, itemsize=2, causal=False)
             total = macs(config.decoder_steps(), *shape[2:])
-            print(f"\n{name} decoder, {label}, 121 frames, bfloat16: {total / 1e12:.0f} T multiply-adds untiled")
-            print(f"  {'untiled':34s} work 1.000  peak {format_bytes(costs.peak(None))}")
+            print(f"\n{name} decoder, {label}, 121 frames, bfloat16: {total / 1e12:.0f} T multiply-adds whole")
+            print(f"  {'whole':34s} work 1.000  peak {format_bytes(costs.peak(None))}")
             for frames in (8, 3):
                 name = f"exact stream, {frames} frames at once"
                 print(f"  {name:34s} work 1.000  peak {format_bytes(costs.peak(frames))}")
@@ -104,10 +104,10 @@ def modes(decoder: Any, z: Any) -> dict[str, Callable[[], Iterator[Any]]]:
     def blended() -> Iterator[Any]:
         return map(itemgetter(1), tilekit.stream_tiled(decoder, z, DEFAULT, geometry=tilekit.LTX2_VIDEO))
 
-    def untiled() -> Iterator[Any]:
+    def whole() -> Iterator[Any]:
         yield decoder(z)
 
-    return {"untiled": untiled, "exact": exact, "blended": blended}
+    return {"whole": whole, "exact": exact, "blended": blended}
 
 
 def wall(args: argparse.Namespace) -> None:
@@ -125,14 +125,14 @@ def wall(args: argparse.Namespace) -> None:
                         del block
                     if turn:
                         taken.setdefault(way, []).append(time.perf_counter() - begin)
-            reference = statistics.median(taken["untiled"])
+            reference = statistics.median(taken["whole"])
             error = (decode_exact(decoder, z) - decoder(z)).abs().max().item()
             plan = plan_exact(decoder.config, z.shape)
-            print(f"{name} {width}x{height}x{frames}: {plan.frames} frames at once, max |exact - untiled| {error:.1e}")
+            print(f"{name} {width}x{height}x{frames}: {plan.frames} frames at once, max |exact - whole| {error:.1e}")
             for way, seconds in taken.items():
                 ratio = statistics.median(seconds) / reference
                 print(
-                    f"  {way:8s} {ratio:5.2f} of untiled   {statistics.median(seconds):7.2f} s"
+                    f"  {way:8s} {ratio:5.2f} of the whole   {statistics.median(seconds):7.2f} s"
                     f" [{min(seconds):.2f}-{max(seconds):.2f}]"
                 )
 
@@ -179,7 +179,7 @@ def memory(args: argparse.Namespace) -> None:
     for name in args.network:
         _, height, width = args.clip[0]
         print(f"{name} {width}x{height}, MiB above what was there before; the result is dropped block by block")
-        for way in ("untiled", "exact", "blended"):
+        for way in ("whole", "exact", "blended"):
             for frames in args.frames:
                 row = {}
                 for kind in ("live", "resident"):
