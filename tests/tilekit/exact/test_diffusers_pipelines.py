@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ accelerate = pytest.importorskip("accelerate", reason="accelerate is not install
 from tests.tilekit.exact._autoencoders import ZOO, Entry  # noqa: E402  # after the libraries that may be missing
 from tests.tilekit.exact.test_diffusers_classes import numbers, plain, tensor  # noqa: E402
 
+from tilekit import TraceError  # noqa: E402
 from tilekit.adapters import disable_exact_tiling, enable_exact_tiling  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of these libraries
@@ -133,8 +134,9 @@ def block_offload(pipe: Any, folder: Path) -> Any:
 def disk_offload(pipe: Any, folder: Path) -> Any:
     """In a folder for each: files have the names of layers alone, so that two autoencoders in one overwrite theirs."""
     for name, model in pipe.components.items():
-        if isinstance(model, torch.nn.Module):
-            model.enable_group_offload(CPU, CPU, offload_type="leaf_level", offload_to_disk_path=str(folder / name))
+        if isinstance(model, torch.nn.Module):  # of which not all have the method; pipelines call the function then
+            offload = getattr(model, "enable_group_offload", partial(diffusers.hooks.apply_group_offloading, model))
+            offload(CPU, CPU, offload_type="leaf_level", offload_to_disk_path=str(folder / name))
     return pipe
 
 
@@ -219,6 +221,10 @@ WAYS = {
 }
 
 
+MISCOMPILED = {("CosmosTextToWorldPipeline", "compile in place")}
+"""Where the plain pipeline gives another picture once it is compiled (torch 2.13, diffusers 0.42)."""
+
+
 @pytest.fixture(autouse=True)
 def _no_gradients() -> Any:
     with torch.no_grad():
@@ -239,6 +245,12 @@ def test_each_combination_gives_what_the_plain_pipeline_gives(name: str, way: st
     else:
         pipe = column.change(pipe, tmp_path / "exact")
         enable_exact_tiling(pipe)
+    if (name, way) in MISCOMPILED:
+        (compiled,) = decoded(column.change(made(name), tmp_path / "plain"), name, untiled=True)
+        assert float((compiled - want[0]).abs().max() / want[0].abs().max()) > 1
+        with pytest.raises(TraceError, match="the result differs from the plain call"):
+            decoded(pipe, name)
+        return
     with column.around():
         got = decoded(pipe, name)
     for one, two in zip(got, want, strict=True):
