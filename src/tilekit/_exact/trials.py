@@ -171,13 +171,15 @@ class Trials:
         """
         if held > budget:
             return None
-        count, before = first, None
+        count, before, stalled = first, None, False
         while count <= MOST:
             choice = self.attempt(way, cut(self.largest // count), most=most)
             if choice is None or choice.peak_bytes <= budget:
                 return choice
             if before is not None and STALLED * before.peak_bytes < choice.peak_bytes < WRONG:
-                return None
+                if stalled:
+                    return None
+                stalled = True  # once may be a cut between frames that do not divide
             before = choice
             count *= _ahead(choice.peak_bytes - held, budget - held)
         return None
