@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tilekit.backends.counted import Counted
+from tilekit.backends._counts import Counted
 
 __all__ = ["Counting", "convolution_of", "padded_frame_of", "storage"]
 

@@ -4,61 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from threading import Lock
 
 from tilekit._errors import PlanError
 from tilekit.backends import canary
 from tilekit.backends._base import Array
-from tilekit.backends.limits import Limits, limits_of, said_of
+from tilekit.backends._counts import Counted
+from tilekit.backends.limits import limits_of, said_of
 
 __all__ = ["COUNTING", "Counted", "refuse_elements", "within_limits"]
-
-
-class Counted:
-    """
-    The largest arrays that were made, and their work; operations of several threads may be counted.
-
-    Attributes
-    ----------
-    elements, convolution, unfolded, padded_frame : int
-        The most that was met of what `Limits` counts.
-    work : int
-        Multiply-adds of all convolutions.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self.elements = self.convolution = self.unfolded = self.padded_frame = self.work = 0
-
-    def note(self, elements: int) -> None:
-        """Take note of an array."""
-        with self._lock:
-            self.elements = max(self.elements, elements)
-
-    def note_convolution(self, made: int, unfolded: int, work: int = 0) -> None:
-        """Take note of a convolution: of its output, of what it unfolds, and of its multiply-adds."""
-        with self._lock:
-            self.convolution = max(self.convolution, made)
-            self.unfolded = max(self.unfolded, unfolded)
-            self.work += work
-
-    def note_padding(self, frame: int) -> None:
-        """Take note of the frames whose time is padded with a constant."""
-        with self._lock:
-            self.padded_frame = max(self.padded_frame, frame)
-
-    def worst(self, limits: Limits) -> tuple[str, int] | None:
-        """Give what passes a limit first, by the name of the limit, and its size; None where all is right."""
-        for name in ("convolution", "unfolded", "padded_frame", "elements"):
-            size = getattr(self, name)
-            if size > getattr(limits, name):
-                return name, size
-        return None
-
-    @property
-    def sizes(self) -> canary.Sizes:
-        """What the canary asks for."""
-        return canary.Sizes(self.elements, self.convolution, self.unfolded, self.work)
 
 
 COUNTING: ContextVar[Counted | None] = ContextVar("counting", default=None)
