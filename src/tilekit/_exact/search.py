@@ -254,8 +254,9 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
 def _least(trials: Trials) -> Choice:
     """Give what takes least of all that was tried, and of ways that keep as little as can be."""
     trials.renew()
-    held = [(way, path) for way in trials.slides for path in _ladder(trials, way)]
-    for way, path in sorted(held, key=lambda row: (row[0].frontiers.again(row[1]) > ENOUGH, row[1].held)):
+    held = [(way, path) for rungs in _rungs(trials) for way, path in rungs]
+    held.sort(key=lambda row: (row[0].frontiers.again(row[1]) > ENOUGH, row[1].held, row[0].scattered))
+    for way, path in held:
         _small(trials, way, path)
     for tiled in trials.tilings():
         if tiled.held < trials.best.peak_bytes:
@@ -263,6 +264,13 @@ def _least(trials: Trials) -> Choice:
                 if trials.attempt(tiled, tiled.stages(trials.largest // count)) is not None:
                     break
     return trials.best
+
+
+def _rungs(trials: Trials) -> Iterator[list[tuple[Slide, Path]]]:
+    """Give the next path down of each way in turn, so that one way does not use up what all may take."""
+    ladders = [(way, _ladder(trials, way)) for way in trials.slides]
+    while rungs := [(way, path) for way, ladder in ladders if (path := next(ladder, None)) is not None]:
+        yield rungs
 
 
 def _small(trials: Trials, way: Slide, path: Path) -> None:

@@ -106,6 +106,7 @@ class Trials:
         self._effort = max(EFFORT, REPEATED * len(graph.nodes))
         self._left = 2 * self._effort
         self._cuts = CUTTING * 4 // 3
+        self._tried: dict[tuple[int, tuple[Stage, ...]], Choice] = {}
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
         program = program_of(graph, plain(graph))
         self.plain_bytes = forecast(program, plain_scratch).peak_bytes
@@ -118,7 +119,7 @@ class Trials:
     def renew(self) -> None:
         """Allow half as many dry runs as in the beginning."""
         self._left = self._effort
-        self._cuts = CUTTING // 2
+        self._cuts = CUTTING // 4
 
     def tilings(self) -> Iterator[Tiles]:
         """Give the ways with tiles, as long as it does not take too long."""
@@ -150,10 +151,16 @@ class Trials:
         """
         most_made = work * sum(len(stage.steps) * _depth(self.graph, stage) for stage in stages) / way.pieces
         known = (way.along, way.axis) if isinstance(way, Slide) else None
+        key = (way.axis, stages)
+        if key in self._tried:
+            tried = self._tried[key]
+            return None if tried.cost >= most else tried
         effort = most_made * self._shares.get(known, 1.0)
         if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
             return None
         choice = self.counted(program_of(self.graph, stages), way.axis, scattered=way.scattered)
+        self._left += max(0, int(effort) - choice.operations)
+        self._tried[key] = choice
         if known is not None:
             self._shares[known] = min(1.0, choice.operations / max(1, most_made))
         if choice.peak_bytes < self.best.peak_bytes:

@@ -14,9 +14,9 @@ from tests.tilekit.exact._nets import batched_decoder, cached_decoder, image_dec
 
 from tilekit import PlanError
 from tilekit._exact.boxes import cells, full, meet
-from tilekit._exact.forecast import forecast, no_scratch
+from tilekit._exact.forecast import Forecast, forecast, no_scratch
 from tilekit._exact.graph import Graph
-from tilekit._exact.program import program_of
+from tilekit._exact.program import Program, program_of
 from tilekit._exact.search import search
 from tilekit._exact.sized import HALVED, sized
 from tilekit._exact.stages import plain, points
@@ -150,6 +150,20 @@ def test_the_least_that_a_refusal_names_is_accepted_and_no_plan_takes_less(graph
     except PlanError:
         return
     assert least <= accepted.peak_bytes
+
+
+def test_no_stages_are_counted_twice_where_a_budget_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Stage, ...]] = []
+    count = Trials.count
+
+    def counting(self: Trials, program: Program) -> Forecast:
+        seen.append(tuple(plan.stage for plan in program.stages))
+        return count(self, program)
+
+    monkeypatch.setattr(Trials, "count", counting)
+    with pytest.raises(PlanError):
+        search(image_decoder(8, 8, (8, 16)), 1)
+    assert len(seen) == len(set(seen)) > 2
 
 
 def test_what_is_made_before_tiles_is_small_so_finer_grids_take_less_memory() -> None:

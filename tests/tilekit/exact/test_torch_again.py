@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from tilekit._exact import ghosts
+from tilekit._exact.kernels._jobs import Job
+
 torch = pytest.importorskip("torch")
 
 FakeTensorMode = importlib.import_module("torch._subclasses.fake_tensor").FakeTensorMode
@@ -109,3 +112,26 @@ def test_what_is_remembered_is_what_torch_works_out() -> None:
             assert (got.stride(), got.storage_offset()) == (want.stride(), want.storage_offset())
             if aliases.is_view(entry.op):
                 assert got.untyped_storage()._cdata == entry.args[0].untyped_storage()._cdata
+
+
+def test_operations_that_are_alike_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = importlib.import_module("tilekit._exact.kernels._torch_measured")
+    ran: list[Any] = []
+    run = measured._run
+
+    def counting(*args: Any) -> Any:
+        ran.append(args)
+        return run(*args)
+
+    monkeypatch.setattr(measured, "_run", counting)
+    measured._known.clear()
+    graph = trace(Cached().eval(), torch.zeros(1, 2, 6, 4, 4)).graph
+    sums = [node for node in graph.nodes if type(node.op).__name__ in {"Reduce", "Along"}]
+    assert len(sums) == 6
+    for node in sums:
+        shapes = graph.shapes(node)
+        whole = tuple((0, n) for n in node.shape)
+        needs = node.op.need(whole, node.shape, shapes)
+        lies = tuple(("float32", ghosts.contiguous(shape)) for shape in shapes)
+        measured.measured(Job(node.op, node.shape, shapes, whole, needs, node.dtype, lies), torch.device("cpu"))
+    assert len(ran) == 1
