@@ -145,6 +145,18 @@ def test_each_rank_is_asked_near_the_sizes_of_its_own_part() -> None:
     assert sizes_of(plans, 0, no_scratch, Limits(), stream=False) == Sizes()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_first_rank_is_refused_what_it_would_gather(stream: bool) -> None:
+    from tilekit._exact.trace import trace
+
+    graph = trace(by_hand(), np.zeros((1, 4, 12, 10), np.float32)).graph
+    plans = plans_of(graph, 2, None, no_scratch, limits=Limits(elements=4000), stream=stream)
+    whole = int(np.prod(graph.nodes[graph.output].shape))
+    plans.refuse_gathered(Limits(elements=whole), stream=stream)
+    with pytest.raises(PlanError, match="that the first rank gathers would have"):
+        plans.refuse_gathered(Limits(elements=whole // 24 - 1 if stream else whole - 1), stream=stream)  # of 24 rows
+
+
 def test_ranks_are_refused_what_none_can_make() -> None:
     net = by_hand()
     from tilekit._exact.trace import trace
