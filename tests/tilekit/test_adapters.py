@@ -116,7 +116,8 @@ def test_sound_is_tiled_in_time_only(case: Case) -> None:
     vae = case.vae(4, in_channels=1, out_channels=1, latent_channels=8)
     tiled = autoencoder_kl(vae, tile=(48, None))
     z = case.array(picture((1, 8, 60, 4), 4))
-    assert tiled.plan((1, 8, 60, 4)).tiles == 5
+    # 240 steps in strips of 48, and these in halves where that saves a fifth of the memory
+    assert tiled.plan((1, 8, 60, 4)).tiles == (10 if case.name == "mlx" else 5)
     assert error(tiled.decode(z), vae.decode(z)) < EXACT
 
 

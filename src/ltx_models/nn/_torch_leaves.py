@@ -17,7 +17,7 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "GroupNorm", "follow
 
 def followed(x: Tensor) -> bool:
     """Say whether something follows the calls with tensors that have no values: a compiler, `tilekit.exact`."""
-    return torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter}
+    return torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter} or x.is_meta
 
 
 def _prefers_onednn(conv: torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d, x: Tensor) -> bool:

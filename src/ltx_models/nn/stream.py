@@ -242,7 +242,7 @@ class Stage:
 
     def _guard(self, piece: Array) -> AbstractContextManager[None]:
         """End the stream at an array that the device gets wrong; nothing here holds the piece."""
-        if self._limited is None:
+        if self._limited is None and not self.nn.followed(piece):
             canary.check(piece)
             self._limited = limits_of(piece).any
             self._like = self.nn.copy(piece.reshape(-1)[:1]) if self._limited else None
