@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from ltx_models import default_checkpoint, load_video_decoder
 from ltx_models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig, load_autoencoder_kl
 from ltx_models.checkpoints import CheckpointError
 from ltx_models.nn import Backend
+from tilekit.backends import Place
 
 Weights = dict[str, np.ndarray]
 CONFIG: dict[str, Any] = {
@@ -184,6 +186,22 @@ def test_the_older_spelling_of_attention_is_read(
     b = load_autoencoder_kl(save(tmp_path / "old", older), backend=name)  # its name
     z = nn.asarray(np.random.default_rng(3).standard_normal((1, 4, 6, 7)).astype(np.float32))
     close(b.decode(z), a.decode(z), 0.0)
+
+
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_loading_warns_of_a_version_that_is_known_to_be_bad(
+    nn: Backend, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        if kind == "video":
+            load_video_decoder(default_checkpoint(), backend=nn.name)
+        else:
+            load_autoencoder_kl(save(tmp_path, make_weights(nn, CONFIG)), backend=nn.name)
+
+    load()
+    monkeypatch.setattr("tilekit.backends.limits.place_of", lambda x: Place("torch", "cuda", "2.9.0"))
+    with pytest.warns(UserWarning, match=r"torch 2\.9\.0 on cuda: .*; install torch 2\.10"):
+        load()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

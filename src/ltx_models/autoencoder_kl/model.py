@@ -28,6 +28,7 @@ from ltx_models.nn import Array, Backend, Module
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_dtype
+from tilekit.backends.limits import warn_of
 
 ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0", "proj_out": "to_out.0"}
 KNOWN = {"act_fn": "silu", "down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
@@ -300,6 +301,7 @@ def load_autoencoder_kl(
         check_keys(checkpoint, keys, nn.shapes(module))
         target = nn.dtype(dtype)
         weights = {name: nn.cast(checkpoint.tensor(key), target, device) for name, key in keys.items()}
+        warn_of(next(iter(weights.values())))
         return nn.load(module, weights, device)
 
 

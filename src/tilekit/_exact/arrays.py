@@ -141,9 +141,12 @@ class Arrays:
         """Take a box of the output."""
         if self._kernels.backend.is_floating(value) and self._kernels.has_nan(value):
             raise NotFiniteError
-        if not self._trusted and self.flat is None and flat_without_reason(value, lambda: self._read_by(box)):
+        if not self._trusted and self.flat is None and self._is_flat(value, box):
             self.flat = box
         self._emit(box, value)
+
+    def _is_flat(self, value: Array, box: Box) -> bool:
+        return flat_without_reason(value, lambda: self._read_by(box), patches=True)
 
     def trust(self) -> None:
         """Let a box that is one number be one: it was looked into, and the function means it."""

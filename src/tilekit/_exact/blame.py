@@ -8,7 +8,7 @@ from tilekit._exact.arrays import Arrays, Call, NotFiniteError
 from tilekit._exact.boxes import Box
 from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
-from tilekit._exact.ops import Conv, MatMul, Moments, Normalize, Pointwise
+from tilekit._exact.ops import Conv, Expand, MatMul, Moments, Normalize, Permute, Pointwise, Reshape, Slice
 from tilekit._exact.replay import Replay
 from tilekit.backends import Array, flat
 from tilekit.backends.flat import is_flat, varies
@@ -159,8 +159,8 @@ class _Search(Arrays):
 
     def _varied(self, node: Node, values: list[Array | None]) -> bool:
         """Whether one number is none that the operation would give of these."""
-        if isinstance(node.op, Pointwise | Normalize):  # which clamp, or scale by nothing
-            return False
+        if isinstance(node.op, Pointwise | Normalize | Expand | Reshape | Permute | Slice):
+            return False  # they may clamp or scale by nothing, or compute nothing
         given: list[Any] = [
             v for i, v in zip(node.inputs, values, strict=True) if v is not None and self._graph.live[i]
         ]

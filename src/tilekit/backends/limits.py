@@ -189,7 +189,7 @@ KNOWN = (
         "2.10",
         "convolutions over three axes in bfloat16 or float16 take 3 to 17 times the memory, unless cuDNN is 9.15 or "
         "newer",
-        Limits(),
+        Limits(frames=True),
         'install torch 2.10 or newer, or cuDNN 9.15 or newer with torch 2.9.1 (pip install "nvidia-cudnn-cu12>=9.15")',
         "pytorch #166643, #166790, #177406; ComfyUI #10373, #10398",
         "2026-11",

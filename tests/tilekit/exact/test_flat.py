@@ -84,6 +84,38 @@ def test_a_black_picture_is_one_where_it_is_meant(library: str, way: str) -> Non
         ran(function, x, way)
 
 
+@pytest.mark.parametrize("library", ["torch", "mlx"])
+@pytest.mark.parametrize("way", WAYS)
+def test_zeros_before_pixels_are_shuffled_are_found(library: str, way: str) -> None:
+    """Behind them every place of a patch has the number of its channel's bias, so that the picture is not flat."""
+    function, x = network(library, _shuffled)
+    with playing(library, Limits(convolution=2000)) as faults:
+        with pytest.raises(DeviceError, match=r"\(Conv\) gave one number"):
+            ran(function, x, way)
+        assert faults.played
+    with playing(library, Limits(convolution=1 << 30)):
+        assert ran(function, x, way) is not None
+
+
+@pytest.mark.parametrize("library", ["torch", "mlx"])
+def test_a_pattern_that_is_meant_is_given(library: str) -> None:
+    function, x = network(library, lambda y: _shuffled(y * 0))
+    with pretended(FAR):
+        ran(function, x, "call")
+
+
+def _shuffled(y: Any) -> Any:
+    """Add a bias to two channels, and make patches of 2x1 of them."""
+    if type(y).__module__.startswith("mlx"):
+        import mlx.core as mx
+
+        b, h, w, _ = y.shape
+        return (y[..., :2] + mx.array([0.1, 0.2])).transpose(0, 1, 3, 2).reshape(b, h * 2, w, 1)
+    torch: Any = pytest.importorskip("torch")
+    b, _, h, w = y.shape
+    return (y[:, :2] + torch.tensor([0.1, 0.2])[:, None, None]).transpose(1, 2).reshape(b, 1, h * 2, w)
+
+
 def _clamp(y: Any) -> Any:
     import mlx.core as mx
 
