@@ -98,6 +98,7 @@ def goes_alike(function: Callable[..., Any], run: Run) -> bool:
     try:
         with fake_world(again, run.fake, Leaves()), run.stand_ins.put(run.stand_ins.tensors):
             made = again.aliases.now(single(function, function(run.input)))
+    # an error of the function that is followed, of any kind: the whole second run, which comes next, says what it is
     except Exception:
         return False
     finally:
