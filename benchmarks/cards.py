@@ -21,20 +21,15 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from published import KL, function, made
+
 from tilekit import PlanError, exact
-from tilekit.adapters._exact_method import Place, Untiled
 
 GIB = 2**30
 CARDS = (8, 12, 16, 24)
 SHARE = 0.9
 """Of a card, for weights and live arrays; the rest is for the driver, and for what the allocator cannot use."""
 
-KL = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-}
 FLUX = {**KL, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
 WAN_22 = {
     "base_dim": 160,
@@ -83,23 +78,13 @@ ROWS = (
 )
 
 
-def made(row: Row) -> Any:
-    """Build the autoencoder; its memory is reserved, and not touched."""
-    import diffusers
-    import torch
-
-    with torch.device("meta"):
-        vae = getattr(diffusers, row.kind)(**row.config)
-    return vae.to(getattr(torch, row.dtype)).to_empty(device="cpu").eval().requires_grad_(False)
-
-
 def planned(row: Row, vae: Any, budget: int | None) -> Any:
     """Plan the decode as `enable_exact_tiling` does, for the shape alone."""
     import torch
 
-    plain = Untiled(Place(vae, vae, "_decode", "decode"), None)
-    function = exact(plain, budget)
-    return function.plan(row.latents, like=torch.empty(0, dtype=getattr(torch, row.dtype)))
+    return exact(function(vae, "decode"), budget).plan(
+        row.latents, like=torch.empty(0, dtype=getattr(torch, row.dtype))
+    )
 
 
 def cell(row: Row, vae: Any, card: int, weights: int, plain_bytes: int) -> str | float:
@@ -118,7 +103,7 @@ def cell(row: Row, vae: Any, card: int, weights: int, plain_bytes: int) -> str |
 def line(row: Row) -> str:
     """Give a row of the table."""
     begin = time.process_time()
-    vae = made(row)
+    vae = made(row.kind, row.config, row.dtype)
     weights = sum(weight.nbytes for weight in vae.parameters())
     half = planned(row, vae, None)
     cells = [cell(row, vae, card, weights, half.plain_bytes) for card in CARDS]
@@ -137,9 +122,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="beginnings of 'pipeline, size'; all rows without one")
     asked = parser.parse_args()
-    import diffusers
-
-    diffusers.utils.logging.set_verbosity_error()
     heads = ("pipeline", "size", "dtype", "weights", "whole", "exact, no budget", *(f"{card} GB" for card in CARDS))
     print(f"| {' | '.join(heads)} |")
     print(f"|{'---|' * len(heads)}", flush=True)

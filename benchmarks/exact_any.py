@@ -2,7 +2,7 @@
 
 Small networks with seeded random weights, float32, torch on the CPU: they say how exact is exact and what is kept, not
 what trained weights give. Each line is one class: ``python benchmarks/exact_any.py "Wan 2.1" --ways decode``.
-A second table has forecasts of plans at the widths of published models, of which nothing is run.
+Forecasts at the widths of published models are made by ``benchmarks/real_widths.py``.
 """
 
 import argparse
@@ -13,11 +13,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -26,11 +24,8 @@ from tests.tilekit.exact._autoencoders import ZOO, Entry
 from tests.tilekit.exact._live import Live
 
 from tilekit import PlanError
-from tilekit._exact.kernels import kernels_of
-from tilekit._exact.search import search
 from tilekit.adapters import disable_exact_tiling, enable_exact_tiling
 from tilekit.adapters._classes import quirks_of, settings
-from tilekit.adapters._exact_method import ExactMethod
 
 MIB = 2**20
 
@@ -162,93 +157,26 @@ def row(entry: Entry, way: str, factor: int, most: int) -> str:
     return f"{tuple(shape)} -> {tuple(want.shape)} | " + " | ".join(cells)
 
 
-@dataclass(frozen=True)
-class Real:
-    """A published model: its class, what its configuration says beside the defaults, and an input."""
-
-    kind: str
-    way: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype = torch.bfloat16
-    config: dict[str, Any] = field(default_factory=dict)
-
-    def make(self) -> Any:
-        """Give the autoencoder without numbers in its weights, which take no memory then."""
-        with torch.device("meta"):
-            vae = getattr(diffusers, self.kind)(**self.config)
-        return vae.to(self.dtype).to_empty(device="cpu").eval()
-
-
-KL = {
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-}
-COGVIDEOX = {"block_out_channels": (128, 256, 256, 512), "layers_per_block": 3}
-REAL: dict[str, Real] = {
-    "AutoencoderKL decode 512x512": Real("AutoencoderKL", "decode", (1, 4, 64, 64), torch.float32, KL),
-    "AutoencoderKL encode 512x512": Real("AutoencoderKL", "encode", (1, 3, 512, 512), torch.float32, KL),
-    "Flux 2 decode 2048x2048": Real("AutoencoderKLFlux2", "decode", (1, 32, 256, 256)),
-    "HunyuanVideo decode 480x832x33": Real("AutoencoderKLHunyuanVideo", "decode", (1, 16, 9, 60, 104)),
-    "HunyuanVideo encode 480x832x33": Real("AutoencoderKLHunyuanVideo", "encode", (1, 3, 33, 480, 832)),
-    "CogVideoX decode 480x720x49": Real("AutoencoderKLCogVideoX", "decode", (1, 16, 13, 60, 90), config=COGVIDEOX),
-    "CogVideoX encode 480x720x49": Real("AutoencoderKLCogVideoX", "encode", (1, 3, 49, 480, 720), config=COGVIDEOX),
-    "Qwen-Image decode 1440x2560": Real("AutoencoderKLQwenImage", "decode", (1, 16, 1, 180, 320)),
-    "LTX-Video 0.9 decode 512x768x97": Real("AutoencoderKLLTXVideo", "decode", (1, 128, 13, 16, 24)),
-    "Wan 2.1 decode 480x832x81": Real("AutoencoderKLWan", "decode", (1, 16, 21, 60, 104)),
-}
-
-
-def forecast_row(real: Real, most: int) -> str:
-    """Plan a published model without running it: without a budget, with 36 and with 20 percent of the plain call."""
-    vae = real.make()
-    x = torch.empty(real.shape, dtype=real.dtype)
-    enable_exact_tiling(vae)
-    begin = time.process_time()
-    method = next(m for m in vars(vae).values() if isinstance(m, ExactMethod) and m.place.direction == real.way)
-    graph, kernels = method._function((), {})[0]._follow(x).graph, kernels_of(x)
-    following = time.process_time() - begin
-    plain, cells = 0, []
-    for share in (None, 0.36, 0.2):
-        budget = None if share is None else int(share * plain)
-        begin = time.process_time()
-        try:
-            with limit(most):
-                choice = search(graph, budget, kernels.scratch, plain_scratch=kernels.plain_scratch)
-        except PlanError as refused:
-            text = least(refused, plain)
-        except TooLongError:
-            text = f"more than {most} s"
-        else:
-            plain = choice.plain_bytes
-            text = f"{choice.peak_bytes / plain:.3f} at {choice.work:.2f}, {choice.operations}"
-        cells.append(f"{text} +{time.process_time() - begin:.1f}")
-    return f"{plain / MIB:.0f} | +{following:.1f} | " + " | ".join(cells)
-
-
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("classes", nargs="*", help=", ".join(ZOO) + "; or of the real widths: " + ", ".join(REAL))
+    parser.add_argument("classes", nargs="*", help=", ".join(ZOO))
     parser.add_argument("--ways", nargs="+", choices=["decode", "encode"], default=["decode", "encode"])
     parser.add_argument("--grow", type=int, default=1, help="pictures larger by this factor along both axes")
     parser.add_argument("--limit", type=int, default=60, help="processor seconds for a plan and its calls")
     args = parser.parse_args()
+    if unknown := set(args.classes) - set(ZOO):
+        parser.error(f"no such class: {', '.join(sorted(unknown))}; there are {', '.join(ZOO)}")
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     begin = time.process_time()
-    asked = args.classes or [*ZOO, *REAL]
+    asked = args.classes or ZOO
     print("| class | way | shapes | plain: MiB, s | exact, half the memory: error, MiB, s, +plan s | own tiling |")
     print("|---|---|---|---|---|---|")
-    for name in (name for name in asked if name in ZOO):
+    for name in asked:
         for way in args.ways:
             print(f"| {name} | {way} | {row(ZOO[name], way, args.grow, args.limit)} |", flush=True)
-    print("\n| network | plain, MiB | followed, s | no budget: share at work, operations, +plan s | 36 % | 20 % |")
-    print("|---|---|---|---|---|---|")
-    for name in (name for name in asked if name in REAL):
-        print(f"| {name}, {str(REAL[name].dtype)[6:]} | {forecast_row(REAL[name], args.limit)} |", flush=True)
     print(f"\n{time.process_time() - begin:.0f} processor seconds")
 
 
