@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 from tests.ltx_models.pipeline_files import contexts, write_whole
 
 from ltx_models.cli import main
-from ltx_models.media import iter_frames, probe_video, read_latents, write_video
+from ltx_models.media import _files, iter_frames, probe_video, read_latents, write_video
 from ltx_models.media._files import remove_leftovers, unfinished
 from ltx_models.nn import backend as get_backend
 
@@ -44,16 +45,24 @@ def server() -> Any:
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "av", "safetensors", "ltx_models.cli", "ltx_models.pipelines"])
-    process = context.Process(target=quietly, args=(["plan", "--tiling", "none"],))
-    process.start()
+    process = begin(context, ["plan", "--tiling", "none"])
     process.join(300)
     assert process.exitcode == 0
     return context
 
 
-def quietly(arguments: list[str]) -> None:
-    """Run a command as a process of its own would."""
-    # before the command and after it, an interrupt is the test's and not the command's: it ends the process as it ends any
+def begin(server: Any, arguments: list[str]) -> Any:
+    """Start a command in a process of its own, and wait until it begins."""
+    begun = server.Event()
+    process = server.Process(target=quietly, args=(arguments, begun))
+    process.start()
+    assert begun.wait(60)
+    return process
+
+
+def quietly(arguments: list[str], begun: Any) -> None:
+    """Run a command as a process of its own would, and say when it begins."""
+    # before the command and after it, an interrupt is not the command's: it ends the process as it ends any
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -61,6 +70,7 @@ def quietly(arguments: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
+    begun.set()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = main(arguments)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -92,9 +102,8 @@ def whole_runs(files: Names, server: Any) -> dict[str, tuple[float, Any]]:
         place = files["folder"] / verb
         place.mkdir()
         arguments, target = commands(files, place)[verb]
+        process = begin(server, arguments)
         begun = time.monotonic()
-        process = server.Process(target=quietly, args=(arguments,))
-        process.start()
         process.join(300)
         assert process.exitcode == 0, verb
         found[verb] = time.monotonic() - begun, contents(target)
@@ -140,8 +149,7 @@ def test_stopped_at_random_moments_nothing_unfinished_bears_a_name(
     # once at any moment of the run, and once as soon as the result is being written
     draw = random.Random(f"{SEED} {verb} {number}")
     for moment in (draw.uniform(0.05, 0.95) * seconds, None):
-        process = server.Process(target=quietly, args=(arguments,))
-        process.start()
+        process = begin(server, arguments)
         stop(process, number, tmp_path, verb, moment)
         # at a random moment the command may not have begun, or be over: then the signal ends the process as it ends any
         by_default = set() if moment is None else {-number}
@@ -151,7 +159,9 @@ def test_stopped_at_random_moments_nothing_unfinished_bears_a_name(
         if process.exitcode == 0:
             assert target.exists()
         if number != signal.SIGKILL:
-            assert sorted(p.name for p in tmp_path.iterdir()) == visible(tmp_path), "nothing hidden is left"
+            assert sorted(p.name for p in tmp_path.iterdir()) == visible(tmp_path), (
+                f"nothing hidden is left ({process.exitcode}, {moment})"
+            )
             # these two go on after a file is complete: with the next file, or with the comparison
             assert process.exitcode == 0 or not target.exists() or verb in {"convert", "reconstruct"}
         latents = tmp_path / "a.safetensors"
@@ -184,8 +194,7 @@ def test_after_a_kill_the_next_run_clears_up_and_latents_give_the_same_video(
     files: Names, server: Any, whole_runs: dict[str, tuple[float, Any]], tmp_path: Path
 ) -> None:
     arguments, video = commands(files, tmp_path)["generate"]
-    process = server.Process(target=quietly, args=(arguments,))
-    process.start()
+    process = begin(server, arguments)
     stop(process, signal.SIGKILL, tmp_path, "generate", None)
     assert visible(tmp_path) == ["a.safetensors"]
     assert len(hidden := [p for p in tmp_path.iterdir() if p.name.startswith(".a.mp4.")]) == 1, hidden
@@ -193,6 +202,27 @@ def test_after_a_kill_the_next_run_clears_up_and_latents_give_the_same_video(
     assert main(again) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "a.safetensors"]
     same(contents(video), whole_runs["generate"][1])
+
+
+def test_a_signal_between_two_steps_of_clearing_away_leaves_nothing(
+    files: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = iter([signal.SIGTERM])
+
+    def unlucky(part: Path) -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+        remove(part)
+
+    remove = _files._remove
+    monkeypatch.setattr(_files, "_remove", unlucky)
+    with ThreadPoolExecutor(1) as pool:
+        other = unfinished(tmp_path / "other")  # what another thread has begun is not the command's
+        pool.submit(lambda: other.__enter__().write_text("half")).result()
+        assert main(commands(files, tmp_path)["reconstruct"][0]) == CODES[signal.SIGTERM]
+        assert [p.name[:7] for p in tmp_path.iterdir()] == [".other."]
+        pool.submit(other.__exit__, None, None, None).result()
+    assert not list(tmp_path.iterdir())
 
 
 # ---- what others are writing stays -----------------------------------------------------------------------------

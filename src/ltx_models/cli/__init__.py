@@ -37,6 +37,7 @@ from ltx_models.cli.parsing import Parser
 from ltx_models.cli.standard_streams import patient_streams
 from ltx_models.cli.stopping import Stopped, stoppable, told_to_stop
 from ltx_models.media import MediaError
+from ltx_models.media._files import remove_unfinished
 from tilekit import DiskError
 
 __all__ = ["main"]
@@ -156,6 +157,8 @@ def _refused(error: Exception) -> int:
 
 
 def _interrupted(number: int) -> int:
+    """Clear away what was begun, where a signal came between two steps of clearing it away, and tell so."""
+    remove_unfinished()
     print("ltx-models: interrupted; nothing unfinished is left", file=sys.stderr)
     return 128 + number
 

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -30,6 +31,8 @@ class DiskError(MediaError, tilekit.DiskError):
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_begun: set[tuple[int, int, Path]] = set()
+"""The temporary names in use, with the process and the thread that use them."""
 
 
 def av() -> ModuleType:
@@ -141,6 +144,8 @@ def unfinished(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     remove_leftovers(target)
     part = target.with_name(f".{target.name}.{mark()}-{secrets.token_hex(3)}.part")
+    begun = os.getpid(), threading.get_ident(), part
+    _begun.add(begun)
     try:
         yield part
     except Exception as error:
@@ -150,6 +155,19 @@ def unfinished(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         _remove(part)
+        _begun.discard(begun)
+
+
+def remove_unfinished() -> None:
+    """
+    Remove what this thread has begun and not finished: for one that was told to stop.
+
+    A signal can come between two steps of a ``with`` block's own end, so that the block clears nothing away.
+    """
+    for begun in list(_begun):
+        if begun[:2] == (os.getpid(), threading.get_ident()):
+            _remove(begun[2])
+            _begun.discard(begun)
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
