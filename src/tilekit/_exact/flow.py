@@ -14,19 +14,23 @@ class Network:
     """
     Arcs with capacities; `cut` gives the side of the source of the cheapest cut.
 
-    Arcs may be added after a cut, for the next one, which takes what was sent before as sent.
+    Arcs may be added after a cut, for the next one, which takes what was sent before as sent. Of several cheapest cuts
+    it is the one with the fewest places on the side of the source.
     """
 
     def __init__(self, places: int) -> None:
         self._arcs: list[list[int]] = [[] for _ in range(places)]
         self._heads: list[int] = []
         self._left: list[int] = []
+        self._endless: list[list[int]] = [[] for _ in range(places)]
         self._sent = 0
         self.rounds = 0
-        """How often all places were looked at."""
+        """How often places were looked at for shortest paths."""
 
     def add(self, tail: int, head: int, capacity: int) -> None:
         """Add an arc; several between the same places add up."""
+        if capacity >= ENDLESS:
+            self._endless[head].append(tail)
         self._arcs[tail].append(len(self._heads))
         self._arcs[head].append(len(self._heads) + 1)
         self._heads += [head, tail]
@@ -34,60 +38,87 @@ class Network:
 
     def cut(self, source: int, sink: int) -> list[bool] | None:
         """Tell for each place whether it is on the side of the source; None where every cut costs an endless arc."""
-        while (level := self._levels(source))[sink] >= 0:
+        ends = self._ends(sink)
+        while not ends[source]:
+            level, reached = self._levels(source, ends)
+            if not reached:
+                return [depth >= 0 for depth in level]
             self.rounds += 1
-            self._sent += self._block(source, sink, level)
+            self._sent += self._block(source, ends, level)
             if self._sent >= ENDLESS:
                 return None
-        return [depth >= 0 for depth in level]
+        return None
 
-    def _levels(self, source: int) -> list[int]:
-        level = [-1] * len(self._arcs)
-        level[source] = 0
-        queue = [source]
+    def _ends(self, sink: int) -> list[bool]:
+        """Tell which places are on the side of the sink in every cut: endless arcs go from them to it."""
+        ends = [False] * len(self._arcs)
+        ends[sink] = True
+        queue = [sink]
         for place in queue:
-            for arc in self._arcs[place]:
-                head = self._heads[arc]
-                if self._left[arc] > 0 and level[head] < 0:
-                    level[head] = level[place] + 1
-                    queue.append(head)
-        return level
+            for tail in self._endless[place]:
+                if not ends[tail]:
+                    ends[tail] = True
+                    queue.append(tail)
+        return ends
 
-    def _block(self, source: int, sink: int, level: list[int]) -> int:
+    def _levels(self, source: int, ends: list[bool]) -> tuple[list[int], bool]:
+        """Give how far places are from the source, up to the nearest end; tell whether there is one."""
+        arcs, heads, left = self._arcs, self._heads, self._left
+        level = [-1] * len(arcs)
+        level[source] = depth = 0
+        row, reached = [source], False
+        while row and not reached:
+            depth, before, row = depth + 1, row, []
+            for place in before:
+                for arc in arcs[place]:
+                    head = heads[arc]
+                    if level[head] < 0 and left[arc]:
+                        level[head] = depth
+                        if ends[head]:
+                            reached = True
+                        else:
+                            row.append(head)
+        return level, reached
+
+    def _block(self, source: int, ends: list[bool], level: list[int]) -> int:
         """Send what goes along shortest paths."""
-        sent, path = 0, [0] * 0
-        turn = [0] * len(self._arcs)
-        place = source
+        heads, turn = self._heads, [0] * len(self._arcs)
+        sent, path, place = 0, [0] * 0, source
         while True:
-            if place == sink:
-                amount = min(self._left[arc] for arc in path)
+            if ends[place]:
+                amount, at = self._send(path)
                 sent += amount
-                for arc in path:
-                    self._left[arc] -= amount
-                    self._left[arc ^ 1] += amount
-                place, path = self._back(path, source)
+                place = heads[path[at] ^ 1]
+                del path[at:]
                 continue
             arc = self._forward(place, level, turn)
             if arc >= 0:
                 path.append(arc)
-                place = self._heads[arc]
+                place = heads[arc]
             elif not path:
                 return sent
             else:
                 level[place] = -1  # a dead end
-                place = self._heads[path.pop() ^ 1]
+                place = heads[path.pop() ^ 1]
 
     def _forward(self, place: int, level: list[int], turn: list[int]) -> int:
-        arcs = self._arcs[place]
-        while turn[place] < len(arcs):
-            arc = arcs[turn[place]]
-            if self._left[arc] > 0 and level[self._heads[arc]] == level[place] + 1:
+        """Give the next arc from a place to one that is farther; -1 where there is none."""
+        arcs, heads, left, depth = self._arcs[place], self._heads, self._left, level[place] + 1
+        at, n = turn[place], len(arcs)
+        while at < n:
+            arc = arcs[at]
+            if left[arc] and level[heads[arc]] == depth:
+                turn[place] = at
                 return arc
-            turn[place] += 1
+            at += 1
+        turn[place] = at
         return -1
 
-    def _back(self, path: list[int], source: int) -> tuple[int, list[int]]:
-        """Go back to the tail of the first arc that is full."""
-        at = next(i for i, arc in enumerate(path) if self._left[arc] == 0)
-        place = self._heads[path[at] ^ 1]
-        return (place if at else source), path[:at]
+    def _send(self, path: list[int]) -> tuple[int, int]:
+        """Send along a path what its narrowest arc takes; give that, and where the first arc is that is full."""
+        left = self._left
+        amount = min([left[arc] for arc in path])
+        for arc in path:
+            left[arc] -= amount
+            left[arc ^ 1] += amount
+        return amount, next(at for at, arc in enumerate(path) if not left[arc])

@@ -1,6 +1,6 @@
 """What all kinds of operation have: two rules of integers."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,12 @@ Needs = tuple[Box | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Op(ABC):
-    """One kind of operation; this one is the base of all."""
+class Op:
+    """
+    One kind of operation; this one is the base of all.
+
+    No `ABC`: asking for an instance of such a class takes as long as a box rule, and planning asks a million times.
+    """
 
     def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
         """Give the box that is made where `box` is wanted."""
