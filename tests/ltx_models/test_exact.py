@@ -283,3 +283,32 @@ def test_the_forecast_is_what_is_held(oracle: Any, tools: Any) -> None:
         assert watch.peak == pytest.approx(costs.peak(plan.frames, plan.tiled, grid), rel=0.25), str(plan)
         peaks.append(watch.peak)
     assert peaks[2] <= 1.02 * peaks[1], "live memory does not grow with the clip"
+
+
+def test_an_exact_decode_never_takes_more_than_the_whole(monkeypatch: pytest.MonkeyPatch, tools: Any) -> None:
+    """Short clips hardly fill what a stream keeps, and beside it stands the result: they run whole then."""
+    pytest.importorskip("torch")
+    from tests.tilekit.exact._live import Live
+
+    from ltx_models import load_video_decoder
+    from ltx_models.video_vae import exact_plan
+
+    monkeypatch.setattr(exact_plan, "PIECE_CELLS", 16)
+    nn = get_backend("torch")
+    decoder: Any = load_video_decoder(default_checkpoint(), dtype="float32")
+    streamed = set()
+    for frames in (2, 3, 5, 9):
+        z = tools.clip(nn, 1, 128, frames, 4, 4)
+        peaks = []
+        for decode in (
+            lambda z=z: decoder(z),
+            lambda z=z: decode_exact(decoder, z),
+            lambda z=z: deque(map(itemgetter(0), stream_decode(decoder, z)), maxlen=0),
+        ):
+            with Live() as watch:
+                decode()
+            peaks.append(watch.peak)
+        assert peaks[1] <= peaks[0]
+        assert peaks[2] <= peaks[0]
+        streamed.add(plan_exact(decoder, z.shape).frames)
+    assert len(streamed) == 2, "short clips run whole, long ones as a stream"

@@ -264,7 +264,8 @@ class Costs:
             result = count * outputs
             return round(plane * max(x + joined + result, x + 2 * result + skip))
         result = count * outputs
-        return round(plane * max(x + joined + result, x + 2 * result))
+        waiting = x if frames is not None else 0  # what later pieces are cut from
+        return round(plane * max(x + joined + result, waiting + 2 * result))
 
     def _border(self, steps: Sequence[UnitSpec], frames: int | None) -> tuple[int, int]:
         """Whole frames between whole and tiled steps: what goes in, and the block that is put together."""
@@ -291,7 +292,8 @@ def plan_convolutional(
 
     Whole where it fits; else a stream with the largest chunk that fits; else a stream whose stages of highest
     resolution run in spatial tiles, with the least work that fits. Without a budget: a stream whose pieces are just
-    large enough to run at full speed, so that memory stays small and does not grow with the clip.
+    large enough to run at full speed, so that memory stays small and does not grow with the clip; whole where that
+    takes no more.
 
     Parameters
     ----------
@@ -330,6 +332,8 @@ def plan_convolutional(
         chunk = ceil(PIECE_CELLS / (batch * height * width)) * time
         if chunk >= clip:
             return ExactPlan(decode, shape, None, 0, (1, 1), whole, 1.0, "the clip is no longer than one piece")
+        if costs.peak(chunk) >= whole:
+            return ExactPlan(decode, shape, None, 0, (1, 1), whole, 1.0, f"pieces of {chunk} frames take no less")
         reason = f"no budget was given, and pieces of {chunk} frames run at full speed"
         return ExactPlan(decode, shape, chunk, 0, (1, 1), costs.peak(chunk), 1.0, reason)
     budget = f"the budget is {format_bytes(memory_bytes)}"

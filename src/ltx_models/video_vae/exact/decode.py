@@ -14,7 +14,7 @@ from ltx_models.progress import Progress
 from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.diffusion import DiffusionDecoder, DiffusionPlan
 from ltx_models.video_vae.exact.blocks import ask, collect, watched
-from ltx_models.video_vae.exact.planning import Decoder, Plan, checked, plan_exact, refuse_plan
+from ltx_models.video_vae.exact.planning import Decoder, Plan, checked, plan_assembled, plan_exact, refuse_plan
 from ltx_models.video_vae.exact_plan import Costs, ExactPlan
 from ltx_models.video_vae.layers import Context, Window
 from ltx_models.video_vae.restart import refuse_start, restart
@@ -95,14 +95,17 @@ def decode_exact(
             on_frames_ready(frames, start)
         return None
     if on_frames_ready is None:
-        _check_result(decoder, latent)
+        result = _check_result(decoder, latent)
+        if plan is None and isinstance(decoder, VideoDecoder):
+            decoder.check(latent, noise)
+            plan = plan_assembled(decoder, latent.shape, result, memory_bytes)
     blocks = stream_decode(decoder, latent, plan=plan, **given)
     total = 1 + (latent.shape[2] - 1) * decoder.config.decoder_scale[0]
     return collect(decoder.nn, blocks, total, on_frames_ready, progress, "decode")
 
 
-def _check_result(decoder: Decoder, latent: Array) -> None:
-    """Refuse a result that the device gets wrong as one array."""
+def _check_result(decoder: Decoder, latent: Array) -> int:
+    """Refuse a result that the device gets wrong as one array; give its bytes."""
     batch, _, frames, height, width = latent.shape
     time, *sides = decoder.config.decoder_scale
     most = limits_of(latent).elements
@@ -113,6 +116,7 @@ def _check_result(decoder: Decoder, latent: Array) -> None:
             "as they come, with on_frames_ready= or stream_decode"
         )
         raise ValueError(msg)
+    return elements * (latent.nbytes // prod(latent.shape))
 
 
 def stream_decode(

@@ -19,6 +19,8 @@ from tilekit.backends.limits import limits_of
 Decoder = VideoDecoder | DiffusionDecoder
 Network = Decoder | VideoEncoder | VideoVAEConfig | DiffusionDecoderConfig
 Plan = ExactPlan | DiffusionPlan
+ANY = 1 << 62
+"""Bytes that every plan fits."""
 AnyPlan = TypeVar("AnyPlan", ExactPlan, DiffusionPlan)
 
 
@@ -56,8 +58,8 @@ def plan_exact(
 
     A convolutional network runs whole where it fits; else as a stream with the largest chunk that fits; else as a
     stream whose stages of highest resolution run in spatial tiles, with the least work that fits. Without a budget: a
-    stream whose pieces are just large enough to run at full speed. A diffusion decoder runs whole where it fits or
-    without a budget, else as a sweep along one axis.
+    stream whose pieces are just large enough to run at full speed, unless a short clip takes no more whole. A diffusion
+    decoder runs whole where it fits or without a budget, else as a sweep along one axis.
 
     Parameters
     ----------
@@ -117,6 +119,17 @@ def plan_exact(
     chosen = make(memory_bytes=memory_bytes)
     most = None if config is network else _most_bytes(network, itemsize)
     return chosen if most is None or chosen.peak_bytes <= most else _smaller(make, most)
+
+
+def plan_assembled(
+    network: VideoDecoder, shape: Sequence[int], result_bytes: int, memory_bytes: int | None
+) -> ExactPlan:
+    """Choose as `plan_exact` does; whole also where a stream takes no less with the result that it is put together to."""
+    chosen = plan_exact(network, shape, memory_bytes=memory_bytes)
+    whole = plan_exact(network, shape, memory_bytes=ANY)
+    if chosen.frames is None or whole.frames is not None or whole.peak_bytes > chosen.peak_bytes + result_bytes:
+        return chosen
+    return replace(whole, reason="a stream and its result take no less together")
 
 
 def _smaller(make: Callable[..., Plan], most: int) -> Plan:
