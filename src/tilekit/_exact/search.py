@@ -25,6 +25,8 @@ FEW = 16
 """Strips that are worth their calls whatever their size."""
 GAIN = 0.9
 """The share of its memory that a plan must come down to for strips of half the size to be worth their calls."""
+SLIGHTLY = 1.02
+"""The share of a plain call that kernels, which take some memory for themselves, may take where it is not cut."""
 ENOUGH = 1.6
 """Work up to which smaller strips are not tried for the sake of keeping more."""
 ROUNDS = 8
@@ -64,7 +66,7 @@ def search(  # noqa: PLR0913  what a plan depends on
     plain_scratch : callable
         What the library takes for itself in a plain call.
     small : int
-        Bytes up to which a plain call is not cut where no budget is given.
+        Bytes up to which a plain call is not cut where no budget is given, unless kernels would take more than it does.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def search(  # noqa: PLR0913  what a plan depends on
     ways = slides(graph, stream=stream)
     trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch)
     if memory_bytes is None and not stream and trials.whole.peak_bytes <= small:
-        return trials.whole
+        return _same(trials, int(trials.plain_bytes * SLIGHTLY)) or trials.whole
     return chosen(trials, memory_bytes, spill)
 
 

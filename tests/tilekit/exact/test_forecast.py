@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import tilekit as tk
+from tilekit._exact import api
 
 torch = pytest.importorskip("torch")
 from tests.tilekit.exact._live import Live  # noqa: E402  # needs torch
@@ -70,6 +71,27 @@ def test_zeros_that_no_stride_reaches_cost_no_copy() -> None:
         assert call.plan(z).peak_bytes <= plain
         assert counted(lambda: call(z)) <= 1.02 * plain
         torch.testing.assert_close(call(z), network(z))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_norms_of_small_half_precisions_take_no_more_than_a_plain_call(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any, batch: int
+) -> None:
+    monkeypatch.setattr(api, "SMALL", 1 << 24)  # so that it is not cut
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.GroupNorm(2, 8), torch.nn.SiLU()]
+    network = torch.nn.Sequential(*layers, torch.nn.Conv2d(8, 3, 3, padding=1)).to(dtype)
+    torch.nn.init.normal_(network[1].weight, 1, 0.3)
+    torch.nn.init.normal_(network[1].bias)
+    z = torch.randn(batch, 3, 29, 23, generator=torch.Generator().manual_seed(0)).to(dtype)
+    call = tk.exact(network)
+    with torch.no_grad():
+        plain = counted(lambda: network(z))
+        assert call.plan(z).peak_bytes <= 1.01 * plain
+        assert len(call.plan(z).stages) == len(call.plan(z).stages[0].steps) == 1
+        assert counted(lambda: call(z)) <= 1.02 * plain
+        torch.testing.assert_close(call(z), network(z), atol=2e-2, rtol=2e-2)
 
 
 def test_one_object_serves_several_threads() -> None:

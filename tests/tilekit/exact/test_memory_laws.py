@@ -143,3 +143,21 @@ def test_what_waits_elsewhere_is_not_on_the_device(place: Any) -> None:
     if place == "disk":  # what is on the host of a processor is there as well
         assert tilekit.exact(net, budget).plan(x).work > 1.01
         assert plan.peak_bytes / 2 < live.peak <= plan.peak_bytes + SLACK <= budget + SLACK
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6])
+def test_a_stream_of_transposed_convolutions_holds_its_budget(share: float) -> None:
+    """A strip that ends between the cells of a stretched input is cut from more than it has, which must not stay."""
+    torch.manual_seed(0)
+    layers = [nn.ConvTranspose3d(2, 4, (3, 4, 4), (1, 2, 2), 1), nn.GroupNorm(2, 4)]
+    net = nn.Sequential(*layers, nn.ConvTranspose3d(4, 2, 2, 2, groups=2)).requires_grad_(False)
+    x = torch.randn(1, 2, 4, 14, 12)
+    budget = int(share * counted(lambda: net(x)))
+    exact = tilekit.exact(net, budget)
+    plan = exact.plan(x, stream=True)
+    assert len(plan.stages[-1].steps) > 2
+    taken = counted(lambda: [None for _ in exact.stream(x)])
+    assert taken <= budget
+    assert taken == pytest.approx(plan.peak_bytes, rel=0.02)
+    whole = torch.cat([block for _, block in exact.stream(x)], plan.axis)
+    torch.testing.assert_close(whole, net(x), atol=1e-5, rtol=1e-5)

@@ -116,7 +116,7 @@ def _check_result(decoder: Decoder, latent: Array) -> int:
             "as they come, with on_frames_ready= or stream_decode"
         )
         raise ValueError(msg)
-    return elements * (latent.nbytes // prod(latent.shape))
+    return int(elements * (latent.nbytes // prod(latent.shape)))
 
 
 def stream_decode(

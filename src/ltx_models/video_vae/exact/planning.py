@@ -124,7 +124,7 @@ def plan_exact(
 def plan_assembled(
     network: VideoDecoder, shape: Sequence[int], result_bytes: int, memory_bytes: int | None
 ) -> ExactPlan:
-    """Choose as `plan_exact` does; whole also where a stream takes no less with the result that it is put together to."""
+    """Choose as `plan_exact` does; whole also where a stream and the result that it is put together to take no less."""
     chosen = plan_exact(network, shape, memory_bytes=memory_bytes)
     whole = plan_exact(network, shape, memory_bytes=ANY)
     if chosen.frames is None or whole.frames is not None or whole.peak_bytes > chosen.peak_bytes + result_bytes:

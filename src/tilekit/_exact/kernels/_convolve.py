@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,7 @@ from tilekit._exact.ops import Conv
 from tilekit.backends import Array
 from tilekit.backends.limits import Limits
 
-__all__ = ["convolve", "evened", "goes_by_frames", "matrix_cells", "paddings"]
+__all__ = ["Crops", "convolve", "crops_of", "evened", "goes_by_frames", "matrix_cells", "paddings"]
 
 
 def paddings(job: Job[Conv]) -> tuple[tuple[int, int], ...]:
@@ -26,6 +27,48 @@ def evened(op: Conv, pads: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], 
     """Give as many zeros after as before where a stride passes over the ones added: libraries then need no copy."""
     pairs = zip(pads, op.stride, strict=True)
     return tuple((before, before if after < before < after + stride else after) for (before, after), stride in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """What a call of a transposed convolution is told to leave out, and what is left to do with its result."""
+
+    padding: tuple[int, ...]
+    """Cells that the call leaves out at both ends."""
+    more: tuple[int, ...]
+    """Cells that it gives after that at the far end."""
+    rest: tuple[tuple[int, int], ...]
+    """Cells that it makes too much at either end; negative where it makes too few."""
+
+    @property
+    def lacking(self) -> bool:
+        """Whether zeros must be added to what the call gives."""
+        return any(n < 0 for pair in self.rest for n in pair)
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything is left to do."""
+        return any(n for pair in self.rest for n in pair)
+
+
+def crops_of(op: Conv, pads: Sequence[tuple[int, int]]) -> Crops:
+    """
+    Say how a transposed convolution that spreads what is given over the output is cut to a box.
+
+    `pads` count the zeros of the equal convolution over a stretched input; a call reaches a kernel less one cell over
+    each end, so what it makes too much is the difference. Where the cells stand further apart than the kernel is long,
+    zeros are missing instead. A call leaves out as much at both ends, but may give some cells more at the far one.
+    """
+    padding, more, rest = [], [], []
+    for d, (zeros, others) in enumerate(pads):
+        spread = (op.kernel[d] - 1) * op.dilation[d]
+        before, after = spread - zeros, spread - others
+        gives = before - after if 0 < before - after < max(op.input_dilation[d], op.dilation[d]) and before > 0 else 0
+        both = before if gives else max(0, min(before, after))
+        padding.append(both)
+        more.append(gives)
+        rest.append((before - both, after - both + gives))
+    return Crops(tuple(padding), tuple(more), tuple(rest))
 
 
 def convolve(library: Library, job: Job[Conv], x: Array, weight: Array) -> Array:

@@ -15,7 +15,7 @@ from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
-from tilekit._exact.kernels._torch_scratch import CALLS, SMALL, moment_pieces, pieces, scratch
+from tilekit._exact.kernels._torch_scratch import CALLS, SMALL, at_once, moment_pieces, pieces, scratch
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
@@ -88,6 +88,10 @@ class TorchKernels(Kernels):
         if op.bias:
             shift = shift + self._per_channel(affine[-1], channels, job)
         scale = scale.to(shift.dtype)
+        if x.device.type == "cpu" and x.element_size() < 4 and shift.dtype == torch.float32:
+            given = self.dtype_name(x)
+            if at_once(op, job.dtype, given, tuple(x.shape), x.stride()):
+                return _scaled(x, scale, shift, op.channel_axis + 1)
         rest = [axis for axis in range(x.ndim) if axis not in op.batch_axes and axis != op.channel_axis]
         axis = max(rest, key=lambda axis: x.shape[axis], default=0)
         count = pieces(x.numel(), x.shape[axis] if rest else 1)
@@ -281,6 +285,15 @@ def _pad_copies(job: Job[Pad], x: Tensor, pads: Sequence[int]) -> Tensor:
         flat = F.pad(flat, [low, high], mode=mode).transpose(1, 2)
         x = flat.reshape(*shape[:axis], shape[axis] + low + high, *shape[axis + 1 :])
     return x
+
+
+def _scaled(x: Tensor, scale: Tensor, shift: Tensor, lead: int) -> Tensor:
+    """Scale and shift each channel of each sample, in float32, by the call that takes half precisions as they are."""
+    count = math.prod(x.shape[:lead])
+    weight, bias = (v.expand(*x.shape[:lead], *(1,) * (x.ndim - lead)).reshape(count) for v in (scale, shift))
+    mean, variance = torch.zeros(count), torch.ones(count)
+    made = F.batch_norm(x.reshape(1, count, -1), mean, variance, weight, bias, eps=0.0)
+    return made.reshape(x.shape)
 
 
 def _squares(apart: Tensor) -> Tensor:

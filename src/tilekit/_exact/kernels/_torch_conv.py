@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilekit._exact.kernels._convolve import evened, goes_by_frames, paddings
+from tilekit._exact.kernels._convolve import crops_of, evened, goes_by_frames, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Conv
 from tilekit.backends.frames import by_frames
@@ -110,31 +110,13 @@ def _asks_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 def _transposed(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:
-    """
-    Let torch spread what is given over the output, and cut off what other cells add to.
-
-    `pads` count the zeros of the equal convolution over a stretched input; torch's call reaches a kernel less one cell
-    over each end, so what it makes too much is the difference. Where the cells stand further apart than the kernel
-    is long, zeros are missing instead.
-    """
-    spread = [(k - 1) * d for k, d in zip(op.kernel, op.dilation, strict=True)]
-    crops = [(s - before, s - after) for s, (before, after) in zip(spread, pads, strict=True)]
-    merged = [max(0, min(crop)) for crop in crops]
-    lacking = any(n < 0 for crop in crops for n in crop)
+    """Let torch spread what is given over the output, and cut off what other cells add to."""
+    crops = crops_of(op, pads)
+    held = None if crops.lacking else bias
     call = _TRANSPOSED[len(op.axes)]
-    out: Tensor = call(
-        x, weight, None if lacking else bias, op.input_dilation, merged, (0,) * len(spread), op.groups, op.dilation
-    )
-    rest = [(before - both, after - both) for (before, after), both in zip(crops, merged, strict=True)]
-    if any(n for crop in rest for n in crop):
-        out = pad_constant(out, [-n for crop in reversed(rest) for n in crop]) if lacking else _cropped(out, rest)
-    if lacking and bias is not None:
-        out = out + bias.view(-1, *(1,) * len(spread))
+    out: Tensor = call(x, weight, held, op.input_dilation, crops.padding, crops.more, op.groups, op.dilation)
+    if crops.needed:  # a copy, so that what is too much does not stay
+        out = pad_constant(out, [-n for crop in reversed(crops.rest) for n in crop])
+    if crops.lacking and bias is not None:
+        out = out + bias.view(-1, *(1,) * len(op.axes))
     return out
-
-
-def _cropped(x: Tensor, crops: Sequence[tuple[int, int]]) -> Tensor:
-    for d, (before, after) in enumerate(crops):
-        if before or after:
-            x = x.narrow(d + 2, before, x.shape[d + 2] - before - after)
-    return x

@@ -1,13 +1,14 @@
 """What the kernels of PyTorch take for themselves while they make a box, in bytes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from tilekit._exact.boxes import Shape, cells, extent
 from tilekit._exact.chain import Chain
-from tilekit._exact.kernels._convolve import evened, paddings
+from tilekit._exact.kernels._convolve import crops_of, evened, paddings
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._torch_measured import measured
 from tilekit._exact.ops import (
@@ -25,7 +26,7 @@ from tilekit._exact.ops import (
     Whole,
 )
 
-__all__ = ["CALLS", "SMALL", "moment_pieces", "pieces", "scratch"]
+__all__ = ["CALLS", "SMALL", "at_once", "moment_pieces", "pieces", "scratch"]
 
 SMALL = 1 << 16
 """Cells up to which square distances are summed in float64."""
@@ -46,10 +47,8 @@ def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
         return op.call.scratch(job.box)
     if isinstance(op, CALLS):
         return measured(job, device) if job.given else 0
-    if isinstance(op, Normalize) and size < 4:
-        rest = [n for axis, n in enumerate(job.extent) if axis not in op.batch_axes and axis != op.channel_axis]
-        n = cells(job.box)
-        return n * 4 // pieces(n, max(rest, default=1))  # the result before it is rounded
+    if isinstance(op, Normalize):
+        return _rounded(job, device) if size < 4 else 0
     if isinstance(op, Moments) and job.boxes[0] is not None:
         n = cells(job.boxes[0])
         rows = op.groups * math.prod(extent(job.boxes[0])[axis] for axis in op.batch_axes)
@@ -59,14 +58,36 @@ def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
     return _resampled(job, size) if isinstance(op, Resample) else 0
 
 
+def at_once(op: Normalize, dtype: str, given: str, shape: Shape, strides: Shape) -> bool:
+    """Say whether a processor scales half precisions in one call of torch, which makes nothing wider on the way."""
+    order = op.batch_axes == tuple(range(op.channel_axis)) and given == dtype
+    return order and all(
+        n == 1 or stride == math.prod(shape[axis + 1 :])
+        for axis, (n, stride) in enumerate(zip(shape, strides, strict=True))
+    )
+
+
+def _rounded(job: Job[Normalize], device: torch.device) -> int:
+    """Count the result before it is rounded, or a piece of it."""
+    lies = job.given[0] if job.given else None
+    if device.type == "cpu" and lies is not None and at_once(job.op, job.dtype, lies[0], job.extent, lies[1]):
+        return 0
+    aside = (*job.op.batch_axes, job.op.channel_axis)
+    rest = [n for axis, n in enumerate(job.extent) if axis not in aside]
+    n = cells(job.box)
+    return n * 4 // pieces(n, max(rest, default=1))
+
+
 def pieces(cells: int, longest: int) -> int:
     """Say in how many pieces along its longest axis a large box is made, so that copies in between stay small."""
     return min(longest, PIECES) if cells > LARGE else 1
 
 
 def moment_pieces(cells: int, longest: int, *, half: bool) -> int:
-    """Say the same of the distances from a mean: a small copy of those is no more than a norm's result is beside it."""
-    return pieces(cells, longest) if half or cells > SMALL else 1
+    """Say the same of the distances from a mean: their copy should be no more than a norm's result is beside it."""
+    if half:
+        return max(min(2, longest), pieces(cells, longest))
+    return pieces(cells, longest) if cells > SMALL else 1
 
 
 def _resampled(job: Job[Resample], size: int) -> int:
@@ -101,12 +122,24 @@ def _row(job: Job[Resample], axis: int) -> tuple[int, bool]:
     return count, count == 1 and all(row[0][1] == 1 for row in rows)
 
 
+def _spread(job: Job[Conv], pads: Sequence[tuple[int, int]], size: int) -> int:
+    """Count what a transposed convolution makes before it is cut to the box, and the box before a bias is added."""
+    crops = crops_of(job.op, pads)
+    if not crops.needed:
+        return 0
+    shape = list(job.extent)
+    for axis, rest in zip(job.op.axes, crops.rest, strict=True):
+        shape[axis] += sum(rest)
+    made = math.prod(shape)
+    return max(made, math.prod(job.extent) if crops.lacking else 0) * size
+
+
 def _padded(job: Job[Conv], size: int) -> int:
     """Count a copy of the input with the zeros that torch cannot add on its own: more at one end than at the other."""
     op, pads, given = job.op, paddings(job), job.boxes[0]
     assert given is not None  # asked only where something is read
     if op.transposed:
-        return 0
+        return _spread(job, pads, size)
     pads = evened(op, pads)
     stretched = any(n != 1 for n in op.input_dilation)
     merged = [min(before, after) for before, after in pads]
