@@ -30,7 +30,7 @@ from ltx_models.byte_sizes import format_bytes
 from ltx_models.cli.comparing.live import live_peak
 from ltx_models.nn import backend
 from ltx_models.video_vae import LTX2, LTX2_3, VideoVAEConfig
-from ltx_models.video_vae.exact_plan import Costs, macs
+from ltx_models.video_vae.exact_costs import Costs, macs
 
 LATENTS = 128
 

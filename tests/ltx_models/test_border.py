@@ -89,17 +89,29 @@ def test_a_plain_call_is_right_or_refused(name: str, kind: str) -> None:
             case.call(x)  # makes its filters, once
     with limited(FAR, name) as free:
         wanted = nn.to_numpy(case.call(x))
-    most = Limits(elements=free.elements, convolution=free.convolution or inf)  # some have no convolutions
+    most = Limits(elements=free.elements, convolution=free.convolution or inf, work=free.work)  # some do not convolve
     with limited(most, name) as faults:
         got = nn.to_numpy(case.call(x))
     assert not faults.played
     assert np.allclose(got, wanted, atol=1e-4)
-    for limits in (Limits(elements=free.elements - 1), Limits(convolution=most.convolution - 1)):
+    for limits in (
+        Limits(elements=free.elements - 1),
+        Limits(convolution=most.convolution - 1),
+        Limits(work=free.work - 1),
+    ):
         if not limits.any:
             continue
         text = r"\w+\.\w+: the plain call makes (an array|the output of a convolution).* elements, more than the .*"
-        with limited(limits, name), pytest.raises(PlanError, match=text + "makes it in pieces that are right"):
+        if limits.work < inf:
+            text = (
+                rf"(a convolution|a matrix product) of {free.work} multiply-adds, more than the {free.work - 1} that .*"
+            )
+        with (
+            limited(limits, name) as faults,
+            pytest.raises(PlanError, match=text + "makes it in pieces that are right"),
+        ):
             case.call(x)
+        assert not faults.played or limits.work == inf  # what would take too long is refused before it runs
 
 
 @EVERY
@@ -135,12 +147,13 @@ def test_a_stream_ends_before_it_is_wrong(name: str, kind: str) -> None:
         canary.check(nn.asarray(values))
     with limited(FAR, name) as free:
         streamed()
-    with limited(Limits(elements=free.elements, convolution=free.convolution), name) as faults:
+    with limited(Limits(elements=free.elements, convolution=free.convolution, work=free.work), name) as faults:
         streamed()
     assert not faults.played
-    refused = pytest.raises(PlanError, match=r"a piece of the stream makes .*smaller frames_per_chunk")
-    with limited(Limits(convolution=free.convolution - 1), name), refused:
-        streamed()
+    for limits in (Limits(convolution=free.convolution - 1), Limits(work=free.work - 1)):
+        refused = pytest.raises(PlanError, match=r"a piece of the stream makes .*smaller frames_per_chunk")
+        with limited(limits, name), refused:
+            streamed()
     module = pytest.importorskip(f"tilekit.backends._faults_{name}")
     flat = pytest.raises(DeviceError, match=r"block 0 to .* of the stream is one number everywhere")
     with pretended(FAR), getattr(module, f"{name.title()}Faults")(Limits(convolution=20)), flat:

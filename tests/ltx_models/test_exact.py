@@ -16,7 +16,7 @@ from ltx_models.nn import Backend
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.space import cuts
 from ltx_models.video_vae import LTX2, LTX2_3, ExactPlan, VideoVAEConfig
-from ltx_models.video_vae.exact_plan import Costs, macs, reach
+from ltx_models.video_vae.exact_costs import Costs, macs, reach
 
 # outliers where a pixel norm divides by little; the fixtures' reason stands in test_video_vae.py
 DECODED, ENCODED = 1e-3, 5e-5
@@ -94,7 +94,7 @@ def test_one_neighbour_less_is_not_enough(oracle: Any, monkeypatch: pytest.Monke
     decoder = tools.loaded("decoder", nn, oracle("video_decoder_dec20_basic")[0].path)
     z = tools.clip(nn, 1, 8, 2, 8, 9)
     costs = Costs(decoder.config, z.shape, decode=True, itemsize=4, causal=False)
-    monkeypatch.setattr("ltx_models.video_vae.exact_plan.reach", lambda steps, scale: reach(steps, scale) - 1)
+    monkeypatch.setattr("ltx_models.video_vae.exact_costs.reach", lambda steps, scale: reach(steps, scale) - 1)
     for steps in costs.boundaries():
         video = decode_exact(decoder, z, plan=tiled(True, z.shape, 8, steps, (2, 2)))
         assert float((video - decoder(z)).abs().max()) > 1e-3

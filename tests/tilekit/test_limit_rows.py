@@ -30,7 +30,7 @@ def kinds(row: Known) -> list[str]:
 
 
 ROWS = [pytest.param(row, kind, id=f"{title(row)}-{kind}") for row in KNOWN for kind in kinds(row)]
-SMALL = {"elements": 60_000, "convolution": 30_000, "unfolded": 120_000, "padded_frame": 200}
+SMALL = {"elements": 60_000, "convolution": 30_000, "unfolded": 120_000, "padded_frame": 200, "work": 3_000_000}
 """Numbers at which faults are played, near what the networks here make."""
 
 
@@ -103,6 +103,23 @@ def played_size(row: Known, kind: str) -> None:
     assert np.allclose(got, wanted, atol=1e-4)
     with limited(limit(kind, 2), row.framework), pytest.raises((PlanError, DeviceError, tk.InputError)):
         tk.exact(network)(x)
+
+
+def played_work(row: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver ends a plain call; a plan goes around, and says which operation is too long where none can."""
+    (network, x), library = clip(row), Library(row.framework)
+    wanted = library.numpy(network(x))
+    with faults_of(row, limit("work", SMALL["work"])) as faults, pytest.raises(RuntimeError, match="GPU Timeout"):
+        network(x)
+    assert faults.played
+    with limited(limit("work", SMALL["work"]), row.framework) as faults:
+        got = library.numpy(tk.exact(network, memory_bytes=1 << 40)(x))
+    assert not faults.played
+    assert SMALL["work"] // 8 < faults.work <= SMALL["work"]
+    assert np.allclose(got, wanted, atol=1e-4)
+    text = r"operation \d+ \(Conv\) with \d+ multiply-adds, of which the device finishes 900 before"
+    with pretended(limit("work", 900)), pytest.raises(PlanError, match=text):
+        tk.exact(network).plan(x)
 
 
 def clip(row: Known) -> tuple[Any, Any]:
@@ -192,6 +209,7 @@ PLAYED: dict[str, Any] = {
     "convolution": lambda row, patch: played_size(row, "convolution"),
     "unfolded": lambda row, patch: played_size(row, "unfolded"),
     "padded_frame": played_padding,
+    "work": played_work,
     "unfolds": played_unfolding,
     "frames": played_frames,
     "advice": played_advice,

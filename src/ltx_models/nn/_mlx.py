@@ -1,9 +1,8 @@
-"""Leaves and operations of MLX, whose arrays are channels-last by nature."""
+"""Operations of MLX, whose arrays are channels-last by nature, and the leaves of `_mlx_leaves`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from math import prod
 from typing import Any
 
@@ -11,12 +10,23 @@ import mlx.core as mx
 import mlx.core as xp
 import mlx.nn
 import numpy as np
-from mlx.nn import Embedding, Identity, Linear, RMSNorm
+from mlx.nn import Embedding, Identity, RMSNorm
 from mlx.utils import tree_flatten, tree_unflatten
 
+from ltx_models.nn._mlx_leaves import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    GroupNorm,
+    Linear,
+    Module,
+    counting,
+    multiplied,
+)
 from ltx_models.nn._types import BackendName
+from ltx_models.nn.queries import attention_work, by_queries
 from tilekit.backends.counted import COUNTING
-from tilekit.backends.frames import by_frames
 from tilekit.backends.limits import limits_of
 
 __all__ = [
@@ -53,99 +63,6 @@ _STORED: dict[str, tuple[Any, Any]] = {
 }
 ModuleList = list
 _PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
-
-
-def _counted(operation: Callable[..., mx.array]) -> Callable[..., mx.array]:
-    """Count what an operation makes, where somebody counts: MLX does not show its operations as they are made."""
-
-    @wraps(operation)
-    def call(*args: Any, **kwargs: Any) -> mx.array:
-        made = operation(*args, **kwargs)
-        counted = COUNTING.get()
-        if counted is not None:
-            counted.note(made.size)
-        return made
-
-    return call
-
-
-def _convolved(x: mx.array, weight: mx.array, made: mx.array) -> mx.array:
-    """Count a convolution: its input, its output, its multiply-adds, and what Metal unfolds."""
-    counted = COUNTING.get()
-    if counted is not None:
-        wide = weight.ndim == 5 and (limits_of(x).unfolds or weight.shape[-1] % 16 != 0)
-        cells, sums = made.size // made.shape[-1], prod(weight.shape[1:])
-        counted.note(max(x.size, made.size))
-        counted.note_convolution(made.size, cells * sums if wide else 0, made.size * sums)
-    return made
-
-
-class Module(mlx.nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
-    """An MLX module whose call is its ``forward``."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the layer."""
-        return self.forward(*args, **kwargs)
-
-
-class Conv1d(mlx.nn.Conv1d):  # type: ignore[misc]  # mlx.nn is untyped
-    """Convolution over (B, L, C)."""
-
-    def __call__(self, x: mx.array, padding: int | None = None) -> mx.array:
-        """Convolve."""
-        pad = self.padding if padding is None else padding
-        y = _convolved(x, self.weight, mx.conv1d(x, self.weight, self.stride, pad, self.dilation, self.groups))
-        return y + self.bias if "bias" in self else y
-
-
-class Conv2d(mlx.nn.Conv2d):  # type: ignore[misc]  # mlx.nn is untyped
-    """Convolution over (B, H, W, C)."""
-
-    def __call__(self, x: mx.array, padding: tuple[int, int] | None = None) -> mx.array:
-        """Convolve."""
-        pad = self.padding if padding is None else padding
-        y = _convolved(x, self.weight, mx.conv2d(x, self.weight, self.stride, pad, self.dilation, self.groups))
-        return y + self.bias if "bias" in self else y
-
-
-class Conv3d(mlx.nn.Conv3d):  # type: ignore[misc]  # mlx.nn is untyped
-    """Convolution over (B, D, H, W, C)."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """Convolve, frame by frame where the device is better at that."""
-        if not limits_of(x).frames:
-            return _convolved(x, self.weight, super().__call__(x))
-        (time, *sides), stride = self.padding, self.stride
-        dilation = (self.dilation,) * 3 if isinstance(self.dilation, int) else self.dilation
-
-        def convolve(frames: mx.array, tap: mx.array) -> mx.array:
-            return _convolved(frames, tap, mx.conv2d(frames, tap, stride[1:], sides, dilation[1:]))
-
-        padded = mx.pad(x, [(0, 0), (time, time), (0, 0), (0, 0), (0, 0)]) if time else x
-        taps = [self.weight[:, i] for i in range(self.weight.shape[1])]
-        total: mx.array = by_frames(padded, taps, convolve, _float32, stride[0], dilation[0])
-        return (total + self.bias if "bias" in self else total).astype(x.dtype)
-
-
-def _float32(x: mx.array) -> mx.array:
-    return x.astype(mx.float32)
-
-
-class ConvTranspose1d(mlx.nn.ConvTranspose1d):  # type: ignore[misc]  # mlx.nn is untyped
-    """Transposed convolution over (B, L, C)."""
-
-    def __call__(self, x: mx.array, padding: int | None = None) -> mx.array:
-        """Convolve."""
-        pad = self.padding if padding is None else padding
-        y = _convolved(x, self.weight, mx.conv_transpose1d(x, self.weight, self.stride, pad))
-        return y + self.bias if "bias" in self else y
-
-
-class GroupNorm(mlx.nn.GroupNorm):  # type: ignore[misc]  # mlx.nn is untyped
-    """Group normalisation over (B, ..., C), with groups of neighbouring channels as in PyTorch."""
-
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5) -> None:
-        super().__init__(num_groups, num_channels, eps=eps, pytorch_compatible=True)
 
 
 def parameter(shape: Sequence[int], fill: float = 0.0) -> mx.array:
@@ -211,7 +128,7 @@ def randn(shape: Sequence[int], like: mx.array) -> mx.array:
     return mx.random.normal(tuple(shape)).astype(like.dtype)
 
 
-@_counted
+@counting
 def silu(x: mx.array) -> mx.array:
     """Compute x * sigmoid(x)."""
     return x * mx.sigmoid(x)
@@ -220,7 +137,7 @@ def silu(x: mx.array) -> mx.array:
 silu_ = silu
 
 
-@_counted
+@counting
 def gelu_tanh(x: mx.array) -> mx.array:
     """Compute the tanh approximation of GELU."""
     y: mx.array = mlx.nn.gelu_approx(x)
@@ -232,7 +149,7 @@ def sigmoid(x: mx.array) -> mx.array:
     return mx.sigmoid(x)
 
 
-@_counted
+@counting
 def leaky_relu(x: mx.array, slope: float) -> mx.array:
     """Compute max(x, slope * x)."""
     y: mx.array = mlx.nn.leaky_relu(x, slope)
@@ -242,7 +159,7 @@ def leaky_relu(x: mx.array, slope: float) -> mx.array:
 leaky_relu_ = leaky_relu
 
 
-@_counted
+@counting
 def snake_(x: mx.array, rate: mx.array, height: mx.array) -> mx.array:
     """Compute x + height * sin(rate * x)**2."""
     return x + height * mx.square(mx.sin(x * rate))
@@ -279,48 +196,55 @@ def followed(x: mx.array) -> bool:
     return False
 
 
-@_counted
-def noted(x: mx.array) -> mx.array:
-    """Give it back."""
-    return x
-
-
-@_counted
+@counting
 def multiply_add(x: mx.array, y: mx.array, z: mx.array) -> mx.array:
     """Compute x * y + z."""
     return x * y + z
 
 
-@_counted
+@counting
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
     """Divide by the root mean square over the last axis."""
     return mx.fast.rms_norm(x, weight, eps)
 
 
-@_counted
+@counting
 def rms_norm_(x: mx.array, eps: float) -> mx.array:
     """Divide by the root mean square over the last axis."""
     return mx.fast.rms_norm(x, None, eps)
 
 
-@_counted
+@counting
 def layer_norm(x: mx.array, eps: float) -> mx.array:
     """Normalise over the last axis."""
     return mx.fast.layer_norm(x, None, None, eps)
 
 
+def matmul(x: mx.array, y: mx.array) -> mx.array:
+    """Multiply matrices."""
+    batch = prod(np.broadcast_shapes(x.shape[:-2], y.shape[:-2]))
+    return multiplied(mx.matmul, x, y, work=batch * x.shape[-2] * x.shape[-1] * y.shape[-1])
+
+
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None) -> mx.array:
-    """Attend."""
+    """Attend; some queries at a time where all of them would take the device too long."""
+    made: mx.array = by_queries(_attention, q, k, v, mask, lambda parts: mx.concatenate(parts, axis=2))
+    return made
+
+
+def _attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
+    if (counted := COUNTING.get()) is not None:
+        counted.note_work(attention_work(q, k, v), "attention")
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
 
 
-@_counted
+@counting
 def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> mx.array:
     """Pad the axes by (before, after) cells."""
     return mx.pad(x, list(widths), mode=_PAD_MODES[mode])
 
 
-@_counted
+@counting
 def concat(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str, mx.array] | None = None) -> mx.array:
     """Put parts of a clip after one another in a new array, with a mirrored cell around each frame."""
     del workspace  # MLX keeps freed memory for itself
@@ -328,7 +252,7 @@ def concat(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str
     return mx.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect") if reflect else x
 
 
-@_counted
+@counting
 def add_(x: mx.array, parts: Sequence[mx.array]) -> mx.array:
     """Add parts that follow one another along axis 1."""
     return x + (parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=1))

@@ -14,6 +14,7 @@ from torch.nn import Embedding, Identity, Linear, Module, ModuleList, RMSNorm
 
 from ltx_models.nn._torch_leaves import Conv1d, Conv2d, Conv3d, ConvTranspose1d, GroupNorm, followed
 from ltx_models.nn._types import BackendName
+from ltx_models.nn.queries import by_queries
 from tilekit.backends.torch_pad import pad_constant
 
 __all__ = [
@@ -168,11 +169,6 @@ def all_finite(x: Tensor) -> bool:
     return followed(x) or bool(torch.isfinite(x).all())
 
 
-def noted(x: Tensor) -> Tensor:
-    """Give it back: PyTorch shows its operations."""
-    return x
-
-
 def multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Compute x * y + z."""
     return torch.addcmul(z, x, y)
@@ -203,9 +199,17 @@ def layer_norm(x: Tensor, eps: float) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Multiply matrices."""
+    return x @ y
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attend."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    """Attend; some queries at a time where all of them would take the device too long."""
+    if torch.compiler.is_compiling():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    made: Tensor = by_queries(F.scaled_dot_product_attention, q, k, v, mask, lambda parts: torch.cat(parts, dim=2))
+    return made
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Tensor:

@@ -106,9 +106,6 @@ class Backend(Protocol):
     def followed(self, x: Array) -> bool:
         """Say whether something follows the call with arrays that have no values, so that nothing may look at them."""
 
-    def noted(self, x: Array) -> Array:
-        """Count what the array API made, where the framework does not show its operations; give it back."""
-
     def multiply_add(self, x: Array, y: Array, z: Array) -> Array:
         """Compute x * y + z in one pass over memory."""
 
@@ -120,6 +117,9 @@ class Backend(Protocol):
 
     def layer_norm(self, x: Array, eps: float) -> Array:
         """Normalise to mean 0 and variance 1 over the last axis, accumulated in float32."""
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """Multiply matrices over the last two axes."""
 
     def attention(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
         """Attend: (B, heads, T, d) each, scale 1/sqrt(d), `mask` additive and broadcastable."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from ltx_models.nn._types import Array, Backend
 from tilekit.backends import canary
-from tilekit.backends.counted import refuse_elements, within_limits
+from tilekit.backends.counted import refuse_size, within_limits
 from tilekit.backends.flat import refuse_flat
 
 __all__ = ["check_widest", "guarded", "one_of_a_patch"]
@@ -26,7 +26,7 @@ def guarded(cure: str, seen: Callable[[Any, Array], Array] | None = None) -> Cal
     Parameters
     ----------
     cure : str
-        What to call instead where an array inside is too large for the device.
+        What to call instead where an array or an operation inside is too large for the device.
     seen : callable, optional
         From the network and its result to a part that is one number for each channel where the last layer gave zeros,
         if the whole is not: a layer behind it gave every place of a patch, or every bin, a number of its own.
@@ -34,8 +34,9 @@ def guarded(cure: str, seen: Callable[[Any, Array], Array] | None = None) -> Cal
     Returns
     -------
     callable
-        Wraps the method. It raises `tilekit.PlanError` where an array is too large, and `tilekit.DeviceError` where the
-        canary finds the device wrong or the result is one number everywhere though the input varies.
+        Wraps the method. It raises `tilekit.PlanError` where an array or an operation is too large, and
+        `tilekit.DeviceError` where the canary finds the device wrong or the result is one number everywhere though the
+        input varies.
     """
 
     def wrapped(method: Method) -> Method:
@@ -57,9 +58,9 @@ def guarded(cure: str, seen: Callable[[Any, Array], Array] | None = None) -> Cal
     return wrapped
 
 
-def check_widest(nn: Backend, x: Array, elements: int, what: str, cure: str) -> None:
+def check_widest(nn: Backend, x: Array, elements: int, what: str, cure: str, *, work: int = 0) -> None:
     """
-    Refuse a network whose widest array is known beforehand.
+    Refuse a network whose widest array and heaviest operation are known beforehand.
 
     Parameters
     ----------
@@ -71,17 +72,20 @@ def check_widest(nn: Backend, x: Array, elements: int, what: str, cure: str) -> 
         Of the widest array.
     what, cure : str
         What makes it, and what to do instead.
+    work : int
+        Multiply-adds of the operation that makes it.
 
     Raises
     ------
     tilekit.PlanError
-        If the device gets so large an array wrong.
+        If the device gets so large an array wrong, or its driver ends so long an operation.
     tilekit.DeviceError
         If the canary finds the device wrong.
     """
     if not nn.followed(x):
         canary.check(x)
-        refuse_elements(x, elements, f"{what} an array of {elements} elements", cure)
+        refuse_size(x, elements, f"{what} an array of {elements} elements", cure)
+        refuse_size(x, work, f"{what} a matrix product of {work} multiply-adds", cure, "work")
 
 
 def one_of_a_patch(network: Any, pixels: Array) -> Array:

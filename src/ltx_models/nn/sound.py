@@ -137,8 +137,8 @@ class Filter:
             The groups of all whole blocks after one another.
         """
         basis = _band(nn, self.order, self.hop, self.groups, taps.shape[0], taps.dtype, getattr(taps, "device", None))
-        matrix = nn.xp.matmul(taps[None], basis).reshape(-1, self.size)
-        y = nn.noted(nn.xp.matmul(matrix, nn.unfold(x, self.size, self.hop)))
+        matrix = nn.matmul(taps[None], basis).reshape(-1, self.size)
+        y = nn.matmul(matrix, nn.unfold(x, self.size, self.hop))
         return y.reshape(x.shape[0], -1, x.shape[2])
 
 

@@ -153,7 +153,8 @@ class Transformer(Module):
             check_modality(name, m, stream)
             elements = m.latent.shape[0] * m.latent.shape[1] * WIDER * stream.width
             cure = "make fewer or smaller frames, or fewer samples at once"
-            check_widest(self.nn, m.latent, elements, f"{name}: the feed-forward layers make", cure)
+            made = f"{name}: the feed-forward layers make"
+            check_widest(self.nn, m.latent, elements, made, cure, work=elements * stream.width)
         sizes = {m.latent.shape[0] for m in present.values()}
         if len(sizes) != 1:
             msg = f"batch sizes: got {sorted(sizes)}; give video, audio, or both with the same batch size"

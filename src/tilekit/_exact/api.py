@@ -341,10 +341,8 @@ def _key(x: Array, kernels: Kernels, *, stream: bool) -> tuple[Any, ...]:
 
 def _sizes(choice: Choice) -> Sizes:
     """Give the largest arrays of a plan, and its work; nothing on devices without limits."""
-    graph, largest = choice.program.graph, dict(choice.counted.largest)
-    if not largest:
-        return Sizes()
-    return Sizes(**largest, work=int(plain_work(graph) * choice.work))
+    counted = choice.counted
+    return counted.sizes(int(plain_work(choice.program.graph) * choice.work)) if counted.largest else Sizes()
 
 
 def _checked_budget(memory_bytes: int | None) -> int | None:

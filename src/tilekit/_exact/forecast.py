@@ -14,6 +14,7 @@ from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay, statistic_box
 from tilekit._exact.steps import Place
 from tilekit._exact.tally import Tally
+from tilekit.backends.canary import Sizes
 from tilekit.backends.limits import Limits
 
 __all__ = ["Forecast", "Ghosts", "Scratch", "forecast", "no_scratch"]
@@ -31,11 +32,16 @@ class Forecast:
     step_peaks: tuple[int, ...]
     """The same for each step of all stages; constants that are folded count with the first."""
     over: float = 0.0
-    """How large the worst array is over what the device gets right; see `Tally`."""
+    """How large the worst array or operation is over what the device gets right; see `Tally`."""
     worst: str = ""
-    """Which array that is."""
+    """Which one that is."""
     largest: tuple[tuple[str, int], ...] = ()
-    """The most elements of what each limit of the device is about; empty where it has none."""
+    """The most elements, or multiply-adds, of what each limit of the device is about; empty where it has none."""
+
+    def sizes(self, work: int) -> Sizes:
+        """Give what the canary asks for, of a run of so many multiply-adds; nothing where nothing is limited."""
+        arrays = {name: size for name, size in self.largest if name != "work"}
+        return Sizes(**arrays, work=work) if arrays else Sizes()
 
 
 def no_scratch(job: Job[Op]) -> int:

@@ -62,7 +62,7 @@ def search(  # noqa: PLR0913  what a plan depends on
     spill : {"host", "disk"}, optional
         Where arrays between stages may lie if the device is too small for them.
     limits : Limits, optional
-        What the device gets right; no plan makes a larger array.
+        What the device gets right; no plan has a larger array or operation.
     plain_scratch : callable
         What the library takes for itself in a plain call.
     small : int
@@ -100,7 +100,7 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
         return best
     least = best.peak_bytes
     if least >= WRONG:
-        msg = f"no plan keeps arrays small enough for the device: {best.worst}; give a smaller input"
+        msg = f"no plan keeps every step small enough for the device: {best.worst}; give a smaller input"
         raise PlanError(msg)
     msg = (
         f"memory_bytes: got {memory_bytes} ({memory_bytes / MIB:.1f} MiB), but the plan that needs least takes {least} "

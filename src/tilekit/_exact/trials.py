@@ -26,7 +26,7 @@ CUTTING = 900_000
 """Nodes in all rounds of cuts between what is kept and what is made again, in one search for what to keep."""
 MIB = 1 << 20
 WRONG = 1 << 62
-"""Bytes that are added to the peak of a plan with an array that the device gets wrong, so that it is never chosen."""
+"""Bytes that are added to the peak of a plan that the device gets wrong, so that it is never chosen."""
 WORTH = 0.95
 """The share of its memory that a plan must come down to for each step to make weights from others for itself."""
 STALLED = 0.97
@@ -59,7 +59,7 @@ class Choice:
     """Whether strips lie in memory in pieces of a few cells, which takes longer to read."""
 
     worst: str = ""
-    """The array that the device would get wrong, if there is one."""
+    """The array or operation that the device would get wrong, if there is one."""
 
     @property
     def cost(self) -> int:

@@ -1,7 +1,7 @@
 """Choose a tiling for a budget."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -23,12 +23,14 @@ def fit(  # noqa: PLR0913  a budget has this many facts
     memory_bytes: int,
     overlap_cells: int,
     most_elements: float = math.inf,
+    most_work: float = math.inf,
 ) -> tuple[AxisTiling, ...]:
     """Try tile sizes, the least redundant work first, until the forecast fits; see `Tiling.fit`."""
     shape = checked_shape(shape, geometry)
     overlap_cells, memory_bytes = checked_integer(overlap_cells), checked_integer(memory_bytes)
     whole = Layout(geometry, shape, cut(geometry, shape, ()))
     small = costs.largest_elements(whole.largest_output, whole) <= most_elements
+    small = small and costs.largest_work(whole.largest_output, whole) <= most_work
     if small and costs.engine_bytes(whole) + costs.decoder_bytes(whole) <= memory_bytes:
         return ()
     if costs.least_bytes(whole) > memory_bytes:
@@ -40,7 +42,8 @@ def fit(  # noqa: PLR0913  a budget has this many facts
     columns = [_choices(axis, shape[axis.position], overlap_cells) for axis in geometry.axes]
     rows = [row for row in product(*columns) if 1 < math.prod(c.tiles for c in row) <= MOST_TILES]
     if not small:
-        rows = _small(rows, most_elements, costs, whole)
+        rows = _small(rows, whole, most_elements, "most_elements", costs.largest_elements)
+        rows = _small(rows, whole, most_work, "most_work", costs.largest_work)
     rows.sort(key=lambda row: (math.prod(c.work for c in row), math.prod(c.tiles for c in row)))
     for row in rows:
         if _least(row, geometry, shape, costs) <= memory_bytes:
@@ -56,18 +59,25 @@ def fit(  # noqa: PLR0913  a budget has this many facts
     raise PlanError(msg)
 
 
-def _small(rows: list["Row"], most: float, costs: Costs, whole: Layout) -> list["Row"]:
-    """Leave out tiles of which an array would have too many elements."""
-    sizes = [costs.largest_elements(math.prod(choice.largest for choice in row), whole) for row in rows]
+def _small(
+    rows: list["Row"], whole: Layout, most: float, name: str, size_of: Callable[[int, Layout], int]
+) -> list["Row"]:
+    """Leave out tiles of which an array, or an operation, would be too large."""
+    if most == math.inf:
+        return rows
+    sizes = [size_of(math.prod(choice.largest for choice in row), whole) for row in rows]
     small = [row for row, size in zip(rows, sizes, strict=True) if size <= most]
     if not small:
-        least = min(sizes, default=costs.largest_elements(whole.largest_output, whole))
+        least = min(sizes, default=size_of(whole.largest_output, whole))
         msg = (
-            f"{whole.geometry.name} {whole.shape}: even the smallest tiles have arrays of {least} elements, more than "
-            f"most_elements={most}; lower overlap_cells or the batch"
+            f"{whole.geometry.name} {whole.shape}: even the smallest tiles have {_SIZED[name]} of {least}, more than "
+            f"{name}={most}; lower overlap_cells or the batch"
         )
         raise PlanError(msg)
     return small
+
+
+_SIZED = {"most_elements": "arrays (in elements)", "most_work": "an operation (in multiply-adds)"}
 
 
 class _Slab(NamedTuple):

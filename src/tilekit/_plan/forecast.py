@@ -24,6 +24,7 @@ class Costs:
     decoder_bytes_per_cell: int = 0
     in_flight: int = 1
     decoder_elements_per_cell: int = 0
+    decoder_work_per_cell: int = 0
 
     def engine_bytes(self, layout: Layout, *, at_most: float = math.inf) -> int:
         """Walk through the calls for the largest sum of output, waiting strips and results; stop above `at_most`."""
@@ -58,6 +59,10 @@ class Costs:
         """Elements of the largest array of a call whose tiles have so many output cells, those inside included."""
         numbers = 1 if layout.geometry.channel is None else self.channels
         return _batch(layout) * self.tile_batch_size * cells * max(numbers, self.decoder_elements_per_cell)
+
+    def largest_work(self, cells: int, layout: Layout) -> int:
+        """Multiply-adds of the heaviest operation of a call whose tiles have so many output cells."""
+        return _batch(layout) * self.tile_batch_size * cells * self.decoder_work_per_cell
 
     def decoder_bytes(self, layout: Layout) -> int:
         """Working memory of the decoder in the largest call."""

@@ -108,6 +108,8 @@ class Tiling:
         streaming: bool = False,
         most_elements: int | None = None,
         decoder_elements_per_cell: int = 0,
+        most_work: int | None = None,
+        decoder_work_per_cell: int = 0,
     ) -> Self:
         """
         Choose the tiling with the least work whose expected peak memory fits a budget, for decoding.
@@ -132,6 +134,11 @@ class Tiling:
         decoder_elements_per_cell : int
             Elements of the largest array inside the decoder for each output cell of a call; 0 looks at its result
             alone.
+        most_work : int, optional
+            Most multiply-adds of one operation of the decoder, where a driver ends longer ones: the `work` of
+            `tilekit.backends.limits`.
+        decoder_work_per_cell : int
+            Multiply-adds of the heaviest operation inside the decoder for each output cell of a call.
 
         Returns
         -------
@@ -150,12 +157,20 @@ class Tiling:
         >>> Tiling.fit((1, 128, 16, 34, 60), geometry=LTX2_VIDEO, memory_bytes=6 << 30, decoder_bytes_per_cell=60)
         Tiling(height=(576, 64), width=(544, 64))
         """
-        inside = checked_integer(decoder_elements_per_cell)
         costs = Costs(
-            channels, itemsize, tile_batch_size, streaming, decoder_bytes_per_cell, decoder_elements_per_cell=inside
+            channels,
+            itemsize,
+            tile_batch_size,
+            streaming,
+            decoder_bytes_per_cell,
+            decoder_elements_per_cell=checked_integer(decoder_elements_per_cell),
+            decoder_work_per_cell=checked_integer(decoder_work_per_cell),
         )
-        most = inf if most_elements is None else checked_integer(most_elements)
-        axes = fit(shape, geometry, costs, memory_bytes=memory_bytes, overlap_cells=overlap_cells, most_elements=most)
+        most = {
+            "most_elements": inf if most_elements is None else checked_integer(most_elements),
+            "most_work": inf if most_work is None else checked_integer(most_work),
+        }
+        axes = fit(shape, geometry, costs, memory_bytes=memory_bytes, overlap_cells=overlap_cells, **most)
         return cls.from_axes(axes)
 
     def __repr__(self) -> str:

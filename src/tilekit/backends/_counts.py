@@ -10,31 +10,40 @@ __all__ = ["Counted"]
 
 class Counted:
     """
-    The largest arrays that were made, and their work; operations of several threads may be counted.
+    The largest arrays and operations of a call, and its work; operations of several threads may be counted.
 
     Attributes
     ----------
-    elements, convolution, unfolded, padded_frame : int
+    elements, convolution, unfolded, padded_frame, work : int
         The most that was met of what `Limits` counts.
-    work : int
-        Multiply-adds of all convolutions.
+    heaviest : str
+        The operation of most multiply-adds; `work` is how many.
+    total : int
+        Multiply-adds of all operations.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self.elements = self.convolution = self.unfolded = self.padded_frame = self.work = 0
+        self.elements = self.convolution = self.unfolded = self.padded_frame = self.work = self.total = 0
+        self.heaviest = ""
 
     def note(self, elements: int) -> None:
         """Take note of an array."""
         with self._lock:
             self.elements = max(self.elements, elements)
 
-    def note_convolution(self, made: int, unfolded: int, work: int = 0) -> None:
-        """Take note of a convolution: of its output, of what it unfolds, and of its multiply-adds."""
+    def note_convolution(self, made: int, unfolded: int) -> None:
+        """Take note of a convolution: of its output, and of what it unfolds."""
         with self._lock:
             self.convolution = max(self.convolution, made)
             self.unfolded = max(self.unfolded, unfolded)
-            self.work += work
+
+    def note_work(self, work: int, what: str) -> None:
+        """Take note of the multiply-adds of an operation."""
+        with self._lock:
+            self.total += work
+            if work > self.work:
+                self.work, self.heaviest = work, what
 
     def note_padding(self, frame: int) -> None:
         """Take note of the frames whose time is padded with a constant."""
@@ -43,7 +52,7 @@ class Counted:
 
     def worst(self, limits: Limits) -> tuple[str, int] | None:
         """Give what passes a limit first, by the name of the limit, and its size; None where all is right."""
-        for name in ("convolution", "unfolded", "padded_frame", "elements"):
+        for name in ("work", "convolution", "unfolded", "padded_frame", "elements"):
             size = getattr(self, name)
             if size > getattr(limits, name):
                 return name, size
@@ -52,4 +61,4 @@ class Counted:
     @property
     def sizes(self) -> canary.Sizes:
         """What the canary asks for."""
-        return canary.Sizes(self.elements, self.convolution, self.unfolded, self.work)
+        return canary.Sizes(self.elements, self.convolution, self.unfolded, self.total)

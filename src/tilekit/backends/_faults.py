@@ -6,10 +6,12 @@ from tilekit.backends._base import Array
 from tilekit.backends.counted import Counted
 from tilekit.backends.limits import Limits
 
-__all__ = ["TURN", "Faults"]
+__all__ = ["ENDED", "TURN", "Faults"]
 
 TURN = RLock()
 """Held while functions of a library are replaced: one thread plays at a time, others wait."""
+ENDED = "Command buffer execution failed: Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)"
+"""What is raised where a driver ends an operation that takes too long."""
 
 
 class Faults(Counted):
@@ -50,3 +52,10 @@ class Faults(Counted):
         """Take note of the frames whose time is padded, and tell whether the device gets it wrong."""
         self.note_padding(frame)
         return frame > self.limits.padded_frame
+
+    def watch(self, work: int, what: str, name: str) -> None:
+        """Take note of the multiply-adds of an operation, and end it as the driver of the device would."""
+        self.note_work(work, what)
+        if work > self.limits.work:
+            self.played.append(name)
+            raise RuntimeError(ENDED)

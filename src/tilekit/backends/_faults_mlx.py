@@ -6,7 +6,7 @@ MLX has nothing to hook into, so its functions and the methods of its arrays are
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from math import prod
+from math import isqrt, prod
 from threading import local
 from types import TracebackType
 from typing import Any
@@ -83,6 +83,8 @@ class MlxFaults(Faults):
     def _looked(self, name: str, args: Any, made: Any) -> Any:
         if not isinstance(made, mx.array) or name in _VIRTUAL:
             return made
+        work, what = _work_of(name, args, made)
+        self.watch(work, what, name)  # nothing is computed yet
         wrong = self.large(made.size)
         if name in _CONVOLUTIONS:
             wrong |= self.convolved(made.size, self._unfolded(args[1], made))
@@ -96,6 +98,20 @@ class MlxFaults(Faults):
         if weight.ndim < 5 or not (self.limits.unfolds or weight.shape[-1] % 16):
             return 0
         return made.size // made.shape[-1] * prod(weight.shape[1:])
+
+
+def _work_of(name: str, args: Any, made: mx.array) -> tuple[int, str]:
+    """Count the multiply-adds of an operation, and say what it is."""
+    if name in _CONVOLUTIONS:
+        return made.size * prod(args[1].shape[1:]), "a convolution"
+    if name in {"matmul", "__matmul__", "addmm"}:
+        return made.size * args[name == "addmm"].shape[-1], "a matrix product"
+    if name in {"tensordot", "inner"}:  # (m, k) by (k, n)
+        return isqrt(made.size * args[0].size * args[1].size), "a matrix product"
+    if name == "scaled_dot_product_attention":
+        q, k, v = args[:3]
+        return prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1]), "attention"
+    return 0, ""
 
 
 def _computes(name: str) -> bool:

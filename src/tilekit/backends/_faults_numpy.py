@@ -6,6 +6,7 @@ Arrays are of a class whose functions and methods are looked at, and what makes 
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from math import isqrt
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -88,6 +89,7 @@ class NumpyFaults(Faults):
             return type(out)(self.made(name, one, given) for one in out)
         if not isinstance(out, np.ndarray):
             return out
+        self.watch(_work_of(name, out, given), "a matrix product", name)
         if self.large(out.size) and not any(isinstance(x, np.ndarray) and np.may_share_memory(out, x) for x in given):
             self.played.append(name)
             out.fill(0)
@@ -117,7 +119,7 @@ class _Played(np.ndarray[Any, Any]):
 def _method(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         plain = _plain(self)
-        return _looked(name, getattr(plain, name)(*args, **kwargs), (plain,))
+        return _looked(name, getattr(plain, name)(*args, **kwargs), (plain, *map(_plain, args)))
 
     return method
 
@@ -129,6 +131,15 @@ for _name in _METHODS:
 def _looked(name: str, out: Any, given: Iterable[Any]) -> Any:
     player = _Played.faults  # read once: it may end in another thread
     return out if player is None else player.made(name, out, given)
+
+
+def _work_of(name: str, made: Any, given: Iterable[Any]) -> int:
+    """Count the multiply-adds of a matrix product; 0 for other operations."""
+    if name not in {"matmul", "dot", "tensordot", "inner"}:
+        return 0
+    left, right = list(given)[:2]
+    contracted = isqrt(left.size * right.size // max(1, made.size))  # (m, k) by (k, n)
+    return int(made.size * (left.shape[-1] if name == "matmul" else contracted))
 
 
 def _plain(x: Any) -> Any:

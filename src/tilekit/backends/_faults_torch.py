@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tilekit.backends._counted_torch import convolution_of, padded_frame_of, storage
+from tilekit.backends._counted_torch import convolution_of, padded_frame_of, storage, work_of
 from tilekit.backends._faults import Faults
 from tilekit.backends.limits import Limits
 
@@ -33,7 +33,11 @@ class TorchFaults(Faults, TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Compute, and spoil what is too large."""
+        """Compute, and spoil what is too large; what would take too long is ended."""
+        if not any(isinstance(x, FakeTensor) or x.is_meta for x in args if isinstance(x, torch.Tensor)):
+            found = work_of(func, args)
+            if found is not None:
+                self.watch(*found, str(func))
         out = func(*args, **(kwargs or {}))
         for made in out if isinstance(out, tuple | list) else (out,):
             if isinstance(made, torch.Tensor) and not isinstance(made, FakeTensor) and _computed(made):
@@ -43,7 +47,7 @@ class TorchFaults(Faults, TorchDispatchMode):
     def _look(self, func: Any, args: Sequence[Any], made: torch.Tensor) -> None:
         wrong = self.large(storage(made))
         if (found := convolution_of(func, args, made)) is not None:
-            wrong |= self.convolved(*found[:2])
+            wrong |= self.convolved(*found)
         if wrong and func is not _ATEN.empty.memory_format:
             self._spoil(func, made, 0)
         frame = padded_frame_of(func, args, made)

@@ -11,7 +11,7 @@ from tilekit.backends._base import Array
 from tilekit.backends._counts import Counted
 from tilekit.backends.limits import limits_of, said_of
 
-__all__ = ["COUNTING", "Counted", "refuse_elements", "within_limits"]
+__all__ = ["COUNTING", "Counted", "refuse_size", "within_limits"]
 
 
 COUNTING: ContextVar[Counted | None] = ContextVar("counting", default=None)
@@ -21,12 +21,13 @@ _SAID = {
     "convolution": "the output of a convolution, of {} elements",
     "unfolded": "the unfolded input of a convolution, of {} elements",
     "padded_frame": "padded time of frames of {} elements",
+    "work": "{1} of {0} multiply-adds",
 }
 
 
 class Guard(Counted):
     """
-    Ends a call at the first array that is too large for the device.
+    Ends a call at the first array or operation that is too large for the device.
 
     Parameters
     ----------
@@ -46,14 +47,19 @@ class Guard(Counted):
         worst = self.worst(self.limits)
         if worst is not None:
             name, size = worst
-            refuse_elements(self._like, size, f"{self._what} makes {_SAID[name].format(size)}", self._cure, name)
+            made = _SAID[name].format(size, self.heaviest)
+            refuse_size(self._like, size, f"{self._what} makes {made}", self._cure, name)
 
     def note(self, elements: int) -> None:
         super().note(elements)
         self.refuse()
 
-    def note_convolution(self, made: int, unfolded: int, work: int = 0) -> None:
-        super().note_convolution(made, unfolded, work)
+    def note_convolution(self, made: int, unfolded: int) -> None:
+        super().note_convolution(made, unfolded)
+        self.refuse()
+
+    def note_work(self, work: int, what: str) -> None:
+        super().note_work(work, what)
         self.refuse()
 
     def note_padding(self, frame: int) -> None:
@@ -61,9 +67,9 @@ class Guard(Counted):
         self.refuse()
 
 
-def refuse_elements(like: Array, size: int, what: str, cure: str, kind: str = "elements") -> None:
+def refuse_size(like: Array, size: int, what: str, cure: str, kind: str = "elements") -> None:
     """
-    Refuse an array that the device of another gets wrong.
+    Refuse an array, or an operation, that the device of an array gets wrong.
 
     Parameters
     ----------
@@ -72,14 +78,14 @@ def refuse_elements(like: Array, size: int, what: str, cure: str, kind: str = "e
     size : int
         Its elements, or what else the limit counts.
     what, cure : str
-        What makes it, and what to do instead.
+        What it is of what, with its size, and what to do instead.
     kind : str
         The name of the limit.
 
     Raises
     ------
     PlanError
-        If there are more than are right.
+        If it is larger than is right.
     """
     most = getattr(limits_of(like), kind)
     if size > most:
@@ -90,9 +96,10 @@ def refuse_elements(like: Array, size: int, what: str, cure: str, kind: str = "e
 @contextmanager
 def within_limits(like: Array, what: str, cure: str) -> Iterator[None]:
     """
-    Ask a device whether it is right, and end what runs within at the first array that is too large for it.
+    Ask a device whether it is right, and end what runs within at the first array or operation too large for it.
 
-    With MLX nothing is computed before the end of such a context, so that what is refused has taken no time.
+    With MLX nothing is computed before the end of such a context, so that what is refused has taken no time; with
+    PyTorch operations that are too large are refused before they run, arrays after.
 
     Parameters
     ----------
@@ -106,7 +113,7 @@ def within_limits(like: Array, what: str, cure: str) -> Iterator[None]:
     DeviceError
         If the canary finds the device wrong.
     PlanError
-        If an array is too large for it.
+        If an array or an operation is too large for it.
     """
     canary.check(like)
     guard = Guard(like, what, cure)

@@ -1,5 +1,5 @@
 """
-What frameworks get wrong on some devices, as data: how large an array may be, and who found out.
+What frameworks get wrong on some devices, as data: how large an array and an operation may be, and who found out.
 
 Nothing here was measured on such a device by this project: each row names the thread that reports it. The values are
 those below which every reporter had right results.
@@ -18,13 +18,13 @@ from tilekit._errors import InputError
 from tilekit.backends._base import Array, Place
 from tilekit.backends._registry import backend_of
 
-__all__ = ["KNOWN", "Known", "Limits", "Place", "known_of", "limits_of", "place_of", "warn_of"]
+__all__ = ["KNOWN", "Known", "Limits", "Place", "known_of", "limits_of", "place_of", "pretended", "warn_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    How large arrays may be on a device before results are wrong; infinite where nothing is known.
+    How large arrays and operations may be on a device before results are wrong; infinite where nothing is known.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ class Limits:
     padded_frame : float
         Most elements of a frame (the two innermost axes) where time of a five-dimensional array is padded with a
         constant. Padding by concatenation is right.
+    work : float
+        Most multiply-adds of one operation: a driver ends what keeps a graphics processor for longer than some seconds.
     unfolds : bool
         Whether convolutions over three axes unfold their input whatever the channels; else only where the channels do
         not divide by 16, or where the input is dilated.
@@ -49,6 +51,7 @@ class Limits:
     convolution: float = inf
     unfolded: float = inf
     padded_frame: float = inf
+    work: float = inf
     unfolds: bool = False
     frames: bool = False
 
@@ -91,6 +94,12 @@ class Known(NamedTuple):
 
 MOST = 2**31 - 1
 """The largest number of 32 bits with a sign: what indices of arrays are counted in."""
+WATCHED = 2**42
+"""
+Multiply-adds that an Apple graphics processor finishes before its driver ends them. An estimate, measured by nobody
+(2026-11): the least number of seconds that a thread names (5 of exo #1620; ltx-2-mlx #22 has 10) times 0.9e12
+multiply-adds a second, two thirds of what the smallest one, that of an M1, could do at best (2.6e12 operations).
+"""
 KNOWN = (
     Known(
         "mlx",
@@ -149,6 +158,17 @@ KNOWN = (
         "2026-11",
     ),
     Known(
+        "mlx",
+        "metal",
+        "",
+        "",
+        "the driver ends what keeps the graphics processor for longer than some seconds",
+        Limits(work=WATCHED),
+        "",
+        "ltx-video-mac #48; mlx #1231, #3267; exo #1620; ltx-2-mlx #22",
+        "2026-11",
+    ),
+    Known(
         "torch",
         "mps",
         "",
@@ -180,6 +200,18 @@ KNOWN = (
         Limits(padded_frame=2**16 - 1),
         "",
         "pytorch #194922, #194944",
+        "2026-11",
+    ),
+    Known(
+        "torch",
+        "mps",
+        "",
+        "",
+        "the driver ends what keeps the graphics processor for longer than some seconds, and what it would have given "
+        "is taken for a result",
+        Limits(work=WATCHED),
+        "",
+        "ltx-video-mac #48; pytorch #193571",
         "2026-11",
     ),
     Known(
@@ -331,12 +363,31 @@ def said_of(x: Array, most: float, kind: str = "elements") -> str:
     place = place_of(x)
     rows = [row for row in known_of(place) if getattr(row.limits, kind) == most]
     source = f" ({rows[0].source})" if rows else ""
-    return f"more than the {int(most)} that {place.framework} on {place.device} gets right{source}"
+    name = f"{place.framework} on {place.device}"
+    if kind == "work":
+        return f"more than the {int(most)} that {name} finishes before its driver ends them{source}"
+    return f"more than the {int(most)} that {name} gets right{source}"
 
 
 @contextmanager
 def pretended(limits: Limits) -> Iterator[None]:
-    """Take these limits for those of every device."""
+    """
+    Take these limits for those of every device, in this thread.
+
+    Parameters
+    ----------
+    limits : Limits
+        For instance those of a device with one number that is known better for the machine at hand.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from dataclasses import replace
+    >>> x = numpy.zeros(3)
+    >>> with pretended(replace(limits_of(x), work=2**44)):
+    ...     limits_of(x).work == 2**44
+    True
+    """
     token = _OVERRIDE.set(limits)
     try:
         yield

@@ -52,6 +52,12 @@ class Cut:
     colour_fix: bool = True
 
 
+def too_large(worst: str) -> str:
+    """Say what to do about an array or a call that a device gets wrong."""
+    kind = "most_work" if "multiply-adds" in worst else "most_elements"
+    return f"tile: {worst}; take a smaller tile: fit(..., {kind}=...) finds one"
+
+
 class Sized(Exact):
     """
     An exact function whose pieces have a given size.
@@ -80,8 +86,7 @@ class Sized(Exact):
         del stream
         choice = sized(graph, self._pieces(graph), kernels, place=self.offload or "device", limits=limits_of(x))
         if choice.peak_bytes >= WRONG:
-            msg = f"tile: {choice.worst}; take a smaller tile: fit(..., most_elements=...) finds one"
-            raise PlanError(msg)
+            raise PlanError(too_large(choice.worst))
         return choice
 
     def _pieces(self, graph: Graph) -> int:

@@ -17,9 +17,9 @@ from tilekit._progress import Progress
 from tilekit.backends import Array, backend_of
 from tilekit.backends.arrays import to_host
 from tilekit.backends.kinds import empty_like
-from tilekit.backends.limits import Limits, refuse_large
+from tilekit.backends.limits import Limits, limits_of, refuse_large
 from tilekit.norms._alone import Alone
-from tilekit.norms._engine import Cut, Estimated, Sized, plain_bytes
+from tilekit.norms._engine import Cut, Estimated, Sized, plain_bytes, too_large
 from tilekit.norms._plans import NormMode, Offload, QueuePlan
 from tilekit.norms._sizes import TileSizes, pieces_of, sizes_of
 
@@ -70,7 +70,9 @@ class Modes:
         refuse_large(x)
         self._check(x)
         if norm == "tile":
-            return self._alone(x, sizes).made(self.function, x, progress)
+            alone = self._alone(x, sizes)
+            self._refuse_tile(x, alone)
+            return alone.made(self.function, x, progress)
         return self._exact(sizes, norm, offload, colour_fix=colour_fix).made(x, progress)
 
     def plan(
@@ -99,7 +101,7 @@ class Modes:
             offload,
             tiles,
             peak,
-            _largest(held.program),
+            *_largest(held.program),
             held.plan.rows,
             str(held.plan),
         )
@@ -113,17 +115,19 @@ class Modes:
         *,
         step: int = 64,
         most_elements: float = inf,
+        most_work: float = inf,
     ) -> int | None:
         """Find the largest square tile whose plan stays within a budget; None if the array fits whole."""
         least: tuple[int, int | None] | None = None
         for size, plan in self._plans(x, norm, offload, step):
-            if plan.largest_elements > most_elements:
+            if plan.largest_elements > most_elements or plan.largest_work > most_work:
                 continue
             if plan.peak_bytes <= memory_bytes:
                 return size
             least = min(least or (plan.peak_bytes, size), (plan.peak_bytes, size), key=lambda pair: pair[0])
         if least is None:
-            msg = f"no tile has arrays of at most {most_elements:.0f} elements; make the input smaller"
+            work = f" and calls of at most {most_work:.0f} multiply-adds" if most_work < inf else ""
+            msg = f"no tile has arrays of at most {most_elements:.0f} elements{work}; make the input smaller"
             raise PlanError(msg)
         msg = (
             f"no tile fits {memory_bytes} bytes; the least is {least[0]} bytes with tile={least[1]}; "
@@ -177,11 +181,28 @@ class Modes:
         source, output = traced.graph.nodes[traced.graph.input], traced.graph.nodes[traced.graph.output]
         alone = self._alone(x, sizes)
         tile = trace(self.function, empty_like(x, alone.tile_shape))
-        largest = max(prod(output.shape), _largest(program_of(tile.graph, plain(tile.graph))))
+        elements, work = _largest(program_of(tile.graph, plain(tile.graph)))
         peak = plain_bytes(tile, x) + (output.nbytes if alone.plan.n_tiles > 1 else 0)
         return QueuePlan(
-            source.shape, output.shape, "tile", offload, alone.plan.n_tiles, peak, largest, table=str(alone.plan)
+            source.shape,
+            output.shape,
+            "tile",
+            offload,
+            alone.plan.n_tiles,
+            peak,
+            max(prod(output.shape), elements),
+            work,
+            table=str(alone.plan),
         )
+
+    def _refuse_tile(self, x: Array, alone: Alone) -> None:
+        """Refuse a tile that the device gets wrong inside."""
+        limits = limits_of(x)
+        if limits.any:
+            graph = trace(self.function, empty_like(x, alone.tile_shape)).graph
+            counted = forecast(program_of(graph, plain(graph)), limits=limits)
+            if counted.over > 1:
+                raise PlanError(too_large(counted.worst))
 
     def _check(self, x: Array) -> None:
         """Refuse input that cannot be normalised, before any work is done."""
@@ -196,10 +217,11 @@ class Modes:
             raise InputError(msg)
 
 
-def _largest(program: Program) -> int:
-    """Count the elements of the largest array, the input among them."""
+def _largest(program: Program) -> tuple[int, int]:
+    """Count the elements of the largest array, the input among them, and the multiply-adds of the heaviest call."""
     given = prod(program.graph.nodes[program.graph.input].shape)
-    return max(given, int(forecast(program, limits=Limits(elements=1)).over))
+    largest = dict(forecast(program, limits=Limits(elements=1)).largest)
+    return max(given, largest["elements"]), largest["work"]
 
 
 def _check_choice(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -36,6 +36,8 @@ class QueuePlan:
         scratch memory of layers that are handed in.
     largest_elements : int
         Elements of the largest of these arrays; see `tilekit.backends.limits`.
+    largest_work : int
+        Multiply-adds of the heaviest call of a layer, as far as its reach and channels tell; for the same.
     phases : tuple of StageRow
         What each stage costs, in order: from one norm to the next; none with ``norm="tile"``.
     table : str
@@ -49,6 +51,7 @@ class QueuePlan:
     tiles: int
     peak_bytes: int
     largest_elements: int
+    largest_work: int
     phases: tuple[StageRow, ...] = field(default=(), repr=False)
     table: str = field(default="", repr=False)
 

@@ -127,6 +127,7 @@ class TaskQueue:
         itemsize: int = 4,
         step: int = 64,
         most_elements: float = inf,
+        most_work: float = inf,
     ) -> int | None:
         """
         Find the largest square tile whose expected peak memory fits a budget; larger tiles take fewer calls.
@@ -143,6 +144,8 @@ class TaskQueue:
             The sizes tried are multiples of it.
         most_elements : float
             Most elements of an array, where a device gets larger ones wrong: see `tilekit.backends.limits`.
+        most_work : float
+            Most multiply-adds of a layer's call, where a driver ends longer ones: the same.
 
         Returns
         -------
@@ -155,7 +158,9 @@ class TaskQueue:
             If no size fits; the text gives the smallest budget that does.
         """
         example = _example(shape, itemsize)
-        return self._modes.fit(example, memory_bytes, norm, offload, step=step, most_elements=most_elements)
+        return self._modes.fit(
+            example, memory_bytes, norm, offload, step=step, most_elements=most_elements, most_work=most_work
+        )
 
     def run(  # noqa: PLR0913  # independent choices, by keyword
         self,

@@ -4,7 +4,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tilekit as tk
@@ -12,7 +12,7 @@ from tilekit import PlanError
 from tilekit._exact.forecast import forecast
 from tilekit._exact.program import program_of
 from tilekit._exact.trace import trace
-from tilekit.backends.limits import Limits
+from tilekit.backends.limits import Limits, pretended
 from tilekit.testing import limited
 
 torch: Any = pytest.importorskip("torch")
@@ -55,16 +55,22 @@ KINDS = ["video", "norm", "attention", "sound"]
 @settings(max_examples=15, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
-    limited_by=st.sampled_from(["elements", "convolution", "unfolded", "padded_frame"]),
+    limited_by=st.sampled_from(["elements", "convolution", "unfolded", "padded_frame", "work"]),
     share=st.floats(0.05, 1.2),
     stream=st.booleans(),
 )
+@example("video", "work", 0.2, True)
+@example("attention", "work", 0.3, False)
+@example("sound", "work", 0.1, False)
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def test_results_are_right_or_refused(kind: str, limited_by: str, share: float, stream: bool) -> None:
     net, shape = network(kind)
     x = torch.randn(shape)
     wanted = net(x)
     whole = {"elements": wanted.numel() * 3, "convolution": wanted.numel() * 2, "unfolded": wanted.numel() * 54}
+    with limited(Limits(elements=1 << 40)) as free:
+        net(x)
+    whole["work"] = free.work
     most = int(whole.get(limited_by, 48) * share)
     chosen: Any = {limited_by: max(1, most)}
     limits = Limits(**chosen, unfolds=limited_by == "unfolded")
@@ -111,6 +117,16 @@ def test_a_frame_too_large_for_padding_is_padded_by_concatenation() -> None:
             assert not faults.played
 
 
+def test_a_refusal_names_the_operation_and_its_multiply_adds() -> None:
+    net, shape = network("attention")
+    text = (
+        r"no plan keeps every step small enough for the device: 1 \(Attention\) with \d+ multiply-adds, of which the "
+        r"device finishes 900 before its driver ends them; give a smaller input"
+    )  # a single query has 960: 120 keys of 4 channels, twice
+    with pretended(Limits(work=900)), pytest.raises(PlanError, match=text):
+        tk.exact(net).plan(torch.zeros(shape))
+
+
 def test_a_refusal_names_the_array() -> None:
     net, shape = network("attention")
     with limited(Limits(elements=500)), pytest.raises(PlanError, match=r"small enough for the device: .* elements"):
@@ -126,8 +142,11 @@ def test_what_is_forecast_of_sizes_is_met(kind: str) -> None:
     plan = f.plan(x)
     limits = Limits(elements=1 << 40, convolution=1 << 40)
     program = program_of(trace(net, x).graph, plan.stages)
-    counted = forecast(program, limits=limits).over * (1 << 40)
+    dry = forecast(program, limits=limits)
+    counted = dry.over * (1 << 40)
     with faults_of(limits) as faults:
         f(x, plan=plan)
     assert faults.convolution <= counted < inf
     assert faults.elements <= max(counted, x.numel(), *(w.numel() for w in net.parameters()))
+    work = dict(dry.largest)["work"]  # counts the zeros between cells that a transposed convolution spreads, by 4
+    assert work // (5 if kind == "sound" else 2) < faults.work <= work

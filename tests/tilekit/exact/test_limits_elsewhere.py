@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.tilekit.exact._graphs import NORMED, Builder, evaluate, graphs
 from tests.tilekit.exact._ranks import run_ranks
@@ -48,14 +48,18 @@ CASES = {"numpy": ["by hand"], "mlx": ["film", "picture"]}
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    limited_by=st.sampled_from(["elements", "convolution", "unfolded"]), share=st.floats(0.1, 1.3), stream=st.booleans()
+    limited_by=st.sampled_from(["elements", "convolution", "unfolded", "work"]),
+    share=st.floats(0.1, 1.3),
+    stream=st.booleans(),
 )
+@example("work", 0.1, False)
+@example("work", 0.3, True)
 @pytest.mark.parametrize(("library", "kind"), [(name, kind) for name, kinds in CASES.items() for kind in kinds])
 def test_results_are_right_or_refused(library: str, kind: str, limited_by: str, share: float, stream: bool) -> None:
     net, shape = (by_hand(), (1, 4, 12, 10)) if kind == "by hand" else of_mlx(kind)
     x = Library(library).array(np.random.default_rng(1).standard_normal(shape, np.float32))
     wanted = Library(library).numpy(net(x))
-    largest = {"elements": 3, "convolution": 3, "unfolded": 80}[limited_by] * wanted.size
+    largest = {"elements": 3, "convolution": 3, "unfolded": 80, "work": 300}[limited_by] * wanted.size
     chosen: Any = {limited_by: int(share * largest)}
     with limited(Limits(**chosen, unfolds=limited_by == "unfolded"), library) as faults:
         f = tk.exact(net)

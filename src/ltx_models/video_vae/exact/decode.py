@@ -15,7 +15,8 @@ from ltx_models.video_vae.decoder import VideoDecoder
 from ltx_models.video_vae.diffusion import DiffusionDecoder, DiffusionPlan
 from ltx_models.video_vae.exact.blocks import ask, collect, watched
 from ltx_models.video_vae.exact.planning import Decoder, Plan, checked, plan_assembled, plan_exact, refuse_plan
-from ltx_models.video_vae.exact_plan import Costs, ExactPlan
+from ltx_models.video_vae.exact_costs import Costs
+from ltx_models.video_vae.exact_plan import ExactPlan
 from ltx_models.video_vae.layers import Context, Window
 from ltx_models.video_vae.restart import refuse_start, restart
 from ltx_models.video_vae.stream import decode_chunks

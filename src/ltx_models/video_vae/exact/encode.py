@@ -13,7 +13,8 @@ from ltx_models.progress import Progress
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact.blocks import ask, collect, watched
 from ltx_models.video_vae.exact.planning import checked, plan_exact, refuse_plan
-from ltx_models.video_vae.exact_plan import Costs, ExactPlan
+from ltx_models.video_vae.exact_costs import Costs
+from ltx_models.video_vae.exact_plan import ExactPlan
 from ltx_models.video_vae.layers import Context
 from ltx_models.video_vae.stream import encode_chunks
 from ltx_models.video_vae.strips import encode_strips

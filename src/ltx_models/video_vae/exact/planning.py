@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from math import inf
+from math import inf, prod
 from typing import Any, TypeVar, overload
 
 from ltx_models.nn import Array
@@ -116,6 +116,8 @@ def plan_exact(
         by_frames = config is not network and limits_of(_bias(network)).frames
         given: dict[str, Any] = {"decode": decode, "itemsize": itemsize, "causal": causal, "by_frames": by_frames}
         make = partial(plan_convolutional, config, shape, **given)
+        if config is not network:
+            make = partial(make, most_work=limits_of(_bias(network)).work)
     chosen = make(memory_bytes=memory_bytes)
     most = None if config is network else _most_bytes(network, itemsize)
     return chosen if most is None or chosen.peak_bytes <= most else _smaller(make, most)
@@ -146,9 +148,18 @@ def _most_bytes(network: Any, itemsize: int) -> int | None:
     """Give a peak within which no array is too large for the device: no array is larger than all of them together."""
     limits = limits_of(_bias(network))
     cells = min(
-        limits.elements, limits.convolution, limits.unfolded / 27 if limits.unfolds and not limits.frames else inf
+        limits.elements,
+        limits.convolution,
+        limits.unfolded / 27 if limits.unfolds and not limits.frames else inf,
+        limits.work / _fan_in(network) if isinstance(network, DiffusionDecoder) else inf,  # else its plans count it
     )
     return None if cells == inf else int(cells) * itemsize
+
+
+def _fan_in(network: DiffusionDecoder) -> int:
+    """Give the most numbers that a layer adds up for one cell of its output."""
+    shapes: dict[str, tuple[int, ...]] = network.nn.shapes(network)
+    return max(prod(shape[1:]) for shape in shapes.values())
 
 
 def _itemsize(module: Any) -> int:

@@ -146,7 +146,8 @@ class Attention(Op):
         return ((box[0], box[1], box[2], (0, query[3])), *others, *masks)
 
     def work(self, shape: Shape, inputs: Sequence[Shape]) -> int:
-        return 2 * inputs[1][2]
+        query, keys, value = inputs[:3]
+        return keys[2] * (query[3] + value[3]) // value[3]
 
 
 @dataclass(frozen=True, slots=True)

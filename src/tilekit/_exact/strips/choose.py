@@ -173,10 +173,9 @@ def sizes_of(plans: Plans, rank: int, scratch: Scratch, limits: Limits, *, strea
     if not limits.any:
         return Sizes()
     part, graph = plans.of(rank), plans.program.graph
-    largest = dict(forecast_part(part, scratch, stream=stream, limits=limits).largest)
     own = plans.halos.own(rank, graph.output, full(part.output.shape))
     share = 0.0 if own is None else cells(own) / cells(full(part.output.shape))
-    return Sizes(**largest, work=int(share * plain_work(graph)))
+    return forecast_part(part, scratch, stream=stream, limits=limits).sizes(int(share * plain_work(graph)))
 
 
 def _replay(program: Program, hands: Ghosts) -> StripReplay[Ghost]:
