@@ -103,13 +103,9 @@ def test_a_plain_call_is_right_or_refused(name: str, kind: str) -> None:
             continue
         text = r"\w+\.\w+: the plain call makes (an array|the output of a convolution).* elements, more than the .*"
         if limits.work < inf:
-            text = (
-                rf"(a convolution|a matrix product) of {free.work} multiply-adds, more than the {free.work - 1} that .*"
-            )
-        with (
-            limited(limits, name) as faults,
-            pytest.raises(PlanError, match=text + "makes it in pieces that are right"),
-        ):
+            text = rf"(a convolution|a matrix product) of {free.work} multiply-adds, more than the {free.work - 1} .*"
+        refused = pytest.raises(PlanError, match=text + "makes it in pieces that are right")
+        with limited(limits, name) as faults, refused:
             case.call(x)
         assert not faults.played or limits.work == inf  # what would take too long is refused before it runs
 

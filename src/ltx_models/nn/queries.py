@@ -53,4 +53,4 @@ def by_queries(
 
 
 def _rows(mask: Array | None, span: slice) -> Array | None:
-    return mask if mask is None or mask.ndim < 2 or mask.shape[-2] == 1 else mask[..., span, :]
+    return mask if mask is None or mask.shape[-2] == 1 else mask[..., span, :]
