@@ -202,6 +202,43 @@ def test_fit_keeps_every_array_of_a_tile_small(cells: tuple[int, int, int], most
     assert Tiling.fit(shape, most_elements=1 << 60, **kept) == Tiling.fit(shape, **kept)
 
 
+@pytest.mark.parametrize("way", ["whole", "stream"])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(side=st.integers(4, 10), together=st.integers(1, 2), most=st.integers(10_000, 500_000))
+def test_fit_keeps_every_operation_of_a_tile_short(
+    library: Library, way: str, side: int, together: int, most: int
+) -> None:
+    z = library.array(np.random.default_rng(side).standard_normal((1, 4, side, side + 2)), "float32")
+    weight = library.array(np.random.default_rng(0).standard_normal((3, 3)), "float32")
+
+    def decode(x: Any) -> Any:
+        return (
+            backend_of(x).namespace(x).moveaxis(_product(backend_of(x).namespace(x).moveaxis(enlarge(x), 1, -1)), -1, 1)
+        )
+
+    def _product(x: Any) -> Any:
+        return x @ weight
+
+    wanted = library.numpy(decode(z))
+    kept: dict[str, Any] = {"geometry": SD_IMAGE, "tile_batch_size": together}
+    try:
+        tiling = Tiling.fit(z.shape, memory_bytes=1 << 40, most_work=most, decoder_work_per_cell=9, **kept)
+    except PlanError as error:
+        assert "even the smallest tiles have an operation (in multiply-adds) of" in str(error)  # noqa: PT017
+        assert 9 * together * 8 * 8 * 9 > most  # three latents a side
+        return
+    with limited(Limits(work=most), library.name) as faults:
+        if way == "whole":
+            got = library.numpy(decode_tiled(decode, faults.array(z), tiling, **kept))
+        else:
+            got = np.concatenate(
+                [library.numpy(x) for _, x in stream_tiled(decode, faults.array(z), tiling, **kept)], 2
+            )
+    assert not faults.played
+    assert 0 < faults.work <= most
+    assert np.allclose(got, wanted, atol=1e-4)
+
+
 def test_rows_belong_to_versions() -> None:
     def unfolds(version: str) -> bool:
         return any(row.limits.unfolds for row in known_of(Place("mlx", "metal", version)))
@@ -223,9 +260,12 @@ def test_every_row_names_its_source_and_limits_or_advice() -> None:
 
 
 def test_the_stricter_of_two_limits_counts() -> None:
-    both = Limits(elements=5, unfolds=True) & Limits(elements=3, padded_frame=7)
-    assert both == Limits(elements=3, padded_frame=7, unfolds=True)
-    assert Limits().elements == inf
+    both = Limits(elements=5, unfolds=True, work=9) & Limits(elements=3, padded_frame=7, work=8)
+    assert both == Limits(elements=3, padded_frame=7, work=8, unfolds=True)
+    assert Limits().elements == Limits().work == inf
+    assert Limits(work=9).any
+    for place in (Place("mlx", "metal", "0.40"), Place("torch", "mps", "3.0")):
+        assert min(row.limits.work for row in known_of(place)) == 2**42
 
 
 def test_a_library_below_the_framework_mends_a_row() -> None:
@@ -302,6 +342,43 @@ def test_norms_in_tiles_are_right_or_refused(library: Library, tile: int | None,
         else:
             assert np.allclose(library.numpy(made), wanted, atol=1e-5)
             assert faults.elements <= most
+    assert not faults.played
+
+
+@pytest.mark.parametrize(("norm", "share"), [("exact", 0.4), ("fast", 0.7), ("tile", 0.5)])
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def test_norms_in_tiles_take_no_long_calls(library: Library, norm: Any, share: float) -> None:
+    net = queue_of(library)
+    x = library.array(np.random.default_rng(0).standard_normal((1, 4, 64, 8)), "float32")
+    most = int(share * net.plan(x.shape, tile=None).largest_work)
+    size: int | None = 8  # memory alone is no reason to cut so few channels
+    if norm != "exact" or library.name == "torch":
+        size = net.fit(x.shape, memory_bytes=1 << 40, step=8, norm=norm, most_work=most)
+        assert size is not None
+    wanted = library.numpy(net.run(x, tile=size, norm=norm))
+    with limited(Limits(work=most), library.name) as faults:
+        assert np.allclose(library.numpy(net.run(faults.array(x), tile=size, norm=norm)), wanted, atol=1e-5)
+        text = r"tile: .*\(Local\) with \d+ multiply-adds, .* finishes .*most_work=\.\.\.\) finds one"
+        with pytest.raises(PlanError, match=text):
+            net.run(faults.array(x), tile=None, norm=norm)
+    assert not faults.played
+    assert (faults.work > most // 4) == (library.name != "numpy")  # whose layer here adds, and multiplies nothing
+    assert faults.work <= most
+    with pytest.raises(
+        PlanError, match="no tile has arrays of at most inf elements and calls of at most 10 multiply-adds"
+    ):
+        net.fit(x.shape, memory_bytes=1 << 40, step=32, norm=norm, most_work=10)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def test_an_estimate_takes_no_long_calls() -> None:
+    x = torch.zeros(1, 4, 64, 8)
+    text = r"statistics cannot be estimated: first \(Local\) with \d+ multiply-adds, .* smaller tile, or norm='exact'"
+    net = queue()
+    most = net.plan(x.shape, tile=16).largest_work
+    assert net.plan(x.shape, tile=16, norm="fast").largest_work > most  # its copy is a little larger than a tile
+    with limited(Limits(work=most)) as faults, pytest.raises(PlanError, match=text):
+        net.run(x, tile=16, norm="fast")
     assert not faults.played
 
 

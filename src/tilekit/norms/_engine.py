@@ -109,13 +109,13 @@ class Estimated(Sized):
         with progress_of(progress, call.program.n_steps, "norms") as told:
             return run(call, told)
 
-    def small_bytes(self, x: Array) -> int:
-        """Forecast what the estimate takes."""
+    def estimate(self, x: Array) -> Traced | None:
+        """Follow what the estimate runs on; None where nothing is estimated."""
         graph = self._plan(x, stream=False).traced.graph
         shape = self._small(x, graph)
         if not any(_is_estimate(node) for node in graph.constants):
-            return 0
-        return plain_bytes(trace(self.function, kernels_of(x).empty(shape, kernels_of(x).dtype_name(x))), x)
+            return None
+        return trace(self.function, kernels_of(x).empty(shape, kernels_of(x).dtype_name(x)))
 
     def _follow(self, x: Array) -> Traced:
         traced = trace(self.function, x)

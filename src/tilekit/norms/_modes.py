@@ -90,9 +90,12 @@ class Modes:
             return self._plan_alone(x, sizes, offload)
         function = self._exact(sizes, norm, offload, colour_fix=colour_fix)
         held = function._plan(x, stream=False)
-        peak = held.plan.peak_bytes
-        if isinstance(function, Estimated):
-            peak = max(peak, function.small_bytes(x))
+        peak, largest = held.plan.peak_bytes, _largest(held.program)
+        small = function.estimate(x) if isinstance(function, Estimated) else None
+        if small is not None:
+            peak = max(peak, plain_bytes(small, x))
+            elements, work = _largest(program_of(small.graph, plain(small.graph)))
+            largest = max(largest[0], elements), max(largest[1], work)
         tiles = max(len(stage.steps) for stage in held.program.stages)
         return QueuePlan(
             held.plan.shape,
@@ -101,7 +104,7 @@ class Modes:
             offload,
             tiles,
             peak,
-            *_largest(held.program),
+            *largest,
             held.plan.rows,
             str(held.plan),
         )

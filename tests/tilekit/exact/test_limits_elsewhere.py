@@ -12,8 +12,8 @@ from tests.tilekit.exact.test_run import numpy_call
 
 import tilekit as tk
 from tilekit import PlanError
-from tilekit._exact.barriers import plain_work
-from tilekit._exact.boxes import full, within
+from tilekit._exact.barriers import plain_work, work
+from tilekit._exact.boxes import cells, full, within
 from tilekit._exact.forecast import no_scratch
 from tilekit._exact.program import program_of
 from tilekit._exact.strips.choose import plans_of, sizes_of
@@ -94,10 +94,12 @@ def test_a_limit_makes_smaller_steps(library: str, kind: str) -> None:
 @given(built=graphs(NORMED), ranks=st.integers(2, 4), share=st.floats(0.2, 1.1))
 def test_ranks_stay_below_the_limits_together(built: Builder, ranks: int, share: float) -> None:
     graph = built.graph()
-    largest = max(int(np.prod(node.shape)) for node in graph.nodes if graph.live[node.index])
-    most = max(1, int(share * largest))
+    live = [node for node in graph.nodes if graph.live[node.index]]
+    most = max(1, int(share * max(int(np.prod(node.shape)) for node in live)))
+    most_work = max(1, int(2 * share * max(work(graph, node) for node in live)))
+    limits = Limits(elements=most, work=most_work)
     try:
-        plans = plans_of(graph, ranks, None, no_scratch, limits=Limits(elements=most))
+        plans = plans_of(graph, ranks, None, no_scratch, limits=limits)
     except PlanError:
         return
     result = np.zeros(graph.nodes[graph.output].shape, np.float32)
@@ -108,17 +110,26 @@ def test_ranks_stay_below_the_limits_together(built: Builder, ranks: int, share:
     call = numpy_call(built, program_of(graph, plans.stages))
     wanted = evaluate(graph, call.kernels, call.source, call.constants)
     sizes: list[list[int]] = [[0] for _ in range(ranks)]
+    worked: list[int] = []
 
     def counted(program: Any) -> Any:
         held = numpy_call(built, program)
         for name in ("run", "empty", "concat", "copy"):
             setattr(held.kernels, name, _spoiling(getattr(held.kernels, name), sizes[program.rank], most))
+        run = held.kernels.run
+
+        def heard(node: Any, shapes: Any, box: Any, *rest: Any) -> Any:
+            worked.append(node.op.work(node.shape, shapes) * cells(box))
+            return run(node, shapes, box, *rest)
+
+        setattr(held.kernels, "run", heard)  # noqa: B010  mypy knows no other method in the place of one
         return held
 
     run_ranks(counted, partition_of(graph, ranks), plans.stages, result, write)
     for rank, met in enumerate(sizes):  # the canary of a rank is asked near the sizes of its own part
-        said = sizes_of(plans, rank, no_scratch, Limits(elements=most), stream=False)
+        said = sizes_of(plans, rank, no_scratch, limits, stream=False)
         assert max(met) <= said.elements <= most
+    assert max(worked) <= most_work
     np.testing.assert_allclose(result, wanted, rtol=2e-4, atol=2e-4)
 
 
