@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,29 @@ def test_the_forecast_is_what_the_engine_sends(decode: bool, ranks: int) -> None
     assert shared.sent_bytes == tuple(sum(program.sent.values()) for program in programs)
     total = sum(program.work_done for program in programs)
     assert shared.shares == pytest.approx([program.work_done / total for program in programs])
+
+
+@pytest.mark.parametrize("blocks", [("space", 4, "all", 2, "all", 2), ("all", 2, "space", 4, "all", 2)])
+def test_an_encoder_that_begins_with_fewer_cells_sends_what_is_forecast(blocks: tuple[Any, ...]) -> None:
+    """Beside the convolution waits a mean of the same cells, whose border need not be sent as well."""
+    pytest.importorskip("torch")
+    import torch
+
+    from ltx_models.nn import backend
+    from ltx_models.video_vae import VideoEncoder
+    from ltx_models.video_vae.config import BlockConfig
+    from tilekit._exact.forecast import no_scratch
+    from tilekit._exact.strips.choose import plans_of
+    from tilekit._exact.trace import trace
+
+    rows = tuple(BlockConfig(f"compress_{kind}", 1, n) for kind, n in zip(blocks[::2], blocks[1::2], strict=True))
+    config = replace(LTX2, encoder_blocks=rows, encoder_base_channels=16)
+    network: Any = VideoEncoder(backend("torch"), config)
+    time, height, width = config.encoder_scale
+    x = torch.zeros(1, 3, 1 + time, 4 * height, 6 * width)
+    plans = plans_of(trace(network.requires_grad_(False), x).graph, 2, None, no_scratch)
+    shared = plan_sharing(config, (1, 128, 2, 4, 6), 2, decode=False, itemsize=4)
+    assert shared.sent_bytes == tuple(sum(plans.of(rank).sent.values()) for rank in range(2))
 
 
 def test_the_command_line_forecasts_devices(capsys: pytest.CaptureFixture[str]) -> None:

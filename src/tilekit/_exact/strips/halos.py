@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tilekit._exact.boxes import Box, cells, contains, full, hull, meet
 from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.ops import Constant, Input, Moments, Reduce, Whole
+from tilekit._exact.ops import Constant, Input, Moments, Pointwise, Reduce, Whole
 from tilekit._exact.stages import pull
 from tilekit._exact.steps import Stage
 from tilekit._exact.strips.partition import Partition
@@ -120,6 +120,11 @@ def halos_of(partition: Partition, stages: Sequence[Stage], folded: Collection[i
     free = frozenset({graph.input, *folded, *(node.index for node in graph.constants)})
     most = _Follow(partition, wanted, hard, free, narrow=True)
     follow = _Follow(partition, wanted, _cheapest(most), free)
+    joins = {index for index in follow.exchanged - most.exchanged if _joins(partition, graph.nodes[index])}
+    if joins:  # with their borders exchanged, those of what they are made of take less than the prices had it
+        most = _Follow(partition, wanted, hard | joins, free, narrow=True)
+        again = _Follow(partition, wanted, _cheapest(most), free)
+        follow = min(follow, again, key=_Follow.sent)
     return Halos(partition, wanted, frozenset(follow.exchanged), tuple(follow.held))
 
 
@@ -128,6 +133,11 @@ def _hard(graph: Graph, node: Node) -> bool:
     if isinstance(node.op, Input | Constant):
         return False
     return isinstance(node.op, Whole) or node.op.work(node.shape, graph.input_shapes[node.index]) > 0
+
+
+def _joins(partition: Partition, node: Node) -> bool:
+    """Whether a node is made cell by cell of more than one array that is cut."""
+    return isinstance(node.op, Pointwise) and sum(partition.cut(index) for index in node.inputs) > 1
 
 
 def _shares(partition: Partition, node: Node) -> bool:
@@ -238,6 +248,10 @@ class _Follow:
         """Count the bytes that ranks hold of a node and do not make."""
         total = sum(self._beyond(rank, index, held.get(index)) for rank, held in enumerate(self.held))
         return total * self.graph.nodes[index].itemsize
+
+    def sent(self) -> int:
+        """Count the bytes of all borders that are exchanged."""
+        return sum(self.price(index) for index in self.exchanged)
 
     def _beyond(self, rank: int, index: int, box: Box | None) -> int:
         """Count the cells of a box that a rank does not make as its own."""
