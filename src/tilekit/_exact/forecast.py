@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from tilekit._exact.alike import Alike, note
 from tilekit._exact.boxes import Box, Shape, cells, extent, full
 from tilekit._exact.ghosts import Ghost, Ledger
 from tilekit._exact.graph import Graph, Node
@@ -58,6 +59,7 @@ def forecast(  # noqa: PLR0913  what is run, and how
     limits: Limits | None = None,
     replay: Callable[[Program, "Ghosts"], Iterable[object]] = Replay,
     result: Box | None = None,
+    alike: Alike | None = None,
 ) -> Forecast:
     """
     Count the bytes of a run without running.
@@ -76,6 +78,8 @@ def forecast(  # noqa: PLR0913  what is run, and how
         What carries the program out.
     result : Box, optional
         What of the output the program makes; all of it where absent.
+    alike : Alike, optional
+        What is known of nodes that are alike, for one `scratch`.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def forecast(  # noqa: PLR0913  what is run, and how
     tally = Tally(limits) if limits is not None and limits.any else None
     ledger = _Watched(tally) if tally is not None else Ledger()
     axis = _sliding_axis(program) if stream else None
-    steps = replay(program, Ghosts(program.graph, ledger, scratch, axis, tally, result))
+    steps = replay(program, Ghosts(program.graph, ledger, scratch, axis, tally, result, alike))
     peaks = []
     for _ in steps:
         peaks.append(ledger.peak)
@@ -127,6 +131,8 @@ class Ghosts:
         Sees every array.
     result : Box, optional
         What of the output is made here; all of it where absent.
+    alike : Alike, optional
+        What is known of nodes that are alike.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -137,7 +143,9 @@ class Ghosts:
         axis: int | None,
         tally: Tally | None = None,
         result: Box | None = None,
+        alike: Alike | None = None,
     ) -> None:
+        self._alike = alike if tally is None and scratch is not no_scratch else None
         self._whole = full(graph.nodes[graph.output].shape) if result is None else result
         self._graph = graph
         self._tally = tally
@@ -156,11 +164,33 @@ class Ghosts:
         return self._ledger.uncounted(node.shape, node.itemsize)
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]) -> Ghost:
+        if self._alike is None:
+            return self._made(node, box, boxes, values)[0]
+        lies = tuple([None if value is None else value.strides for value in values])
+        key = (self._alike.kinds[node.index], box, boxes, lies)
+        known = self._alike.made.get(key)
+        if known is None:
+            made, taken = self._made(node, box, boxes, values)
+            seen = (made.shape, made.strides) if taken is None else None
+            note(self._alike.made, key, (seen, taken))
+            return made
+        seen, taken = known
+        if taken is None:
+            shape, strides = seen
+            return next(value for value in values if value is not None).view(shape, strides)
+        made = self._ledger.ghost(extent(box), node.itemsize)
+        self._ledger.touch(taken)
+        return made
+
+    def _made(
+        self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]
+    ) -> tuple[Ghost, int | None]:
+        """Give what is made, and what the kernel takes for itself; None for that of a view."""
         view = _view(node.op, box, values)
         if view is not None:
-            return view
+            return view, None
         if self._scratch is no_scratch and self._tally is None:
-            return self._ledger.ghost(extent(box), node.itemsize)
+            return self._ledger.ghost(extent(box), node.itemsize), 0
         given = tuple(
             None if value is None else (self._graph.nodes[i].dtype, value.strides)
             for i, value in zip(node.inputs, values, strict=True)
@@ -169,8 +199,9 @@ class Ghosts:
         if self._tally is not None:
             self._tally.made(node, job)
         made = self._ledger.ghost(extent(box), node.itemsize)
-        self._ledger.touch(self._scratch(job))
-        return made
+        taken = self._scratch(job)
+        self._ledger.touch(taken)
+        return made, taken
 
     def cut(self, value: Ghost, region: tuple[slice, ...]) -> Ghost:
         return value.cut(region)

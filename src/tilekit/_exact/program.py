@@ -7,6 +7,7 @@ Integers alone. `replay` carries a program out, with arrays or with byte counts.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tilekit._exact.alike import Alike
 from tilekit._exact.boxes import cells, full
 from tilekit._exact.folding import Folding, Going, folding_of
 from tilekit._exact.graph import Graph, Node
@@ -105,7 +106,7 @@ class Program:
         return replace(self, stages=tuple(replace(stage, going=going) for stage, going in rows), anew=True)
 
 
-def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False) -> Program:
+def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False, alike: Alike | None = None) -> Program:
     """
     Schedule all stages.
 
@@ -117,6 +118,8 @@ def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False) -> 
         In order; what one keeps, later ones may read.
     anew : bool
         Each step makes for itself what depends on constants alone.
+    alike : Alike, optional
+        What is known of nodes that are alike.
 
     Returns
     -------
@@ -125,7 +128,7 @@ def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False) -> 
     """
     folding = folding_of(graph)
     there = {graph.input, *(node.index for node in graph.constants), *folding.nodes}
-    scheduled = [schedule(graph, stage, there | stage.stored) for stage in stages]
+    scheduled = [schedule(graph, stage, there | stage.stored, alike) for stage in stages]
     kept = {keep.node: keep for stage in stages for keep in stage.keep}
     kept |= {node: Kept(node, 0) for stage in stages for node in stage.statistics}
     last_stage = {

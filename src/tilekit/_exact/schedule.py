@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
+from tilekit._exact.alike import Alike, note
 from tilekit._exact.boxes import Box, contains, hull, meet
 from tilekit._exact.graph import Graph
 from tilekit._exact.steps import Stage, Step
@@ -62,7 +63,9 @@ class _Visit:
     stay: Box | None = None
 
 
-def schedule(graph: Graph, stage: Stage, outside: Collection[int]) -> tuple[StepSchedule, ...]:
+def schedule(
+    graph: Graph, stage: Stage, outside: Collection[int], alike: Alike | None = None
+) -> tuple[StepSchedule, ...]:
     """
     Plan the steps of a stage.
 
@@ -74,13 +77,15 @@ def schedule(graph: Graph, stage: Stage, outside: Collection[int]) -> tuple[Step
         What is to be made.
     outside : collection of int
         Nodes that are there: the input, constants, what is folded from them, and what earlier stages kept.
+    alike : Alike, optional
+        What is known of nodes that are alike.
 
     Returns
     -------
     tuple of StepSchedule
         One for each step of the stage, in order.
     """
-    pulls = _Pulls(graph, outside)
+    pulls = _Pulls(graph, outside, alike)
     tracks: dict[int, list[list[_Visit]]] = {}
     pulled = []
     for step in stage.steps:
@@ -97,7 +102,8 @@ def schedule(graph: Graph, stage: Stage, outside: Collection[int]) -> tuple[Step
 class _Pulls:
     """The first pass: what each step wants of each node, and what of that is not there."""
 
-    def __init__(self, graph: Graph, outside: Collection[int]) -> None:
+    def __init__(self, graph: Graph, outside: Collection[int], alike: Alike | None) -> None:
+        self._alike = alike
         self._nodes = graph.nodes
         self._shapes = graph.input_shapes
         self._outside = outside
@@ -118,7 +124,7 @@ class _Pulls:
             if index in self._outside:
                 reads[index] = want[index]
                 continue
-            visit = self._visit(index, want[index], have)
+            visit = (self._visit if self._alike is None else self._known)(index, want[index], have)
             visits.append(visit)
             for source, need in zip(self._nodes[index].inputs, visit.needs, strict=False):  # none if it is not made
                 if need is not None:
@@ -127,6 +133,18 @@ class _Pulls:
                         heappush(heap, -source)
                     want[source] = hull(held, need)
         return visits, reads
+
+    def _known(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:
+        """Visit a node, where a node like it was not asked the same before."""
+        assert self._alike is not None
+        key = (self._alike.kinds[index], want, have.get(index))
+        known = self._alike.visits.get(key)
+        if known is None:
+            visit = self._visit(index, want, have)
+            note(self._alike.visits, key, (visit.want, visit.new, visit.axis, visit.needs, have[index]))
+            return visit
+        grown, new, axis, needs, have[index] = known
+        return _Visit(index, grown, new, axis, needs)
 
     def _visit(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:
         node, shapes = self._nodes[index], self._shapes[index]

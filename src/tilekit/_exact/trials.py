@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tilekit._exact.alike import alike_of
 from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
 from tilekit._exact.frontiers import Path
 from tilekit._exact.graph import Graph
@@ -108,7 +109,8 @@ class Trials:
         self._cuts = CUTTING * 4 // 3
         self._tried: dict[tuple[int, tuple[Stage, ...]], Choice] = {}
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
-        program = program_of(graph, plain(graph))
+        self._alike = alike_of(graph)
+        program = program_of(graph, plain(graph), alike=self._alike)
         self.plain_bytes = forecast(program, plain_scratch).peak_bytes
         self.whole = self.counted(program, min((way.axis for way in self.slides), default=0))
         self.most_bytes = min(self.plain_bytes, self.whole.peak_bytes)
@@ -158,7 +160,7 @@ class Trials:
         effort = most_made * self._shares.get(known, 1.0)
         if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
             return None
-        choice = self.counted(program_of(self.graph, stages), way.axis, scattered=way.scattered)
+        choice = self.counted(program_of(self.graph, stages, alike=self._alike), way.axis, scattered=way.scattered)
         self._left += max(0, int(effort) - choice.operations)
         self._tried[key] = choice
         if known is not None:
@@ -207,7 +209,7 @@ class Trials:
 
     def count(self, program: Program) -> Forecast:
         """Count what a program takes."""
-        return forecast(program, self._scratch, stream=self.stream, limits=self._limits)
+        return forecast(program, self._scratch, stream=self.stream, limits=self._limits, alike=self._alike)
 
 
 def _weight(*, scattered: bool) -> int:
