@@ -11,7 +11,7 @@ from typing import Any
 
 from tilekit._exact.frontends._mlx.builder import Builder
 from tilekit._exact.frontends._mlx.calls import Attend, AttendByHand, Mx, Ramp
-from tilekit._exact.frontends._mlx.rewrite import Rewrite
+from tilekit._exact.frontends.rewrite import Rewrite
 from tilekit._exact.graph import Node
 from tilekit._exact.ops import Along, Attention, Fill, MatMul, Pointwise, Reshape
 

@@ -7,10 +7,10 @@ from typing import Any
 import mlx.core as mx
 
 from tilekit._exact.boxes import Shape
-from tilekit._exact.frontends._mlx.borders import written
 from tilekit._exact.frontends._mlx.builder import Builder, Windows
 from tilekit._exact.frontends._mlx.calls import GatherCells, Inside, Mx, ScatterCells, Strided
 from tilekit._exact.frontends._mlx.record import Primitive, Unsupported
+from tilekit._exact.frontends.borders import written
 from tilekit._exact.ops import Fill, Gather, Reshape, Scatter, Slice, Whole
 
 __all__ = ["dynamic_slice", "gather", "gather_axis", "scatter", "slice_update", "strided"]

@@ -15,7 +15,7 @@ from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.axes import Axes, Part, viewed
 from tilekit._exact.frontends._mlx.builder import Builder
 from tilekit._exact.frontends._mlx.calls import Mx
-from tilekit._exact.frontends._mlx.rewrite import Rewrite, users
+from tilekit._exact.frontends.rewrite import Rewrite, users
 from tilekit._exact.graph import Node
 from tilekit._exact.ops import Moments, Normalize, Op, Permute, Pointwise, Reduce, Reshape, Slice
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tilekit._exact.frontends._mlx.attention import attention
 from tilekit._exact.frontends._mlx.builder import Builder
 from tilekit._exact.frontends._mlx.norms import norms
-from tilekit._exact.frontends._mlx.rewrite import Rewrite, copied
+from tilekit._exact.frontends.rewrite import Rewrite, copied
 from tilekit._exact.graph import Node
 from tilekit._exact.ops import Permute, Reshape
 

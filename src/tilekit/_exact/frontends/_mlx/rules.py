@@ -11,11 +11,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from tilekit._exact.frontends._mlx.borders import concatenated
 from tilekit._exact.frontends._mlx.builder import Builder
 from tilekit._exact.frontends._mlx.calls import Mx, Ramp
 from tilekit._exact.frontends._mlx.cells import dynamic_slice, gather, gather_axis, scatter, slice_update, strided
 from tilekit._exact.frontends._mlx.record import Primitive, Unsupported
+from tilekit._exact.frontends.borders import concatenated
 from tilekit._exact.ops import Along, Concat, Conv, Fill, MatMul, Pad, Pool, Reduce, Slice, Whole
 
 __all__ = ["lower"]

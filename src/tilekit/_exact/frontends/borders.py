@@ -1,14 +1,14 @@
 """
 Borders that are written or put on bit by bit, as one padding.
 
-``mx.pad(mode="edge")`` writes an array into zeros, then cuts slices out of that and writes them beside. Each step is
-known by the cell of the source that every cell of an axis comes from; when all are known, the chain is one padding or
-one taking of cells, and what it was made of is read by nobody.
+``mx.pad(mode="edge")``, for one, writes an array into zeros, then cuts slices out of that and writes them beside;
+``jnp.pad`` puts slices before and after. Each step is known by the cell of the source that every cell of an axis comes
+from; when all are known, the chain is one padding or one taking of cells, and what it was made of is read by nobody.
 """
 
 from collections.abc import Sequence
 
-from tilekit._exact.frontends._mlx.builder import Builder, Cells, Origin
+from tilekit._exact.frontends.building import Building, Cells, Origin
 from tilekit._exact.ops import Expand, Pad, PadMode, Reshape, Scatter, Slice
 
 __all__ = ["concatenated", "origin", "written"]
@@ -16,7 +16,7 @@ __all__ = ["concatenated", "origin", "written"]
 MODES: tuple[PadMode, ...] = ("replicate", "reflect", "circular")
 
 
-def origin(b: Builder, index: int) -> Origin:
+def origin(b: Building, index: int) -> Origin:
     """Give where a node's cells come from: itself, where it is no slice and nothing was noted."""
     if index in b.origins:
         return b.origins[index]
@@ -37,7 +37,7 @@ def origin(b: Builder, index: int) -> Origin:
     return Origin(index, tuple(tuple(range(n)) for n in node.shape))
 
 
-def _repeated(b: Builder, index: int) -> int | None:
+def _repeated(b: Building, index: int) -> int | None:
     """Give what a node repeats along axes of one cell, as ``mx.repeat`` does: reshape, broadcast, reshape."""
     wide = _below(b, index, Reshape)
     inner = None if wide is None else _below(b, wide, Expand)
@@ -48,7 +48,7 @@ def _repeated(b: Builder, index: int) -> int | None:
     return narrow if made is not None and made == _growth(b.shape(inner), b.shape(wide)) else None
 
 
-def _below(b: Builder, index: int, kind: type) -> int | None:
+def _below(b: Building, index: int, kind: type) -> int | None:
     return b.nodes[index].inputs[0] if isinstance(b.op(index), kind) else None
 
 
@@ -63,7 +63,7 @@ def _every(cells: Cells, start: int, step: int, n: int) -> Cells:
     return tuple(cells[start + i * step] for i in range(n))
 
 
-def written(b: Builder, base: int, part: int, starts: Sequence[int]) -> int | None:
+def written(b: Building, base: int, part: int, starts: Sequence[int]) -> int | None:
     """Give one node for an array with another written into it, where a padding is what that is; None elsewhere."""
     value = b.number(base)
     shape = b.shape(base)
@@ -86,7 +86,7 @@ def written(b: Builder, base: int, part: int, starts: Sequence[int]) -> int | No
     return _made(b, made) if made.complete else None if made == under else _noted(b, base, part, starts, made)
 
 
-def _padded(b: Builder, base: int, part: int, starts: Sequence[int], value: float) -> int | None:
+def _padded(b: Building, base: int, part: int, starts: Sequence[int], value: float) -> int | None:
     """Give an array of one number with another written into it: a padding."""
     node, shape = b.nodes[part], b.shape(base)
     after = tuple(n - start - m for n, start, m in zip(shape, starts, node.shape, strict=True))
@@ -98,13 +98,13 @@ def _padded(b: Builder, base: int, part: int, starts: Sequence[int], value: floa
     return made
 
 
-def _noted(b: Builder, base: int, part: int, starts: Sequence[int], made: Origin) -> int:
+def _noted(b: Building, base: int, part: int, starts: Sequence[int], made: Origin) -> int:
     index = b.add(Scatter(tuple(starts)), (base, part), b.shape(base), b.nodes[base].dtype)
     b.origins[index] = made
     return index
 
 
-def concatenated(b: Builder, inputs: Sequence[int], axis: int) -> int | None:
+def concatenated(b: Building, inputs: Sequence[int], axis: int) -> int | None:
     """Give one padding for slices of one array put around it; None where they are no such."""
     origins = [origin(b, index) for index in inputs]
     whole = [index for index, o in zip(inputs, origins, strict=True) if o.source == index]
@@ -118,7 +118,7 @@ def concatenated(b: Builder, inputs: Sequence[int], axis: int) -> int | None:
     return _as_padding(b, Origin(whole[0], tuple(axes)))
 
 
-def _made(b: Builder, made: Origin) -> int:
+def _made(b: Building, made: Origin) -> int:
     padding = _as_padding(b, made)
     index = made.source if padding is None else padding
     if padding is None:
@@ -128,7 +128,7 @@ def _made(b: Builder, made: Origin) -> int:
     return index
 
 
-def _as_padding(b: Builder, made: Origin) -> int | None:
+def _as_padding(b: Building, made: Origin) -> int | None:
     node = b.nodes[made.source]
     before, after = [], []
     for cells, n in zip(made.axes, node.shape, strict=True):

@@ -1,19 +1,21 @@
 """Copy a graph, with some of its nodes made in another way."""
 
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from tilekit._exact.frontends._mlx.builder import Builder
+from tilekit._exact.frontends.building import Building
 from tilekit._exact.graph import Node
 
 __all__ = ["Rewrite", "copied", "users"]
 
-Rewrite = Callable[[Builder, Mapping[int, int]], int]
+B = TypeVar("B", bound=Building)
+Rewrite = Callable[[Any, Mapping[int, int]], int]
 """Adds a node to the copy, given the place in the copy of each node before it; gives its place."""
 
 
-def copied(old: Builder, rewrites: Mapping[int, Rewrite], *, merging: bool = False) -> tuple[Builder, dict[int, int]]:
+def copied(old: B, rewrites: Mapping[int, Rewrite], *, merging: bool = False) -> tuple[B, dict[int, int]]:
     """Give a copy, and where each node went."""
-    new, place = Builder(merging=merging), dict[int, int]()
+    new, place = type(old)(merging=merging), dict[int, int]()
     for node in old.nodes:
         rewrite = rewrites.get(node.index)
         before = len(new.nodes)
@@ -30,7 +32,7 @@ def copied(old: Builder, rewrites: Mapping[int, Rewrite], *, merging: bool = Fal
     return new, place
 
 
-def users(builder: Builder) -> list[list[int]]:
+def users(builder: Building) -> list[list[int]]:
     """Give the nodes that read each node."""
     found: list[list[int]] = [[] for _ in builder.nodes]
     for node in builder.nodes:
