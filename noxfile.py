@@ -100,6 +100,17 @@ def tests_mlx(session: nox.Session) -> None:
     run_pytest(session, "src/tilekit", "tests")
 
 
+@nox.session(name="tests-jax", reuse_venv=True)
+def tests_jax(session: nox.Session) -> None:
+    """Run the tests of the engine that are about JAX, which the other sessions skip, in an environment of its own."""
+    session.install(*requirements("jax", "test"))
+    # most of the time is compiling, which need not give fast code here
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+    paths = session.posargs or ["tests/tilekit", "tests/test_examples.py"]
+    options = (*PARALLEL, "--doctest-ignore-import-errors", "-k", "jax")
+    session.run("python", "-m", "pytest", *options, *paths, env=ONE_THREAD | quick)
+
+
 @nox.session(name="tests-dask", reuse_venv=True)
 def tests_dask(session: nox.Session) -> None:
     """Compute tiles on a cluster of Dask of which a worker is killed, in an environment of its own."""

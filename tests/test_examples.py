@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 NEEDS = {
     "embed_any_decoder": ("torch",),
     "exact_torch": ("torch",),
+    "jax_autoencoder": ("jax",),
     "mlx_autoencoder": ("mlx",),
     "diffusers_image": ("torch", "diffusers"),
     "diffusers_video": ("torch", "diffusers", "av"),

@@ -63,8 +63,8 @@ def exact(
     ----------
     function : callable
         Of one array, which gives one array (or an object that holds one, such as diffusers' ``DecoderOutput``): a
-        module, a method (``vae.decode``) or a plain function of torch or MLX. It must be a function of its input and
-        its weights alone. Weights are read when they are used.
+        module, a method (``vae.decode``) or a plain function of torch, MLX or JAX. It must be a function of its input
+        and its weights alone. Weights are read when they are used.
     memory_bytes : int, optional
         What live arrays may take at the peak: the result included for a call, one block of it for a stream; the input
         and the weights are not. Left out: about half of a plain call, or as near to that as it can

@@ -131,7 +131,7 @@ class Arrays:
             from tilekit._run.places import Places  # needs NumPy, which the engine does not
 
             self._places = self._stack.enter_context(Places())
-        return self._places.away(value, place)
+        return self._places.away(self._kernels.handed(value), place)
 
     def back(self, value: Array, place: Place) -> Array:
         """Bring it back."""

@@ -131,4 +131,4 @@ def evaluated(
                 readers[source] -= 1
                 if not readers[source] and source not in wanted:
                     del there[source]
-    return {index: there[index] for index in wanted}
+    return {index: kernels.handed(there[index]) for index in wanted}

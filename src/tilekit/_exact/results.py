@@ -31,7 +31,7 @@ class Collect:
         """Take a box."""
         whole = full(self._node.shape)
         if box == whole:
-            self._whole = value
+            self._whole = self._kernels.handed(value)
             return
         if self._whole is None:
             self._whole = self._kernels.empty(self._node.shape, self._node.dtype)
@@ -71,7 +71,10 @@ class Blocks:
         held = (*full(self._node.shape)[: self._axis], rows, *full(self._node.shape)[self._axis + 1 :])
         if box == held:
             # the caller may write to what is handed out
-            self._open[rows] = (value if self._kernels.owns(value) else self._kernels.copy(value), 0)
+            self._open[rows] = (
+                self._kernels.handed(value) if self._kernels.owns(value) else self._kernels.copy(value),
+                0,
+            )
             return
         block, missing = self._open.get(rows) or (self._kernels.empty(extent(held), self._node.dtype), cells(held))
         self._open[rows] = (self._kernels.write(block, within(held, box), value), missing - cells(box))

@@ -15,7 +15,7 @@ from tilekit.backends.limits import Limits, pretended
 
 __all__ = ["trace"]
 
-_MODULES = {"torch": "tilekit._exact.frontends._torch", "mlx": "tilekit._exact.frontends._mlx"}
+_MODULES = {name: f"tilekit._exact.frontends._{name}" for name in ("jax", "mlx", "torch")}
 
 
 def trace(function: Callable[..., Any], x: Array) -> Traced:
@@ -25,7 +25,7 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
     Parameters
     ----------
     function : callable
-        Of one array of torch or MLX, which gives one; or a `GraphFunction`.
+        Of one array of JAX, MLX or torch, which gives one; or a `GraphFunction`.
     x : array
         Says the library, the shape, the dtype and the device; its numbers are not used.
 

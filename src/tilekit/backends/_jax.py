@@ -2,7 +2,7 @@
 
 import sys
 
-from tilekit.backends._base import Array, Backend, Region
+from tilekit.backends._base import Array, Backend, Place, Region
 
 __all__ = ["JaxBackend"]
 
@@ -17,6 +17,16 @@ class JaxBackend(Backend):
         if isinstance(x, sys.modules["jax"].core.Tracer):
             return "a traced array of jax.jit, vmap or grad: it has no numbers yet; jit the function of a tile instead"
         return None
+
+    def is_floating(self, x: Array) -> bool:
+        """Whether the numbers are real floating-point ones."""
+        numpy = sys.modules["jax"].numpy
+        return bool(numpy.issubdtype(x.dtype, numpy.floating))
+
+    def place(self, x: Array) -> Place:
+        """Say where an array lives."""
+        kind = getattr(x.device, "platform", "cpu")  # the device of an array in several parts is no single one
+        return Place(self.name, "cuda" if kind == "gpu" else kind, str(sys.modules["jax"].__version__))
 
     def copy(self, x: Array) -> Array:
         """Give the array itself, which nobody can write into."""

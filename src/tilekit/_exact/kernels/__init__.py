@@ -13,6 +13,7 @@ from tilekit.backends import Array, backend_of
 __all__ = ["Arrays", "Job", "Kernels", "kernels_of"]
 
 _OWN: dict[str, str] = {
+    "jax": "tilekit._exact.kernels._jax:JaxKernels",
     "mlx": "tilekit._exact.kernels._mlx:MlxKernels",
     "torch": "tilekit._exact.kernels._torch:TorchKernels",
 }

@@ -92,6 +92,8 @@ class Conv(Op):
     channels: int
     transposed: bool = False
     """Whether the library's own transposed convolution is meant (and its layout of the weight)."""
+    precision: str = ""
+    """What a library that can be asked is told about the precision of its products."""
 
     def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
         return with_interval(box, self.channel_axis, (0, shape[self.channel_axis]))
