@@ -7,6 +7,7 @@ from math import inf
 from tilekit._errors import PlanError
 from tilekit._exact.forecast import Scratch, no_scratch
 from tilekit._exact.frontiers import Path
+from tilekit._exact.garbage import uncollected
 from tilekit._exact.graph import Graph
 from tilekit._exact.steps import Place
 from tilekit._exact.trials import MOST, WRONG, Choice, Trials
@@ -78,11 +79,12 @@ def search(  # noqa: PLR0913  what a plan depends on
     PlanError
         If no way stays within the budget or the limits; the text names the least that one takes.
     """
-    ways = slides(graph, stream=stream)
-    trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch)
-    if memory_bytes is None and not stream and trials.whole.peak_bytes <= small:
-        return _same(trials, int(trials.plain_bytes * SLIGHTLY)) or trials.whole
-    return chosen(trials, memory_bytes, spill)
+    with uncollected():
+        ways = slides(graph, stream=stream)
+        trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch)
+        if memory_bytes is None and not stream and trials.whole.peak_bytes <= small:
+            return _same(trials, int(trials.plain_bytes * SLIGHTLY)) or trials.whole
+        return chosen(trials, memory_bytes, spill)
 
 
 def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None = None) -> Choice:

@@ -65,6 +65,12 @@ class _Again(Recorder):
         self._kept.append(made)
         return made
 
+    def forget(self) -> None:
+        """Let go of all tensors, which are held in a circle."""
+        self._stands.clear()
+        self._kept.clear()
+        self.aliases.forget()
+
     def first(self, x: Tensor) -> Tensor:
         """Give the tensor of the first run that a tensor is, or stands for."""
         return self._stands.get(id(x), x)
@@ -103,7 +109,9 @@ def goes_alike(function: Callable[..., Any], run: Run) -> bool:
         return False
     finally:
         clear_caches(run.captured.cached)
-    return again.alike and again.first(made) is run.output and generators() == draws
+    alike = again.alike and again.first(made) is run.output and generators() == draws
+    again.forget()
+    return alike
 
 
 def _stays(entry: Entry) -> bool:

@@ -95,6 +95,11 @@ class Aliases:
         self.written: list[Tensor] = []
         """The values that bases had before the first write to them."""
 
+    def forget(self) -> None:
+        """Let go of all tensors."""
+        self._views.clear()
+        self.written.clear()
+
     def _view(self, x: Tensor) -> _View:
         view = self._views.get(id(x))
         if view is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tilekit._exact.frontends._torch.called import Called, dtype_name
 from tilekit._exact.frontends._torch.captured import Path
 from tilekit._exact.frontends._torch.known import Known
-from tilekit._exact.frontends._torch.record import Entry, leaf_tensors
+from tilekit._exact.frontends._torch.record import Entry
 from tilekit._exact.frontends._torch.rules import rule_of
 from tilekit._exact.frontends._torch.weights import Literal
 from tilekit._exact.graph import Graph, Node
@@ -47,7 +47,7 @@ def alive(entries: Sequence[Entry], output: Tensor) -> list[int]:
         entry = entries[i]
         if any(id(x) in wanted for x in entry.outputs):
             kept.append(i)
-            wanted.update(id(x) for x in leaf_tensors([list(entry.args), entry.kwargs]))
+            wanted.update(map(id, entry.reads))
     return kept[::-1]
 
 

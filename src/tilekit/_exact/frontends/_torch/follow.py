@@ -37,6 +37,7 @@ class Run:
     input: Tensor
     output: Tensor
     changes: list[Change]
+    _alive: list[Entry] | None = None
 
     @property
     def entries(self) -> list[Entry]:
@@ -47,14 +48,22 @@ class Run:
         made = zip(self.stand_ins.places, self.stand_ins.tensors, strict=True)
         return self.captured.by_identity | {id(tensor): place.path for place, tensor in made}
 
+    def forget(self) -> None:
+        """Let go of what was recorded, which holds itself in a circle."""
+        self.recorder.entries.clear()
+        self.recorder.aliases.forget()
+        self._alive = None
+
     def alive(self) -> list[Entry]:
         """Give the entries that the result depends on."""
-        return [self.entries[i] for i in alive(self.entries, self.output)]
+        if self._alive is None:
+            self._alive = [self.entries[i] for i in alive(self.entries, self.output)]
+        return self._alive
 
     def used(self) -> set[int]:
         """Give the tensors that the result depends on, by identity."""
         kept = self.alive()
-        return {id(x) for entry in kept for x in leaf_tensors([list(entry.args), entry.kwargs])} | {id(self.output)}
+        return {id(x) for entry in kept for x in entry.reads} | {id(self.output)}
 
 
 def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor] = ()) -> Run:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tilekit._exact.frontends._torch.captured import Path
-from tilekit._exact.frontends._torch.record import Entry, leaf_tensors
+from tilekit._exact.frontends._torch.record import Entry
 
 __all__ = ["DependsOnInput", "Known"]
 
@@ -84,7 +84,7 @@ class Known:
                 entries.add(i)
                 if torch.Tag.nondeterministic_seeded in self.entries[i].op.tags:
                     raise DependsOnInput
-                waiting += leaf_tensors([list(self.entries[i].args), self.entries[i].kwargs])
+                waiting += self.entries[i].reads
         return entries
 
     def _filled(self, value: Any) -> Any:

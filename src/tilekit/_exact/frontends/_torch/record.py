@@ -35,21 +35,29 @@ class Entry:
     where: str
     shapes: tuple[tuple[int, ...], ...] = ()
     """Of the outputs as they were made: `transpose_` turns the tensor itself."""
+    reads: tuple[Tensor, ...] = ()
+    """The tensors among the arguments."""
 
     def __post_init__(self) -> None:
-        self.shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else () for x in self.outputs)
+        self.shapes = tuple([tuple(x.shape) if isinstance(x, Tensor) else () for x in self.outputs])
+        self.reads = (*leaf_tensors(self.args), *leaf_tensors(self.kwargs))
 
 
-def leaf_tensors(value: Any) -> Iterator[Tensor]:
+def leaf_tensors(value: Any) -> list[Tensor]:
     """Give the tensors of nested lists, tuples and dicts."""
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from leaf_tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from leaf_tensors(item)
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return []
+    found: list[Tensor] = []
+    for item in value:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, (list, tuple, dict)):
+            found += leaf_tensors(item)
+    return found
 
 
 class Recorder(TorchDispatchMode):

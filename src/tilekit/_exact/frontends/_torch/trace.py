@@ -1,9 +1,7 @@
 """Follow a function of torch once, on tensors without memory, and give its graph."""
 
-import gc
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,10 +14,10 @@ from tilekit._exact.frontends._torch.captured import Path, dotted
 from tilekit._exact.frontends._torch.checks import check_run
 from tilekit._exact.frontends._torch.fingerprint import Fingerprint
 from tilekit._exact.frontends._torch.follow import Run, follow
-from tilekit._exact.frontends._torch.record import leaf_tensors
 from tilekit._exact.frontends._torch.refusals import check_input, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
 from tilekit._exact.frontends._torch.weights import Reader
+from tilekit._exact.garbage import uncollected
 
 __all__ = ["trace"]
 
@@ -58,7 +56,7 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
     """
     check_input(function, x)
     # in inference mode torch does not take its composite calls apart, and dropout would look like a draw
-    with _LOCK, _uncollected(), torch.inference_mode(mode=False):
+    with _LOCK, uncollected(), torch.inference_mode(mode=False):
         run = follow(function, x)
         check_run(function, run)
         check_state(function, run, x)
@@ -66,12 +64,14 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         graph = build(run.entries, run.output, sources, run.known)
         read = Reader(function, sources.literals, x.device)
         fingerprint = _fingerprint(run, sources, x.device)
+        notes = _notes(run)
+        run.forget()
 
     def current() -> bool:
         read.forget()
         return fingerprint.current(read)
 
-    return Traced(graph, _alone(read), _alone(current), _notes(run))
+    return Traced(graph, _alone(read), _alone(current), notes)
 
 
 def _alone(look: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,18 +82,6 @@ def _alone(look: Callable[..., Any]) -> Callable[..., Any]:
             return look(*key)
 
     return looked
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector from going through a hundred thousand small objects again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _notes(run: Run) -> tuple[str, ...]:
@@ -107,7 +95,7 @@ def _sources(function: Callable[..., Any], run: Run) -> Sources:
     paths, used = run.paths(), run.used()
     _check_seen(function, run, paths)
     for entry in run.alive():
-        for x in leaf_tensors([list(entry.args), entry.kwargs]):
+        for x in entry.reads:
             if type(x) is not Tensor or id(x) in paths or x.device.type == "meta" or not x.numel():
                 continue
             shared = run.captured.by_memory.get(x.untyped_storage().data_ptr())
@@ -123,7 +111,7 @@ def _sources(function: Callable[..., Any], run: Run) -> Sources:
 def _check_seen(function: Callable[..., Any], run: Run, paths: dict[int, Path]) -> None:
     """Refuse tensors of the run that no recorded operation made: other threads are not followed."""
     known = {id(x) for entry in run.entries for x in entry.outputs} | paths.keys() | {id(run.input)}
-    read = [x for entry in run.alive() for x in leaf_tensors([list(entry.args), entry.kwargs])]
+    read = [x for entry in run.alive() for x in entry.reads]
     if any(isinstance(x, FakeTensor) and id(x) not in known for x in (run.output, *read)):
         raise refuse(
             function,
