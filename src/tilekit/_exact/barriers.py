@@ -102,6 +102,13 @@ def goals(graph: Graph, labels: Labels, along: int | None = None) -> tuple[tuple
     `along` is the axis of the output that is written part by part, where the output is a concatenation. The second
     value holds the nodes that only put such parts together.
     """
+    known: tuple[tuple[Goal, ...], Frontier] | None = graph.goals.get((labels, along))
+    if known is None:
+        known = graph.goals[labels, along] = _goals(graph, labels, along)
+    return known
+
+
+def _goals(graph: Graph, labels: Labels, along: int | None) -> tuple[tuple[Goal, ...], Frontier]:
     held = [*_taken(graph, labels), *_gathered(graph, labels)]
     held.sort(key=lambda goal: max(goal.nodes))
     shape = graph.nodes[graph.output].shape

@@ -85,6 +85,11 @@ class Graph:
         return {}
 
     @cached_property
+    def goals(self) -> dict[tuple[tuple[int | None, ...], int | None], Any]:
+        """What `barriers.goals` has found, by labels and axis of the output."""
+        return {}
+
+    @cached_property
     def foldings(self) -> list[Any]:
         """What `folding.folding_of` has found."""
         return []

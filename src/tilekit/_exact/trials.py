@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import ClassVar
 
 from tilekit._exact.alike import alike_of
@@ -108,6 +109,8 @@ class Trials:
         self._left = 2 * self._effort
         self._cuts = CUTTING * 4 // 3
         self._tried: dict[tuple[int, tuple[Stage, ...]], Choice] = {}
+        self._untiled = tilings(graph, stream=stream)
+        self._tiled: list[Tiles | None] = []  # those that were asked for; None is the end
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
         self._alike = alike_of(graph)
         program = program_of(graph, plain(graph), alike=self._alike)
@@ -125,8 +128,14 @@ class Trials:
 
     def tilings(self) -> Iterator[Tiles]:
         """Give the ways with tiles, as long as it does not take too long."""
-        ways = tilings(self.graph, stream=self.stream)
-        while self._spend(TILING * len(self.graph.nodes)) and (way := next(ways, None)) is not None:
+        for number in count():
+            if not self._spend(TILING * len(self.graph.nodes)):
+                return
+            if number == len(self._tiled):
+                self._tiled.append(next(self._untiled, None))
+            way = self._tiled[number]
+            if way is None:
+                return
             yield way
 
     def within(self, way: Slide, allowance: int) -> Path | None:

@@ -124,13 +124,17 @@ class Tiles:
         done = sum(n * (1.0 if index in early else max(1.0, self.shares[index])) for index, n in spent.items())
         return done / max(1, sum(spent.values()))
 
+    @cached_property
+    def _kept(self) -> Path:
+        """What is kept between the stages before the tiles."""
+        return Frontiers(self.before).lasting
+
     def stages(self, strip_bytes: int) -> tuple[Stage, ...]:
         """Give the stages, with strips of so many bytes of the largest array."""
         first: tuple[Stage, ...] = ()
         stored = self.front
         if self.front:
-            path = Frontiers(self.before).lasting
-            first = slide(self.before, (*path.fronts[:-1], self.front), strip_bytes)
+            first = slide(self.before, (*self._kept.fronts[:-1], self.front), strip_bytes)
             stored |= {index for goal in self.before.goals for index in goal.statistics}
         found = labels(self.graph, self.axis)
         rest = tiles(self.graph, found, self.grid, stored=stored, strip_bytes=strip_bytes, in_turn=self.in_turn)
