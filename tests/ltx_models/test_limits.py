@@ -1,7 +1,9 @@
 """Exact decodes and encodes stay below what a device gets right, and are right."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ltx_models import (
@@ -13,8 +15,11 @@ from ltx_models import (
     plan_exact,
     stream_decode,
 )
+from ltx_models.nn import Backend
+from ltx_models.video_vae import VideoEncoder
 from tilekit import DeviceError
 from tilekit.backends import canary
+from tilekit.backends.flat import is_flat
 from tilekit.backends.limits import Limits, pretended
 from tilekit.testing import limited
 
@@ -105,3 +110,22 @@ def test_frames_of_one_number_are_an_error_on_such_a_device(decoder: Any, encode
             call()
     with pretended(Limits(elements=1 << 40)):
         decode_exact(decoder, latent)
+
+
+@pytest.mark.parametrize("way", ["plain", "exact", "stream"])
+def test_one_colour_through_mirrored_borders_is_no_fault(nn: Backend, way: str, oracle: Any, tools: Any) -> None:
+    """Its latents are one number for each channel, as where a device gives zeros; a second colour makes them more."""
+    config = tools.loaded("encoder", nn, oracle("video_encoder_enc20_single_frame")[0].path).config
+    net = nn.build(lambda: VideoEncoder(nn, replace(config, encoder_padding="reflect")))
+    draw, shapes = np.random.default_rng(0), nn.shapes(net).items()
+    scaled = {key: draw.standard_normal(shape) / np.sqrt(np.prod(shape[1:])) for key, shape in shapes}
+    net = nn.load(net, {key: nn.asarray(value.astype(np.float32)) for key, value in scaled.items()})
+    colours = np.array([0.2, -0.4, 0.6], np.float32)[None, :, None, None, None]
+    values = np.broadcast_to(colours, (1, 3, 17, 64, 96)).copy()
+    plan = replace(plan_exact(net, (1, config.latent_channels, 3, 2, 3)), frames=None if way == "exact" else 8)
+    with pretended(Limits(elements=1 << 40)):
+        for flat in (True, False):
+            x = nn.asarray(values)
+            latents = net(x) if way == "plain" else encode_exact(net, x, plan=plan)
+            assert is_flat(latents) == flat
+            values[:, :, 8:] *= -1

@@ -11,7 +11,7 @@ import tilekit as tk
 mx: Any = pytest.importorskip("mlx.core")
 from mlx import nn  # noqa: E402
 
-from tilekit.backends import Place, backend_of  # noqa: E402
+from tilekit.backends import Place, backend_of, canary  # noqa: E402
 from tilekit.backends.limits import Limits, pretended  # noqa: E402
 
 
@@ -128,6 +128,7 @@ def test_a_video_plan_counts_sums_of_frames(dtype: Any) -> None:
     def counted(limits: Limits) -> tuple[int, int]:
         with torch.no_grad(), pretended(limits):
             plan = plan_exact(decoder, z.shape, memory_bytes=1 << 40)
+            canary.check(z)  # asks once, and what it asks with is not the decoder's
             with Live() as live:
                 decoder(z)
         return live.peak, plan.peak_bytes
