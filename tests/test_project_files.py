@@ -154,3 +154,10 @@ def test_each_checkpoint_has_a_card_that_says_what_it_was_trained_on(name: str) 
     assert "license: apache-2.0" in card
     for script in re.findall(r"`(training/[\w/]+\.py)`", card):
         assert (ROOT / script).exists()
+
+
+def test_examples_are_the_same_whatever_ran_before() -> None:
+    """Those of Hypothesis take no numbers from modules that happen to be imported."""
+    from hypothesis.internal.conjecture.providers import HypothesisProvider
+
+    assert len(HypothesisProvider(None)._local_constants) == 0

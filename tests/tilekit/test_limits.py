@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tilekit import (
@@ -325,6 +325,7 @@ def by_convolution(x: Any) -> Any:
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(tile=48, share=1.15, norm="fast")  # whose estimate has larger arrays than its strips
 @given(tile=st.sampled_from([None, 16, 24, 32, 48]), share=st.floats(0.2, 1.2), norm=st.sampled_from(["exact", "fast"]))
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def test_norms_in_tiles_are_right_or_refused(library: Library, tile: int | None, share: float, norm: Any) -> None:
