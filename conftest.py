@@ -15,6 +15,9 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 NEEDED = ("torch", "av", "PIL", "matplotlib", "skvideo")
 # The scripts that build and check the documentation have no examples, and need what the tests do not.
 collect_ignore_glob = ["docs/*.py"] if all(find_spec(name) for name in NEEDED) else ["README.md", "docs/*"]
+# JAX has a session of its own; its tests are skipped elsewhere, and say so.
+if find_spec("jax") is None:
+    collect_ignore_glob += ["*/_jax*"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.ltx_models.test_cli import run
+from tests.ltx_models.test_killed import begin
 from tests.ltx_models.test_killed import server as server_of_test_killed
 
 pytest.importorskip("av", reason="needs the extra 'video'")
@@ -43,14 +44,6 @@ def digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def begin(server: Any, arguments: Any) -> Any:
-    from tests.ltx_models.test_killed import quietly
-
-    process = server.Process(target=quietly, args=([str(a) for a in arguments],))
-    process.start()
-    return process
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of this kind are of POSIX")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_decode_that_is_killed_goes_on_and_gives_the_same_file(
@@ -63,7 +56,7 @@ def test_a_decode_that_is_killed_goes_on_and_gives_the_same_file(
     seen: list[int] = []
     for _ in range(8):
         before = len(list((tmp_path / "kept").glob("*.npy")))
-        process = begin(server, arguments)
+        process = begin(server, [str(a) for a in arguments])
         while process.is_alive() and len(list((tmp_path / "kept").glob("*.npy"))) < before + 1:
             time.sleep(0.002)
         time.sleep(source.uniform(0, 0.02))
