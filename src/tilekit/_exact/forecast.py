@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from tilekit._exact.alike import Alike, note
@@ -55,7 +54,7 @@ def forecast(  # noqa: PLR0913  what is run, and how
     program: Program,
     scratch: Scratch = no_scratch,
     *,
-    stream: bool = False,
+    axis: int | None = None,
     limits: Limits | None = None,
     replay: Callable[[Program, "Ghosts"], Iterable[object]] = Replay,
     result: Box | None = None,
@@ -70,8 +69,9 @@ def forecast(  # noqa: PLR0913  what is run, and how
         What would be run.
     scratch : callable
         What the kernels take for themselves.
-    stream : bool
-        The output is handed out block by block; one block is counted, which whoever takes it has until the next.
+    axis : int, optional
+        The axis along which the output is handed out block by block; one block is counted, which whoever takes it has
+        until the next. Default: it is handed out whole.
     limits : Limits, optional
         What the device gets right.
     replay : callable
@@ -88,7 +88,6 @@ def forecast(  # noqa: PLR0913  what is run, and how
     """
     tally = Tally(limits) if limits is not None and limits.any else None
     ledger = _Watched(tally) if tally is not None else Ledger()
-    axis = _sliding_axis(program) if stream else None
     steps = replay(program, Ghosts(program.graph, ledger, scratch, axis, tally, result, alike))
     peaks = []
     for _ in steps:
@@ -255,17 +254,6 @@ class Ghosts:
         self._blocks[rows] = block, missing - cells(box)
         if missing == cells(box):
             self._result = self._blocks.pop(rows)[0]
-
-
-def _sliding_axis(program: Program) -> int:
-    """Give the axis along which the steps of the output follow each other."""
-    output = program.graph.output
-    steps = [step for stage in program.stages for step in stage.stage.steps]
-    boxes = [(step.track, box) for step in steps for node, box in step.targets if node == output]
-    for (track, box), (other, after) in pairwise(sorted(boxes)):
-        if track == other:
-            return next(axis for axis, (p, q) in enumerate(zip(box, after, strict=True)) if p != q)
-    return 0
 
 
 def _view(op: Op, box: Box, values: list[Ghost | None]) -> Ghost | None:

@@ -204,10 +204,10 @@ class Trials:
 
     def counted(self, program: Program, axis: int, *, scattered: bool = False) -> Choice:
         """Count what a program takes, however long that is."""
-        counted = self.count(program)
+        counted = self.count(program, axis)
         if program.folding.heavy and program.n_steps > 1:
             anew = program.renewed()
-            again = self.count(anew)
+            again = self.count(anew, axis)
             if again.peak_bytes < WORTH * counted.peak_bytes:
                 program, counted = anew, again
         peak = counted.peak_bytes if counted.over <= 1 else WRONG + int(counted.over * MIB)
@@ -216,9 +216,10 @@ class Trials:
         work, worst = program.work, counted.worst
         return Choice(stages, axis, peak, work, operations, program, counted, self.plain_bytes, scattered, worst)
 
-    def count(self, program: Program) -> Forecast:
-        """Count what a program takes."""
-        return forecast(program, self._scratch, stream=self.stream, limits=self._limits, alike=self._alike)
+    def count(self, program: Program, axis: int) -> Forecast:
+        """Count what a program takes; a stream hands its output out along an axis."""
+        blocks = axis if self.stream else None
+        return forecast(program, self._scratch, axis=blocks, limits=self._limits, alike=self._alike)
 
 
 def _weight(*, scattered: bool) -> int:

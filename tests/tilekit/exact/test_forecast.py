@@ -62,6 +62,36 @@ def test_a_plan_forecasts_what_a_call_takes(dtype: Any, share: float | None, *, 
     assert counted(lambda: [None for _ in decode.stream(z)]) == pytest.approx(streamed.peak_bytes, rel=0.1)
 
 
+class Chunked(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is not typed here
+    """A decoder of clips that makes some frames at a time, with what it hands on to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv3d(4, 8, (1, 3, 3), padding=(0, 1, 1))
+        self.norm = torch.nn.GroupNorm(2, 8)
+        self.last = torch.nn.Conv3d(8, 3, (1, 3, 3), padding=(0, 1, 1))
+
+    def forward(self, x: Any) -> Any:
+        parts: list[Any] = []
+        before: Any = 0.0
+        for frames in x.split(4, 2):
+            before = self.first(frames) + before
+            parts.append(self.last(torch.nn.functional.silu(self.norm(before))))
+        return torch.cat(parts, 2)
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_stream_whose_output_is_made_part_by_part_takes_what_is_forecast(share: float | None) -> None:
+    torch.manual_seed(0)
+    network, z = Chunked(), torch.randn(1, 4, 12, 32, 32)
+    budget = None if share is None else int(share * tk.exact(network).plan(z).plain_bytes)
+    call = tk.exact(network, budget)
+    plan = call.plan(z, stream=True)
+    assert (plan.axis, len(plan.stages)) == (2, 6)  # frames come, and rows slide in each part
+    taken = counted(lambda: [None for _ in call.stream(z)])
+    assert taken == pytest.approx(plan.peak_bytes, rel=0.02)
+
+
 def test_zeros_that_no_stride_reaches_cost_no_copy() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 5, stride=2, padding=2))
     z = torch.randn(1, 4, 33, 30, generator=torch.Generator().manual_seed(0))

@@ -156,9 +156,9 @@ def test_no_stages_are_counted_twice_where_a_budget_is_refused(monkeypatch: pyte
     seen: list[tuple[Stage, ...]] = []
     count = Trials.count
 
-    def counting(self: Trials, program: Program) -> Forecast:
+    def counting(self: Trials, program: Program, axis: int) -> Forecast:
         seen.append(tuple(plan.stage for plan in program.stages))
-        return count(self, program)
+        return count(self, program, axis)
 
     monkeypatch.setattr(Trials, "count", counting)
     with pytest.raises(PlanError):

@@ -22,7 +22,7 @@ from tilekit._exact.program import program_of
 from tilekit._exact.search import search
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Place, Stage, Step
-from tilekit._exact.strips.choose import forecast_part, plans_of
+from tilekit._exact.strips.choose import Plans, forecast_part, plans_of
 from tilekit._exact.strips.partition import Partition, cut_axes, divided, grid_of
 from tilekit._exact.strips.parts import PartMake, StripProgram
 
@@ -169,18 +169,18 @@ def test_the_work_is_shared_and_none_is_done_twice() -> None:
         assert max(done) == most * one
 
 
-def peak_of(program: StripProgram) -> int:
-    return forecast_part(program, no_scratch, stream=True).peak_bytes
+def peak_of(plans: Plans) -> int:
+    return forecast_part(plans.of(0), no_scratch, axis=plans.axis).peak_bytes
 
 
 def test_a_rank_takes_its_share_of_the_memory() -> None:
     graph = convolutions(8, (4, 16, 16, 4), columns=32)
-    peaks = [peak_of(plans_of(graph, n, None, no_scratch, stream=True).of(0)) for n in (1, 4)]
+    peaks = [peak_of(plans_of(graph, n, None, no_scratch, stream=True)) for n in (1, 4)]
     assert peaks[1] < 0.5 * peaks[0]
     least = peaks[1] // 2
     with pytest.raises(PlanError, match="give at least that"):
         plans_of(graph, 4, 1000, no_scratch)
-    assert peak_of(plans_of(graph, 4, 3 * least, no_scratch, stream=True).of(0)) <= 3 * least
+    assert peak_of(plans_of(graph, 4, 3 * least, no_scratch, stream=True)) <= 3 * least
 
 
 def test_the_grid_is_as_square_as_the_latents_allow() -> None:

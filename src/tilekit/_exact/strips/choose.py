@@ -141,13 +141,13 @@ class _Trials(Trials):
         self._partition = partition
         super().__init__(graph, scratch, ways, stream=stream, limits=limits)
 
-    def count(self, program: Program) -> Forecast:
-        """Count for the largest part."""
+    def count(self, program: Program, axis: int) -> Forecast:
+        """Count for the largest part; a stream hands its output out along an axis."""
         stages = tuple(stage.stage for stage in program.stages)
         halos = halos_of(self._partition, stages, program.folding.nodes)
         rank = max(range(self._partition.size), key=lambda rank: _held(halos, rank))
         part = strip_program(program, halos, rank)
-        return forecast_part(part, self._scratch, stream=self.stream, limits=self._limits)
+        return forecast_part(part, self._scratch, axis=axis if self.stream else None, limits=self._limits)
 
     def tilings(self) -> Iterator[Tiles]:
         """Give no tiles: the parts of the ranks are those."""
@@ -160,12 +160,12 @@ def _held(halos: Halos, rank: int) -> int:
 
 
 def forecast_part(
-    program: StripProgram, scratch: Scratch, *, stream: bool = False, limits: Limits | None = None
+    program: StripProgram, scratch: Scratch, *, axis: int | None = None, limits: Limits | None = None
 ) -> Forecast:
-    """Count what one rank takes, without running."""
+    """Count what one rank takes, without running; where a stream hands out its blocks, along `axis`."""
     shape = program.output.shape
     own = program.halos.own(program.rank, program.graph.output, full(shape))
-    return forecast(program, scratch, stream=stream, limits=limits, replay=_replay, result=own)
+    return forecast(program, scratch, axis=axis, limits=limits, replay=_replay, result=own)
 
 
 def sizes_of(plans: Plans, rank: int, scratch: Scratch, limits: Limits, *, stream: bool) -> Sizes:
@@ -175,7 +175,8 @@ def sizes_of(plans: Plans, rank: int, scratch: Scratch, limits: Limits, *, strea
     part, graph = plans.of(rank), plans.program.graph
     own = plans.halos.own(rank, graph.output, full(part.output.shape))
     share = 0.0 if own is None else cells(own) / cells(full(part.output.shape))
-    return forecast_part(part, scratch, stream=stream, limits=limits).sizes(int(share * plain_work(graph)))
+    counted = forecast_part(part, scratch, axis=plans.axis if stream else None, limits=limits)
+    return counted.sizes(int(share * plain_work(graph)))
 
 
 def _replay(program: Program, hands: Ghosts) -> StripReplay[Ghost]:
