@@ -133,7 +133,6 @@ def clip(row: Known) -> tuple[Any, Any]:
         conv = torch.nn.functional.conv3d
         return lambda x: conv(conv(x, w1, padding=1), w2, padding=1), torch.from_numpy(values)
     mx = pytest.importorskip("mlx.core")
-
     m1, m2 = (mx.array(np.moveaxis(w, 1, -1)) for w in (first, second))
     return (
         lambda x: mx.conv3d(mx.conv3d(x, m1, padding=1), m2, padding=1),

@@ -4,6 +4,7 @@ JAX: every operation compiled together with the parts that it reads, and arrays 
 What is compiled is kept by JAX for each shape; strips of one size share it, wherever they begin.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -257,7 +258,7 @@ class JaxKernels(Kernels):
         """Take what one box gives to a statistic."""
         if not isinstance(op, Moments):
             return self._computed(made(op.call, [x]) if is_pure(op.call) else op.call([resolved(x)]))
-        count = View.of(x).size // max(1, op.groups * _product(x.shape[axis] for axis in op.batch_axes))
+        count = View.of(x).size // max(1, op.groups * math.prod(x.shape[axis] for axis in op.batch_axes))
         mean, squares = self._computed(made(_Summed(op), [x]))
         return MomentsPart(count, mean, squares)
 
@@ -332,13 +333,6 @@ class JaxKernels(Kernels):
     def has_nan(self, x: Array) -> bool:
         """Whether NaN is in an array."""
         return bool(made(_Seen(finite=False), [x]))
-
-
-def _product(numbers: Any) -> int:
-    total = 1
-    for n in numbers:
-        total *= n
-    return total
 
 
 def _table(rows: Sequence[Sequence[tuple[int, float]]], first: int) -> tuple[Any, Any]:

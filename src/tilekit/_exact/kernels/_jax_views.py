@@ -27,11 +27,9 @@ Step = tuple[Any, ...]
 
 
 class Pure:
-    """A call of JAX alone: hashable, and compiled together with the views that it reads."""
+    """Marks a call of JAX alone: hashable, and compiled together with the views that it reads."""
 
-    def __call__(self, arrays: Sequence[Any]) -> Any:
-        """Compute."""
-        raise NotImplementedError
+    __slots__ = ()
 
 
 class View:
