@@ -67,6 +67,8 @@ class Cuts:
             net.add(2 * place + 1, sink, ENDLESS)
         for before, after in leaving.reads:
             net.add(2 * before + 1, 2 * after, ENDLESS)
+            if leaving.spent[before] == leaving.spent[after] == LATER:  # what is made early is not made again
+                net.add(2 * after, 2 * before, ENDLESS)
         there = [0] * n
         held: list[tuple[int, ...] | None] = []
         for rate in reversed(rates):  # what making again costs only grows, so what was sent stays sent

@@ -4,7 +4,7 @@ All stages scheduled, with what outlives a stage: constants that are folded, and
 Integers alone. `replay` carries a program out, with arrays or with byte counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tilekit._exact.alike import Alike
@@ -128,7 +128,7 @@ def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False, ali
     """
     folding = folding_of(graph)
     there = {graph.input, *(node.index for node in graph.constants), *folding.nodes}
-    scheduled = [schedule(graph, stage, there | stage.stored, alike) for stage in stages]
+    stages, scheduled = _scheduled(graph, stages, there, alike)
     kept = {keep.node: keep for stage in stages for keep in stage.keep}
     kept |= {node: Kept(node, 0) for stage in stages for node in stage.statistics}
     last_stage = {
@@ -145,6 +145,40 @@ def program_of(graph: Graph, stages: Sequence[Stage], *, anew: bool = False, ali
         releases = _releases(steps, dying)
         plans.append(StagePlan(stage, steps, releases, _last_steps(steps), _statistics(graph, stage), going))
     return Program(graph, folding, tuple(plans), anew)
+
+
+def _scheduled(
+    graph: Graph, stages: Sequence[Stage], there: set[int], alike: Alike | None
+) -> tuple[tuple[Stage, ...], list[tuple[StepSchedule, ...]]]:
+    """Give the stages with what later ones read alone, and their steps."""
+    read: set[int] = set()
+    held: list[Stage] = []
+    scheduled: list[tuple[StepSchedule, ...]] = []
+    for stage in reversed(stages):
+        wanted = lasting(graph, stage, read)
+        if wanted.steps:
+            steps = schedule(graph, wanted, there | wanted.stored, alike)
+            read.update(node for step in steps for node, _ in step.reads)
+            held.append(wanted)
+            scheduled.append(steps)
+    return tuple(held[::-1]), scheduled[::-1]
+
+
+def lasting(graph: Graph, stage: Stage, read: Collection[int]) -> Stage:
+    """
+    Leave out of a stage what it would keep, or take a statistic of, for no stage.
+
+    What to keep is chosen by nodes, and later stages may read none of the boxes that it is kept for.
+    """
+    idle = {kept.node for kept in stage.keep if kept.node not in read}
+    statistics = tuple(node for node in stage.statistics if node in read)
+    if not idle and len(statistics) == len(stage.statistics):
+        return stage
+    ends = {graph.output, *(graph.nodes[node].inputs[0] for node in statistics)}
+    ends |= {kept.node for kept in stage.keep if kept.node in read}
+    rows = (replace(step, targets=tuple(row for row in step.targets if row[0] in ends)) for step in stage.steps)
+    keep = tuple(kept for kept in stage.keep if kept.node in read)
+    return replace(stage, steps=tuple(step for step in rows if step.targets), statistics=statistics, keep=keep)
 
 
 def _statistics(graph: Graph, stage: Stage) -> tuple[tuple[int, int], ...]:

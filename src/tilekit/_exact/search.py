@@ -91,10 +91,13 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
     """Choose among the ways of some trials, as `search` does."""
     if memory_bytes is None:
         usual = _usual(trials)
-        if usual.peak_bytes < WRONG:
+        if usual.peak_bytes <= trials.plain_bytes:
             return usual
+        below = _within(trials, trials.plain_bytes, spill)
+        if below is not None or usual.peak_bytes < WRONG:
+            return below or usual
         memory_bytes = WRONG - 1
-    held = _same(trials, memory_bytes) or _spilled(trials, memory_bytes, spill) or _again(trials, memory_bytes)
+    held = _within(trials, memory_bytes, spill)
     if held is not None:
         return held
     best = _least(trials)
@@ -109,6 +112,11 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
         f"({least / MIB:.1f} MiB); give at least that, or a smaller input"
     )
     raise PlanError(msg)
+
+
+def _within(trials: Trials, budget: int, spill: Place | None) -> Choice | None:
+    """Choose within a budget: nothing twice, else what is kept elsewhere, else the least work."""
+    return _same(trials, budget) or _spilled(trials, budget, spill) or _again(trials, budget)
 
 
 def _usual(trials: Trials) -> Choice:

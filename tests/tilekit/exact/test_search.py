@@ -1,6 +1,7 @@
 """What is chosen, and whether its forecast keeps the budget."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -16,11 +17,12 @@ from tilekit import PlanError
 from tilekit._exact.boxes import cells, full, meet
 from tilekit._exact.forecast import Forecast, forecast, no_scratch
 from tilekit._exact.graph import Graph
+from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.search import search
 from tilekit._exact.sized import HALVED, sized
 from tilekit._exact.stages import plain, points
-from tilekit._exact.steps import Stage
+from tilekit._exact.steps import Kept, Stage
 from tilekit._exact.trials import Trials
 from tilekit._exact.ways import LARGE, slides, tilings
 
@@ -108,6 +110,45 @@ def test_without_a_budget_strips_are_few_and_large(make: partial[Graph]) -> None
     assert usual.operations <= 1.5 * search(graph, half).operations
     smallest = search(graph, int(0.36 * plain_bytes(graph)))
     assert usual.operations <= smallest.operations
+
+
+@settings(max_examples=12)
+@given(nets(), st.sampled_from([1, 2, 4]), st.booleans())
+def test_without_a_budget_no_plan_takes_more_than_a_plain_call_where_one_takes_less(
+    graph: Graph, times: int, stream: bool
+) -> None:
+    """Kernels may take memory that the library does not take in a plain call."""
+
+    def scratch(job: Job[Any]) -> int:
+        return times * cells(job.box) * 4
+
+    whole = plain_bytes(graph)
+    try:
+        below = search(graph, whole, scratch, stream=stream)
+    except PlanError:
+        return
+    assert max(below.peak_bytes, search(graph, None, scratch, stream=stream).peak_bytes) <= whole
+
+
+def test_nothing_is_kept_that_no_later_stage_reads() -> None:
+    """What is kept is chosen by nodes; of what a chunk leaves behind, the next one may read none of the boxes."""
+    graph = image_decoder()
+    way = slides(graph)[0]
+    stages = way.stages(way.frontiers.lasting, max(graph.sizes) // 4)
+    program = program_of(graph, stages)
+    read = {node for plan in program.stages for step in plan.steps for node, _ in step.reads}
+    inner = (
+        (number, made.node)
+        for number, plan in enumerate(program.stages[:-1])
+        for made in plan.steps[0].makes
+        if made.node not in read and made.emit is None
+    )
+    number, node = next(inner)
+    stage, box = stages[number], full(graph.nodes[node].shape)
+    steps = (replace(stage.steps[0], targets=(*stage.steps[0].targets, (node, box))), *stage.steps[1:])
+    fuller = replace(stage, steps=steps, keep=(*stage.keep, Kept(node, 0)))
+    idle = program_of(graph, (*stages[:number], fuller, *stages[number + 1 :]))
+    assert tuple(plan.stage for plan in idle.stages) == stages
 
 
 def test_strips_of_the_last_axis_are_taken_only_if_no_others_do() -> None:
