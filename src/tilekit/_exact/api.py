@@ -304,6 +304,9 @@ class Exact:
             if stream and not traced.graph.nodes[traced.graph.output].shape:
                 msg = "stream: the function gives one number, which has no blocks; call it instead"
                 raise PlanError(msg)
+            if traced.unknown and self.memory_bytes is not None:
+                msg = f"memory_bytes: no budget can be held: {traced.unknown}; leave memory_bytes out"
+                raise PlanError(msg)
             choice = self._choose(traced.graph, kernels, x, stream=stream)
             made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
             planned = _Planned(traced, made, choice.program, _sizes(choice))

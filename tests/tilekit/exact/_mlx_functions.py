@@ -48,6 +48,27 @@ def _interleaved(x: Any) -> Any:
     return y
 
 
+def _cut_off(x: Any) -> Any:
+    y = x * 2.0
+    y[y > 1.0] = 0.5
+    return y
+
+
+def _numbered(x: Any) -> Any:
+    y = x * 2.0
+    y[y > 1.0] = mx.arange(y.size, dtype=mx.float32)
+    return y
+
+
+def _put(x: Any) -> Any:
+    return mx.put_along_axis(x, mx.argmax(x, axis=1, keepdims=True), mx.array(3.0), axis=1)
+
+
+def _at_its_largest(x: Any) -> Any:
+    start = mx.argmax(x[0, :, 0, 0])[None] % 3
+    return mx.slice_update(x, mx.slice(x, start, (1,), (1, 2, 8, 8)) * 2.0, mx.array([4]), (1,))
+
+
 def _attended(x: Any, **options: Any) -> Any:
     return mx.fast.scaled_dot_product_attention(x, x * 0.5, x + 1.0, scale=0.3, **options)
 
@@ -143,6 +164,11 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "add to a slice": (lambda x: x.at[:, :2].add(1.0), PICTURE),
     "multiply a slice": (lambda x: x.at[:, 1:5:2].multiply(2.0), PICTURE),
     "maximum of a slice": (lambda x: x.at[:, :, 2:5].maximum(0.0), PICTURE),
+    "write a number where a mask is true": (_cut_off, PICTURE),
+    "write numbers where a mask is true": (_numbered, PICTURE),
+    "put along an axis": (_put, PICTURE),
+    "slice at a place that depends on the input": (_at_its_largest, PICTURE),
+    "add to a slice backwards": (lambda x: x.at[:, ::-2].add(x[:, :3]), PICTURE),
     "add at indices": (lambda x: x.at[:, mx.array([1, 3])].add(1.0), PICTURE),
     "group norm": (_module(nn.GroupNorm(4, 8, pytorch_compatible=True)), PICTURE),
     "group norm of video": (_module(nn.GroupNorm(2, 4, pytorch_compatible=True)), VIDEO),
@@ -170,6 +196,7 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
         lambda x: mx.fast.rope(x, 8, traditional=False, base=1e4, scale=1.0, offset=0),
         HEADS,
     ),
+    "sum of exponentials": (lambda x: x - mx.logsumexp(x, -1, keepdims=True), PICTURE),
     "softmax over another axis": (lambda x: mx.softmax(x, 1), PICTURE),
     "linear": (_module(nn.Linear(8, 5)), PICTURE),
     "quantized linear": (_quantized(), (1, 6, 64)),

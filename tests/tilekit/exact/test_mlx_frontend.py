@@ -1,6 +1,7 @@
 """A function of MLX becomes a graph: a box pulled through it is the cut of the plain call, with the weights of now."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,34 @@ from mlx import nn  # noqa: E402
 from tests.tilekit.exact._kinds import boxes  # noqa: E402
 from tests.tilekit.exact._mlx_functions import FUNCTIONS  # noqa: E402
 
+import tilekit  # noqa: E402
 from tilekit._errors import TraceError  # noqa: E402
 from tilekit._exact.boxes import Box, extent, full, within  # noqa: E402
+from tilekit._exact.chain import chained  # noqa: E402
 from tilekit._exact.frontends import Traced  # noqa: E402
 from tilekit._exact.frontends._mlx import calls, trace  # noqa: E402
 from tilekit._exact.kernels import Job, _mlx_conv, kernels_of  # noqa: E402
-from tilekit._exact.ops import Attention, Constant, Input, Moments, Normalize, Pad, Pool, Take, Whole  # noqa: E402
+from tilekit._exact.ops import (  # noqa: E402
+    Attention,
+    Constant,
+    Input,
+    Moments,
+    Normalize,
+    Pad,
+    Pointwise,
+    Pool,
+    Take,
+    Whole,
+)
 
-WHOLE = {"index by pairs", "take along an axis", "add at indices"}  # what has no rule for boxes
+WHOLE = {  # what has no rule for boxes
+    "index by pairs",
+    "take along an axis",
+    "add at indices",
+    "write numbers where a mask is true",
+    "put along an axis",
+    "slice at a place that depends on the input",
+}
 
 
 def numbers(*shape: int, dtype: Any = mx.float32) -> Any:
@@ -178,6 +199,23 @@ def test_windows_by_strides_are_a_pooling(name: str) -> None:
     assert Take not in found
 
 
+def test_the_bias_of_a_convolution_is_added_where_its_sums_lie() -> None:
+    module = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ConvTranspose2d(8, 4, 4, stride=2))
+    graph = trace(module, numbers(1, 8, 8, 4)).graph
+    assert [len(node.inputs) for node in graph.nodes if graph.live[node.index] and node.index] == [3, 3]
+
+
+def test_a_bias_that_is_not_alone_stays_what_it_is() -> None:
+    conv, shift = nn.Conv2d(4, 8, 3, bias=False), numbers(8)
+
+    def function(x: Any) -> Any:
+        y = conv(x)
+        return mx.concatenate([y + shift, y], -1)
+
+    x = numbers(1, 8, 8, 4)
+    assert error(whole(trace(function, x), x), function(x)) == 0
+
+
 # kernels ------------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +251,65 @@ def test_a_convolution_takes_what_is_forecast(kernel: int, stride: int, size: in
     made = kernels.run(node, shapes, box, job.boxes, [x, weight])
     taken = mx.get_peak_memory() - active
     assert taken == pytest.approx(made.nbytes + kernels.scratch(job), rel=0.1, abs=1 << 16)
+
+
+def taken(traced: Traced, node: Any, given: list[Any]) -> tuple[int, int]:
+    """Give the bytes that a node takes at the peak while it is made whole, and the forecast of them."""
+    kernels, shapes, box = kernels_of(given[0]), traced.graph.shapes(node), full(node.shape)
+    lies = tuple((kernels.dtype_name(x), _strides(x.shape)) for x in given)
+    job = Job(node.op, node.shape, shapes, box, node.op.need(box, node.shape, shapes), node.dtype, lies)
+    mx.eval(given)
+    mx.clear_cache()
+    active = mx.get_active_memory()
+    mx.reset_peak_memory()
+    made = kernels.run(node, shapes, box, job.boxes, given)
+    return mx.get_peak_memory() - active, made.nbytes + kernels.scratch(job)
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "options"),
+    [
+        ((1, 2000, 64), (64, 7, 64), {"kernel_dilation": 3}),
+        ((1, 4000, 64), (64, 7, 16), {"groups": 4}),
+        ((1, 64, 64, 32), (32, 3, 3, 32), {"kernel_dilation": 2}),
+        ((1, 64, 64, 32), (32, 3, 3, 8), {"groups": 4}),
+        ((1, 64, 64, 32), (32, 3, 3, 32), {"input_dilation": 2, "flip": True}),
+    ],
+    ids=str,
+)
+def test_a_convolution_that_unfolds_nothing_is_forecast(shape: Any, weight: Any, options: Any) -> None:
+    x, w = numbers(*shape), numbers(*weight)
+    traced = trace(lambda x: mx.conv_general(x, w, **options), x)
+    counted, forecast = taken(traced, traced.graph.nodes[-1], [x, w])
+    assert counted == pytest.approx(forecast, rel=0.1, abs=1 << 16)
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=str)
+@pytest.mark.parametrize("mask", [None, "causal"])
+def test_attention_takes_what_is_forecast(mask: Any, dtype: Any) -> None:
+    x = numbers(1, 2, 700, 16, dtype=dtype)
+    traced = trace(lambda x: mx.fast.scaled_dot_product_attention(x, x, x, scale=0.3, mask=mask), x)
+    counted, forecast = taken(traced, traced.graph.nodes[-1], [x, x, x])
+    assert counted == pytest.approx(forecast, rel=0.1, abs=1 << 16)
+
+
+def test_a_chain_is_computed_where_its_arrays_lie() -> None:
+    x = numbers(1, 64, 64, 32)
+    traced = trace(lambda x: mx.tanh(mx.exp(x * 2.0) + x) * 3.0, x)
+    counted, forecast = peak_of(traced, x)
+    assert counted == pytest.approx(forecast, rel=0.1)
+
+
+def peak_of(traced: Traced, x: Any) -> tuple[int, int]:
+    """Give the same for a whole graph of operations cell by cell."""
+    graph = chained(traced.graph)
+    (node,) = (node for node in graph.nodes if isinstance(node.op, Pointwise) and graph.live[node.index])
+    given = [x if i == graph.input else traced.constants(graph.nodes[i].op.key) for i in node.inputs]  # type: ignore[attr-defined]
+    return taken(Traced(graph, traced.constants), node, given)
 
 
 # weights ------------------------------------------------------------------------------------------------------------
@@ -417,6 +514,18 @@ def test_a_primitive_without_a_rule_makes_the_plain_call_and_is_named(function: 
     traced = trace(function, x)
     assert primitive in traced.notes[0]
     assert mx.array_equal(whole(traced, x), function(x), equal_nan=True)
+
+
+def test_no_budget_is_promised_for_a_plain_call() -> None:
+    function = mx.checkpoint(lambda x: mx.exp(x) + mx.sin(x))
+    with pytest.raises(tilekit.PlanError, match=r"CustomTransforms.*leave memory_bytes out"):
+        tilekit.exact(function, memory_bytes=1 << 30)(numbers(4, 4))
+
+
+def test_a_function_compiled_with_a_state_is_refused_by_name() -> None:
+    module = nn.Linear(4, 4)
+    with pytest.raises(TraceError, match="keeps an array"):
+        trace(mx.compile(module, inputs=module.state), numbers(2, 4))
 
 
 def test_hints_about_memory_are_left_out() -> None:

@@ -24,3 +24,5 @@ class Traced:
     """Whether the function is still what was traced; where a module or an option was replaced, it is traced again."""
     notes: tuple[str, ...] = ()
     """What a user should know: what was found on the way and is right, but does more than it seems."""
+    unknown: str = ""
+    """Why nobody can say what the function takes, where it is called as it is."""

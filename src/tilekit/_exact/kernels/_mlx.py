@@ -30,8 +30,30 @@ SCORES = 1 << 25
 
 
 def scores_bytes(job: Job[Attention]) -> int:
-    """Count the scores of all rows, before and after the softmax."""
-    return 2 * math.prod(job.extent[:3]) * job.shapes[1][2] * (4 if job.dtype == "float32" else 2)
+    """Count the scores of all rows, in whose place the softmax is taken, and the mask of causal attention."""
+    scores = math.prod(job.extent[:3]) * job.shapes[1][2] * _itemsize(job.dtype)
+    return scores + (job.extent[2] * job.shapes[1][2] if job.op.causal else 0)
+
+
+def attended_bytes(job: Job[Attention]) -> int:
+    """Count the same for a few rows at a time, what is put together of them, and copies of keys and values."""
+    scores = scores_bytes(job)
+    rows = scores if scores <= SCORES else SCORES + math.prod(job.extent) * _itemsize(job.dtype)
+    return rows + _copied(job)
+
+
+def _copied(job: Job[Attention]) -> int:
+    """Count keys and values that do not lie row by row: MLX copies them for its products."""
+    total = 0
+    for box, given in zip(job.boxes[1:3], job.given[1:3], strict=False):
+        if box is not None and given is not None:
+            (dtype, strides), shape = given, extent(box)
+            total += 0 if strides[-2:] in {(shape[-1], 1), (1, shape[-2])} else math.prod(shape) * _itemsize(dtype)
+    return total
+
+
+def _itemsize(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2
 
 
 def pooled_bytes(job: Job[Pool]) -> int:
@@ -140,7 +162,7 @@ class MlxKernels(Kernels):
             return unfolded_bytes(job)
         if isinstance(job.op, Moments):
             return 3 * min(4 * math.prod(job.shapes[0]), PIECE)
-        return min(scores_bytes(job), 2 * SCORES) if isinstance(job.op, Attention) else 0
+        return attended_bytes(job) if isinstance(job.op, Attention) else 0
 
     def plain_scratch(self, job: Job[Any]) -> int:
         """Count the same where nothing is cut into slabs, and nothing goes frame by frame."""
@@ -151,7 +173,7 @@ class MlxKernels(Kernels):
             return unfolded_elsewhere(job, limits) if isinstance(job.op, Conv) else 0
         if isinstance(job.op, Conv):
             return unfolded_bytes(job, slabs=False)
-        return scores_bytes(job) if isinstance(job.op, Attention) else 0
+        return scores_bytes(job) + _copied(job) if isinstance(job.op, Attention) else 0
 
     def owns(self, x: Array) -> bool:
         """Give False: nothing tells whether an array is a part of another; `copy` copies only where one is."""

@@ -74,7 +74,10 @@ def _framed(job: Job[Conv], x: mx.array, weight: mx.array) -> mx.array:
 
 
 def _unfolds(op: Conv) -> bool:
-    return mx.default_device().type == mx.cpu and op.groups == 1 and all(n == 1 for n in op.input_dilation)
+    """Whether MLX copies what every cell reads: not where cells stand apart, and of groups in one axis alone."""
+    apart = any(n != 1 for n in (*op.dilation, *op.input_dilation))
+    grouped = op.groups > 1 and (len(op.axes) > 1 or op.transposed)
+    return mx.default_device().type == mx.cpu and not apart and not grouped
 
 
 def _unfolded(job: Job[Conv]) -> int:

@@ -16,6 +16,7 @@ __all__ = [
     "Filled",
     "GatherCells",
     "Inside",
+    "MaskCells",
     "Mx",
     "PlainCall",
     "PoolWindow",
@@ -44,6 +45,18 @@ class Mx:
         made = function(*given, *self.arguments, **dict(self.keywords))
         result: mx.array = made if self.part is None else made[self.part]
         return result
+
+    def fresh(self) -> bool:
+        """Whether what it gives shares no memory with what it is given."""
+        return self.name not in {"view", "divmod"}
+
+    def writing(self) -> "Mx | None":
+        """Give itself: MLX computes in the memory of an array that nobody reads any more."""
+        return self if self.fresh() else None
+
+    def symmetric(self) -> bool:
+        """Whether two arrays may change places."""
+        return self.name in {"add", "multiply"} and not (self.arguments or self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +239,19 @@ class ScatterCells:
             cells = getattr(cells.at[place], self.how)(given)
         back = sorted(range(base.ndim), key=lambda i: order[i])
         return mx.transpose(cells, back)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCells:
+    """Cells where a mask is true, written from the cells of another array in order; the first axis is a batch."""
+
+    def __call__(self, arrays: Sequence[mx.array]) -> mx.array:
+        """Write into a copy."""
+        base, mask, given = arrays
+        flat = mask.reshape((mask.shape[0], -1))
+        place = mx.maximum(mx.cumsum(flat.astype(mx.int32), axis=1) - 1, 0)
+        values = mx.take_along_axis(given, place, axis=1)
+        return mx.where(flat, values, base.reshape(flat.shape)).reshape(base.shape)
 
 
 @dataclass(frozen=True, slots=True)

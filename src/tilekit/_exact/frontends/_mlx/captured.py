@@ -6,6 +6,7 @@ array of its own for a moment.
 """
 
 import functools
+import gc
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Captured:
             level = deeper
 
     def _note(self, name: str, value: Any) -> None:
-        if isinstance(value, (dict, list)):
+        if issubclass(type(value), (dict, list)):  # a compiled function says that it is what it was made of
             self.containers.append((name, value))
         if hasattr(value, "__dict__") and not isinstance(value, (types.FunctionType, types.MethodType)):
             self.containers.append((name, vars(value)))
@@ -71,7 +72,10 @@ class Captured:
 
 def _children(place: Place, value: Any) -> Iterator[Place]:
     """Give what a function, a module, a container or another object refers to."""
-    if isinstance(value, types.MethodType):
+    kind = type(value)  # a compiled function says that it is what it was made of
+    if kind.__module__ == "mlx.core":  # made of functions, which it shows to the collector of garbage alone
+        yield from (_fixed(place.name, item) for item in gc.get_referents(value) if not isinstance(item, type))
+    elif isinstance(value, types.MethodType):
         yield _fixed(place.name, value.__self__)
         yield _fixed(place.name, value.__func__)
     elif isinstance(value, types.FunctionType):
@@ -86,7 +90,7 @@ def _children(place: Place, value: Any) -> Iterator[Place]:
         yield from (_item(place.name, value, i) for i in range(len(value)))
     elif isinstance(value, tuple):
         yield from (_member(place, i) for i in range(len(value)))
-    if isinstance(value, Module) or not type(value).__module__.startswith(_FOREIGN):
+    if issubclass(kind, Module) or not kind.__module__.startswith(_FOREIGN):
         yield from _of_object(place.name, value)
 
 

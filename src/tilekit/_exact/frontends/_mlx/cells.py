@@ -8,12 +8,22 @@ import mlx.core as mx
 
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.builder import Builder, Windows
-from tilekit._exact.frontends._mlx.calls import GatherCells, Inside, Mx, ScatterCells, Strided
+from tilekit._exact.frontends._mlx.calls import GatherCells, Inside, MaskCells, Mx, ScatterCells, Strided
 from tilekit._exact.frontends._mlx.record import Primitive, Unsupported
 from tilekit._exact.frontends.borders import written
-from tilekit._exact.ops import Fill, Gather, Reshape, Scatter, Slice, Whole
+from tilekit._exact.ops import Expand, Fill, Gather, Reshape, Scatter, Slice, Whole
 
-__all__ = ["dynamic_slice", "gather", "gather_axis", "scatter", "slice_update", "strided"]
+__all__ = [
+    "dynamic_slice",
+    "dynamic_slice_update",
+    "gather",
+    "gather_axis",
+    "masked",
+    "scatter",
+    "scatter_axis",
+    "slice_update",
+    "strided",
+]
 
 
 def gather(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
@@ -75,6 +85,7 @@ def gather_axis(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
     return b.add(Whole("GatherAxis", call), inputs, out.shape, out.dtype)
 
 
+_AXIS_WAYS = ("add", None)  # the same along one axis
 _WAYS = ("maximum", "minimum", "add", "multiply", None)  # by the number that MLX gives to the reduction
 
 
@@ -90,18 +101,54 @@ def scatter(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
     return b.add(Whole("Scatter", ScatterCells(axes, _WAYS[int(p.arguments[0])])), inputs, out.shape, out.dtype)
 
 
+def scatter_axis(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
+    """Lower a writing along one axis by an index for each cell that is written."""
+    how, axis = p.arguments
+    if _AXIS_WAYS[int(how)] is not None:
+        raise Unsupported(p.name, "that adds")
+    call = Mx("put_along_axis", (), (("axis", int(axis)),))
+    return b.add(Whole("ScatterAxis", call), inputs, p.outputs[0].shape, p.outputs[0].dtype)
+
+
+def masked(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
+    """Lower a writing where a mask is true: of one number cell by cell, of several as a whole."""
+    out, (base, mask, given) = p.outputs[0], inputs
+    one = _one_cell(b, given)
+    if one is not None:
+        return b.pointwise(Mx("where"), (mask, b.reshape(one, ()), base), out.shape, out.dtype)
+    return b.add(Whole("MaskedScatter", MaskCells()), inputs, out.shape, out.dtype)
+
+
+def _one_cell(b: Builder, index: int) -> int | None:
+    """Give the one cell that an array repeats."""
+    while math.prod(b.shape(index)) != 1:
+        if not isinstance(b.op(index), Expand | Reshape):
+            return None
+        index = b.nodes[index].inputs[0]
+    return index
+
+
 def slice_update(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
     """Lower a slice that is written, or combined with what is there: any box of it reads a box of both."""
     how, starts, _, steps = p.arguments
-    out, (base, part) = p.outputs[0], inputs
-    name = _WAYS[int(how)]
+    base, part = inputs
+    starts, steps = list(starts), list(steps)
+    for axis, n in enumerate(b.shape(part)):
+        if steps[axis] < 0:  # the same cells from the other end
+            starts[axis] += (n - 1) * steps[axis]
+            steps[axis] = -steps[axis]
+            part = b.take(part, axis, range(n - 1, -1, -1))
+    return _updated(b, (base, part), _WAYS[int(how)], starts, steps)
+
+
+def _updated(b: Builder, inputs: tuple[int, int], name: str | None, starts: Sequence[int], steps: Sequence[int]) -> int:
+    base, part = inputs
+    out = b.nodes[base]
     if name is None and all(step == 1 for step in steps):
         bordered = written(b, base, part, starts)
         if bordered is not None:
             return bordered
         return b.add(Scatter(tuple(starts)), inputs, out.shape, out.dtype)
-    if any(step < 0 for step in steps):
-        raise Unsupported(p.name, "backwards")
     given, counts = part, b.shape(part)
     for axis, n in enumerate(out.shape):
         cells = [min(max(0, (i - starts[axis]) // steps[axis]), counts[axis] - 1) for i in range(n)]
@@ -112,15 +159,33 @@ def slice_update(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
 
 
 def dynamic_slice(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
-    """Lower a slice that begins where an array says, if its numbers are known."""
-    axes, out = tuple(p.arguments[0]), p.outputs[0]
+    """Lower a slice that begins where an array says, if its numbers are known; else all is read."""
+    axes, out = tuple(int(axis) for axis in p.arguments[0]), p.outputs[0]
     if not b.static(inputs[1]):
-        raise Unsupported(p.name, "at a place that depends on the input or on weights")
-    starts = [0] * len(out.shape)
-    for axis, start in zip(axes, _integers(b.numbers(inputs[1])), strict=True):
-        n = b.shape(inputs[0])[axis]
-        starts[axis] = min(max(0, start + n if start < 0 else start), n - out.shape[axis])
-    return b.add(Slice(tuple(starts), (1,) * len(starts)), inputs[:1], out.shape, out.dtype)
+        call = Mx("slice", (axes, out.shape))
+        return b.add(Whole("DynamicSlice", call), inputs, out.shape, out.dtype)
+    starts = _starts(b, p, b.shape(inputs[0]), inputs[1], out.shape)
+    return b.add(Slice(starts, (1,) * len(starts)), inputs[:1], out.shape, out.dtype)
+
+
+def dynamic_slice_update(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
+    """Lower a slice that is written where an array says, if its numbers are known; else all is made."""
+    axes, out, (base, part, start) = tuple(int(axis) for axis in p.arguments[0]), p.outputs[0], inputs
+    if not b.static(start):
+        call = Mx("slice_update", (axes,))
+        return b.add(Whole("DynamicSliceUpdate", call), inputs, out.shape, out.dtype)
+    starts = _starts(b, p, out.shape, start, b.shape(part))
+    return _updated(b, (base, part), None, starts, (1,) * len(starts))
+
+
+def _starts(b: Builder, p: Primitive, whole: Shape, index: int, part: Shape) -> tuple[int, ...]:
+    """Give the first cells of a part, which must lie inside: MLX does not look."""
+    starts = [0] * len(whole)
+    for axis, start in zip(p.arguments[0], _integers(b.numbers(index)), strict=True):
+        starts[axis] = start
+    if any(start < 0 or start + n > m for start, n, m in zip(starts, part, whole, strict=True)):
+        raise Unsupported(p.name, f"from {tuple(starts)} on, outside of the shape {whole}")
+    return tuple(starts)
 
 
 def strided(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:

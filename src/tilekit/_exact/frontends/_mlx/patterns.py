@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tilekit._exact.frontends._mlx.attention import attention
+from tilekit._exact.frontends._mlx.biases import biases
 from tilekit._exact.frontends._mlx.builder import Builder
 from tilekit._exact.frontends._mlx.norms import norms
 from tilekit._exact.frontends.rewrite import Rewrite, copied
@@ -13,8 +14,8 @@ __all__ = ["simplify"]
 
 
 def simplify(builder: Builder, output: int) -> tuple[Builder, int]:
-    """Give a graph in which norms and attention are one operation each, and its output."""
-    for find in (norms, attention):
+    """Give a graph in which norms, attention and convolutions with a bias are one operation each, and its output."""
+    for find in (norms, attention, biases):
         builder, place = copied(builder, find(builder))
         output = place[output]
     builder, place = copied(builder, _views(builder), merging=True)

@@ -13,7 +13,17 @@ import mlx.core as mx
 
 from tilekit._exact.frontends._mlx.builder import Builder
 from tilekit._exact.frontends._mlx.calls import Mx, Ramp
-from tilekit._exact.frontends._mlx.cells import dynamic_slice, gather, gather_axis, scatter, slice_update, strided
+from tilekit._exact.frontends._mlx.cells import (
+    dynamic_slice,
+    dynamic_slice_update,
+    gather,
+    gather_axis,
+    masked,
+    scatter,
+    scatter_axis,
+    slice_update,
+    strided,
+)
 from tilekit._exact.frontends._mlx.record import Primitive, Unsupported
 from tilekit._exact.frontends.borders import concatenated
 from tilekit._exact.ops import Along, Concat, Conv, Fill, MatMul, Pad, Pool, Reduce, Slice, Whole
@@ -193,6 +203,12 @@ def _arg_reduce(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
     return b.add(Reduce((axis,), True, None, call), inputs, out.shape, out.dtype)
 
 
+def _log_sum_exp(b: Builder, p: Primitive, inputs: Sequence[int]) -> int:
+    out = p.outputs[0]
+    call = Mx("logsumexp", (), (("axis", -1), ("keepdims", True)))
+    return b.add(Reduce((len(out.shape) - 1,), True, None, call), inputs, out.shape, out.dtype)
+
+
 def _along(b: Builder, p: Primitive, inputs: Sequence[int], axes: Sequence[int], call: Mx) -> int:
     out = p.outputs[0]
     return b.add(Along(tuple(axes), call), inputs, out.shape, out.dtype)
@@ -345,6 +361,7 @@ _RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "Concatenate": (_concatenate, (1,)),
     "Convolution": (_convolution, (7,)),
     "DynamicSlice": (dynamic_slice, (2,)),
+    "DynamicSliceUpdate": (dynamic_slice_update, (1,)),
     "Equal": (_equal, (1,)),
     "ExpandDims": (_reshape, (1,)),
     "FFT": (_fft, (4,)),
@@ -354,6 +371,8 @@ _RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "Hadamard": (_hadamard, (1,)),
     "LayerNorm": (_norm("layer_norm"), (2,)),
     "Log": (_chosen(("log2", "log10", "log")), (1,)),
+    "LogSumExp": (_log_sum_exp, (0,)),
+    "MaskedScatter": (masked, (0,)),
     "Matmul": (_matmul, (0,)),
     "Pad": (_pad, (3,)),
     "Partition": (_sort("partition"), (2,)),
@@ -363,6 +382,7 @@ _RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "Reshape": (_reshape, (1,)),
     "Scan": (_scan, (4,)),
     "Scatter": (scatter, (2,)),
+    "ScatterAxis": (scatter_axis, (2,)),
     "Slice": (_slice, (3,)),
     "SliceUpdate": (slice_update, (4,)),
     "Softmax": (_softmax, (1,)),

@@ -53,7 +53,7 @@ def trace(function: Callable[[Any], Any], x: mx.array) -> Traced:
         If the function draws random numbers, keeps state, looks at numbers, or gives no single array.
     """
     state = _State(function, x.shape, x.dtype)
-    return Traced(state.graph, state.constant, state.current, state.notes)
+    return Traced(state.graph, state.constant, state.current, state.notes, unknown="; ".join(state.notes))
 
 
 class _State:
@@ -66,7 +66,7 @@ class _State:
             try:
                 self.found = self._look(None)
             except Unsupported as error:
-                self.notes = (f"called as it is, because of the primitive {error}",)
+                self.notes = (f"called as it is, because of the primitive {error}; what it takes is not known",)
                 with _left_as_it_was(function):
                     self.found = Found(_plain(function, mx.zeros(shape, dtype=dtype)), {}, _no_weight)
 
