@@ -219,7 +219,8 @@ def conv(draw: Draw) -> Case:
 def pool(draw: Draw) -> Case:
     source = tuple(draw(st.integers(3, 7)) for _ in range(3))
     kernel, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    n = (source[1] - kernel) // stride + 1
+    before, after = draw(st.integers(0, kernel - 1)), draw(st.integers(0, kernel - 1))
+    n = (before + source[1] + after - kernel) // stride + 1
 
     def call(arrays: Sequence[Any]) -> Any:
         x = arrays[0]
@@ -229,7 +230,7 @@ def pool(draw: Draw) -> Case:
             total = total + x[:, tap : tap + (n - 1) * stride + 1 : stride, :]
         return total
 
-    return case(Pool((1,), (kernel,), (stride,), (1,), call), (source[0], n, source[2]), [source])
+    return case(Pool((1,), (kernel,), (stride,), (1,), call, (before,), 2.0), (source[0], n, source[2]), [source])
 
 
 @st.composite

@@ -73,7 +73,7 @@ class Kernels(Library):
             Pad: self.pad,
             Permute: self.permuted,
             Pointwise: self.call,
-            Pool: self.call,
+            Pool: self.pool,
             Reduce: self.call,
             Resample: self.resample,
             Reshape: self.reshaped,
@@ -122,6 +122,16 @@ class Kernels(Library):
     def attention(self, job: Job[Attention], arrays: Arrays) -> Array:
         """Let some rows of the query look."""
         return job.op.call(arrays, job.box[2])
+
+    def pool(self, job: Job[Pool], arrays: Arrays) -> Array:
+        """Let a window slide over what is given, and over what is thought of around it."""
+        x = arrays[0]
+        pads = job.op.pads(job.box, job.shapes[0])
+        if any(before or after for before, after in pads):
+            shape = tuple(before + n + after for n, (before, after) in zip(x.shape, pads, strict=True))
+            placed = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, pads, strict=True))
+            x = self.put(self.full(shape, job.op.value, job.dtype), placed, x)
+        return job.op.call([x])
 
     def local(self, job: Job[Local], arrays: Arrays) -> Array:
         """Run a layer that pads on its own, and cut off what its padding spoiled."""

@@ -3,20 +3,30 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tilekit._exact.boxes import Box
+from tilekit._exact.chain import Chain
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
-from tilekit._exact.kernels._torch_scratch import CALLS, SMALL, at_once, moment_pieces, pieces, scratch
-from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Reduce, Resample
+from tilekit._exact.kernels._torch_scratch import (
+    SMALL,
+    at_once,
+    chain_pieces,
+    moment_pieces,
+    pieces,
+    plain_scratch,
+    pool_pieces,
+    scratch,
+)
+from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
 from tilekit.backends.torch_pad import pad_constant
@@ -45,6 +55,27 @@ class TorchKernels(Kernels):
         super().__init__(backend, like)
         self._limits = limits_of(like)
         self._taken: dict[tuple[int, int], tuple[Resample, list[Taps]]] = {}
+        self._methods[Pointwise] = self.pointwise
+
+    def pointwise(self, job: Job[Pointwise], arrays: Arrays) -> Tensor:
+        """Go cell by cell; what makes arrays on the way, such as wider copies, goes piece by piece."""
+        call = job.op.call
+        count = chain_pieces(call.scratch(job.box), job.extent, self.device) if isinstance(call, Chain) else 1
+        if count == 1:
+            whole: Tensor = call(arrays)
+            return whole
+        like = next((x for x in arrays if x.shape == job.extent), None)
+        dtype = self.dtype(job.dtype)
+        made = (
+            torch.empty(job.extent, dtype=dtype, device=self.device)
+            if like is None
+            else torch.empty_like(like, dtype=dtype)
+        )
+        axis = max((a for a, n in enumerate(job.extent) if n >= count), key=made.stride)
+        given = zip(*(_parts(x, axis - made.ndim, count) for x in arrays), strict=True)
+        for out, part in zip(made.tensor_split(count, axis), given, strict=True):
+            out.copy_(call(part))
+        return made
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Tensor:
         """Convolve by torch's own call, in the dtype of the network."""
@@ -72,6 +103,21 @@ class TorchKernels(Kernels):
         if not any(pads):
             return x
         return pad_constant(x, pads, job.op.value) if job.op.mode == "constant" else _pad_copies(job, x, pads)
+
+    def pool(self, job: Job[Pool], arrays: Arrays) -> Tensor:
+        """Let a window slide, and pad in pieces where torch cannot: more at one end of a strip than at the other."""
+        x: Tensor = arrays[0]
+        pads = job.op.pads(job.box, job.shapes[0])
+        ends = [n for pair in reversed(pads) for n in pair]
+        if not any(ends):
+            return cast("Tensor", job.op.call([x]))
+        axis, count = pool_pieces(job.op, [n + sum(pair) for n, pair in zip(x.shape, pads, strict=True)])
+        if count == 1:
+            return cast("Tensor", job.op.call([pad_constant(x, ends, job.op.value)]))
+        made = x.new_empty(job.extent)
+        for part, out in zip(x.tensor_split(count, axis), made.tensor_split(count, axis), strict=True):
+            out.copy_(job.op.call([pad_constant(part, ends, job.op.value)]))
+        return made
 
     def normalize(self, job: Job[Normalize], arrays: Arrays) -> Tensor:
         """Scale and shift each channel in one pass; half precisions are rounded once, at the end."""
@@ -188,7 +234,7 @@ class TorchKernels(Kernels):
 
     def plain_scratch(self, job: Job[Any]) -> int:
         """Count what calls make beside what they give; torch's own norms and paddings take nothing."""
-        return scratch(job, self.device) if isinstance(job.op, CALLS) else 0
+        return plain_scratch(job, self.device)
 
     def computing(self) -> AbstractContextManager[object]:
         """Keep no gradients; what autocast converts is in the graph already."""
@@ -244,6 +290,11 @@ class TorchKernels(Kernels):
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """Convert to a dtype by its name; the tensor itself where it has it."""
         return x.to(getattr(torch, dtype))
+
+
+def _parts(x: Tensor, axis: int, count: int) -> Sequence[Tensor]:
+    """Cut an array that is broadcast into as many parts as the result, along one of its axes, counted from the last."""
+    return (x,) * count if -axis > x.ndim or x.shape[axis] == 1 else x.tensor_split(count, axis)
 
 
 FRAMES = 5

@@ -1,12 +1,13 @@
 """What the kernels of PyTorch take for themselves while they make a box, in bytes."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from tilekit._exact.boxes import Shape, cells, extent
+from tilekit._exact.boxes import Box, Shape, cells, extent
 from tilekit._exact.chain import Chain
 from tilekit._exact.kernels._convolve import crops_of, evened, paddings
 from tilekit._exact.kernels._jobs import Job
@@ -26,16 +27,34 @@ from tilekit._exact.ops import (
     Whole,
 )
 
-__all__ = ["CALLS", "SMALL", "at_once", "moment_pieces", "pieces", "scratch"]
+__all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "moment_pieces", "pieces"]
+__all__ += ["plain_scratch", "pool_pieces", "scratch", "small_pieces"]
 
 SMALL = 1 << 16
 """Cells up to which square distances are summed in float64."""
 LARGE = 1 << 13
 """Cells above which a box is made in pieces."""
 PIECES = 8
+CACHED = 1 << 15
+"""Cells of a piece of a large array: what is made of it on the way stays in the cache of a processor."""
 CALLS = (Along, Attention, Gather, MatMul, Pool, Reduce, Whole)
 """Kinds that call what the front end handed in, which may make more than it gives."""
 _SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@runtime_checkable
+class Frugal(Protocol):
+    """A call that takes less for itself on a processor than torch does in a plain call."""
+
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """Torch's own call."""
+
+    def __call__(self, arrays: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Call it."""
+
+    def scratch(self, made: Shape, size: int) -> int:
+        """Count the bytes beside what is made, in numbers of `size` bytes."""
 
 
 def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
@@ -44,9 +63,9 @@ def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
     if isinstance(op, Conv):
         return _padded(job, size) if job.boxes[0] is not None else 0
     if isinstance(op, Pointwise) and isinstance(op.call, Chain):
-        return op.call.scratch(job.box)
+        return _chained(op.call, job.box, size, device)
     if isinstance(op, CALLS):
-        return measured(job, device) if job.given else 0
+        return _called(job, size, device) if job.given else 0
     if isinstance(op, Normalize):
         return _rounded(job, device) if size < 4 else 0
     if isinstance(op, Moments) and job.boxes[0] is not None:
@@ -56,6 +75,69 @@ def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
         half = size < 4 or (lies is not None and _SIZES.get(lies[0], 4) < 4)
         return n * max(size, 4) // moment_pieces(n, n // rows, half=half)  # distances from the mean
     return _resampled(job, size) if isinstance(op, Resample) else 0
+
+
+def _called(job: Job[Any], size: int, device: torch.device) -> int:
+    if isinstance(job.op, Along) and isinstance(job.op.call, Frugal):
+        return job.op.call.scratch(job.extent, size) if device.type == "cpu" else plain_scratch(job, device)
+    return _pooled(job, size, device) if isinstance(job.op, Pool) else measured(job, device)
+
+
+def plain_scratch(job: Job[Any], device: torch.device) -> int:
+    """Count what torch's own calls make beside what they give; its norms and paddings take nothing."""
+    op = job.op
+    if isinstance(op, Along) and isinstance(op.call, Frugal):
+        job = replace(job, op=replace(op, call=op.call.plain))
+    return measured(job, device) if isinstance(op, CALLS) and job.given else 0
+
+
+def _pooled(job: Job[Pool], size: int, device: torch.device) -> int:
+    """Count what torch's call takes; where something is thought of around, of the largest piece, with its copy."""
+    pads, given = job.op.pads(job.box, job.shapes[0]), job.boxes[0]
+    assert given is not None  # windows always read something
+    if not any(before or after for before, after in pads):
+        return measured(job, device)
+    wide = [before + n + after for n, (before, after) in zip(extent(given), pads, strict=True)]
+    made = list(job.extent)
+    axis, count = pool_pieces(job.op, wide)
+    wide[axis], made[axis] = -(-wide[axis] // count), -(-made[axis] // count)
+    strides = tuple(math.prod(wide[axis + 1 :]) for axis in range(len(wide)))
+    box, read = (tuple((0, n) for n in shape) for shape in (made, wide))
+    piece = replace(job, box=box, boxes=(read,), given=((job.dtype, strides),))
+    return math.prod(wide) * size + measured(piece, device) + (math.prod(made) * size if count > 1 else 0)
+
+
+def pool_pieces(op: Pool, wide: Sequence[int]) -> tuple[int, int]:
+    """Give the axis along which windows over a padded copy are made in pieces, and in how many."""
+    axis = max((a for a in range(len(wide)) if a not in op.axes), key=lambda a: wide[a])
+    return axis, pieces(math.prod(wide), wide[axis])
+
+
+def _chained(chain: Chain, box: Box, size: int, device: torch.device) -> int:
+    """Count what is made on the way to a result, of the largest piece where there are several, and that piece."""
+    whole = chain.scratch(box)
+    count = chain_pieces(whole, extent(box), device)
+    if count == 1:
+        return whole
+    most = 0
+    for axis, (start, stop) in enumerate(box):
+        if stop - start >= count:
+            piece = (*box[:axis], (start, start - (start - stop) // count), *box[axis + 1 :])
+            most = max(most, chain.scratch(piece) + cells(piece) * size)
+    return most
+
+
+def chain_pieces(scratch: int, made: Shape, device: torch.device) -> int:
+    """Say in how many pieces operations cell by cell are made, where arrays are made on the way to the result."""
+    n, longest = math.prod(made), max(made, default=1)
+    if not scratch:
+        return 1
+    return small_pieces(n, longest) if device.type == "cpu" else pieces(n, longest)
+
+
+def small_pieces(cells: int, longest: int) -> int:
+    """Say in how many pieces a large box is made on a processor, so that a piece stays in its cache."""
+    return min(longest, max(PIECES, cells // CACHED)) if cells > LARGE else 1
 
 
 def at_once(op: Normalize, dtype: str, given: str, shape: Shape, strides: Shape) -> bool:

@@ -127,21 +127,40 @@ class Conv(Op):
 
 @dataclass(frozen=True, slots=True)
 class Pool(Op):
-    """A window that slides over some axes: the mean or the largest. ``call(arrays)`` is without padding."""
+    """
+    A window that slides over some axes: the mean or the largest. ``call(arrays)`` is without padding.
+
+    `before` says how many cells of `value` are thought of before the first of each axis, as many as windows need after
+    the last; they are never there beside the whole array.
+    """
 
     axes: tuple[int, ...]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     call: Call
+    before: tuple[int, ...] = ()
+    value: float = 0.0
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         read = box
         for d, axis in enumerate(self.axes):
-            start, stop = box[axis]
-            spread = (self.kernel[d] - 1) * self.dilation[d] + 1
-            read = with_interval(read, axis, (start * self.stride[d], (stop - 1) * self.stride[d] + spread))
+            start, stop = self._window(d, box[axis])
+            read = with_interval(read, axis, (max(start, 0), min(stop, inputs[0][axis])))
         return (read,)
+
+    def pads(self, box: Box, source: Shape) -> tuple[Interval, ...]:
+        """Give the cells of `value` before and after what a box reads, for each axis of the array."""
+        pads = [(0, 0)] * len(box)
+        for d, axis in enumerate(self.axes):
+            start, stop = self._window(d, box[axis])
+            pads[axis] = max(-start, 0), max(stop - source[axis], 0)
+        return tuple(pads)
+
+    def _window(self, d: int, interval: Interval) -> Interval:
+        before = self.before[d] if self.before else 0
+        spread = (self.kernel[d] - 1) * self.dilation[d] + 1
+        return interval[0] * self.stride[d] - before, (interval[1] - 1) * self.stride[d] - before + spread
 
 
 class Reached(Protocol):

@@ -1,5 +1,6 @@
 """The calls of torch that a graph's operations make: hashable, with the arrays handed in when they run."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilekit._exact.boxes import Box, extent
+from tilekit._exact.boxes import Box, Shape, extent
+from tilekit._exact.kernels._torch_scratch import small_pieces
 
-__all__ = ["Aten", "Attend", "Filled", "Linear", "Ramp", "Slot", "Triangle", "freeze", "operation"]
+__all__ = ["Aten", "Attend", "Filled", "Linear", "Ramp", "RootMeanSquare", "Slot", "Triangle", "freeze", "operation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,55 @@ class Linear:
     def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
         """Multiply."""
         return F.linear(arrays[0], arrays[1].mT, *arrays[2:])
+
+
+@dataclass(frozen=True)
+class RootMeanSquare:
+    """
+    Each position over its root mean square, and times a weight if there is one; sums in float32 at least.
+
+    On a processor, where torch makes a wide copy, a square and a wide result, in pieces, and without a square.
+    """
+
+    channels: int
+    epsilon: float
+    weighted: bool
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Normalise."""
+        x, *weight = arrays
+        if x.device.type != "cpu":
+            return F.rms_norm(x, (self.channels,), weight[0] if weight else None, self.epsilon)
+        made = torch.empty_like(x)
+        count = small_pieces(x.numel(), max(x.shape[:-1]))
+        axis = max((a for a, n in enumerate(x.shape[:-1]) if n >= count), key=made.stride)
+        for part, out in zip(x.tensor_split(count, axis), made.tensor_split(count, axis), strict=True):
+            self._into(out, part, *weight)
+        return made
+
+    def _into(self, out: Tensor, x: Tensor, weight: Tensor | None = None) -> None:
+        narrow = x.element_size() < 4
+        wide = x.float() if narrow else x
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = (norm * norm).div_(self.channels).add_(self.epsilon).rsqrt_()
+        held = wide.mul_(scale) if narrow else torch.mul(wide, scale, out=out)
+        if weight is not None:
+            held.mul_(weight)
+        if narrow:
+            out.copy_(held)
+
+    @property
+    def plain(self) -> Aten:
+        """Torch's own call."""
+        weight = Slot(1) if self.weighted else None
+        return Aten("aten::rms_norm.", (Slot(0), (self.channels,), weight, self.epsilon))
+
+    def scratch(self, made: Shape, size: int) -> int:
+        """Count the bytes beside what is made, in numbers of `size` bytes."""
+        n, rows = math.prod(made), math.prod(made[:-1])
+        count = small_pieces(n, max(made[:-1]))
+        share = max(-(-m // count) / m for m in made[:-1] if m >= count)
+        return int(share * (4 * n * (size < 4) + 2 * max(size, 4) * rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _LIBRARY.define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale, bool grouped) -> Tensor"
 )
 _LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY.define("root_mean_square(Tensor x, Tensor? weight, float eps) -> Tensor")
 _LIBRARY.define(
     "recurrent(str name, Tensor x, Tensor[] state, Tensor[] weights, bool bias, int layers, bool both, bool first,"
     " Tensor? batches) -> Tensor[]"
@@ -30,6 +31,10 @@ def _attention(
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _root_mean_square(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    return torch.empty_like(x)
 
 
 def _run_recurrent(
@@ -63,7 +68,13 @@ def _recurrent(
     return [x.new_empty((*x.shape[:-1], width)), *(torch.empty_like(given) for given in state)]
 
 
-for _name, _shape in (("attention", _attention), ("linear", _linear), ("recurrent", _recurrent)):
+_SHAPES: dict[str, Callable[..., Any]] = {
+    "attention": _attention,
+    "linear": _linear,
+    "root_mean_square": _root_mean_square,
+    "recurrent": _recurrent,
+}
+for _name, _shape in _SHAPES.items():
     _LIBRARY.impl(_name, _shape, "Meta")
     torch.library.register_fake(f"tilekit::{_name}", _shape, lib=_LIBRARY)
 _LIBRARY.impl("recurrent", _run_recurrent, "CompositeExplicitAutograd")
@@ -120,6 +131,23 @@ def _project(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     return made
 
 
+_CHANNELS = 1 << 13
+"""Cells up to which a norm over the last axis is taken for one of channels; a longer axis may be one that slides."""
+
+
+def _norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor | None:
+    if len(normalized_shape) != 1 or input.ndim < 2 or not normalized_shape[0] == input.shape[-1] <= _CHANNELS:
+        return None
+    if eps is None or not input.is_floating_point() or _cast_to(input.device) is not None:
+        return None
+    if weight is not None and weight.shape != input.shape[-1:]:
+        return None
+    made: Tensor = torch.ops.tilekit.root_mean_square(input, weight, eps)
+    return made
+
+
 def _recur(name: str) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         if isinstance(args[3], (list, tuple)):  # packed sequences
@@ -136,6 +164,7 @@ def _recur(name: str) -> Callable[..., Any]:
 _OWN: dict[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attend,
     F.linear: _project,
+    **dict.fromkeys((F.rms_norm, torch.rms_norm), _norm),
     **{getattr(torch, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     **{getattr(torch._VF, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }

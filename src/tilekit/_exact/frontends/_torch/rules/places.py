@@ -79,26 +79,12 @@ def _max_pool(c: Called) -> int:
     n = _spatial(c.name)
     kernel, stride, padding, dilation = (_each(c[name], n) for name in ("kernel_size", "stride", "padding", "dilation"))
     stride = stride or kernel
-    x = c.node(c["self"])
     lead = len(c.shape) - n
-    pads = _pool_pads(c, x, kernel, stride, padding, dilation)
     lowest = float("-inf") if getattr(torch, c.dtype).is_floating_point else torch.iinfo(getattr(torch, c.dtype)).min
-    x = _padded(c, x, pads, "constant", lowest)
     zero, call = (0,) * n, "max_pool%dd_with_indices" % n if n > 1 else "max_pool1d"  # noqa: UP031
     aten = Aten(f"aten::{call}.", (Slot(0), kernel, stride, zero, dilation), (), 0 if n > 1 else None)
-    return c.add(Pool(tuple(range(lead, lead + n)), kernel, stride, dilation, aten), (x,))
-
-
-def _pool_pads(
-    c: Called, x: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-) -> list[int]:
-    """Give what makes every window whole, as pairs from the last axis on."""
-    shape, lead = c.shape_of(x), len(c.shape) - len(kernel)
-    pairs: list[int] = []
-    for d in reversed(range(len(kernel))):
-        reach = (c.shape[lead + d] - 1) * stride[d] + (kernel[d] - 1) * dilation[d] + 1
-        pairs += [padding[d], reach - padding[d] - shape[lead + d]]
-    return pairs
+    axes = tuple(range(lead, lead + n))
+    return c.add(Pool(axes, kernel, stride, dilation, aten, padding, lowest), (c.node(c["self"]),))
 
 
 def _each(value: Sequence[int], n: int) -> tuple[int, ...]:

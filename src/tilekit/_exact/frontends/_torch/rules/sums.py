@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.calls import Aten, Slot
+from tilekit._exact.frontends._torch.calls import Aten, RootMeanSquare, Slot
 from tilekit._exact.ops import Along, Moments, Normalize, Reduce
 
 __all__ = ["RULES"]
@@ -202,6 +202,12 @@ def _layer_norm(c: Called) -> int:
     return c.add(Along(tuple(range(n - len(c["normalized_shape"]), n)), call), inputs)
 
 
+def _root_mean_square(c: Called) -> int:
+    """A norm of each position over its channels."""
+    inputs = [c.node(x) for x in (c["x"], c["weight"]) if x is not None]
+    return c.add(Along((len(c.shape) - 1,), RootMeanSquare(c.shape[-1], c["eps"], len(inputs) > 1)), inputs)
+
+
 def _along_dim(c: Called) -> int:
     """Whole along one axis or some, cell by cell over the others."""
     call, inputs = c.call()
@@ -224,6 +230,7 @@ _NORMS: dict[str, Rule] = {
     **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), _batch_norm),
     **dict.fromkeys(("_native_batch_norm_legit", "_native_batch_norm_legit_no_training"), _batch_norm),
     "_batch_norm_with_update": _batch_norm,
+    "root_mean_square": _root_mean_square,
     **dict.fromkeys(("native_layer_norm", "_fused_rms_norm", "rms_norm"), _layer_norm),
 }
 _ALONG = ("_softmax", "_log_softmax", "_safe_softmax", "softmax", "cumsum", "cumprod", "logcumsumexp", "sort", "cummax")
