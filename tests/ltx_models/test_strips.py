@@ -123,8 +123,16 @@ def test_the_forecast_is_what_the_engine_sends(decode: bool, ranks: int) -> None
     assert shared.shares == pytest.approx([program.work_done / total for program in programs])
 
 
-@pytest.mark.parametrize("blocks", [("space", 4, "all", 2, "all", 2), ("all", 2, "space", 4, "all", 2)])
-def test_an_encoder_that_begins_with_fewer_cells_sends_what_is_forecast(blocks: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize(
+    ("blocks", "ranks"),
+    [
+        (("space", 4, "all", 2, "all", 2), 2),
+        (("all", 2, "space", 4, "all", 2), 2),
+        (("all", 2, "all", 2, "space", 4), 2),
+        (("space", 4, "space", 4), 4),
+    ],
+)
+def test_an_encoder_that_widens_its_channels_sends_what_is_forecast(blocks: tuple[Any, ...], ranks: int) -> None:
     """Beside the convolution waits a mean of the same cells, whose border need not be sent as well."""
     pytest.importorskip("torch")
     import torch
@@ -141,9 +149,9 @@ def test_an_encoder_that_begins_with_fewer_cells_sends_what_is_forecast(blocks: 
     network: Any = VideoEncoder(backend("torch"), config)
     time, height, width = config.encoder_scale
     x = torch.zeros(1, 3, 1 + time, 4 * height, 6 * width)
-    plans = plans_of(trace(network.requires_grad_(False), x).graph, 2, None, no_scratch)
-    shared = plan_sharing(config, (1, 128, 2, 4, 6), 2, decode=False, itemsize=4)
-    assert shared.sent_bytes == tuple(sum(plans.of(rank).sent.values()) for rank in range(2))
+    plans = plans_of(trace(network.requires_grad_(False), x).graph, ranks, None, no_scratch)
+    shared = plan_sharing(config, (1, 128, 2, 4, 6), ranks, decode=False, itemsize=4)
+    assert shared.sent_bytes == tuple(sum(plans.of(rank).sent.values()) for rank in range(ranks))
 
 
 def test_the_command_line_forecasts_devices(capsys: pytest.CaptureFixture[str]) -> None:

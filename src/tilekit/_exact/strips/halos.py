@@ -120,11 +120,11 @@ def halos_of(partition: Partition, stages: Sequence[Stage], folded: Collection[i
     free = frozenset({graph.input, *folded, *(node.index for node in graph.constants)})
     most = _Follow(partition, wanted, hard, free, narrow=True)
     follow = _Follow(partition, wanted, _cheapest(most), free)
-    joins = {index for index in follow.exchanged - most.exchanged if _joins(partition, graph.nodes[index])}
-    if joins:  # with their borders exchanged, those of what they are made of take less than the prices had it
-        most = _Follow(partition, wanted, hard | joins, free, narrow=True)
-        again = _Follow(partition, wanted, _cheapest(most), free)
-        follow = min(follow, again, key=_Follow.sent)
+    joins = [index for index in wanted if _joins(partition, graph.nodes[index]) and index not in most.exchanged]
+    for tried in ({i for i in joins if i in follow.exchanged}, set(joins)):
+        if tried:  # with their borders exchanged, those of what they are made of take less than the prices had it
+            again = _Follow(partition, wanted, hard | tried, free, narrow=True)
+            follow = min(follow, _Follow(partition, wanted, _cheapest(again), free), key=_Follow.sent)
     return Halos(partition, wanted, frozenset(follow.exchanged), tuple(follow.held))
 
 
