@@ -106,6 +106,30 @@ def test_half_precision_is_as_near_to_float32_as_the_plain_call(make: Any, dtype
     assert error(result, true) <= 1.25 * error(plain, true)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_a_convolution_between_transposes_keeps_its_weight(kernel: int, bias: bool) -> None:
+    conv = seeded(nn.Conv1d(3, 3, kernel, bias=bias))
+    x = mx.random.normal((1, 3, 40), key=mx.random.key(1))
+
+    def function(x: Any) -> Any:
+        return conv(x.swapaxes(1, 2)).swapaxes(1, 2)
+
+    assert error(tilekit.exact(function)(x), function(x)) == 0
+
+
+def test_small_parts_keep_nothing_else_alive() -> None:
+    layers = [nn.Conv1d(4, 4, 5, padding=4, dilation=2) for _ in range(24)]
+    module = seeded(nn.Sequential(*layers))
+    x = mx.random.normal((1, 2000, 4), key=mx.random.key(1))
+    mx.eval(x)
+    exact = tilekit.exact(module)
+    forecast = exact.plan(x, stream=True).peak_bytes
+    starts, taken = peak(lambda: [start for start, _ in exact.stream(x)])
+    assert len(starts) > 3
+    assert taken <= 1.1 * forecast + (1 << 13)
+
+
 def test_weights_and_layers_that_change_are_seen() -> None:
     module = seeded(Film())
     x = mx.random.normal((1, 4, 6, 6, 8), key=mx.random.key(1))

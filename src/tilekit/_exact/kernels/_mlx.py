@@ -5,6 +5,7 @@ Its arrays cannot be told a device, and lack some names of the standard.
 """
 
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes, unfolded_elsewhere
 from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
-from tilekit._exact.ops import Attention, Conv, Moments, Pointwise, Pool, Reduce
+from tilekit._exact.ops import Attention, Conv, Expand, Moments, Permute, Pointwise, Pool, Reduce, Reshape, Slice
 from tilekit.backends import Array, Backend
 from tilekit.backends.limits import limits_of
 
@@ -71,6 +72,11 @@ PIECE = 1 << 19
 """Bytes of what moments are taken of at once; three copies of it are there."""
 
 
+LITTLE = 1 << 18
+"""Bytes of a part below which it is copied whatever it keeps alive."""
+_VIEWS = (Expand, Permute, Reshape, Slice)
+
+
 def _computed(x: mx.array) -> mx.array:
     compute: Any = mx.eval if mx.default_device().type == mx.cpu else mx.async_eval
     compute(x)
@@ -110,6 +116,7 @@ class MlxKernels(Kernels):
     def __init__(self, backend: Backend, like: Array) -> None:
         super().__init__(backend, like)
         self._limits = limits_of(like)
+        self._parts: dict[int, weakref.ref[mx.array]] = {}
 
     def run(
         self, node: Node, shapes: tuple[Shape, ...], box: Box, boxes: tuple[Box | None, ...], arrays: Arrays
@@ -121,7 +128,10 @@ class MlxKernels(Kernels):
         17 MiB at the peak computed operation by operation, 39 step by step, 41 left to the end). A graphics processor
         is handed the work and not waited for.
         """
-        return _computed(super().run(node, shapes, box, boxes, arrays))
+        made = _computed(super().run(node, shapes, box, boxes, arrays))
+        if isinstance(node.op, _VIEWS) and any(self._is_part(x) for x in arrays):
+            self._note(made)
+        return made
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Array:
         """Convolve; sums are those of MLX."""
@@ -199,9 +209,28 @@ class MlxKernels(Kernels):
         """Take cells of one axis by number."""
         return mx.take(x, mx.array(list(indices), dtype=mx.int32), axis=axis)
 
+    def cut(self, x: Array, region: tuple[slice, ...]) -> Array:
+        """Cut a region out; what it is a part of stays with it."""
+        part = super().cut(x, region)
+        if part.nbytes < x.nbytes or self._is_part(x):
+            self._note(part)
+        return part
+
+    def _note(self, part: mx.array) -> None:
+        """Remember that an array is a part of another, as long as it is there."""
+        number = id(part)
+        self._parts[number] = weakref.ref(part, lambda _: self._parts.pop(number, None))
+
+    def _is_part(self, x: Array) -> bool:
+        return id(x) in self._parts
+
     def copy(self, x: Array) -> Array:
-        """Give the same cells in memory of their own: a slice in MLX holds all of what it was cut from."""
-        made = mx.contiguous(x)
+        """
+        Give the same cells in memory of their own: a slice in MLX holds all of what it was cut from.
+
+        MLX copies no slice beside which less than 16 KiB are held, which is much beside small ones.
+        """
+        made = mx.where(mx.array(True), x, x) if self._is_part(x) and x.nbytes < LITTLE else mx.contiguous(x)
         mx.eval(made)
         return made
 
