@@ -16,7 +16,7 @@ from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving
 from tilekit._exact.flow import ENDLESS
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
-from tilekit._exact.ops import Concat, Input, Moments, Permute, Pointwise, Reduce
+from tilekit._exact.ops import Concat, Conv, Input, Local, Moments, Permute, Pointwise, Pool, Reduce
 
 __all__ = ["Barriers", "Frontier", "Goal", "free", "goals", "parts", "plain_work", "work"]
 
@@ -78,21 +78,34 @@ def _joined(graph: Graph, node: Node, axis: int, at: int) -> Iterator[tuple[int,
         for index in node.inputs:
             yield index, axis, at
             at += graph.nodes[index].shape[axis]
-    elif isinstance(node.op, Pointwise | Permute) and _leads(graph, node):
-        moved = carried(graph, node, axis)
-        index, along = next((i, a) for i, a in zip(node.inputs, moved, strict=True) if graph.live[i])
-        if along is not None:
-            yield index, along, at
+    elif (passed := _passed(graph, node, axis)) is not None and _leads(graph, *passed):
+        yield *passed, at
 
 
-def _leads(graph: Graph, node: Node) -> bool:
-    """Whether a concatenation is reached from here through operations cell by cell of one array."""
-    while isinstance(node.op, Pointwise | Permute):
-        live = [index for index in node.inputs if graph.live[index]]
-        if len(live) != 1:
-            return False
-        node = graph.nodes[live[0]]
-    return isinstance(node.op, Concat)
+def _leads(graph: Graph, index: int, axis: int) -> bool:
+    """Whether a concatenation is reached from here."""
+    passed: tuple[int, int] | None = (index, axis)
+    while passed is not None:
+        index, axis = passed
+        passed = _passed(graph, graph.nodes[index], axis)
+    return isinstance(graph.nodes[index].op, Concat)
+
+
+def _passed(graph: Graph, node: Node, axis: int) -> tuple[int, int] | None:
+    """Give the one array, and its axis, of which each cell along an axis is made of the one in its place."""
+    live = [index for index in node.inputs if graph.live[index]]
+    if len(live) != 1 or not (isinstance(node.op, Pointwise | Permute) or _single(node, axis)):
+        return None
+    along = next(a for i, a in zip(node.inputs, carried(graph, node, axis), strict=True) if i == live[0])
+    return None if along is None else (live[0], along)
+
+
+def _single(node: Node, axis: int) -> bool:
+    """Whether a convolution has windows of one cell along an axis."""
+    if not isinstance(node.op, Conv) or axis not in node.op.axes:
+        return False
+    op, d = node.op, node.op.axes.index(axis)
+    return (op.kernel[d], op.stride[d], op.before[d], op.after[d], op.input_dilation[d]) == (1, 1, 0, 0, 1)
 
 
 def goals(graph: Graph, labels: Labels, along: int | None = None) -> tuple[tuple[Goal, ...], Frontier]:
@@ -190,6 +203,46 @@ def _until(graph: Graph, held: tuple[Goal, ...], ends: Frontier) -> tuple[Goal, 
     return (*before, Goal(tuple(sorted(ends))))
 
 
+def levels(graph: Graph, held: Sequence[Goal]) -> tuple[Goal, ...]:
+    """
+    Join goals that do not need each other, in as few as there are one after the other.
+
+    Chunks of a clip that a function goes through one by one have each an attention of its own. What attention gives is
+    a goal too: what it reads goes before the next strips come.
+    """
+    behind: dict[int, list[Goal]] = {}
+    for goal in held:
+        for index in (*goal.statistics, *goal.readers):
+            behind.setdefault(index, []).append(goal)
+    depth = [0] * len(graph.nodes)  # levels that must be complete before a node is made
+    for node in graph.nodes:
+        read = (1 + depth[index] for goal in behind.get(node.index, ()) for index in goal.nodes)
+        depth[node.index] = max((*(depth[index] for index in node.inputs), *read), default=0)
+    rows: dict[int, list[Goal]] = {}
+    for goal in held:
+        rows.setdefault(max(depth[index] for index in goal.nodes), []).append(goal)
+    joined: list[Goal] = []
+    for _, row in sorted(rows.items()):
+        nodes = dict.fromkeys(index for goal in row for index in goal.nodes)
+        readers = dict.fromkeys(index for goal in row for index in goal.readers)
+        joined.append(Goal(tuple(nodes), tuple(i for goal in row for i in goal.statistics), readers=tuple(readers)))
+        ends = tuple(dict.fromkeys(_last(graph, index, depth) for index in readers))
+        if ends:
+            joined.append(Goal(ends, readers=tuple(dict.fromkeys(u for i in ends for u in graph.users[i]))))
+    return tuple(joined)
+
+
+def _last(graph: Graph, index: int, depth: Sequence[int]) -> int:
+    """Follow what alone reads a node, up to the next windows: a residual is added to attention there."""
+    level = depth[index]
+    while len(users := graph.users[index]) == 1 and depth[users[0]] == level:
+        op = graph.nodes[users[0]].op
+        if isinstance(op, Concat | Local | Pool) or (isinstance(op, Conv) and max(op.kernel) > 1):
+            break
+        index = users[0]
+    return index
+
+
 class Barriers:
     """
     The goals of a graph and the frontiers that may be kept between them.
@@ -210,6 +263,8 @@ class Barriers:
         Steps make one part of the output after the other, and no barrier is wider than a part.
     rests : sequence of int
         Nodes that are completed before what reads them, though nothing needs them whole.
+    joined : bool
+        What does not need each other is completed at the same time.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -221,6 +276,8 @@ class Barriers:
         others: Sequence[Labels] = (),
         apart: bool = False,
         rests: Sequence[int] = (),
+        *,
+        joined: bool = False,
     ) -> None:
         self.graph, self.labels, self.others = graph, labels, tuple(others)
         self.goals, self.tail = goals(graph, labels, along)
@@ -229,8 +286,11 @@ class Barriers:
             self.goals = self.goals[-1:]
         if ends is not None:
             self.goals = _until(graph, self.goals, ends)
-        halts = [Goal((index,), readers=graph.users[index]) for index in rests]
-        self.goals = (*sorted((*self.goals[:-1], *halts), key=lambda goal: max(goal.nodes)), self.goals[-1])
+        if joined:
+            self.goals = (*levels(graph, self.goals[:-1]), self.goals[-1])
+        if rests:
+            halts = [Goal((index,), readers=graph.users[index]) for index in rests]
+            self.goals = (*sorted((*self.goals[:-1], *halts), key=lambda goal: max(goal.nodes)), self.goals[-1])
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
         self._work = [work(graph, node) for node in graph.nodes]
         self._bytes = [node.nbytes for node in graph.nodes]

@@ -31,6 +31,8 @@ class Slide:
     """For each axis that may slide."""
     rests: tuple[int, ...] = ()
     """Nodes that are completed before what reads them, so that what waits before and after is not held at once."""
+    joined: bool = False
+    """Whether what does not need each other is completed at the same time."""
 
     @cached_property
     def pieces(self) -> int:
@@ -42,7 +44,13 @@ class Slide:
         """What must be complete before what."""
         part = self.axis if self.axis != self.along else None
         return Barriers(
-            self.graph, self.labels[self.along], part, others=self.others, apart=self._apart, rests=self.rests
+            self.graph,
+            self.labels[self.along],
+            part,
+            others=self.others,
+            apart=self._apart,
+            rests=self.rests,
+            joined=self.joined,
         )
 
     @property
@@ -58,12 +66,7 @@ class Slide:
     @property
     def _apart(self) -> bool:
         """Whether the first part of the output is made of a part of the input: then barriers lie within parts."""
-        if self.axis != self.along or self.pieces < 2:
-            return False
-        shape = self.graph.nodes[self.graph.output].shape
-        first = cut_at(shape, self.along, parts(self.graph, self.along)[0][0][1])
-        read = pull(self.graph, {self.graph.output: first}).get(self.graph.input)
-        return read is not None and read != full(self.graph.nodes[self.graph.input].shape)
+        return self.axis == self.along and _parted(self.graph, self.along)
 
     @cached_property
     def frontiers(self) -> Frontiers:
@@ -106,12 +109,16 @@ class Tiles:
     @cached_property
     def before(self) -> Barriers:
         """What must be complete before the tiles."""
-        return Barriers(self.graph, labels(self.graph, self.axis), ends=self.front)
+        return Barriers(self.graph, labels(self.graph, self.axis), ends=self.front, apart=self._apart)
+
+    @cached_property
+    def _apart(self) -> bool:
+        return _parted(self.graph, self.axis)
 
     @cached_property
     def possible(self) -> bool:
         """Whether all barriers along the axis that slides come before the tiles."""
-        every = len(Barriers(self.graph, labels(self.graph, self.axis)).goals)
+        every = len(Barriers(self.graph, labels(self.graph, self.axis), apart=self._apart).goals)
         return every == 1 or (bool(self.front) and len(self.before.goals) == every)
 
     @cached_property
@@ -141,6 +148,16 @@ class Tiles:
         return (*first, rest)
 
 
+def _parted(graph: Graph, axis: int) -> bool:
+    """Whether the output is made part by part along an axis, the first of a part of the input."""
+    pieces, _ = parts(graph, axis)
+    if len(pieces) < 2:
+        return False
+    first = cut_at(graph.nodes[graph.output].shape, axis, pieces[0][1])
+    read = pull(graph, {graph.output: first}).get(graph.input)
+    return read is not None and read != full(graph.nodes[graph.input].shape)
+
+
 def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
     """
     Give the ways with one axis that slides.
@@ -156,14 +173,23 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
         across = min((axis for axis in axes if axis != first), key=lambda axis: axis == last, default=first)
         found = {axis: labels(graph, axis) for axis in {first, across}}
         rows = dict.fromkeys(((first, first), (across, across), (across, first)))
-        return tuple(Slide(graph, along, axis, found) for along, axis in rows)
+        return tuple(Slide(graph, along, axis, found, joined=along == axis == across) for along, axis in rows)
     found = {axis: labels(graph, axis) for axis in sorted(axes)}
     held = [Slide(graph, axis, axis, found) for axis in axes if not stream or axis == first]
     if len(parts(graph, first)[0]) > 1:
         held += [Slide(graph, axis, first, found) for axis in axes if axis != first]
     if not stream:
         held += [Slide(graph, axis, axis, {axis: labels(graph, axis)}) for axis in apart(graph) if axis not in axes]
-    return (*held, *_rested(held))
+    return (*held, *_rested(held), *_joined(held))
+
+
+def _joined(ways: Sequence[Slide]) -> Iterator[Slide]:
+    """Give the ways in which what does not need each other is completed at once, where that leaves few stages."""
+    for way in ways:
+        if way.pieces == 1:
+            joined = replace(way, joined=True)
+            if len(joined.barriers.goals) <= min(STAGES, len(way.barriers.goals) // 2):
+                yield joined
 
 
 def _rested(ways: Sequence[Slide]) -> Iterator[Slide]:
@@ -181,9 +207,13 @@ def _rested(ways: Sequence[Slide]) -> Iterator[Slide]:
 
 LARGE = 3000
 """Nodes above which a concatenation is made part by part only: other strips would go through all nodes each."""
+STAGES = 6
+"""Stages above which joining what does not need each other would hold much of a clip at once."""
 GRIDS = ((1, 2), (2, 2), (2, 3), (3, 3), (4, 4), (5, 6), (8, 8))
-FACTORS = (2.0, 0.25)
-"""Bytes to a multiply-add that tiles repeat, over the average of the graph."""
+FACTORS = (2.0, 0.25, 0.0)
+"""Bytes to a multiply-add that tiles repeat, over the average of the graph; with none the least is kept."""
+SQUARES = ((2, 2), (3, 3), (4, 4), (5, 6))
+"""Grids for large graphs, where what tiles keep takes long to choose."""
 
 
 def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
@@ -197,7 +227,7 @@ def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
     shape = graph.nodes[graph.output].shape
     largest = max(node.nbytes for node in live)
     seen = set()
-    for counts, factor in product(GRIDS, FACTORS):
+    for counts, factor in product(SQUARES, FACTORS[-1:]) if len(graph.nodes) > LARGE else product(GRIDS, FACTORS):
         grid = {axis: n for axis, n in zip(others, reversed(counts), strict=False) if n > 1}
         if not grid or any(n > shape[axis] for axis, n in grid.items()):
             continue
@@ -213,5 +243,5 @@ def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
 def _late(graph: Graph, axis: int) -> bool:
     """Whether a barrier stands among the large arrays, so that tiles could only follow when all is done."""
     largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
-    every = Barriers(graph, labels(graph, axis)).goals[:-1]
+    every = Barriers(graph, labels(graph, axis), apart=_parted(graph, axis)).goals[:-1]
     return any(graph.nodes[index].nbytes * 8 > largest for goal in every for index in goal.nodes)

@@ -43,7 +43,7 @@ def enable_exact_tiling(pipe: Any, memory_bytes: int | None = None, *, progress:
         Stable Diffusion, Flux, ...
     memory_bytes : int, optional
         What live arrays may take at the peak of a decode or encode, the result included, weights and input not. Left
-        out: as little as it can be without making anything twice.
+        out: about half of a plain call, or as near to that as goes without making anything twice.
     progress : bool or callable, optional
         True for a bar, a callable for (finished steps, all steps).
     **old

@@ -97,6 +97,13 @@ class Net:
         taps = tuple(tuple(((i // 2, 1.0),) for i in range(n)) if a in axes else None for a, n in enumerate(out))
         return self.add(Resample(taps), (x,), out)
 
+    def halved(self, x: int) -> int:
+        """Every other row and column."""
+        shape = self.shape(x)
+        steps = tuple(2 if axis > 2 else 1 for axis in range(len(shape)))
+        out = tuple(n // step for n, step in zip(shape, steps, strict=True))
+        return self.add(Slice((0,) * len(shape), steps), (x,), out)
+
     def attention(self, x: int) -> int:
         shape = self.shape(x)
         n = 1
@@ -196,6 +203,54 @@ def cached_decoder(chunks: int = 3, height: int = 6, width: int = 8, channels: i
             x = net.silu(net.part(h, 2, m - 1, m))
         parts.append(x)
     return net.graph(net.join(parts, 2))
+
+
+def chunked_decoder(chunks: int = 4, height: int = 8, width: int = 8, channels: int = 8) -> Graph:
+    """The same with attention in each frame, zeros where no frame was handed on yet, and more frames at the end."""
+    net = Net((1, 4, chunks, height, width))
+    cache: dict[str, int] = {}
+    parts = []
+    for t in range(chunks):
+        x = net.part(net.input, 2, t, t + 1)
+        for name in ("a", "b", "c", "d"):
+            if name in {"b", "d"}:
+                x = net.up(x, (3, 4))
+            if name == "c" and t:
+                x = net.up(x, (2,))
+            frames = net.shape(x)[2]
+            padded = net.join((cache[name], x), 2) if name in cache else x
+            n = net.shape(padded)[2]
+            cache[name] = net.part(padded, 2, max(0, n - 2), n)
+            missing = max(0, frames + 2 - n)
+            if missing:
+                wider = (*net.shape(padded)[:2], n + missing, *net.shape(padded)[3:])
+                padded = net.add(Pad((0, 0, missing, 0, 0), (0,) * 5, "constant", 0.0), (padded,), wider)
+            h = net.causal(padded, channels)
+            m = net.shape(h)[2]
+            x = net.silu(net.part(h, 2, m - frames, m))
+            x = net.attention(x) if name == "a" else x
+        parts.append(x)
+    return net.graph(net.join(parts, 2))
+
+
+def cached_encoder(chunks: int = 3, height: int = 24, width: int = 32, channels: int = 8) -> Graph:
+    """The way back: attention in each coarse frame, and a convolution of one cell over all of them at the end."""
+    net = Net((1, 3, chunks, height, width))
+    cache: dict[str, int] = {}
+    parts = []
+    for t in range(chunks):
+        x = net.part(net.input, 2, t, t + 1)
+        for name in ("a", "b", "c", "d"):
+            padded = net.join((cache[name], x), 2) if name in cache else x
+            n = net.shape(padded)[2]
+            h = net.causal(padded, channels)
+            cache[name] = net.part(padded, 2, max(0, n - 2), n)
+            m = net.shape(h)[2]
+            x = net.silu(net.part(h, 2, m - 1, m))
+            if name in {"b", "c"}:
+                x = net.halved(x)
+        parts.append(net.attention(x))
+    return net.graph(net.conv(net.join(parts, 2), 4, 1))
 
 
 def batched_decoder(batches: int = 3, height: int = 6, width: int = 8, channels: tuple[int, ...] = (8, 16)) -> Graph:

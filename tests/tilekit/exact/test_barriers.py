@@ -7,7 +7,15 @@ from itertools import product
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.tilekit.exact._nets import Net, cached_decoder, image_decoder, image_encoder, nets, video_decoder
+from tests.tilekit.exact._nets import (
+    Net,
+    cached_decoder,
+    cached_encoder,
+    image_decoder,
+    image_encoder,
+    nets,
+    video_decoder,
+)
 
 from tilekit._exact.barriers import Barriers, parts
 from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving
@@ -63,6 +71,26 @@ def test_the_output_is_taken_apart_where_it_is_a_concatenation() -> None:
     assert [interval for _, interval in pieces] == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert tail == {graph.output}
     assert parts(graph, 3)[0] == ((graph.output, (0, 12)),)
+
+
+def test_the_output_is_taken_apart_through_convolutions_of_one_cell() -> None:
+    graph = cached_encoder(3)
+    assert [interval for _, interval in parts(graph, 2)[0]] == [(0, 1), (1, 2), (2, 3)]
+    assert len(parts(graph, 3)[0]) == 1
+
+
+def test_what_does_not_need_each_other_is_joined_in_one_goal_and_attention_let_go_before_the_next() -> None:
+    graph = cached_encoder(4)
+    chunks = [n for n in graph.nodes if isinstance(n.op, Attention)]
+    apart = barriers(graph, 3)
+    joined = Barriers(graph, labels(graph, 3), joined=True)
+    assert len(apart.goals) == 5
+    assert len(joined.goals) == 3
+    read, given, last = joined.goals
+    assert set(read.nodes) == {index for node in chunks for index in node.inputs[1:]}
+    assert all(joined.ready[index] == 0 for index in given.nodes)
+    assert len(given.nodes) == len(chunks)
+    assert last == apart.goals[-1]
 
 
 def test_what_is_handed_on_from_part_to_part_is_kept() -> None:

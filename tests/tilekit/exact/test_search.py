@@ -11,13 +11,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tilekit.exact._nets import batched_decoder, cached_decoder, image_decoder, image_encoder, nets, video_decoder
+from tests.tilekit.exact._nets import (
+    batched_decoder,
+    cached_decoder,
+    cached_encoder,
+    chunked_decoder,
+    image_decoder,
+    image_encoder,
+    nets,
+    video_decoder,
+)
 
 from tilekit import PlanError
 from tilekit._exact.boxes import cells, full, meet
 from tilekit._exact.forecast import Forecast, forecast, no_scratch
 from tilekit._exact.graph import Graph
 from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.ops import Attention
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.search import search
 from tilekit._exact.sized import HALVED, sized
@@ -217,6 +227,19 @@ def test_what_is_made_before_tiles_is_small_so_finer_grids_take_less_memory() ->
         assert all(graph.nodes[index].nbytes * tiles <= largest for index in before)
         peaks[tiles] = min(peaks.get(tiles, largest * 99), peak(graph, way.stages(largest)))
     assert peaks[max(peaks)] < 0.6 * peaks[min(peaks)]
+
+
+def test_tiles_of_chunks_keep_what_attention_gives_alone() -> None:
+    graph = chunked_decoder(4)
+    given = 4 * max(node.nbytes for node in graph.nodes if isinstance(node.op, Attention))
+    assert given in {way.held for way in tilings(graph)}
+
+
+def test_chunks_that_end_in_attention_each_are_cut_across_all_of_them() -> None:
+    graph = cached_encoder(6, 32, 32)
+    choice = search(graph)
+    assert choice.peak_bytes < 0.5 * plain_bytes(graph)
+    assert choice.work <= 1
 
 
 def test_a_large_budget_gives_the_plain_call() -> None:
