@@ -339,7 +339,7 @@ class Exact:
 
 
 def _key(x: Array, kernels: Kernels, *, stream: bool) -> tuple[Any, ...]:
-    return type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), stream
+    return type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), kernels.layout(x), stream
 
 
 def _sizes(choice: Choice) -> Sizes:

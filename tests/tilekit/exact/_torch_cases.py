@@ -29,6 +29,13 @@ def written(x: Any) -> Any:
     return y
 
 
+def zeroed(x: Any) -> Any:
+    y = x * 2
+    y[:, 1].zero_()
+    y.transpose(1, 2)[:, 3].zero_()
+    return y
+
+
 def haar(x: Any) -> Any:
     low, high = x[..., ::2] + x[..., 1::2], x[..., ::2] - x[..., 1::2]
     out = torch.zeros_like(x)
@@ -157,6 +164,13 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "argmax": (lambda x: x.argmax(1), PICTURE),
     "softmax": (lambda x: x.softmax(1).log_softmax(2), PICTURE),
     "cumsum": (lambda x: x.cumsum(-1), PICTURE),
+    "renorm": (lambda x: torch.renorm(x, 2, 1, 1.0), PICTURE),
+    "bucketize": (lambda x: torch.bucketize(x, torch.linspace(-1, 1, 7)), PICTURE),
+    "isin": (lambda x: torch.isin((2 * x).long(), torch.tensor([0, 2, -3])), PICTURE),
+    "complex variance": (lambda x: torch.complex(x, x.flip(2)).var((2, 3)), PICTURE),
+    "conj": (lambda x: torch.complex(x, x.flip(2)).conj().imag, PICTURE),
+    "bits": (lambda x: (x.flip(2).view(torch.int32) & -4096).view(torch.float32), PICTURE),
+    "bytes": (lambda x: x.flip(2).view(torch.uint8), PICTURE),
     "sort": (lambda x: x.sort(dim=1).values, PICTURE),
     "nearest": (upsampled(scale_factor=2), PICTURE),
     "nearest exact": (upsampled((17, 23), mode="nearest-exact"), PICTURE),
@@ -184,6 +198,8 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "pad reflect": (lambda x: F.pad(x, (3, 2, 1, 4), mode="reflect"), PICTURE),
     "pad circular": (lambda x: F.pad(x, (3, 2), mode="circular"), SOUND),
     "written": (written, PICTURE),
+    "zeroed": (zeroed, PICTURE),
+    "out": (lambda x: torch.add(x, 1, out=torch.empty_like(x)) * 2, PICTURE),
     "haar": (haar, PICTURE),
     "cat": (lambda x: torch.cat([x, x[:, :2] * 2, x], 1), PICTURE),
     "stack": (lambda x: torch.stack([x, x + 1], 2).flatten(1, 2), PICTURE),
@@ -201,6 +217,10 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "index_select": (lambda x: x.index_select(2, torch.tensor([0, 0, 3, 2, 11])), PICTURE),
     "index": (lambda x: x[:, :, [1, 0, 5]][..., torch.arange(9, -1, -2)], PICTURE),
     "index grid": (lambda x: x[:, :, torch.arange(6)[:, None] * 2, torch.arange(10)[None]], PICTURE),
+    "index mask": (lambda x: x[:, :, torch.arange(12) % 3 == 0], PICTURE),
+    "nonzero": (lambda x: x[..., torch.tensor([0, 1, 1, 0, 1]).nonzero()[:, 0]], PICTURE),
+    "repeats": (lambda x: x.repeat_interleave(torch.tensor([1, 2] * 5), 3), PICTURE),
+    "strided": (lambda x: x.transpose(2, 3).contiguous().as_strided((10, 8, 5), (12, 120, 2), 3), PICTURE),
     "gather": (lambda x: x.gather(1, (x > 0).long()), PICTURE),
     "tril": (lambda x: x.tril(1) + x.triu(-2), PICTURE),
     "arange": (lambda x: x * torch.arange(10) + torch.linspace(0, 1, 12)[:, None], PICTURE),
@@ -208,6 +228,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "activations": (lambda x: F.silu(x) + F.gelu(x) + F.gelu(x, approximate="tanh") + F.elu(x) + F.mish(x), PICTURE),
     "more activations": (lambda x: F.hardswish(x) + F.leaky_relu(x) + F.softplus(x) + torch.tanh(x), PICTURE),
     "glu": (lambda x: F.glu(x, 1), PICTURE),
+    "rrelu": (nn.RReLU().eval(), PICTURE),
     "prelu": (seeded(nn.PReLU(8)), PICTURE),
     "snake": (snake, SOUND),
     "attention": (heads, PICTURE),

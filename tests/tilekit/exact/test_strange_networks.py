@@ -206,3 +206,30 @@ def test_infinity_that_a_function_means_is_handed_out() -> None:
         want = network(x)
     assert want.isinf().any()
     torch.testing.assert_close(tk.exact(network)(x), want)
+
+
+def test_what_is_handed_out_may_be_written_to() -> None:
+    x = torch.randn(picture())
+    call = tk.exact(lambda x: torch.zeros_like(x) + torch.zeros(()))
+    blocks = [block for _, block in tk.exact(torch.zeros_like).stream(x)]
+    for made in (call(x), tk.exact(torch.zeros_like)(x), *blocks):
+        assert (made.add_(1) == 1).all()
+
+
+def test_a_function_that_looks_at_strides_is_followed_for_each_layout() -> None:
+    def laid(x: Any) -> Any:
+        return x.as_strided((2, 20, 18), (1080, 18, 1)) if x.is_contiguous() else x * 2
+
+    call, x = tk.exact(laid), torch.randn(picture())
+    for given in (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3), x):
+        torch.testing.assert_close(call(given), laid(given))
+
+
+def test_a_change_of_the_default_dtype_is_seen() -> None:
+    call, x = tk.exact(lambda x: x * torch.linspace(0, 1, 18)), torch.randn(picture()).half()
+    assert call(x).dtype == torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert call(x).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

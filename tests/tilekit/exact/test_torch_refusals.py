@@ -105,6 +105,14 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "number": (lambda x: x.shape[0], "int, not one tensor"),
     "numpy": (lambda x: torch.from_numpy(np.sqrt(x.numpy())), "cannot be followed"),
     "wrong shape": (nn.Conv2d(3, 4, 1), "cannot be followed without running it.*see that the plain call works"),
+    "no cells": (lambda x: x[:, :0], r"makes an array of shape \(1, 0, 6, 6\), which has no cells"),
+    "beside a view": (lambda x: (x + 1)[:, 1].as_strided((3, 3), (2, 1), 0), "reads memory beside the cells"),
+    "several in place": (lambda x: torch._foreach_neg_([x + 1]), "writes in place"),
+    "not dense": (lambda x: x[0, 0].to_sparse(), "not dense .torch.sparse_coo"),
+    "branches of torch": (
+        lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)),
+        "torch.ops.higher_order.cond runs functions",
+    ),
     "lazy": (nn.LazyConv2d(3, 1), "has not seen an input yet"),
 }
 
@@ -143,6 +151,40 @@ def test_scripted_modules_are_refused() -> None:
         scripted = torch.jit.script(nn.Sequential(nn.ReLU()))
     with pytest.raises(TraceError, match=r"scripted module.*Python module"):
         trace(scripted, X)
+
+
+def test_modules_of_torch_jit_trace_are_refused() -> None:
+    with pytest.warns(DeprecationWarning, match="is deprecated"):
+        traced = torch.jit.trace(nn.Sequential(nn.ReLU()), X)
+    with pytest.raises(TraceError, match=r"scripted module.*Python module"):
+        trace(traced, X)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_quantised_layers_are_refused() -> None:
+    net = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(6, 4)), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(TraceError, match=r"whose values only C\+\+ knows"):
+        trace(net.eval(), X)
+
+
+class Scales:
+    """Is called like a function, holds a tensor, and counts."""
+
+    def __init__(self) -> None:
+        self.scale = torch.full((6,), 0.5)
+
+    def __call__(self, x: Any) -> Any:
+        return torch.sin(x) * self.scale
+
+
+def test_objects_that_are_called_get_their_tensors_back() -> None:
+    scales = Scales()
+    scale = scales.scale
+    traced = trace(scales, X)
+    assert scales.scale is scale
+    agree(scales, traced)
+    scales.scale = torch.full((6,), 2.0)
+    agree(scales, traced)
 
 
 def test_weights_of_another_kind_are_refused() -> None:

@@ -1,6 +1,6 @@
 """The small calls that kernels make of a library: indexing, layout, dtypes. A library with gaps overrides them."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from tilekit._exact.boxes import Shape
@@ -59,6 +59,11 @@ class Library:
     def copy(self, x: Array) -> Array:
         """Give the same cells in memory of their own, and no more than they take."""
         return self.xp.asarray(x, copy=True)
+
+    def layout(self, x: Array) -> Hashable:
+        """Say how the cells lie in memory, where a function can ask for that and they do not lie in order."""
+        del x
+        return None
 
     def owns(self, x: Array) -> bool:
         """Whether an array keeps no more memory alive than its cells take."""

@@ -1,7 +1,7 @@
 """What PyTorch does faster than by the array API alone, or otherwise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, cast
 
@@ -266,9 +266,17 @@ class TorchKernels(Kernels):
         """Give the same cells in memory of their own."""
         return x.clone()
 
+    def layout(self, x: Tensor) -> Hashable:
+        """Give the strides, where cells do not lie in order."""
+        return None if x.is_contiguous() else x.stride()
+
     def owns(self, x: Tensor) -> bool:
         """Whether a tensor keeps no more memory alive than its cells take."""
         return x.untyped_storage().nbytes() <= x.numel() * x.element_size()
+
+    def handed(self, x: Tensor) -> Tensor:
+        """Give a tensor that may be written to: one cell that is seen in many places is copied to each."""
+        return x.clone() if x.untyped_storage().nbytes() < x.numel() * x.element_size() else x
 
     def put(self, out: Tensor, region: tuple[slice, ...], part: Tensor) -> Tensor:
         """Write a part, and give the tensor back."""

@@ -26,7 +26,7 @@ class _Again(Recorder):
     """Compares each operation with the one that the first run asked for in its place, and gives the same tensors."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run.recorder.names, run.recorder.scalar, run.fake)
+        super().__init__(run.recorder.names, run.recorder.scalar, run.recorder.known, run.fake)
         self._first, self._fake = run.entries, run.fake
         self._stands: dict[int, Tensor] = {}
         """For each view that was made anew, the tensor of the first run, by identity."""

@@ -35,15 +35,25 @@ def is_view(op: Any) -> bool:
 def without_writing(op: Any) -> Any:
     """Find the operation that computes the same and writes nothing; None where there is none."""
     name, overload = op._opname, op._overloadname
-    if overload == "out" or overload.endswith("_out"):
-        overload = overload.removesuffix("out").removesuffix("_")
-    elif name.startswith("__i"):
-        name = f"__{name[3:]}"
-    else:
-        name = name.removesuffix("_")
+    if any(argument.is_out for argument in op._schema.arguments):
+        return _without_out(op)
+    name = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
     overload = {"transpose": "int"}.get(name, overload)
     packet = getattr(getattr(torch.ops, op.namespace), name, None)
-    return None if packet is None else getattr(packet, overload or "default", None)
+    pure = None if packet is None else getattr(packet, overload or "default", None)
+    return None if pure is None or pure._schema.is_mutable else pure
+
+
+def _without_out(op: Any) -> Any:
+    """Find the overload that takes the same arguments but for `out`, and gives a new array."""
+
+    def asked(schema: Any) -> list[tuple[str, str]]:
+        return [(argument.name, str(argument.type)) for argument in schema.arguments if not argument.is_out]
+
+    packet = getattr(getattr(torch.ops, op.namespace), op._opname)
+    others = (getattr(packet, name) for name in packet.overloads())
+    fits = (o for o in others if not o._schema.is_mutable and asked(o._schema) == asked(op._schema))
+    return next(fits, None)
 
 
 @dataclass(slots=True)

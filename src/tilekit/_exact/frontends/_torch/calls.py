@@ -11,9 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilekit._exact.boxes import Box, Shape, extent
+from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.kernels._torch_scratch import small_pieces
 
-__all__ = ["Aten", "Attend", "Filled", "Linear", "Ramp", "RootMeanSquare", "Slot", "Triangle", "freeze", "operation"]
+__all__ = [
+    "Aten",
+    "Attend",
+    "Bits",
+    "Filled",
+    "Linear",
+    "Ramp",
+    "RootMeanSquare",
+    "Slot",
+    "Strided",
+    "Triangle",
+    "freeze",
+    "operation",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,9 @@ def _exists(name: str) -> bool:
 
 def freeze(value: Any) -> Any:
     """Make a value hashable: lists become tuples."""
+    if isinstance(value, torch.ScriptObject):
+        message = "an operation takes an object whose values only C++ knows (packed weights of a quantised layer?)"
+        raise CannotFollow(message)
     if isinstance(value, (list, tuple)):
         return tuple(freeze(item) for item in value)
     return value
@@ -137,6 +154,35 @@ class Triangle:
         apart = columns[None, :] - rows[:, None]
         inside = apart <= self.diagonal if self.lower else apart >= self.diagonal
         return inside.expand(extent(box))
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """The same bits read as another dtype; where its cells are wider or narrower, those of the last axis change."""
+
+    dtype: torch.dtype
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Read them."""
+        x = arrays[0]
+        return (x if x.element_size() == self.dtype.itemsize else x.contiguous()).view(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """Cells by their places in memory, for which the array is laid there as it lay when the function was followed."""
+
+    lies: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Lay it, and take them."""
+        x = arrays[0]
+        if x.stride() != self.lies:
+            x = torch.empty_strided(x.shape, self.lies, dtype=x.dtype, device=x.device).copy_(x)
+        return x.as_strided(self.sizes, self.strides, x.storage_offset() + self.offset)
 
 
 @dataclass(frozen=True, slots=True)

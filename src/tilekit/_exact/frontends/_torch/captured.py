@@ -66,7 +66,7 @@ def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
 def own_children(module: Module) -> Iterator[tuple[Step, Any]]:
     """Give what a module refers to by itself, without what its class does."""
     for kind in ("_parameters", "_buffers", "_modules"):
-        for name, value in vars(module)[kind].items():
+        for name, value in vars(module).get(kind, {}).items():  # a traced module has none; it is refused later
             yield (kind, name), value
     for name, value in vars(module).items():
         if name not in _INNER:
@@ -157,6 +157,13 @@ def dotted(path: Path) -> str:
     return ".".join(word for word in words if word != "__self__") or "the function"
 
 
+def _keeps(thing: Any) -> bool:
+    """Whether a call may keep something in an object: any but a class, a function, and what a library calls."""
+    if not hasattr(thing, "__dict__") or isinstance(thing, (type, types.FunctionType, types.MethodType)):
+        return False
+    return not callable(thing) or not (_foreign(type(thing)) or type(thing).__module__ == "functools")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A tensor that the function reaches, and where it lies."""
@@ -210,7 +217,7 @@ class Captured:
             self.modules[thing] = path
         if isinstance(thing, functools._lru_cache_wrapper):
             self.cached.append(thing)
-        if isinstance(thing, (Module, list, dict)) or (hasattr(thing, "__dict__") and not callable(thing)):
+        if isinstance(thing, (Module, list, dict)) or _keeps(thing):
             self.objects.append(thing)
 
     @functools.cached_property

@@ -80,9 +80,10 @@ def _looked_into(thing: Any, step: Step, value: Any) -> bool:
     return isinstance(thing, types.FunctionType) and not callable(value)
 
 
-def _autocast(device: torch.device) -> Any:
+def _dtypes(device: torch.device) -> Any:
+    """Give what autocast and `torch.set_default_dtype` say."""
     kind = device.type
-    return (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+    return (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind), torch.get_default_dtype())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Fingerprint:
         device: torch.device,
     ) -> None:
         self.function, self.device = captured.function, device
-        self.autocast = _autocast(device)
+        self.dtypes = _dtypes(device)
         self.known: dict[Path, Tensor] = {}
         self._rows: list[_Row] = []
         shared: Shared = {}
@@ -140,7 +141,7 @@ class Fingerprint:
 
     def current(self, read: Callable[[Path], Tensor]) -> bool:
         """Whether all is as it was."""
-        if _autocast(self.device) != self.autocast:
+        if _dtypes(self.device) != self.dtypes:
             return False
         try:
             return self._holds() and all(torch.equal(read(path), value) for path, value in self.known.items())

@@ -80,7 +80,11 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
         return brought(function, path, places[path]).detach()
 
     found = {id(t): (place.path, read) for t, place in zip(stand_ins.tensors, stand_ins.places, strict=True)}
-    recorder = Recorder(_names(captured), lambda t: _scalar(known, t), fake)
+
+    def run_known(op: Any, args: Any, kwargs: Any) -> Any:
+        return known.run(op, args, kwargs)
+
+    recorder = Recorder(_names(captured), lambda t: _scalar(known, t), run_known, fake)
     known = Known(recorder.entries, found)
 
     def run(given: Tensor, weights: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tilekit._exact.frontends._torch.captured import Path
-from tilekit._exact.frontends._torch.record import Entry
+from tilekit._exact.frontends._torch.record import Entry, leaf_tensors
 
 __all__ = ["DependsOnInput", "Known"]
 
@@ -53,6 +53,16 @@ class Known:
         """Give the one number of a tensor."""
         with _disable_current_modes():
             return self.value(x).item()
+
+    def run(self, op: Any, args: Any, kwargs: Any) -> Any:
+        """Give what an operation makes where none of its numbers depends on the input; else None."""
+        try:
+            for x in (*leaf_tensors(args), *leaf_tensors(kwargs)):
+                self.value(x)
+        except DependsOnInput:
+            return None
+        with _disable_current_modes(), torch.no_grad():
+            return op(*self._filled(list(args)), **self._filled(kwargs))
 
     def _value(self, x: Tensor) -> Tensor:
         for i in sorted(self._needed(x)):

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.nn import Module
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
 from tilekit._exact.frontends._torch.remembered import Remembered
@@ -69,17 +70,29 @@ class Recorder(TorchDispatchMode):
     scalar : callable
         Asked for the number in a tensor of one cell, where the function wants to know it; raises where it depends on
         the input.
+    known : callable
+        ``known(op, args, kwargs)`` gives the numbers that an operation makes where none of them depends on the input;
+        else None.
     fake : FakeTensorMode
         Works out shapes.
     """
 
-    def __init__(self, names: dict[Module, str], scalar: Callable[[Tensor], Any], fake: FakeTensorMode) -> None:
+    supports_higher_order_operators = True
+    """They come here, to be refused with their names."""
+
+    def __init__(
+        self,
+        names: dict[Module, str],
+        scalar: Callable[[Tensor], Any],
+        known: Callable[[Any, Any, Any], Any],
+        fake: FakeTensorMode,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.entries: list[Entry] = []
         self.called: dict[Module, None] = {}
         self.turned = False
         """Whether a tensor was turned itself, as ``transpose_`` does, and has another shape than it was made with."""
-        self.names, self.scalar = names, scalar
+        self.names, self.scalar, self.known = names, scalar, known
         self._stack: list[str] = []
         self.aliases = Aliases(self._run)
         self._call = Remembered(fake).run
@@ -92,6 +105,9 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Let the fake tensors compute shapes, and note the operation."""
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            message = f"torch.ops.higher_order.{func.name()} runs functions that are handed to it"
+            raise CannotFollow(message)
         if func is aten._local_scalar_dense.default:
             return self.scalar(self.aliases.now(args[0]))
         if func is aten.equal.default:
@@ -100,8 +116,11 @@ class Recorder(TorchDispatchMode):
         if _is_composite(func):  # comes whole where all of its tensors were made in inference mode
             with self:
                 return func.decompose(*args, **kwargs)
-        if func is aten.mkldnn_convolution.default:  # it does not know fake tensors
-            func, args, kwargs = _convolution(*args, **kwargs)
+        meant = _MEANT.get(func)
+        if meant is not None:
+            func, args, kwargs = meant(*args, **kwargs)
+        if func is aten.index.Tensor:
+            args = (args[0], self._counted(args[1]))
         if func._schema.is_mutable:
             return self._write(func, args, kwargs)
         if not self.aliases.active:
@@ -114,18 +133,38 @@ class Recorder(TorchDispatchMode):
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Make an operation that writes nothing."""
-        out = self._call(func, args, kwargs)
+        try:
+            out = self._call(func, args, kwargs)
+        except DynamicOutputShapeException:
+            found = self.known(func, args, kwargs)
+            if found is None:
+                raise
+            return found
         several = isinstance(out, (list, tuple))
         outputs = tuple(out) if several else (out,)
         if any(isinstance(x, Tensor) for x in outputs):
             self.entries.append(Entry(func, args, kwargs, outputs, several, self._stack[-1] if self._stack else ""))
         return out
 
+    def _counted(self, indices: Any) -> Any:
+        """Give masks that are known as the numbers of their cells."""
+        made: list[Any] = []
+        for index in indices:
+            masked = isinstance(index, Tensor) and index.dtype in {torch.bool, torch.uint8}
+            found = self.known(aten.nonzero.default, (self.aliases.now(index),), {}) if masked else None
+            if found is None:
+                made.append(index)
+            else:
+                with _disable_current_modes():
+                    made += found.unbind(1)
+        return made
+
     def _write(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Compute what is written as a new tensor, and let the old one stand for it."""
-        targets = _targets(func, args, kwargs)
+        targets = _written(func, args, kwargs)
         pure = without_writing(func)
-        if len(targets) != 1 or (pure is None and torch.Tag.nondeterministic_seeded not in func.tags):
+        several = len(targets) != 1 or not isinstance(targets[0][1], Tensor)
+        if several or (pure is None and torch.Tag.nondeterministic_seeded not in func.tags):
             message = f"aten.{func._opname} writes in place"
             raise CannotFollow(message)
         name, target = targets[0]
@@ -184,13 +223,13 @@ def _is_composite(func: Any) -> bool:
 _TURNS = {"transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_"}
 
 
-def _targets(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
-    """Give what an operation writes to, with the names of the arguments."""
-    found: list[tuple[str, Tensor]] = []
+def _written(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any]]:
+    """Give the arguments that an operation writes to, with their names."""
+    found: list[tuple[str, Any]] = []
     for i, argument in enumerate(func._schema.arguments):
         value = args[i] if i < len(args) else kwargs.get(argument.name)
         if argument.alias_info is not None and argument.alias_info.is_write and value is not None:
-            found += [(argument.name, x) for x in leaf_tensors(value)]
+            found.append((argument.name, value))
     return found
 
 
@@ -229,8 +268,38 @@ def place_in_source(error: BaseException) -> str:
     return f"{outside[-1].filename}:{outside[-1].lineno}, in {outside[-1].name}"
 
 
+_Asked = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
 def _convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: Any, stride: Any, dilation: Any, groups: int
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Give the operation of every device that one of oneDNN stands for."""
+) -> _Asked:
+    """Give the operation of every device that one of oneDNN stands for; that does not know fake tensors."""
     return aten.convolution.default, (x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups), {}
+
+
+def _conjugate(x: Tensor) -> _Asked:
+    """Give the numbers in the place of a note that they are meant."""
+    return aten._conj_physical.default, (x,), {}
+
+
+def _negative(x: Tensor) -> _Asked:
+    return aten.neg.default, (x,), {}
+
+
+def _leaky(
+    x: Tensor, noise: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> _Asked:
+    """Give what is drawn in training alone without the draw."""
+    if training:
+        return aten.rrelu_with_noise.default, (x, noise, lower, upper, training, generator), {}
+    return aten.leaky_relu.default, (x, (lower + upper) / 2), {}
+
+
+_MEANT: dict[Any, Callable[..., _Asked]] = {
+    aten.mkldnn_convolution.default: _convolution,
+    aten._conj.default: _conjugate,
+    aten._neg_view.default: _negative,
+    aten.rrelu_with_noise.default: _leaky,
+}
+"""Operations that stand for others."""

@@ -9,15 +9,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from tilekit._exact.frontends import Traced
+from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.frontends._torch.build import Sources, build
 from tilekit._exact.frontends._torch.captured import Path, dotted
 from tilekit._exact.frontends._torch.checks import check_run
 from tilekit._exact.frontends._torch.fingerprint import Fingerprint
 from tilekit._exact.frontends._torch.follow import Run, follow
-from tilekit._exact.frontends._torch.refusals import check_input, refuse
+from tilekit._exact.frontends._torch.refusals import check_input, explain, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
 from tilekit._exact.frontends._torch.weights import Reader
 from tilekit._exact.garbage import uncollected
+from tilekit._exact.graph import Graph
 
 __all__ = ["trace"]
 
@@ -61,7 +63,7 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         check_run(function, run)
         check_state(function, run, x)
         sources = _sources(function, run)
-        graph = build(run.entries, run.output, sources, run.known)
+        graph = _graph(function, run, sources)
         read = Reader(function, sources.literals, x.device)
         fingerprint = _fingerprint(run, sources, x.device)
         notes = _notes(run)
@@ -106,6 +108,23 @@ def _sources(function: Callable[..., Any], run: Run) -> Sources:
                     "take the view inside of the function from the tensor itself, or make it a buffer of a module",
                 )
     return Sources(run.input, {key: path for key, path in paths.items() if key in used})
+
+
+def _graph(function: Callable[..., Any], run: Run, sources: Sources) -> Graph:
+    try:
+        graph = build(run.entries, run.output, sources, run.known)
+    except CannotFollow as error:
+        raise explain(function, error) from error
+    if run.output.layout != torch.strided:
+        raise refuse(function, f"it gives a tensor that is not dense ({run.output.layout})", "make it dense inside")
+    for node in graph.nodes:
+        if 0 in node.shape:
+            raise refuse(
+                function,
+                f"{node.name or 'it'} makes an array of shape {node.shape}, which has no cells",
+                "leave such arrays out, or call the function plainly",
+            )
+    return graph
 
 
 def _check_seen(function: Callable[..., Any], run: Run, paths: dict[int, Path]) -> None:

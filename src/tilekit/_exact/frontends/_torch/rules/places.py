@@ -125,7 +125,7 @@ def _adaptive(c: Called) -> int:
 
 def _full(c: Called) -> int:
     name = c.name
-    value = 0 if "zeros" in name or "empty" in name else 1
+    value = 0 if "zero" in name or "empty" in name else 1
     if "full" in name:
         value = c["fill_value"]
     elif name == "scalar_tensor":

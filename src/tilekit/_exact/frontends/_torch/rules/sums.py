@@ -133,7 +133,7 @@ def _variance(c: Called) -> int:
     correction = c["correction"] if "correction" in names else (1 if c["unbiased"] else 0)
     correction = 1 if correction is None else correction
     count = math.prod(shape[axis] for axis in axes)
-    if count <= correction:
+    if count <= correction or "complex" in c.dtype_of(x):
         return c.whole()
     moments, wide = _moments(c, x, axes), _wide(c.dtype)
     if c.entry.several and c.part == 1:
@@ -217,6 +217,20 @@ def _along_dim(c: Called) -> int:
     return c.add(Along(_axes(c, given, len(c.shape)), call), inputs)
 
 
+def _renorm(c: Called) -> int:
+    """Each part along one axis by its norm over all others."""
+    call, inputs = c.call()
+    n = len(c.shape)
+    return c.add(Along(tuple(axis for axis in range(n) if axis != c["dim"] % n), call), inputs)
+
+
+def _looked_up(c: Called) -> int:
+    """Cell by cell, with another array that each cell is looked up in."""
+    call, inputs = c.call()
+    known = call.args[:1] == (Slot(0),) and c.shape_of(inputs[0]) == c.shape
+    return c.add(Along((), call), inputs) if known else c.whole()
+
+
 _SUMMED: dict[str, Rule] = {
     "sum": _sum,
     "mean": _mean,
@@ -234,6 +248,12 @@ _NORMS: dict[str, Rule] = {
     **dict.fromkeys(("native_layer_norm", "_fused_rms_norm", "rms_norm"), _layer_norm),
 }
 _ALONG = ("_softmax", "_log_softmax", "_safe_softmax", "softmax", "cumsum", "cumprod", "logcumsumexp", "sort", "cummax")
-_FOURIER = ("_fft_r2c", "_fft_c2r", "_fft_c2c", "cummin", "renorm", "topk", "glu")
+_FOURIER = ("_fft_r2c", "_fft_c2r", "_fft_c2c", "cummin", "topk", "glu")
 
-RULES: dict[str, Rule] = {**_SUMMED, **_NORMS, **dict.fromkeys((*_ALONG, *_FOURIER), _along_dim)}
+RULES: dict[str, Rule] = {
+    **_SUMMED,
+    **_NORMS,
+    **dict.fromkeys((*_ALONG, *_FOURIER), _along_dim),
+    "renorm": _renorm,
+    **dict.fromkeys(("bucketize", "isin"), _looked_up),
+}

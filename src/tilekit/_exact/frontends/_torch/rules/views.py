@@ -3,8 +3,12 @@
 import math
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.ops import Scatter, Slice, Take
+from tilekit._exact.frontends._torch.calls import Bits, Strided
+from tilekit._exact.ops import Along, Scatter, Slice, Take, Whole
 
 __all__ = ["RULES"]
 
@@ -14,7 +18,11 @@ def _alias(c: Called) -> int:
 
 
 def _reshape(c: Called) -> int:
-    return c.reshape(c.node(c["self"]), c.shape)
+    x = c.node(c["self"])
+    if c.dtype_of(x) == c.dtype:
+        return c.reshape(x, c.shape)
+    same = c["self"].element_size() == c.output.element_size()  # `view` with a dtype
+    return c.add(Along(() if same else (len(c.shape) - 1,), Bits(c.output.dtype)), (x,))
 
 
 def _permute(c: Called) -> int:
@@ -159,18 +167,34 @@ def _windows(c: Called, x: int, axis: int, count: int, size: int, step: int) -> 
 
 def _as_strided(c: Called) -> int:
     """Windows of the last axis, as a Fourier transform of short pieces takes them; any other is not understood."""
-    given = c["self"]
+    given: Tensor = c["self"]
     sizes, strides = list(c["size"]), list(c["stride"])
-    shape = tuple(given.shape)
-    windows = len(sizes) == len(shape) + 1 and given.is_contiguous() and not (c["storage_offset"] or 0)
+    shape, at = tuple(given.shape), given.storage_offset()
+    offset = int((at if c["storage_offset"] is None else c["storage_offset"]) - at)
+    windows = len(sizes) == len(shape) + 1 and given.is_contiguous() and not offset
     if windows and sizes[:-2] == list(shape[:-1]) and strides[-1] == 1:
         lead = [given.stride(d) for d in range(len(shape) - 1)]
         lengths_fit = (sizes[-2] - 1) * strides[-2] + sizes[-1] <= shape[-1]
         if lengths_fit and all(n == 1 or a == b for n, a, b in zip(sizes, strides, lead, strict=False)):
             return _windows(c, c.node(given), len(shape) - 1, sizes[-2], sizes[-1], strides[-2])
-    if sizes == list(shape) and strides == list(given.stride()):
+    if sizes == list(shape) and strides == list(given.stride()) and not offset:
         return c.node(given)
-    return c.whole()
+    if at or not _lies_alone(given):
+        message = "aten.as_strided reads memory beside the cells of the view that it is given"
+        raise CannotFollow(message)
+    return c.add(Whole(c.name, Strided(given.stride(), tuple(sizes), tuple(strides), offset)), (c.node(given),))
+
+
+def _lies_alone(x: Tensor) -> bool:
+    """Whether the memory of a tensor holds each of its cells once, and nothing else."""
+    reach = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True)) + 1
+    lies = sorted((stride, n) for n, stride in zip(x.shape, x.stride(), strict=True) if n > 1)
+    step = 1
+    for stride, n in lies:
+        if stride != step:
+            return False
+        step *= n
+    return reach * x.element_size() == x.untyped_storage().nbytes()
 
 
 def _select_scatter(c: Called) -> int:
