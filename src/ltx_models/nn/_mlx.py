@@ -26,6 +26,7 @@ from ltx_models.nn._mlx_leaves import (
 )
 from ltx_models.nn._types import BackendName
 from ltx_models.nn.queries import attention_work, by_queries
+from tilekit.backends._mlx_compile import probing
 from tilekit.backends.counted import COUNTING
 from tilekit.backends.limits import limits_of
 
@@ -177,6 +178,7 @@ def unfold(x: mx.array, size: int, step: int) -> mx.array:
     return mx.as_strided(mx.contiguous(x), shape, (length * channels, step * channels, channels, 1))
 
 
+@probing
 def all_finite(x: mx.array) -> bool:
     """Say whether no value is NaN or infinite."""
     try:
@@ -185,6 +187,7 @@ def all_finite(x: mx.array) -> bool:
         return True
 
 
+@probing
 def followed(x: mx.array) -> bool:
     """Say whether something follows the call; looked for on devices with limits alone, as it computes what waits."""
     if not limits_of(x).any:

@@ -1,11 +1,24 @@
 """Functions of MLX as they are written, while something follows or replaces what they call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CodeType, FunctionType
+from typing import TypeVar
 
 import mlx.core as mx
 
-__all__ = ["uncompiled"]
+__all__ = ["PROBES", "probing", "uncompiled"]
+
+PROBES: set[CodeType] = set()
+"""The code of functions that look at numbers where they may, and do the same where they may not."""
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def probing(function: F) -> F:
+    """Mark a function that does the same where MLX refuses it the numbers of an array."""
+    assert isinstance(function, FunctionType)
+    PROBES.add(function.__code__)
+    return function
 
 
 @contextmanager

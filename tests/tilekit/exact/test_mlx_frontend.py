@@ -522,10 +522,12 @@ def test_no_budget_is_promised_for_a_plain_call() -> None:
         tilekit.exact(function, memory_bytes=1 << 30)(numbers(4, 4))
 
 
-def test_a_function_compiled_with_a_state_is_refused_by_name() -> None:
-    module = nn.Linear(4, 4)
-    with pytest.raises(TraceError, match="keeps an array"):
-        trace(mx.compile(module, inputs=module.state), numbers(2, 4))
+def test_a_function_compiled_with_a_state_is_followed() -> None:
+    module, x = nn.Linear(4, 4), numbers(2, 4)
+    compiled = mx.compile(module, inputs=module.state)
+    traced = trace(compiled, x)
+    module.weight = module.weight * 2.0
+    assert error(whole(traced, x), module(x)) < 2e-6
 
 
 def test_hints_about_memory_are_left_out() -> None:

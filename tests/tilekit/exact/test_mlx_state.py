@@ -1,8 +1,11 @@
 """Functions of MLX that are no function of their input alone are refused; those that only remember are not."""
 
+import functools
 import itertools
 import random
+import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +78,57 @@ def impure() -> dict[str, Callable[[Any], Any]]:
     }
 
 
+class Slotted:
+    """Has places instead of a dict."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        self.kept: Any = mx.zeros((1,))
+
+
+KEPT: Any = None
+
+
+def keeping() -> dict[str, Callable[[Any], Any]]:
+    """Functions that keep an array: each where no dict of an object is."""
+    slotted, line = Slotted(), deque([mx.zeros((1,))], maxlen=1)
+    cell, inside, numbers = mx.zeros((1,)), mx.zeros((1,)), mx.ones((4,))
+
+    def by_global(x: Any) -> Any:
+        global KEPT  # noqa: PLW0603  # what is tested
+        KEPT = CONV(x) if KEPT is None else CONV(x) + KEPT
+        return KEPT
+
+    def by_cell(x: Any) -> Any:
+        nonlocal cell
+        cell = cell * 0.5 + CONV(x)
+        return cell
+
+    def by_weight(x: Any) -> Any:
+        nonlocal numbers
+        made, numbers = CONV(x) * numbers, numbers * 2.0
+        return made
+
+    def in_place(x: Any) -> Any:
+        inside[0] = inside[0] + 1.0
+        return CONV(x) * inside
+
+    def by_attribute(x: Any) -> Any:
+        by_attribute.kept = CONV(x) + getattr(by_attribute, "kept", 0.0)  # type: ignore[attr-defined]
+        return by_attribute.kept  # type: ignore[attr-defined]
+
+    def by_slot(x: Any) -> Any:
+        slotted.kept = CONV(x) + slotted.kept
+        return slotted.kept
+
+    def by_line(x: Any) -> Any:
+        line.append(CONV(x) + line[0])
+        return line[0] * 1.0
+
+    return {f.__name__: f for f in (by_global, by_cell, by_weight, in_place, by_attribute, by_slot, by_line)}
+
+
 @pytest.fixture
 def x() -> Any:
     return mx.random.normal((1, 9, 7, 4), key=mx.random.key(1))
@@ -85,6 +139,39 @@ def test_a_function_of_more_than_its_input_is_refused(name: str, x: Any) -> None
     with pytest.raises(tilekit.TraceError, match=r"two results|random numbers") as refused:
         tilekit.exact(impure()[name])(x)
     assert "call the function plainly" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", keeping())
+def test_a_function_that_keeps_an_array_is_refused_and_still_works(name: str, x: Any) -> None:
+    function, plain = keeping()[name], keeping()[name]
+    with pytest.raises(tilekit.TraceError, match=r"keeps an array|it writes"):
+        tilekit.exact(function)(x)
+    assert KEPT is None
+    for _ in range(2 if name != "by_global" else 0):  # what it keeps is what it was
+        assert mx.allclose(function(x), plain(x))
+
+
+def test_a_look_at_numbers_whose_refusal_is_caught_is_refused(x: Any) -> None:
+    def function(x: Any) -> Any:
+        try:
+            return x * x.max().item()
+        except ValueError:
+            return x
+
+    with pytest.raises(tilekit.TraceError, match="looks at the numbers"):
+        tilekit.exact(function)(x)
+    assert sys.gettrace() is None
+
+
+def test_a_cache_of_what_is_made_of_weights_holds_nothing_of_a_trace(x: Any) -> None:
+    @functools.cache
+    def table(n: int) -> Any:
+        return CONV.weight[0, 0, 0] * n
+
+    def function(x: Any) -> Any:
+        return CONV(x) + table(3)
+
+    assert mx.allclose(tilekit.exact(function)(x), function(x), atol=1e-6)
 
 
 def test_the_refusal_names_what_is_written(x: Any) -> None:

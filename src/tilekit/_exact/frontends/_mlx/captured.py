@@ -8,6 +8,7 @@ array of its own for a moment.
 import functools
 import gc
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,15 @@ from typing import Any
 import mlx.core as mx
 from mlx.nn import Module
 
+from tilekit._exact.frontends._mlx.names import cells, slots, written_globals
 from tilekit._exact.frontends.reached import LEAVES, MOST, globals_of
 
 __all__ = ["Captured", "Place"]
 
 _FOREIGN = ("builtins", "mlx.", "numpy", "threading", "logging", "_thread", "weakref", "re", "enum", "tilekit._exact")
+
+
+_CACHED = type(functools.cache(len))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,16 @@ class Captured:
     ----------
     places : list of Place
         Every array.
-    containers : list of (name, dict or list)
-        What was looked at and may be written to, attributes of objects among it.
+    containers : list of (name, dict, list, deque or Names)
+        What was looked at and may be written to, attributes of objects and variables of functions among it.
+    caches : list
+        Functions of ``functools.lru_cache`` and ``functools.cache``.
     """
 
     def __init__(self, function: Any) -> None:
         self.places: list[Place] = []
         self.containers: list[tuple[str, Any]] = []
+        self.caches: list[Any] = []
         seen: set[int] = set()
         level = [Place("", lambda: function, None)]
         while level and len(seen) < MOST:
@@ -64,9 +72,17 @@ class Captured:
             level = deeper
 
     def _note(self, name: str, value: Any) -> None:
-        if issubclass(type(value), (dict, list)):  # a compiled function says that it is what it was made of
+        kind = type(value)  # a compiled function says that it is what it was made of
+        if issubclass(kind, (dict, list, deque)):
             self.containers.append((name, value))
-        if hasattr(value, "__dict__") and not isinstance(value, (types.FunctionType, types.MethodType)):
+        if issubclass(kind, types.FunctionType):
+            variables = cells(value), written_globals(value)
+            self.containers += [("", names) for names in variables if names is not None]
+        elif not kind.__module__.startswith(_FOREIGN) and (attributes := slots(value)) is not None:
+            self.containers.append((name, attributes))
+        if kind is _CACHED:
+            self.caches.append(value)
+        if hasattr(value, "__dict__") and not issubclass(kind, types.MethodType):
             self.containers.append((name, vars(value)))
 
 
@@ -86,7 +102,7 @@ def _children(place: Place, value: Any) -> Iterator[Place]:
         yield from (_item(place.name, value.keywords, key) for key in value.keywords)
     elif isinstance(value, dict):
         yield from (_item(place.name, value, key) for key in value)
-    elif isinstance(value, list):
+    elif isinstance(value, (list, deque)):
         yield from (_item(place.name, value, i) for i in range(len(value)))
     elif isinstance(value, tuple):
         yield from (_member(place, i) for i in range(len(value)))
@@ -95,10 +111,16 @@ def _children(place: Place, value: Any) -> Iterator[Place]:
 
 
 def _of_object(name: str, value: Any) -> Iterator[Place]:
-    if isinstance(value, (types.FunctionType, types.MethodType)):
+    if isinstance(value, types.MethodType):
         return
     for key in getattr(value, "__dict__", ()):
         yield _item(name, vars(value), key)
+    if isinstance(value, types.FunctionType):
+        return
+    attributes = slots(value)
+    for key in () if attributes is None else attributes.copy():
+        read, write = functools.partial(getattr, value, key), functools.partial(object.__setattr__, value, key)
+        yield Place(_join(name, key), read, write)
     for kind in type(value).__mro__:
         if not kind.__module__.startswith(_FOREIGN):
             yield from (_fixed("", method) for method in vars(kind).values() if isinstance(method, types.FunctionType))

@@ -5,9 +5,11 @@ MLX hands them out through ``mx.export_function`` with a callback. The arrays th
 of the trace, so that they keep their names, and lazy or random weights do not become part of it.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import mlx.core as mx
@@ -16,7 +18,7 @@ from tilekit._errors import TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.captured import Captured, Place
 from tilekit._exact.frontends._mlx.state import Contents
-from tilekit.backends._mlx_compile import uncompiled
+from tilekit.backends._mlx_compile import PROBES, uncompiled
 
 __all__ = ["Primitive", "Result", "Tape", "Unsupported", "random_constants", "record"]
 
@@ -56,6 +58,8 @@ class Tape:
     constants: dict[str, mx.array] = field(default_factory=dict)
     primitives: list[Primitive] = field(default_factory=list)
     output: str = ""
+    left: tuple[str, ...] = ()
+    """What lies at the end where each captured array was put."""
     random_key: tuple[int, ...] = ()
     """What the global generator held: numbers drawn from it are no function of the input."""
 
@@ -65,7 +69,8 @@ class Tape:
         if kind == "inputs":
             self.inputs = [_result(row) for row in event["inputs"]]
         elif kind == "outputs":
-            self.output = event["outputs"][0][0]
+            self.output, *left = (row[0] for row in event["outputs"])
+            self.left = tuple(left)
         elif kind == "constants":
             self.constants.update(event["constants"])
         elif kind == "primitive":
@@ -93,13 +98,37 @@ def record(function: Callable[[Any], Any], x: mx.array, captured: Captured) -> T
     places = [place for place in captured.places if place.write is not None]
     tape = Tape()
 
-    def traced(x: mx.array, *weights: mx.array) -> mx.array:
-        with _placed(places, weights), _without_state(captured):
-            return _one_array(function(x))
+    def traced(x: mx.array, *weights: mx.array) -> list[mx.array]:
+        with _placed(places, weights), _without_state(captured), _watched() as looks:
+            made, left = function(x), [*map(_left, places)]
+        if looks:
+            raise looks[0]
+        return [_one_array(made), *left]
 
     with _guarded(tape):
         mx.export_function(tape.note, traced, x, *(place.read() for place in places))
+    _refuse_writes(tape, places)
     return tape
+
+
+def _left(place: Place) -> mx.array:
+    try:
+        value = place.read()
+    except (LookupError, ValueError):  # it is no longer there
+        value = None
+    return value if isinstance(value, mx.array) else mx.array(0)
+
+
+def _refuse_writes(tape: Tape, places: Sequence[Place]) -> None:
+    """Refuse a function that puts another array where it found one, or writes into it."""
+    _, *given = tape.inputs
+    for place, was, now in zip(places, given, tape.left, strict=True):
+        if was.name != now:
+            msg = (
+                f"the function keeps an array in {place.name}: its result depends on the calls before it; let it "
+                "return the array, or switch to inference (module.eval())"
+            )
+            raise TraceError(msg)
 
 
 def _one_array(result: Any) -> mx.array:
@@ -135,6 +164,8 @@ def _without_state(captured: Captured) -> Iterator[None]:
     except BaseException:
         contents.restore()
         raise
+    finally:
+        contents.forget()
 
 
 @contextmanager
@@ -154,14 +185,46 @@ def _guarded(tape: Tape) -> Iterator[None]:
             raise
 
 
+_LOOKS = (
+    "the function looks at the numbers of an array while it runs (.item(), an if, np.array), so it "
+    "does not do the same for every input; write it with mx.where, or give the number as a Python number"
+)
+
+
+def _looks(error: object) -> bool:
+    return "during function transformations" in str(error)
+
+
+@contextmanager
+def _watched() -> Iterator[list[BaseException]]:
+    """Note looks at numbers whose refusal the function catches itself; a debugger that is there stays alone."""
+    seen: list[BaseException] = []
+    if sys.gettrace() is not None:
+        yield seen
+        return
+
+    def inside(frame: FrameType, event: str, argument: Any) -> Any:
+        refused = event == "exception" and frame.f_code not in PROBES
+        if refused and issubclass(argument[0], ValueError) and _looks(argument[1]):
+            seen.append(argument[1])
+        return inside
+
+    def entered(frame: FrameType, event: str, argument: Any) -> Any:
+        del event, argument
+        frame.f_trace_lines = False
+        return inside
+
+    sys.settrace(entered)
+    try:
+        yield seen
+    finally:
+        sys.settrace(None)
+
+
 def _explain(error: ValueError) -> None:
     text = str(error)
-    if "during function transformations" in text:
-        msg = (
-            "the function looks at the numbers of an array while it runs (.item(), an if, np.array), so it "
-            "does not do the same for every input; write it with mx.where, or give the number as a Python number"
-        )
-        raise TraceError(msg) from error
+    if _looks(text):
+        raise TraceError(_LOOKS) from error
     if "Unable to get state for primitive" in text:
         raise Unsupported(text.rpartition("primitive ")[2], "MLX does not hand it out") from error
 

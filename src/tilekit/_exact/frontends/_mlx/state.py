@@ -1,5 +1,6 @@
 """What a function writes to the objects that it reaches: seen by comparison, and put back."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import mlx.core as mx
 
 from tilekit._errors import TraceError
 from tilekit._exact.frontends._mlx.captured import Captured
+from tilekit._exact.frontends._mlx.names import Names
 
 __all__ = ["Contents"]
 
@@ -26,6 +28,13 @@ class Contents:
 
     def __init__(self, captured: Captured) -> None:
         self._kept = [(name, holder, holder.copy()) for name, holder in captured.containers]
+        self._caches = [(cached, cached.cache_info().misses) for cached in captured.caches]
+
+    def forget(self) -> None:
+        """Empty caches that were written since: they may hold arrays of a trace."""
+        for cached, misses in self._caches:
+            if cached.cache_info().misses != misses:
+                cached.cache_clear()
 
     def changed(self) -> list[str]:
         """Name what was written since."""
@@ -38,7 +47,7 @@ class Contents:
 
     def refuse_arrays_of_a_trace(self) -> None:
         """
-        Refuse a function that leaves arrays behind which belong to its trace.
+        Refuse a function that leaves arrays behind which belong to its trace, where none was before.
 
         Raises
         ------
@@ -47,7 +56,8 @@ class Contents:
         """
         for name, holder, old in self._kept:
             for key, value in _entries(holder):
-                if value is not _before(old, key) and _depends(value):
+                before = _before(old, key)
+                if value is not before and not isinstance(before, mx.array) and _depends(value):
                     msg = (
                         f"the function keeps an array in {name or 'an object'} ({key!r}): its result depends on the "
                         "calls before it; let it return the array, or switch to inference (module.eval())"
@@ -57,16 +67,31 @@ class Contents:
     def restore(self) -> None:
         """Put everything back."""
         for _, holder, old in self._kept:
-            if isinstance(holder, dict):
+            if isinstance(holder, Names):
+                _put_back(holder, old)
+            elif isinstance(holder, dict):
                 for key in [key for key in holder if key not in old]:
                     del holder[key]
                 dict.update(holder, old)
+            elif isinstance(holder, deque):
+                holder.clear()
+                holder.extend(old)
             else:
                 holder[:] = old
 
 
+def _put_back(holder: Names, old: dict[str, Any]) -> None:
+    for name, value in holder.copy().items():
+        if name not in old:
+            holder.drop(name)
+        elif value is not old[name]:
+            holder.write(name, old[name])
+    for name in old.keys() - holder.copy().keys():
+        holder.write(name, old[name])
+
+
 def _entries(holder: Any) -> list[tuple[Any, Any]]:
-    return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
+    return list(holder.items() if isinstance(holder, (dict, Names)) else enumerate(holder))
 
 
 def _before(old: Any, key: Any) -> Any:
