@@ -168,6 +168,16 @@ def take(draw: Draw) -> Case:
 
 
 @st.composite
+def windowed(draw: Draw) -> Case:
+    source, axis = draw(shapes(3, 3)), draw(st.integers(0, 2))
+    size, hop, count = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    source = (*source[:axis], (count - 1) * hop + size + draw(st.integers(0, 2)), *source[axis + 1 :])
+    indices = tuple(i * hop + j for i in range(count) for j in range(size))
+    made = (*source[:axis], len(indices), *source[axis + 1 :])
+    return case(Take(axis, indices, (size, hop)), made, [source], lambda a: np.take(a, indices, axis))
+
+
+@st.composite
 def resample(draw: Draw) -> Case:
     source = draw(shapes())
     rows: list[Any] = []
@@ -346,6 +356,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Case]]] = {
         scatter,
         pad,
         take,
+        windowed,
         resample,
         conv,
         pool,

@@ -146,6 +146,15 @@ def test_wide_and_padded_copies_are_made_in_pieces(layer: Any, share: float, dty
     assert taken == pytest.approx(plan.peak_bytes, rel=0.1)
 
 
+def test_windows_are_taken_without_a_number_for_each_cell() -> None:
+    """Places of eight bytes would be more than the cells themselves."""
+    exact = tilekit.exact(lambda x: x.unfold(2, 16, 8) * 3, 1 << 30)
+    x = torch.randn(1, 1, 8192)
+    plan = exact.plan(x)
+    torch.testing.assert_close(exact(x), x.unfold(2, 16, 8) * 3)
+    assert counted(lambda: exact(x)) <= 1.02 * plan.peak_bytes
+
+
 @settings(max_examples=10, deadline=None)
 @given(networks, sizes, st.sampled_from(sorted(DTYPES)), st.floats(0.2, 0.9))
 def test_a_budget_that_is_accepted_is_held(names: list[str], size: tuple[int, int], dtype: str, share: float) -> None:

@@ -26,7 +26,7 @@ from tilekit._exact.kernels._torch_scratch import (
     pool_pieces,
     scratch,
 )
-from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample
+from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample, Take
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
 from tilekit.backends.torch_pad import pad_constant
@@ -64,7 +64,7 @@ class TorchKernels(Kernels):
         if count == 1:
             whole: Tensor = call(arrays)
             return whole
-        like = next((x for x in arrays if x.shape == job.extent), None)
+        like = next((x for x in arrays if x.shape == job.extent and 0 not in x.stride()), None)
         dtype = self.dtype(job.dtype)
         made = (
             torch.empty(job.extent, dtype=dtype, device=self.device)
@@ -118,6 +118,17 @@ class TorchKernels(Kernels):
         for part, out in zip(x.tensor_split(count, axis), made.tensor_split(count, axis), strict=True):
             out.copy_(job.op.call([pad_constant(part, ends, job.op.value)]))
         return made
+
+    def taken(self, job: Job[Take], arrays: Arrays) -> Tensor:
+        """Take cells of one axis by number; whole windows that lie one hop apart are a view, copied in their order."""
+        axis, (start, stop) = job.op.axis, job.box[job.op.axis]
+        size, hop = job.op.windows
+        if not size or start % size or stop % size:
+            made: Tensor = super().taken(job, arrays)
+            return made
+        first = job.op.indices[start] - self._given(job, 0)[axis][0]
+        x = arrays[0].narrow(axis, first, ((stop - start) // size - 1) * hop + size)
+        return cast("Tensor", x.unfold(axis, size, hop).movedim(-1, axis + 1).reshape(job.extent))
 
     def normalize(self, job: Job[Normalize], arrays: Arrays) -> Tensor:
         """Scale and shift each channel in one pass; half precisions are rounded once, at the end."""

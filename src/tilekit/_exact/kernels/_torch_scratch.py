@@ -35,7 +35,7 @@ SMALL = 1 << 16
 LARGE = 1 << 13
 """Cells above which a box is made in pieces."""
 PIECES = 8
-CACHED = 1 << 15
+CACHED = 1 << 16
 """Cells of a piece of a large array: what is made of it on the way stays in the cache of a processor."""
 CALLS = (Along, Attention, Gather, MatMul, Pool, Reduce, Whole)
 """Kinds that call what the front end handed in, which may make more than it gives."""

@@ -159,7 +159,7 @@ def _windows(c: Called, x: int, axis: int, count: int, size: int, step: int) -> 
     indices = tuple(i * step + j for i in range(count) for j in range(size))
     if indices != tuple(range(shape[axis])):
         made = [count * size if d == axis else n for d, n in enumerate(shape)]
-        x = c.add(Take(axis, indices), (x,), made, c.dtype_of(x))
+        x = c.add(Take(axis, indices, (size, step)), (x,), made, c.dtype_of(x))
     x = c.reshape(x, (*shape[:axis], count, size, *shape[axis + 1 :]))
     order = [d for d in range(len(shape) + 1) if d != axis + 1]
     return c.permute(x, (*order, axis + 1))
