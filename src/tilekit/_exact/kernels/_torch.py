@@ -175,22 +175,30 @@ class TorchKernels(Kernels):
         rest = [a for a in range(x.ndim) if a not in op.batch_axes and a != op.channel_axis]
         order = (*op.batch_axes, op.channel_axis, *rest)
         x = x if order == tuple(range(x.ndim)) else x.permute(order)
-        return self._moments(x.reshape(*x.shape[: len(op.batch_axes)], op.groups, -1))
+        lead = len(op.batch_axes) + 1
+        rows = _merged(x.unflatten(lead - 1, (op.groups, -1)), lead)
+        if rows.ndim == lead + 1:
+            return self._moments(rows, lead)
+        # channels that lie together: each by itself, where putting them in order would be a copy
+        return _of_groups(self._moments(_merged(rows, lead + 1), lead + 1))
 
-    def _moments(self, rows: Tensor) -> MomentsPart:
-        """Take mean and square distances along the last axis, in two passes, the second in pieces."""
-        count, exact = rows.shape[-1], self.device.type != "mps"
-        wide = torch.float64 if exact else torch.float32
+    def _moments(self, rows: Tensor, lead: int) -> MomentsPart:
+        """Take mean and square distances along all but the first axes, in two passes, the second in pieces."""
+        axes, exact = tuple(range(lead, rows.ndim)), self.device.type != "mps"
+        axis = max(axes, key=lambda axis: rows.shape[axis])
+        count, kept, wide = math.prod(rows.shape[lead:]), rows.shape[:lead], torch.float64 if exact else torch.float32
         # half precisions become wider in the arithmetic itself, without a copy
-        rough = rows.mean(-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
-        split = rows.tensor_split(moment_pieces(rows.numel(), count, half=rows.element_size() < 4), -1)
-        if not exact or split[0].numel() > SMALL:
-            squares = _total([_squares(piece - rough) for piece in split], wide)
-            return MomentsPart(count, rough[..., 0].to(wide), squares)
+        rough = rows.mean(axes, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
+        parted = moment_pieces(rows.numel(), rows.shape[axis], half=rows.element_size() < 4)
+        split = rows.tensor_split(parted, axis)
+        # sums along several axes are made one by one, and need the second pass for the mean too
+        if not exact or (split[0].numel() > SMALL and len(axes) == 1):
+            squares = _total([_squares(piece - rough, axes) for piece in split], wide)
+            return MomentsPart(count, rough.reshape(kept).to(wide), squares)
         # without a copy in float64, which would be above what a plain call of a small network takes
-        parts = [_small_moments(piece - rough) for piece in split]
-        first, squares = (_total(list(rows), wide) for rows in zip(*parts, strict=True))
-        return MomentsPart(count, rough[..., 0] + first / count, squares - first * first / count)
+        parts = [_small_moments(piece - rough, axes) for piece in split]
+        first, squares = (_total(list(sums), wide) for sums in zip(*parts, strict=True))
+        return MomentsPart(count, rough.reshape(kept) + first / count, squares - first * first / count)
 
     def resample(self, job: Job[Resample], arrays: Arrays) -> Tensor:
         """Sum cells with known weights; whole multiples of the nearest cell are one copy for all axes."""
@@ -366,14 +374,32 @@ def _scaled(x: Tensor, scale: Tensor, shift: Tensor, lead: int) -> Tensor:
     return made.reshape(x.shape)
 
 
-def _squares(apart: Tensor) -> Tensor:
-    """Sum squares along the last axis, in place: a dot product of rows would make another copy."""
-    return apart.mul_(apart).sum(-1)
+def _merged(x: Tensor, lead: int) -> Tensor:
+    """See all axes from `lead` on as one, where that needs no copy; else as they are."""
+    size = 1
+    for axis in range(x.ndim - 1, lead - 1, -1):
+        if x.shape[axis] != 1 and x.stride(axis) != size * x.stride(-1):
+            return x
+        size *= x.shape[axis]
+    return x.view(*x.shape[:lead], -1)
 
 
-def _small_moments(apart: Tensor) -> tuple[Tensor, Tensor]:
+def _of_groups(channels: MomentsPart) -> MomentsPart:
+    """Put the moments of the channels of each group together, which have as many cells each."""
+    mean = channels.mean.mean(-1)
+    apart = (channels.mean - mean[..., None]).square_().sum(-1)
+    count = channels.mean.shape[-1]
+    return MomentsPart(channels.count * count, mean, channels.squares.sum(-1) + apart * channels.count)
+
+
+def _squares(apart: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Sum squares along some axes, in place: a dot product of rows would make another copy."""
+    return apart.mul_(apart).sum(axes)
+
+
+def _small_moments(apart: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Give the sum, and the sum of squares in float64."""
-    return apart.sum(-1), torch.linalg.vector_norm(apart, dim=-1, dtype=torch.float64).square_()
+    return apart.sum(axes), torch.linalg.vector_norm(apart, dim=axes, dtype=torch.float64).square_()
 
 
 def _total(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
