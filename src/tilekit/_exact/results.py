@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tilekit._errors import PlanError
 from tilekit._exact.boxes import Box, Interval, cells, extent, full, within
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels import Kernels
@@ -26,10 +27,12 @@ class Collect:
         self._node = node
         self._kernels = kernels
         self._whole: Array | None = None
+        self._missing = cells(full(node.shape))
 
     def __call__(self, box: Box, value: Array) -> None:
         """Take a box."""
         whole = full(self._node.shape)
+        self._missing -= cells(box)
         if box == whole:
             self._whole = self._kernels.handed(value)
             return
@@ -39,8 +42,9 @@ class Collect:
 
     @property
     def result(self) -> Array:
-        """The output."""
-        assert self._whole is not None  # a plan fills the output
+        """The output; PlanError where the plan left cells of it out, which would be whatever was in memory."""
+        if self._whole is None or self._missing > 0:
+            raise _incomplete(self._missing, self._node)
         return self._whole
 
 
@@ -90,3 +94,17 @@ class Blocks:
             block, _ = self._open.pop(rows)
             self._at = rows[1]
             yield rows[0], block
+
+    def finish(self) -> None:
+        """Raise PlanError where the plan left rows out."""
+        missing = self._node.shape[self._axis] - self._at
+        if missing > 0:
+            raise _incomplete(missing * cells(full(self._node.shape)) // self._node.shape[self._axis], self._node)
+
+
+def _incomplete(missing: int, node: Node) -> PlanError:
+    msg = (
+        f"the plan leaves out {missing} of the {cells(full(node.shape))} numbers of the result; it was not made by "
+        "`plan` for this function, or `plan` is at fault: leave `plan=` out, or call the function plainly"
+    )
+    return PlanError(msg)

@@ -29,6 +29,7 @@ def stream(call: Call, axis: int, told: Told) -> Iterator[tuple[int, Array]]:
     for done in _steps(call, blocks):
         yield from blocks.ready()
         told(done)
+    blocks.finish()
 
 
 def _steps(call: Call, emit: Callable[[Box, Array], object]) -> Iterator[int]:

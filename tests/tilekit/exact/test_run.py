@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tilekit.exact._graphs import NORMED, SHARED, SLIDING, Builder, _residual, evaluate, graphs
 
+from tilekit._errors import PlanError
 from tilekit._exact.boxes import Box, Shape, cells, full
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.program import Program, program_of
@@ -115,3 +116,13 @@ def test_one_sliding_axis_makes_no_cell_twice(built: Builder, rows: int) -> None
     program = program_of(graph, [Stage(tuple(Step(((graph.output, box),)) for box in boxes))])
     for index, count in program.made.items():
         assert count <= cells(full(graph.nodes[index].shape)), graph.nodes[index]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_plan_that_leaves_rows_out_is_refused(streamed: bool) -> None:
+    x = np.arange(12.0, dtype=np.float32).reshape(1, 1, 6, 2)
+    built = Builder(x.shape)
+    graph = built.graph()
+    call = numpy_call(built, program_of(graph, [Stage((Step(((graph.output, ((0, 1), (0, 1), (0, 4), (0, 2))),)),))]))
+    with pytest.raises(PlanError, match="leaves out 4 of the 12 numbers"):
+        [*stream(call, 2, lambda done: None)] if streamed else run(call, lambda done: None)
