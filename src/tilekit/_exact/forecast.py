@@ -9,7 +9,7 @@ from tilekit._exact.boxes import Box, Shape, cells, extent, full
 from tilekit._exact.ghosts import Ghost, Ledger
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.ops import Concat, Expand, Moments, Op, Pad, Permute, Reduce, Reshape, Scatter, Slice
+from tilekit._exact.ops import Concat, Expand, Fill, Moments, Op, Pad, Permute, Reduce, Reshape, Scatter, Slice
 from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay, statistic_box
 from tilekit._exact.steps import Place
@@ -163,6 +163,8 @@ class Ghosts:
         return self._ledger.uncounted(node.shape, node.itemsize)
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]) -> Ghost:
+        if self._tally is None and type(node.op) is Fill and getattr(node.op.call, "one", False):
+            return self._ledger.ghost((1,), node.itemsize).view(extent(box), (0,) * len(box))
         if self._alike is None:
             return self._made(node, box, boxes, values)[0]
         lies = tuple([None if value is None else value.strides for value in values])
@@ -237,6 +239,8 @@ class Ghosts:
         return value if place == "device" else self._ledger.ghost(value.shape, value.itemsize)
 
     def emit(self, box: Box, value: Ghost) -> None:
+        if value.buffer.nbytes < value.nbytes:  # one cell that is seen everywhere is handed out as many
+            value = self._ledger.ghost(value.shape, value.itemsize)
         if self._axis is not None:
             self._open_block(box, value, self._axis)
         elif self._result is None:

@@ -10,6 +10,8 @@ import tilekit as tk
 
 torch = pytest.importorskip("torch")
 
+from tests.tilekit.exact._live import Live  # noqa: E402  # needs torch
+
 nn, F = torch.nn, torch.nn.functional
 Function = Callable[[Any], Any]
 
@@ -107,6 +109,44 @@ def sung(m: Any, x: Any) -> Any:
     return torch.istft(torch.polar(size.exp(), phase), 8, 4, window=window)
 
 
+def wavelets(m: Any, x: Any) -> Any:
+    low, high = m.first(x).chunk(2, 1)
+    out = torch.zeros(*low.shape[:2], 2 * low.shape[2], 2 * low.shape[3])
+    for i in range(2):
+        for j in range(2):
+            out[:, :, i::2, j::2] = low + (-1) ** (i + j) * high
+    return out
+
+
+def shifted(m: Any, x: Any) -> Any:
+    h, out = m.first(x), torch.zeros(2, 4, 20, 18)
+    out[:, :1, 1:], out[:, 1:2, :-1], out[:, 2:] = h[:, :1, :-1], h[:, 1:2, 1:], h[:, 2:]
+    return m.last(out)
+
+
+def in_order(m: Any, x: Any) -> Any:
+    out = torch.empty(x.shape[0], 4, *x.shape[2:])
+    for i in range(0, x.shape[2], 5):
+        out[:, :, i : i + 5] = m.first(x[:, :, i : i + 5])
+        if i:
+            out[:, :, i] += out[:, :, i - 1]
+    return out
+
+
+def handed_on(m: Any, x: Any) -> Any:
+    parts: list[Any] = []
+    for rows in x.split(5, 2):
+        h = m.first(rows)
+        parts.append(torch.cat([h[:, :, :1] + parts[-1][:, :, -1:], h[:, :, 1:]], 2) if parts else h)
+    return torch.cat(parts, 2)
+
+
+def masked(m: Any, x: Any) -> Any:
+    known = (x.mean(1, keepdim=True) > 0).to(x)
+    count = F.conv2d(known, torch.ones(1, 1, 3, 3), padding=1)
+    return torch.where(count > 0, m.first(x * known) * 9 / count.clamp(min=1), torch.zeros(2, 4, 20, 18))
+
+
 def two() -> dict[str, Any]:
     return {"first": conv(3, 4), "last": conv(4, 3)}
 
@@ -152,6 +192,19 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "inverse Fourier vocoder": (lambda: Net(sung, first=nn.Conv1d(3, 10, 3, padding=1)), (1, 3, 9)),
     "GRU": (lambda: Net(lambda m, x: m.rows(x)[0], rows=nn.GRU(6, 4, bidirectional=True)), (2, 9, 6)),
     "running sum": (lambda: Net(lambda m, x: m.last(m.first(x).cumsum(2) * 0.1), **two()), picture()),
+    "wavelets": (lambda: Net(wavelets, first=conv(3, 4)), picture()),
+    "shifted channels": (lambda: Net(shifted, **two()), picture()),
+    "written in order": (lambda: Net(in_order, first=conv(3, 4)), picture()),
+    "handed on": (lambda: Net(handed_on, first=conv(3, 4)), picture()),
+    "partial convolution": (lambda: Net(masked, first=conv(3, 4)), picture()),
+    "norm of a batch": (
+        lambda: Net(lambda m, x: F.batch_norm(m.first(x), None, None, training=True), **two()),
+        picture(),
+    ),
+    "norm of channels that lie together": (
+        lambda: nn.Sequential(nn.Linear(3, 8), Net(lambda m, x: m.norm(x.movedim(-1, 1)), norm=nn.GroupNorm(2, 8))),
+        picture(2, 20, 18, 3),
+    ),
     "flat": (lambda: Net(lambda m, x: m.first(x).flatten(1), first=conv(3, 3)), picture()),
     "pixel": (lambda: nn.Sequential(conv(3, 4), nn.GroupNorm(2, 4), conv(4, 3)), picture(1, 3, 1, 1)),
 }
@@ -174,6 +227,24 @@ def test_strange_networks_are_exact(name: str) -> None:
     axis = call.plan(x, stream=True).axis
     close(torch.cat([block for _, block in call.stream(x)], axis), want)
     close(call(x, plan=tk.ExactPlan.from_json(call.plan(x).to_json())), want)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["wavelets", "shifted channels", "partial convolution", "norm of a batch", "norm of channels that lie together"],
+)
+def test_no_more_than_a_plain_call_and_what_is_forecast(name: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    network, x = make().eval(), torch.randn(shape)
+    with Live() as plain, torch.no_grad():
+        network(x)
+    call = tk.exact(network)
+    peak = call.plan(x).peak_bytes
+    with Live() as live:
+        call(x)
+    assert live.peak <= 1.01 * plain.peak
+    assert live.peak == pytest.approx(peak, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["odd transposed", "U-Net", "resized", "running sum", "frames with a cache"])

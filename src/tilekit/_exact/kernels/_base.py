@@ -172,10 +172,15 @@ class Kernels(Library):
         base, part = arrays
         if part is None or base is None:
             return part if base is None else base
-        at, given = job.op.starts, job.boxes[1]
+        given = job.boxes[1]
         assert given is not None  # `need` gives the box of what is given
-        written = tuple((start + n, stop + n) for (start, stop), n in zip(given, at, strict=True))
-        return self.put(self.copy(base), within(job.box, written), part)
+        steps = job.op.steps or (1,) * len(given)
+        rows = zip(given, job.op.starts, steps, job.box, strict=True)
+        region = tuple(
+            slice(at + start * k - first, at + (stop - 1) * k + 1 - first, k)
+            for (start, stop), at, k, (first, _) in rows
+        )
+        return self.put(self.copy(base), region, part)
 
     def pad(self, job: Job[Pad], arrays: Arrays) -> Array:
         """Add cells around, or cut some off."""

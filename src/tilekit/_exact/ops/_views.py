@@ -73,17 +73,23 @@ class Concat(Op):
 
 @dataclass(frozen=True, slots=True)
 class Scatter(Op):
-    """The first input with the second written over the part of it that begins at `starts`."""
+    """
+    The first input with the second written over the part of it that begins at `starts`.
+
+    With `steps` the second goes to every so many cells of each axis.
+    """
 
     starts: tuple[int, ...]
+    steps: tuple[int, ...] = ()
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
-        written = tuple((at, at + n) for at, n in zip(self.starts, inputs[1], strict=True))
-        shared = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, written, strict=True))
-        if any(start >= stop for start, stop in shared):
+        steps = self.steps or (1,) * len(box)
+        rows = zip(box, self.starts, steps, inputs[1], strict=True)
+        part = tuple((max(0, -((at - a) // k)), min(n, -((at - b) // k))) for (a, b), at, k, n in rows)
+        if any(start >= stop for start, stop in part):
             return (box, None)
-        part = tuple((a - at, b - at) for (a, b), at in zip(shared, self.starts, strict=True))
-        return (None if shared == box else box, part)
+        whole = all(stop - start == b - a for (start, stop), (a, b) in zip(part, box, strict=True))
+        return (None if whole else box, part)
 
 
 @dataclass(frozen=True, slots=True)

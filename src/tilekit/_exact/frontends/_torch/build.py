@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tilekit._exact.frontends._torch.called import Called, dtype_name
+from tilekit._exact.frontends._torch.called import Called, Nodes, dtype_name
 from tilekit._exact.frontends._torch.captured import Path
 from tilekit._exact.frontends._torch.known import Known
 from tilekit._exact.frontends._torch.record import Entry
@@ -54,7 +54,7 @@ def alive(entries: Sequence[Entry], output: Tensor) -> list[int]:
 class _Builder:
     def __init__(self, entries: Sequence[Entry], output: Tensor, sources: Sources, known: Known) -> None:
         self.entries, self.sources, self.known = entries, sources, known
-        self.nodes: list[Node] = []
+        self.nodes = Nodes()
         self.made: dict[int, int] = {}
         """Which entry makes a tensor, by identity."""
         self.places: dict[int, int] = {}

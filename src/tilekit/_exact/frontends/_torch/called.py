@@ -12,9 +12,9 @@ from tilekit._exact.frontends._torch.calls import Aten, Slot, freeze
 from tilekit._exact.frontends._torch.known import DependsOnInput, Known
 from tilekit._exact.frontends._torch.record import Entry
 from tilekit._exact.graph import Node
-from tilekit._exact.ops import Concat, Expand, Op, Permute, Pointwise, Reshape, Slice, Whole
+from tilekit._exact.ops import Concat, Expand, Op, Permute, Pointwise, Reshape, Scatter, Slice, Whole
 
-__all__ = ["Called", "Rule", "dtype_name"]
+__all__ = ["Called", "Nodes", "Rule", "dtype_name"]
 
 
 @cache
@@ -26,6 +26,15 @@ def dtype_name(dtype: torch.dtype) -> str:
 @cache
 def _arguments(op: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((a.name, a.default_value if a.has_default_value() else None) for a in op._schema.arguments)
+
+
+class Nodes(list[Node]):
+    """The graph so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[int] = set()
+        """Concatenations that stand for writes to some rows of an array."""
 
 
 class Called:
@@ -40,13 +49,13 @@ class Called:
         Which of its outputs is asked for.
     node : callable
         Gives the place of a tensor's node.
-    nodes : list of Node
+    nodes : Nodes
         The graph so far; `add` puts nodes at its end.
     known : Known
         Works out numbers that do not depend on the input.
     """
 
-    def __init__(self, entry: Entry, part: int, node: Callable[[Tensor], int], nodes: list[Node], known: Known) -> None:
+    def __init__(self, entry: Entry, part: int, node: Callable[[Tensor], int], nodes: Nodes, known: Known) -> None:
         self.entry, self.part = entry, part
         self.output: Tensor = entry.outputs[part]
         self.shape: Shape = entry.shapes[part]
@@ -155,10 +164,95 @@ class Called:
         shape = self.shape_of(index)
         if (start, count, step) == (0, shape[axis], 1):
             return index
+        if step == 1 and self._rows_known(index, axis):
+            return self._joined(self._rows(index, axis, start, start + count), axis)
+        found = self._under(index, axis, start, count, step)
+        if found != index:
+            return found if self.shape_of(found) != shape else self.slice(found, axis, start, count, step)
         starts = tuple(start if d == axis else 0 for d in range(len(shape)))
         steps = tuple(step if d == axis else 1 for d in range(len(shape)))
         made = [count if d == axis else n for d, n in enumerate(shape)]
         return self.add(Slice(starts, steps), (index,), made, self.dtype_of(index))
+
+    # writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, index: int, part: int, axis: int, start: int, step: int = 1) -> int:
+        """Write a node over every so many rows of another."""
+        shape, count = self.shape_of(index), self.shape_of(part)[axis]
+        if self.shape_of(part) == shape:
+            return part
+        if step == 1:
+            before = self._rows(index, axis, 0, start) if start else []
+            stop = start + count
+            after = self._rows(index, axis, stop, shape[axis]) if stop < shape[axis] else []
+            return self._joined([*before, part, *after], axis)
+        woven = self._woven(index, part, axis, start, step)
+        if woven is not None:
+            return woven
+        if self._scattered(index) == (axis, start, step) and self.shape_of(self._nodes[index].inputs[1])[axis] == count:
+            index = self._nodes[index].inputs[0]  # it is overwritten
+        rows = range(len(shape))
+        op = Scatter(tuple(start if d == axis else 0 for d in rows), tuple(step if d == axis else 1 for d in rows))
+        return self.add(op, (index, part), shape, self.dtype_of(index))
+
+    def _rows_known(self, index: int, axis: int) -> bool:
+        return index in self._nodes.written and self._nodes[index].op == Concat(axis)
+
+    def _rows(self, index: int, axis: int, start: int, stop: int) -> list[int]:
+        """Give nodes that hold some rows one after the other; those of a written array by themselves."""
+        if not self._rows_known(index, axis):
+            return [self.slice(index, axis, start, stop - start)]
+        found: list[int] = []
+        at = 0
+        for part in self._nodes[index].inputs:
+            n = self.shape_of(part)[axis]
+            first, last = max(start - at, 0), min(stop - at, n)
+            if first < last:
+                found.append(self.slice(part, axis, first, last - first))
+            at += n
+        return found
+
+    def _joined(self, parts: Sequence[int], axis: int) -> int:
+        made = self.concat(parts, axis)
+        if len(parts) > 1:
+            self._nodes.written.add(made)
+        return made
+
+    def _scattered(self, index: int) -> tuple[int, int, int] | None:
+        """Give axis, start and step where a node is one that is written over every so many rows."""
+        op = self._nodes[index].op
+        if not isinstance(op, Scatter) or not op.steps:
+            return None
+        axis = max(range(len(op.steps)), key=op.steps.__getitem__)
+        return axis, op.starts[axis], op.steps[axis]
+
+    def _under(self, index: int, axis: int, start: int, count: int, step: int) -> int:
+        """Give what was written to just these rows, or the array before rows beside them were."""
+        scattered = self._scattered(index) if step > 1 else None
+        if scattered is None or (axis, step) != (scattered[0], scattered[2]):
+            return index
+        base, part = self._nodes[index].inputs
+        if scattered[1] == start and self.shape_of(part)[axis] == count:
+            return part
+        return base if (scattered[1] - start) % step else index
+
+    def _woven(self, index: int, part: int, axis: int, start: int, step: int) -> int | None:
+        """Give arrays that take every so many rows in turn, laid beside each other, once all rows are written."""
+        shape, count = self.shape_of(index), self.shape_of(part)[axis]
+        if count * step != shape[axis]:
+            return None
+        turns = {start: part}
+        while len(turns) < step:
+            scattered = self._scattered(index)
+            if scattered is None or (axis, step) != (scattered[0], scattered[2]):
+                return None
+            index, earlier = self._nodes[index].inputs
+            if self.shape_of(earlier)[axis] != count:
+                return None
+            turns.setdefault(scattered[1], earlier)
+        one = (*shape[:axis], count, 1, *shape[axis + 1 :])
+        beside = self.concat([self.reshape(turns[turn], one) for turn in range(step)], axis + 1)
+        return self.reshape(beside, shape)
 
     def concat(self, parts: Sequence[int], axis: int) -> int:
         """Put nodes one after the other."""

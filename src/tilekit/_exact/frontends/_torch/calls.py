@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +114,8 @@ class Aten:
 class Filled:
     """One number everywhere."""
 
+    one: ClassVar[bool] = True
+    """Whether a box is one cell in memory."""
     value: Any
     dtype: torch.dtype
     device: torch.device

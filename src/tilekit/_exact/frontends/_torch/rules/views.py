@@ -8,7 +8,7 @@ from torch import Tensor
 from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.frontends._torch.called import Called, Rule
 from tilekit._exact.frontends._torch.calls import Bits, Strided
-from tilekit._exact.ops import Along, Scatter, Slice, Take, Whole
+from tilekit._exact.ops import Along, Slice, Take, Whole
 
 __all__ = ["RULES"]
 
@@ -201,8 +201,7 @@ def _select_scatter(c: Called) -> int:
     x, axis = c.node(c["self"]), c["dim"] % len(c.shape)
     one = (*c.shape[:axis], 1, *c.shape[axis + 1 :])
     part = c.reshape(c.cast(c.node(c["src"]), c.dtype), one)
-    at = c["index"] % c.shape[axis]
-    return _scatter(c, x, part, axis, at)
+    return c.write(x, part, axis, c["index"] % c.shape[axis])
 
 
 def _slice_scatter(c: Called) -> int:
@@ -210,35 +209,7 @@ def _slice_scatter(c: Called) -> int:
     start, step = c["start"] or 0, c["step"] or 1
     start = max(0, start + n) if start < 0 else min(start, n)
     part = c.cast(c.node(c["src"]), c.dtype)
-    if not math.prod(c.shape_of(part)):
-        return x
-    if step == 1:
-        return _scatter(c, x, part, axis, start)
-    count = c.shape_of(part)[axis]
-    rows = [(i - start) // step if i >= start and (i - start) % step == 0 else -1 for i in range(n)]
-    written = [k if 0 <= k < count else -1 for k in rows]
-    return _interleave(c, x, part, axis, written)
-
-
-def _interleave(c: Called, x: int, part: int, axis: int, written: Sequence[int]) -> int:
-    """Rows of `part` where `written` names one, those of x elsewhere: taken from both, one after the other."""
-    count = c.shape_of(part)[axis]
-    near, last = [], 0
-    for k in written:
-        last = k if k >= 0 else last
-        near.append(last)
-    both = [2 * i + (0 if k < 0 else 1) for i, k in enumerate(written)]
-    given = part if near == list(range(count)) else c.add(Take(axis, tuple(near)), (part,), c.shape, c.dtype)
-    one = (*c.shape[: axis + 1], 1, *c.shape[axis + 1 :])
-    pairs = c.concat([c.reshape(x, one), c.reshape(given, one)], axis + 1)
-    merged = c.reshape(pairs, (*c.shape[:axis], 2 * c.shape[axis], *c.shape[axis + 1 :]))
-    return c.add(Take(axis, tuple(both)), (merged,))
-
-
-def _scatter(c: Called, x: int, part: int, axis: int, at: int) -> int:
-    if c.shape_of(part) == c.shape:
-        return part
-    return c.add(Scatter(tuple(at if d == axis else 0 for d in range(len(c.shape)))), (x, part))
+    return c.write(x, part, axis, start, step) if math.prod(c.shape_of(part)) else x
 
 
 def _as_complex(c: Called) -> int:
