@@ -19,9 +19,12 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from published import KL, function, made
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.tilekit.exact._published import KL, function, made
 
 from tilekit import PlanError, exact
 

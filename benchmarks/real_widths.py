@@ -1,4 +1,8 @@
-"""What exact calls take at the widths of published networks, by forecast: nothing is computed.
+"""What plain and exact calls take at the widths of published networks: nothing is computed.
+
+The plain call is counted while it is followed, plans are forecast. Budgets are shares of the plain call; cells say what
+a plan takes of it, at how many multiply-adds over those of a plain call, in how many operations, and the processor
+seconds of planning; "too much" is more work than the bar of that budget allows.
 
 Give beginnings of names for some rows alone: ``python benchmarks/real_widths.py Mochi --shares .36``.
 """
@@ -6,98 +10,78 @@ Give beginnings of names for some rows alone: ``python benchmarks/real_widths.py
 from __future__ import annotations
 
 import argparse
+import math
 import re
+import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
 
 import torch
-from published import KL, function, made
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.tilekit.exact._published import BARS, NETWORKS, Bar, Network, Way
 
 from tilekit import PlanError
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.search import search
 from tilekit._exact.trace import trace
+from tilekit._exact.trials import Choice
 
-SVD = {name: KL[name] for name in ("block_out_channels", "down_block_types", "layers_per_block")}
-COGVIDEOX = {"block_out_channels": (128, 256, 256, 512), "layers_per_block": 3}
-
-
-@dataclass(frozen=True)
-class Network:
-    """A class, and what it is given."""
-
-    kind: str
-    decode: tuple[int, ...]
-    encode: tuple[int, ...]
-    config: dict[str, Any] = field(default_factory=dict)
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Of decode."""
-    dtype: str = "bfloat16"
+MIB = 2**20
 
 
-NETWORKS = {
-    "AutoencoderKL, 512x512": Network("AutoencoderKL", (1, 4, 64, 64), (1, 3, 512, 512), KL, dtype="float32"),
-    "Flux 2, 2048x2048": Network("AutoencoderKLFlux2", (1, 32, 256, 256), (1, 3, 2048, 2048)),
-    "HunyuanVideo, 480x832, 33 frames": Network("AutoencoderKLHunyuanVideo", (1, 16, 9, 60, 104), (1, 3, 33, 480, 832)),
-    "CogVideoX, 480x720, 49 frames": Network(
-        "AutoencoderKLCogVideoX", (1, 16, 13, 60, 90), (1, 3, 49, 480, 720), COGVIDEOX
-    ),
-    "Qwen-Image, 1440x2560": Network("AutoencoderKLQwenImage", (1, 16, 1, 180, 320), (1, 3, 1, 1440, 2560)),
-    "LTX-Video 0.9, 512x768, 97 frames": Network("AutoencoderKLLTXVideo", (1, 128, 13, 16, 24), (1, 3, 97, 512, 768)),
-    "Wan 2.1, 480x832, 81 frames": Network("AutoencoderKLWan", (1, 16, 21, 60, 104), (1, 3, 81, 480, 832)),
-    "Mochi, 480x848, 19 frames": Network("AutoencoderKLMochi", (1, 12, 4, 60, 106), (1, 3, 19, 480, 848)),
-    "Mochi, 480x848, 85 frames": Network("AutoencoderKLMochi", (1, 12, 15, 60, 106), (1, 3, 85, 480, 848)),
-    "Cosmos, 480x720, 25 frames": Network("AutoencoderKLCosmos", (1, 16, 4, 60, 90), (1, 3, 25, 480, 720)),
-    "Cosmos, 704x1280, 121 frames": Network("AutoencoderKLCosmos", (1, 16, 16, 88, 160), (1, 3, 121, 704, 1280)),
-    "Stable Video Diffusion, 576x1024, 14 frames": Network(
-        "AutoencoderKLTemporalDecoder", (14, 4, 72, 128), (14, 3, 576, 1024), SVD, {"num_frames": 14}
-    ),
-}
-
-
-def forecast(network: Network, way: Literal["decode", "encode"], shares: Sequence[float]) -> list[str]:
+def row(network: Network, way: Way, bars: Sequence[Bar]) -> list[str]:
     """Plan a way without a budget and with shares of a plain call: share at work, operations, processor seconds."""
-    vae = made(network.kind, network.config, network.dtype)
-    x = torch.empty(getattr(network, way), dtype=getattr(torch, network.dtype))
+    vae, x = network.make(), network.input(way)
     begin = time.process_time()
-    graph, kernels = trace(function(vae, way, network.kwargs if way == "decode" else {}), x).graph, kernels_of(x)
+    graph, kernels = trace(network.function(vae, way), x).graph, kernels_of(x)
     cells, plain = [f"+{time.process_time() - begin:.1f}"], 0
-    for share in (None, *shares):
-        budget = None if share is None else int(share * plain)
+    for bar in (None, *bars):
         begin = time.process_time()
         try:
+            budget = None if bar is None else int(bar.share * plain)
             choice = search(graph, budget, kernels.scratch, plain_scratch=kernels.plain_scratch)
         except PlanError as error:
             least = re.search(r"needs least takes (\d+)", str(error))
             text = "refused" if least is None else f"refused, least {int(least[1]) / plain:.3f}"
         else:
             plain = choice.plain_bytes
-            text = f"{choice.peak_bytes / plain:.3f} at {choice.work:.3f}, {choice.operations}"
+            text = f"{choice.peak_bytes / plain:.3f} at {choice.work:.3f}, {choice.operations}{verdict(choice, bar)}"
         cells.append(f"{text} +{time.process_time() - begin:.1f}")
-    return [f"{plain / 2**20:.0f}", *cells]
+    return [f"{plain / MIB:.0f}", *cells]
+
+
+def verdict(choice: Choice, bar: Bar | None) -> str:
+    """Say where an accepted plan computes more than its bar allows."""
+    return "" if bar is None or round(choice.work, 2) <= bar.work else ", too much"
 
 
 def main() -> None:
     """Print the table, a row as it comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="beginnings of names; all without one: " + "; ".join(NETWORKS))
-    parser.add_argument("--shares", type=float, nargs="*", default=[0.36, 0.2], help="budgets, over a plain call")
+    text = "budgets, over a plain call; those of the bars without it: .36 and .20 for decode, .42 and .25 for encode"
+    parser.add_argument("--shares", type=float, nargs="*", help=text)
     parser.add_argument("--ways", nargs="*", choices=["decode", "encode"], default=["decode", "encode"])
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    heads = ("network", "plain, MiB", "followed, s", "no budget: share at work, operations, +plan s")
-    print(f"| {' | '.join((*heads, *(f'{share:.0%}' for share in asked.shares)))} |")
-    print(f"|{'---|' * (len(heads) + len(asked.shares))}", flush=True)
+    budgets = ["36 %, encode 42 %", "20 %, encode 25 %"]
+    if asked.shares is not None:
+        budgets = [f"{share:.0%}" for share in asked.shares]
+    heads = ("network", "plain, MiB", "followed, s", "no budget: share at work, operations, +plan s", *budgets)
+    print(f"| {' | '.join(heads)} |")
+    print(f"|{'---|' * len(heads)}", flush=True)
     for name, network in NETWORKS.items():
         if asked.names and not name.startswith(tuple(asked.names)):
             continue
         for way in asked.ways:
-            cells = forecast(network, way, asked.shares)
+            bars = BARS[way] if asked.shares is None else [Bar(share, math.inf) for share in asked.shares]
+            cells = row(network, way, bars)
             print(f"| {name}, {network.dtype}, {way} | {' | '.join(cells)} |", flush=True)
 
 

@@ -278,9 +278,15 @@ def _repeated(op: Expand, value: Ghost, shape: Shape) -> Ghost:
     return value.view(shape, (*(0,) * lead, *strides))
 
 
+def _stepped(op: Slice, value: Ghost, shape: Shape) -> Ghost | None:
+    del shape
+    made = value.cut(tuple(slice(None, None, abs(step)) for step in op.steps))
+    return None if op.copied and not made.owns else made
+
+
 _LOOKS: dict[type[Op], Callable[[Any, Ghost, Shape], Ghost | None]] = {
     Reshape: lambda op, value, shape: value.reshape(shape),
     Permute: lambda op, value, shape: value.view(shape, tuple(value.strides[axis] for axis in op.axes)),
-    Slice: lambda op, value, shape: value.cut(tuple(slice(None, None, abs(step)) for step in op.steps)),
+    Slice: _stepped,
     Expand: _repeated,
 }

@@ -51,6 +51,9 @@ class Graph:
     nodes: tuple[Node, ...]
     input: int
     output: int
+    counted: int | None = None
+    """The bytes that a plain call was counted to hold at its peak, where the function could be watched: names may live
+    longer than the graph needs them."""
 
     @cached_property
     def users(self) -> tuple[tuple[int, ...], ...]:

@@ -75,7 +75,8 @@ class ExactPlan:
     work : float
         Multiply-adds over those of a plain call; 1 if nothing is made twice.
     plain_bytes : int
-        Forecast of the bytes of live arrays at the peak of a plain call.
+        Bytes of live arrays at the peak of a plain call: counted while the function of PyTorch was followed, with what
+        its names keep; else a forecast of what its operations need.
     notes : tuple of str
         What was not understood and what that costs, and what else is worth knowing.
     fingerprint : str

@@ -43,7 +43,8 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
     """
     traced = _followed(function, x)
     lies = backend_of(x).name == "mlx"  # its weights lie as its channels do: last or not
-    return replace(traced, graph=chained(traced.graph if lies else turned(traced.graph)))
+    graph = chained(traced.graph if lies else turned(traced.graph))
+    return replace(traced, graph=replace(graph, counted=traced.plain_bytes))
 
 
 def _followed(function: Callable[..., Any], x: Array) -> Traced:

@@ -114,7 +114,7 @@ class Trials:
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
         self._alike = alike_of(graph)
         program = program_of(graph, plain(graph), alike=self._alike)
-        self.plain_bytes = forecast(program, plain_scratch).peak_bytes
+        self.plain_bytes = graph.counted or forecast(program, plain_scratch).peak_bytes
         self.whole = self.counted(program, min((way.axis for way in self.slides), default=0))
         self.most_bytes = min(self.plain_bytes, self.whole.peak_bytes)
         """What no plan should take more than."""

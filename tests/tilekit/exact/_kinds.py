@@ -112,7 +112,7 @@ def cut(draw: Draw) -> Case:
         steps.append(step)
         shape.append(draw(st.integers(1, most)))
     picks = [[a + i * s for i in range(n)] for a, s, n in zip(starts, steps, shape, strict=True)]
-    return case(Slice(tuple(starts), tuple(steps)), shape, [source], lambda a: a[np.ix_(*picks)])
+    return case(Slice(tuple(starts), tuple(steps), draw(st.booleans())), shape, [source], lambda a: a[np.ix_(*picks)])
 
 
 @st.composite

@@ -26,3 +26,6 @@ class Traced:
     """What a user should know: what was found on the way and is right, but does more than it seems."""
     unknown: str = ""
     """Why nobody can say what the function takes, where it is called as it is."""
+    plain_bytes: int | None = None
+    """The bytes that a plain call holds at its peak, the input and the weights not counted; None where it was not
+    counted."""

@@ -159,9 +159,9 @@ class Kernels(Library):
         steps = job.op.steps
         backwards = tuple(axis for axis, step in enumerate(steps) if step < 0)
         x = self.flip(arrays[0], backwards) if backwards else arrays[0]
-        return (
-            x if all(abs(step) == 1 for step in steps) else self.cut(x, tuple(slice(None, None, abs(s)) for s in steps))
-        )
+        if any(abs(step) != 1 for step in steps):
+            x = self.cut(x, tuple(slice(None, None, abs(s)) for s in steps))
+        return self.copy(x) if job.op.copied and not self.owns(x) else x
 
     def join(self, job: Job[Concat], arrays: Arrays) -> Array:
         """Put arrays one after the other."""

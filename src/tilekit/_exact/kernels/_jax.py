@@ -246,7 +246,8 @@ class JaxKernels(Kernels):
         view = view.flip(backwards) if backwards else view
         if any(abs(step) != 1 for step in steps):
             view = view.cut(tuple(slice(None, None, abs(step)) for step in steps))
-        return view if view.steps else arrays[0]
+        made = view if view.steps else arrays[0]
+        return self.copy(made) if job.op.copied and not self.owns(made) else made
 
     def join(self, job: Job[Concat], arrays: Arrays) -> Array:
         """Put arrays one after the other."""

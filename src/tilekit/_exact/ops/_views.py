@@ -49,6 +49,8 @@ class Slice(Op):
 
     starts: tuple[int, ...]
     steps: tuple[int, ...]
+    copied: bool = False
+    """Whether the cells lie in memory of their own, so that what they are taken from may go."""
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         return (tuple(_sliced(*row) for row in zip(box, self.starts, self.steps, strict=True)),)

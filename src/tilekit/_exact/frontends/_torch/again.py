@@ -1,5 +1,6 @@
 """A second run that computes nothing as long as it asks for the same as the first: it is given what that one made."""
 
+import weakref
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -8,11 +9,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 
-from tilekit._exact.frontends._torch.aliases import is_view
 from tilekit._exact.frontends._torch.caches import clear_caches
 from tilekit._exact.frontends._torch.follow import Run, single
 from tilekit._exact.frontends._torch.leaves import Leaves
-from tilekit._exact.frontends._torch.record import Entry, Recorder, fake_world
+from tilekit._exact.frontends._torch.record import Entry, Recorder, fake_world, mapped
 from tilekit._exact.frontends.randomness import generators
 
 __all__ = ["goes_alike", "literal"]
@@ -23,15 +23,23 @@ class _OtherwiseError(Exception):
 
 
 class _Again(Recorder):
-    """Compares each operation with the one that the first run asked for in its place, and gives the same tensors."""
+    """
+    Compares each operation with the one that the first run asked for in its place, and gives the same again.
+
+    The function is handed a new tensor for each of the first run, so that it is seen how long it keeps it.
+    """
 
     def __init__(self, run: Run) -> None:
         super().__init__(run.recorder.names, run.recorder.scalar, run.recorder.known, run.fake)
         self._first, self._fake = run.entries, run.fake
-        self._stands: dict[int, Tensor] = {}
-        """For each view that was made anew, the tensor of the first run, by identity."""
-        self._kept: list[Tensor] = []
-        self._at = 0
+        self._stands: dict[int, tuple[Tensor, weakref.ref[Tensor]]] = {}
+        """For each tensor that the function has, that of the first run, by identity."""
+        there = (run.input, *run.stand_ins.tensors)
+        self._tensors = {x.untyped_storage()._cdata: 1 for x in there}
+        """For each memory, in how many tensors the function has it; that of the input and of weights stays."""
+        self._latest: Any = None
+        """What was handed out last: torch copies what it makes from nothing if it is held, as in the first run."""
+        self._at = self._live = self.peak = 0
         self._otherwise = False
 
     @property
@@ -39,55 +47,84 @@ class _Again(Recorder):
         """Whether all that the first run asked for was asked for again, and nothing else."""
         return not self._otherwise and self._at == len(self._first)
 
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Ask for the operation of the first run's tensors, and hand out others."""
+        given: dict[int, Tensor] = {}
+        self._latest = None
+
+        def first(x: Tensor) -> Tensor:
+            known = self._stands.get(id(x))
+            if known is None:
+                return x
+            given[id(known[0])] = x
+            return known[0]
+
+        out = super().__torch_dispatch__(func, types, mapped(first, args), mapped(first, kwargs or {}))
+        self._latest = mapped(lambda x: given[id(x)] if id(x) in given else self._handed(x), out)
+        self.peak = max(self.peak, self._live)
+        return self._latest
+
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         if not _gives_tensors(func):
             return super()._run(func, args, kwargs)
         entry = self._first[self._at] if self._at < len(self._first) and not self._otherwise else None
-        if (
-            entry is None
-            or func is not entry.op
-            or not (self._same(entry.args, args) and self._same(entry.kwargs, kwargs))
-        ):
+        if entry is None or func is not entry.op or not (_same(entry.args, args) and _same(entry.kwargs, kwargs)):
             self._otherwise = True
             raise _OtherwiseError
         self._at += 1
-        made = tuple(map(self._view, entry.outputs)) if is_view(func) else entry.outputs
+        made = entry.outputs
         if not entry.several:
             return made[0]
         return made if len(func._schema.returns) > 1 else list(made)
 
-    def _view(self, x: Tensor) -> Tensor:
-        """Give a tensor that stands for a view of the first run: torch wants each view to be a new one."""
+    def _handed(self, x: Tensor) -> Tensor:
+        """Give a tensor that stands for one of the first run, and count its array as long as one like it is there."""
+        if id(x) in self._stands:  # made by an operation that came in parts
+            return x
         with in_kernel_invocation_manager(self._fake):
             shared = x.detach()
         made = FakeTensor(self._fake, shared, x.device)
-        self._stands[id(made)] = x
-        self._kept.append(made)
+        memory = self.aliases.source(x).untyped_storage()
+        key, number = memory._cdata, id(made)
+        if key not in self._tensors:
+            self._tensors[key] = 0
+            self._live += memory.nbytes()
+        self._tensors[key] += 1
+
+        def gone(_: Any) -> None:
+            self._stands.pop(number, None)
+            self._tensors[key] -= 1
+            if not self._tensors[key]:
+                del self._tensors[key]
+                self._live -= memory.nbytes()
+
+        self._stands[number] = x, weakref.ref(made, gone)
         return made
 
     def forget(self) -> None:
         """Let go of all tensors, which are held in a circle."""
+        self._latest = None
         self._stands.clear()
-        self._kept.clear()
         self.aliases.forget()
 
     def first(self, x: Tensor) -> Tensor:
-        """Give the tensor of the first run that a tensor is, or stands for."""
-        return self._stands.get(id(x), x)
+        """Give the tensor of the first run that a tensor stands for."""
+        return self._stands[id(x)][0] if id(x) in self._stands else x
 
-    def _same(self, a: Any, b: Any) -> bool:
-        """Whether an argument is the one of the first run."""
-        if a is b:
-            return True
-        if isinstance(a, Tensor):
-            return a is self._stands.get(id(b)) or (type(a) is type(b) is Tensor and literal(a) == literal(b))
-        if type(a) is not type(b):
-            return False
-        if isinstance(a, (list, tuple)):
-            return len(a) == len(b) and all(map(self._same, a, b))
-        if isinstance(a, dict):
-            return a.keys() == b.keys() and all(self._same(a[key], b[key]) for key in a)
-        return str(a) == str(b)
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether an argument is the one of the first run."""
+    if a is b:
+        return True
+    if isinstance(a, Tensor):
+        return type(a) is type(b) is Tensor and literal(a) == literal(b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return str(a) == str(b)
 
 
 def goes_alike(function: Callable[..., Any], run: Run) -> bool:
@@ -103,13 +140,14 @@ def goes_alike(function: Callable[..., Any], run: Run) -> bool:
     draws = generators()
     try:
         with fake_world(again, run.fake, Leaves()), run.stand_ins.put(run.stand_ins.tensors):
-            made = again.aliases.now(single(function, function(run.input)))
+            made = again.aliases.now(again.first(single(function, function(run.input))))
     # an error of the function that is followed, of any kind: the whole second run, which comes next, says what it is
     except Exception:
         return False
     finally:
         clear_caches(run.captured.cached)
-    alike = again.alike and again.first(made) is run.output and generators() == draws
+    alike = again.alike and made is run.output and generators() == draws
+    run.peak = again.peak if alike else None
     again.forget()
     return alike
 

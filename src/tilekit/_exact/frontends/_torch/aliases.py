@@ -61,6 +61,8 @@ class _Base:
     """The memory behind one or more tensors: the value of now, and how often it was written to."""
 
     value: Tensor
+    source: Tensor
+    """The tensor that the memory was made for."""
     version: int = 0
 
 
@@ -113,8 +115,13 @@ class Aliases:
     def _view(self, x: Tensor) -> _View:
         view = self._views.get(id(x))
         if view is None:
-            view = self._views[id(x)] = _View(_Base(x), (), x, 0)
+            view = self._views[id(x)] = _View(_Base(x, x), (), x, 0)
         return view
+
+    def source(self, x: Tensor) -> Tensor:
+        """Give the tensor that `x` shares its memory with: the first of all, or itself."""
+        view = self._views.get(id(x))
+        return x if view is None else view.base.source
 
     def note(self, op: Any, source: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
         """Note that `made` is a view of `source`, or several."""

@@ -1,6 +1,8 @@
 """What a rule sees of one recorded operation, and what it may add to the graph."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -173,6 +175,13 @@ class Called:
         steps = tuple(step if d == axis else 1 for d in range(len(shape)))
         made = [count if d == axis else n for d, n in enumerate(shape)]
         return self.add(Slice(starts, steps), (index,), made, self.dtype_of(index))
+
+    def apart(self, index: int) -> int:
+        """Take a part of an array into memory of its own; nothing is added where it is more than half of that."""
+        node = self._nodes[index]
+        if not isinstance(node.op, Slice) or 2 * math.prod(node.shape) > math.prod(self.shape_of(node.inputs[0])):
+            return index
+        return self.add(replace(node.op, copied=True), node.inputs, node.shape, node.dtype)
 
     # writing ----------------------------------------------------------------------------------------------------
 

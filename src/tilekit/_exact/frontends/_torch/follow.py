@@ -37,6 +37,8 @@ class Run:
     input: Tensor
     output: Tensor
     changes: list[Change]
+    peak: int | None = None
+    """The bytes that the function's own tensors take at the most, where a second run has counted them."""
     _alive: list[Entry] | None = None
 
     @property

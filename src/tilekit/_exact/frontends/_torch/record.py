@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
 from tilekit._exact.frontends._torch.remembered import Remembered
 
-__all__ = ["Entry", "Recorder", "fake_world", "leaf_tensors", "place_in_source"]
+__all__ = ["Entry", "Recorder", "fake_world", "leaf_tensors", "mapped", "place_in_source"]
 
 aten = torch.ops.aten
 
@@ -111,7 +111,7 @@ class Recorder(TorchDispatchMode):
         if func is aten._local_scalar_dense.default:
             return self.scalar(self.aliases.now(args[0]))
         if func is aten.equal.default:
-            same = self._run(aten.eq.Tensor, _mapped(self.aliases.now, args), {})
+            same = self._run(aten.eq.Tensor, mapped(self.aliases.now, args), {})
             return bool(self.scalar(self._run(aten.all.default, (same,), {})))
         if _is_composite(func):  # comes whole where all of its tensors were made in inference mode
             with self:
@@ -126,7 +126,7 @@ class Recorder(TorchDispatchMode):
         if not self.aliases.active:
             out = self._run(func, args, kwargs)
         else:
-            out = self._run(func, _mapped(self.aliases.now, args), _mapped(self.aliases.now, kwargs))
+            out = self._run(func, mapped(self.aliases.now, args), mapped(self.aliases.now, kwargs))
         if is_view(func):
             self.aliases.note(func, args[0], args, kwargs, out)
         return out
@@ -177,7 +177,7 @@ class Recorder(TorchDispatchMode):
         value = (
             self._drawn(func, target)
             if pure is None
-            else self._run(pure, _mapped(self.aliases.now, args), _mapped(self.aliases.now, given))
+            else self._run(pure, mapped(self.aliases.now, args), mapped(self.aliases.now, given))
         )
         if value.shape != target.shape:
             message = f"aten.{func._opname} changes the shape in place"
@@ -233,13 +233,14 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+def mapped(change: Callable[[Tensor], Any], value: Any) -> Any:
+    """Replace the tensors of nested lists, tuples and dicts."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(change, item) for item in value)
+        return type(value)(mapped(change, item) for item in value)
     if isinstance(value, dict):
-        return {key: _mapped(change, item) for key, item in value.items()}
+        return {key: mapped(change, item) for key, item in value.items()}
     return value
 
 

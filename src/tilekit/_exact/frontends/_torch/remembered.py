@@ -43,10 +43,10 @@ class Remembered:
             return func(*args, **kwargs)
         lies = self._known.get(key)
         if lies is not None:
-            return self._made(args[0] if is_view(func) else None, lies)
+            return self._made(args[0] if _shares(func) else None, lies)
         made = func(*args, **kwargs)
         if type(made) is FakeTensor and made.constant is None and _found_again(func, args, made):
-            offset = int(made.storage_offset()) - (int(args[0].storage_offset()) if is_view(func) else 0)
+            offset = int(made.storage_offset()) - (int(args[0].storage_offset()) if _shares(func) else 0)
             self._known[key] = made.shape, made.stride(), offset, made.dtype, made.fake_device
         return made
 
@@ -76,6 +76,12 @@ class Remembered:
 
 
 @cache
+def _shares(func: Any) -> bool:
+    """Whether what an operation gives lies in the memory of its first argument."""
+    return is_view(func) or func is torch.ops.aten._unsafe_view.default
+
+
+@cache
 def _makes_one(func: Any) -> bool:
     """Whether an operation writes nothing, draws nothing, and gives one tensor."""
     returns = func._schema.returns
@@ -91,6 +97,6 @@ def _makes_one(func: Any) -> bool:
 
 def _found_again(func: Any, args: Any, made: FakeTensor) -> bool:
     """Whether shape and strides say all: of memory of its own, or of a view with the same kind of numbers."""
-    if is_view(func):
+    if _shares(func):
         return bool(args) and type(args[0]) is FakeTensor and args[0].dtype is made.dtype
     return not made.storage_offset()

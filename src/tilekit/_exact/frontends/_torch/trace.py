@@ -66,14 +66,14 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         graph = _graph(function, run, sources)
         read = Reader(function, sources.literals, x.device)
         fingerprint = _fingerprint(run, sources, x.device)
-        notes = _notes(run)
+        notes, peak = _notes(run), run.peak
         run.forget()
 
     def current() -> bool:
         read.forget()
         return fingerprint.current(read)
 
-    return Traced(graph, _alone(read), _alone(current), notes)
+    return Traced(graph, _alone(read), _alone(current), notes, plain_bytes=peak)
 
 
 def _alone(look: Callable[..., Any]) -> Callable[..., Any]:

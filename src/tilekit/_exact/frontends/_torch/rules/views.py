@@ -17,6 +17,11 @@ def _alias(c: Called) -> int:
     return c.node(c["self"])
 
 
+def _clone(c: Called) -> int:
+    """Copy a small part of an array, which would keep all of it; other copies are not needed."""
+    return c.apart(c.node(c["self"]))
+
+
 def _reshape(c: Called) -> int:
     x = c.node(c["self"])
     if c.dtype_of(x) == c.dtype:
@@ -227,7 +232,8 @@ def _as_real(c: Called) -> int:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("alias", "detach", "clone", "contiguous", "lift", "lift_fresh", "lift_fresh_copy"), _alias),
+    **dict.fromkeys(("alias", "detach", "contiguous", "lift", "lift_fresh", "lift_fresh_copy"), _alias),
+    "clone": _clone,
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "view_copy"), _reshape),
     **dict.fromkeys(("squeeze", "unsqueeze", "_reshape_copy", "flatten", "unflatten"), _reshape),
     "permute": _permute,
