@@ -3,7 +3,8 @@ Draw how `tilekit.exact` works: boxes pulled through convolutions, a plan over i
 
     python benchmarks/draw_exact.py [FOLDER]
 
-Needs the extras torch and plot. The network is the small video decoder of the package, the latents are noise.
+Needs the extras torch and plot, and diffusers for the plan of a published network. The errors are those of the small
+video decoder of the package, of latents of noise.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from published import KL, function, made
+
 import tilekit
 from ltx_models import default_checkpoint, load_video_decoder
 
 CELLS, LAYERS, CHUNK = 24, 4, 4
 SHAPE = (1, 128, 9, 4, 6)
+LATENTS, BUDGETS = (1, 4, 64, 64), (None, 0.36, 0.2)
+MIB = 1 << 20
 
 
 def pulled(step: int) -> list[tuple[int, int]]:
@@ -66,6 +71,34 @@ def draw_boxes(plt: Any, path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
+def draw_plans(plt: Any, path: Path) -> None:
+    """Draw the memory of a published decoder over its multiply-adds, at three budgets; nothing is computed."""
+    import torch
+
+    decode = function(made("AutoencoderKL", KL, "float32"), "decode")
+    latents = torch.empty(LATENTS)
+    figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    plain = tilekit.exact(decode).plan(latents).plain_bytes
+    for budget, colour in zip(BUDGETS, ("#4477aa", "#228833", "#cc6677"), strict=True):
+        plan = tilekit.exact(decode, memory_bytes=None if budget is None else int(budget * plain)).plan(latents)
+        done, bytes_, at = [0.0], [], 0
+        for row in plan.rows:  # each stage as wide as its share of the multiply-adds
+            for peak in plan.step_peaks[at : at + row.steps]:
+                done.append(done[-1] + row.work / row.steps)
+                bytes_.append(peak / MIB)
+            at += row.steps
+        name = "no budget" if budget is None else f"{budget:.0%} of a plain call"
+        axis.stairs(bytes_, done, color=colour, label=f"{name}: {max(bytes_):.0f} MiB, work {plan.work:.2f}")
+        print(plan)
+    axis.axhline(plain / MIB, color="black", linestyle=":", label=f"plain call: {plain / MIB:.0f} MiB")
+    axis.set_xlabel("multiply-adds done, over those of a plain call")
+    axis.set_ylabel("live arrays, MiB")
+    axis.set_ylim(bottom=0)
+    axis.set_xlim(left=0)
+    axis.legend(fontsize=8, loc="center left")
+    figure.savefig(path, dpi=80)
+
+
 def draw_errors(plt: Any, path: Path, decoder: Any) -> None:
     """Draw how far blended tiles and the exact result are from the plain call, in one frame."""
     import torch
@@ -100,9 +133,7 @@ def main(folder: Path) -> None:
     torch.set_grad_enabled(False)
     decoder = load_video_decoder(default_checkpoint(), backend="torch", dtype="float32")
     draw_boxes(plt, folder / "exact_boxes.png")
-    plan = tilekit.exact(decoder).plan(SHAPE)
-    plan.plot().savefig(folder / "exact_plan.png", dpi=80)
-    print(plan)
+    draw_plans(plt, folder / "exact_plan.png")
     draw_errors(plt, folder / "exact_errors.png", decoder)
 
 
