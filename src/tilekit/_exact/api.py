@@ -309,6 +309,7 @@ class Exact:
                 raise PlanError(msg)
             choice = self._choose(traced.graph, kernels, x, stream=stream)
             made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
+            checked_plan(made, traced.graph)
             planned = _Planned(traced, made, choice.program, _sizes(choice))
             with self._lock:
                 self._planned[key] = planned

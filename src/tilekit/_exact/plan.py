@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from tilekit._errors import PlanError
-from tilekit._exact.boxes import Shape
+from tilekit._exact.boxes import Shape, cells, full
 from tilekit._exact.graph import Graph
 from tilekit._exact.ops import Whole
 from tilekit._exact.program import Program
@@ -284,7 +284,7 @@ def _stage_from_json(value: dict[str, Any]) -> Stage:
 
 def checked_plan(plan: ExactPlan, graph: Graph) -> None:
     """
-    Refuse a plan that is for another function or another input.
+    Refuse a plan that is for another function or another input, or leaves out some of the result.
 
     Raises
     ------
@@ -297,4 +297,9 @@ def checked_plan(plan: ExactPlan, graph: Graph) -> None:
             f"the plan is for an input of shape {plan.shape} of {plan.dtype} and another function or another version "
             f"of it; this input has shape {source.shape} of {source.dtype}; make the plan anew"
         )
+        raise PlanError(msg)
+    rows = (row for stage in plan.stages for step in stage.steps for row in step.targets)
+    made, whole = sum(cells(box) for node, box in rows if node == graph.output), cells(full(plan.out_shape))
+    if made != whole:
+        msg = f"the plan makes {made} cells of a result of {whole}, each of which must be made once; make the plan anew"
         raise PlanError(msg)

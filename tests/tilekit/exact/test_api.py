@@ -1,6 +1,7 @@
 """`tilekit.exact` on graphs that a front end would give."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,9 @@ def test_a_plan_prints_goes_through_json_and_is_used(network: Any) -> None:
     np.testing.assert_allclose(whole(x, plan=again), call(x), atol=1e-6)
     with pytest.raises(tk.PlanError, match=r"input of shape \(1, 2, 40, 12\)"):
         call(source(24), plan=plan)
+    last = replace(plan.stages[-1], steps=plan.stages[-1].steps[:-1])
+    with pytest.raises(tk.PlanError, match="each of which must be made once"):
+        call(x, plan=replace(plan, stages=(*plan.stages[:-1], last)))
     with pytest.raises(tk.PlanError, match="no plan"):
         tk.ExactPlan.from_json("{}")
 

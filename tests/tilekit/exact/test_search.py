@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import prod
 from types import SimpleNamespace
 from typing import Any
@@ -233,6 +233,20 @@ def test_tiles_of_chunks_keep_what_attention_gives_alone() -> None:
     graph = chunked_decoder(4)
     given = 4 * max(node.nbytes for node in graph.nodes if isinstance(node.op, Attention))
     assert given in {way.held for way in tilings(graph)}
+
+
+@pytest.mark.parametrize("make", [cached_decoder, cached_encoder, chunked_decoder, batched_decoder, video_decoder])
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_way_makes_each_cell_of_the_output_once(make: Any, stream: bool) -> None:
+    graph = make()
+    size = max(node.nbytes for node in graph.nodes) // 3
+    plans = [way.stages(way.frontiers.lasting, size) for way in slides(graph, stream=stream)]
+    plans += [way.stages(size) for way in tilings(graph, stream=stream)]
+    for stages in plans:
+        rows = (row for stage in stages for step in stage.steps for row in step.targets)
+        made = [box for index, box in rows if index == graph.output]
+        assert sum(map(cells, made)) == prod(graph.nodes[graph.output].shape)
+        assert not any(meet(p, q) for p, q in combinations(made, 2))
 
 
 def test_chunks_that_end_in_attention_each_are_cut_across_all_of_them() -> None:
