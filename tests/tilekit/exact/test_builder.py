@@ -1,5 +1,7 @@
 """Networks said by hand."""
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -85,3 +87,80 @@ def test_what_does_not_fit_is_refused() -> None:
         tk.exact(tk.GraphFunction(lambda b, z: 3))(z)  # type: ignore[arg-type, return-value]
     with pytest.raises(tk.TileShapeError, match=r"half \(Pointwise\) gave \(1, 4, 3, 6\)"):
         tk.exact(tk.GraphFunction(lambda b, z: b.pointwise(lambda x: x[:, :, ::2], z, name="half")), 1 << 20)(z)
+
+
+WEIGHT = np.random.default_rng(0).normal(size=(8, 4, 3, 3)).astype(np.float32)
+NARROW = np.zeros(5, np.float32)
+Z = np.random.default_rng(1).normal(size=(1, 4, 40, 36)).astype(np.float32)
+ELSEWHERE: list[Any] = []
+
+
+def of_another(b: tk.GraphBuilder, z: Any) -> Any:
+    ELSEWHERE.append(b.conv(b.pointwise(np.tanh, z), WEIGHT))
+    return ELSEWHERE[0]
+
+
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (lambda b, z: b.pointwise(np.add, z, b.constant(NARROW)), "pointwise: shapes .* cannot be broadcast"),
+        (lambda b, z: b.group_norm(z, 3), "group_norm: 4 channels in 3 groups"),
+        (lambda b, z: b.group_norm(z, 2, NARROW), r"group_norm: .*\(5,\).*expected"),
+        (lambda b, z: b.group_norm(z, 0), "group_norm: groups 0"),
+        (lambda b, z: b.conv(z, WEIGHT, NARROW), r"conv: .*bias of shape \(5,\)"),
+        (lambda b, z: b.conv(z, WEIGHT, stride=0), "conv: stride 0"),
+        (lambda b, z: b.conv(z, WEIGHT, padding=-1), "conv: padding -1"),
+        (lambda b, z: b.conv(z, WEIGHT[:7, :2], groups=2), "conv: 7 channels out in 2 groups"),
+        (lambda b, z: b.upsample(z, 1.5, axes=(2,)), r"upsample: factor 1\.5"),
+        (lambda b, z: b.upsample(z, 2, axes=(4,)), r"upsample: axes \(4,\)"),
+        (lambda b, z: b.pad(z, [(1, 1)]), "pad: widths"),
+        (lambda b, z: b.pad(z, [(0, 0)] * 3 + [(-1, 0)]), "pad: widths"),
+        (lambda b, z: b.pad(z, [(0, 0)] * 3 + [(36, 0)], "reflect"), "more than reflect can give"),
+        (lambda b, z: b.pad(z, [(0, 0)] * 4, "edge"), "pad: mode 'edge', expected one of"),
+        (lambda b, z: b.concat([], 1), "concat: no values"),
+        (lambda b, z: b.concat([z, b.conv(z, WEIGHT)], 1), "concat: shapes .* differ"),
+        (lambda b, z: b.apply(z, np.tanh, [Convolution(1)], axes=(2, 3), shape=z.shape), "1 reaches for 2 axes"),
+        (lambda b, z: b.pointwise(np.add, z, WEIGHT), "got ndarray, expected a value"),
+    ],
+)
+def test_what_does_not_fit_is_refused_where_it_is_said(build: Callable[..., Any], what: str) -> None:
+    with pytest.raises((tk.TileShapeError, tk.TraceError), match=what):
+        tk.exact(tk.GraphFunction(build))(Z)
+
+
+def test_a_value_of_another_network_is_refused() -> None:
+    tk.exact(tk.GraphFunction(of_another))(Z)
+    with pytest.raises(tk.TraceError, match="a value of another network"):
+        tk.exact(tk.GraphFunction(lambda b, z: b.pointwise(np.tanh, ELSEWHERE[0])))(Z)
+
+
+def test_arrays_are_broadcast_as_numpy_does() -> None:
+    def build(b: tk.GraphBuilder, z: Any) -> Any:
+        rows = b.whole(lambda x: x.mean(3, keepdims=True), z, shape=(1, 4, 40, 1))
+        columns = b.whole(lambda x: x.mean(2, keepdims=True), z, shape=(1, 4, 1, 36))
+        return b.concat([b.upsample(b.pointwise(np.multiply, rows, columns), 2, axes=(-1,))] * 2, -1)
+
+    one = np.repeat(Z.mean(3, keepdims=True) * Z.mean(2, keepdims=True), 2, -1)
+    np.testing.assert_allclose(tk.exact(tk.GraphFunction(build))(Z), np.concatenate([one, one], -1), rtol=1e-6)
+
+
+def layers(b: tk.GraphBuilder, z: Any, mode: Any = "replicate") -> Any:
+    back = WEIGHT.transpose(1, 0, 2, 3).astype(z.dtype)
+    z = b.group_norm(b.conv(z, WEIGHT.astype(z.dtype), padding=1), 2)
+    z = b.upsample(z, 2, axes=(2, 3))
+    return b.conv(b.pad(z, [(0, 0), (0, 0), (1, 1), (1, 1)], mode), back, stride=2)
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_arrays_of_numpy_take_what_is_forecast(dtype: Any, share: float | None) -> None:
+    x = np.concatenate([Z] * 4, 2).astype(dtype)
+    network = tk.GraphFunction(layers)
+    budget = None if share is None else int(share * tk.exact(network).plan(x).plain_bytes)
+    exact = tk.exact(network, budget)
+    plan = exact.plan(x)
+    tracemalloc.start()
+    exact(x)
+    counted = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counted == pytest.approx(plan.peak_bytes, rel=0.1, abs=1 << 17)

@@ -14,6 +14,7 @@ from tilekit._exact.graph import Node
 from tilekit._exact.kernels._convolve import convolve
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._library import Arrays, Library
+from tilekit._exact.kernels._scratch import scratch
 from tilekit._exact.kernels._statistics import MomentsPart, group_moments, merge_moments
 from tilekit._exact.ops import (
     Along,
@@ -316,13 +317,11 @@ class Kernels(Library):
 
     def scratch(self, job: Job[Any]) -> int:
         """Count the bytes that a kernel takes for itself, beside what it makes and what it is given."""
-        del job
-        return 0
+        return scratch(job)
 
     def plain_scratch(self, job: Job[Any]) -> int:
         """Count the bytes that the library takes for itself where a plain call does the same."""
-        del job
-        return 0
+        return scratch(job)
 
     def _given(self, job: Job[Any], i: int) -> Box:
         box = job.boxes[i]

@@ -89,7 +89,11 @@ def convolve(library: Library, job: Job[Conv], x: Array, weight: Array) -> Array
         window = x[(..., *_taken(op, tap, out_cells))]
         window = xp.reshape(window, (*batch, op.groups, x.shape[len(lead)] // op.groups, math.prod(out_cells)))
         part = xp.matmul(_tap_weight(xp, op, weight, tap), window)
-        total = part if total is None else total + part
+        if total is None:
+            total = part
+        else:
+            total += part
+        del part, window
     channels = job.extent[op.channel_axis]
     inverse = tuple(order.index(axis) for axis in range(len(order)))
     return xp.permute_dims(xp.reshape(total, (*batch, channels, *out_cells)), inverse)
