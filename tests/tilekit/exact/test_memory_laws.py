@@ -11,6 +11,7 @@ import tilekit
 torch = pytest.importorskip("torch")
 
 from tests.tilekit.exact._live import Live  # noqa: E402  # needs torch
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional
 SLACK = 1024
@@ -146,24 +147,50 @@ def test_wide_and_padded_copies_are_made_in_pieces(layer: Any, share: float, dty
     assert taken == pytest.approx(plan.peak_bytes, rel=0.1)
 
 
+class Noted(TorchDispatchMode):
+    """Tells the name of each operation, and what it is given."""
+
+    def __init__(self, tell: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self.tell = tell
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.tell(func._opname, args)
+        return func(*args, **(kwargs or {}))
+
+
 def test_windows_are_taken_without_a_number_for_each_cell() -> None:
     """Places of eight bytes are twice the cells themselves, and are written down again in each strip."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Noted(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            names.add(func._opname)
-            return func(*args, **(kwargs or {}))
-
-    names: set[str] = set()
+    names: list[str] = []
     exact = tilekit.exact(lambda x: x.unfold(2, 16, 8) * 3)
     x = torch.randn(1, 1, 8192)
-    with Noted():  # type: ignore[no-untyped-call]  # torch has no types here
+    with Noted(lambda name, args: names.append(name)):
         made = list(exact.stream(x))
     assert len(made) > 2
     torch.testing.assert_close(torch.cat([block for _, block in made], 2), x.unfold(2, 16, 8) * 3)
     assert "unfold" in names
-    assert not names & {"index_select", "lift_fresh"}
+    assert not {"index_select", "lift_fresh"}.intersection(names)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(("size", "turned"), [((4, 6), True), ((40, 40), False)])
+def test_a_strip_smaller_than_its_weight_is_turned_in_its_place(
+    dtype: str, size: tuple[int, int], turned: bool
+) -> None:
+    """Where channels lie together torch would copy the weight into their order, anew for each strip."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 64, 3, padding=1).to(DTYPES[dtype]).requires_grad_(False)
+    network = Called(lambda x: conv((x * 2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1) * 3)
+    x = torch.randn(1, *size, 64).to(DTYPES[dtype])
+    exact = tilekit.exact(network, 1 << 30)
+    plan = exact.plan(x)
+    given: list[bool] = []
+    with Noted(lambda name, args: given.append(args[0].is_contiguous()) if "convolution" in name else None):
+        made = exact(x)
+    assert given == [turned]
+    assert made.is_contiguous()
+    torch.testing.assert_close(made, network(x))
+    assert counted(lambda: exact(x)) == pytest.approx(plan.peak_bytes, abs=SLACK)
 
 
 @settings(max_examples=10, deadline=None)

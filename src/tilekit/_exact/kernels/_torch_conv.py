@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tilekit._exact.kernels._convolve import crops_of, evened, goes_by_frames, paddings
 from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.kernels._torch_scratch import heavy
 from tilekit._exact.ops import Conv
 from tilekit.backends.frames import by_frames
 from tilekit.backends.limits import limits_of
@@ -54,8 +55,10 @@ def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Seq
     if any(before or after for before, after in rest):
         x = pad_constant(x, [n for pair in reversed(rest) for n in pair])
     if _asks_onednn(x, weight):
+        lies = _lies(x, weight)
+        x = x if lies is None else x.contiguous()
         made: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, merged, op.stride, op.dilation, op.groups)
-        return made
+        return made if lies is None else made.contiguous(memory_format=lies)
     out: Tensor = _FORWARD[len(op.axes)](x, weight, bias, op.stride, merged, op.dilation, op.groups)
     return out
 
@@ -107,6 +110,18 @@ def _asks_onednn(x: Tensor, weight: Tensor) -> bool:
         and (any(n != 1 for n in weight.shape[2:]) or x.stride(1) == 1 or x.shape[1] >= WIDE)
         and x.numel() > 0
     )
+
+
+def _lies(x: Tensor, weight: Tensor) -> torch.memory_format | None:
+    """
+    Say in which order the channels of a strip lie, where it is so small that it is better turned than its weight.
+
+    Torch copies a weight into the order of the array before it calls oneDNN, in each strip anew.
+    """
+    made = x.numel() // x.shape[1] * weight.shape[0]
+    if x.stride(1) != 1 or not weight.is_contiguous() or not heavy(weight.numel(), x.numel(), made):
+        return None
+    return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
 def _transposed(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]]) -> Tensor:

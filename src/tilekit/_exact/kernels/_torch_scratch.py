@@ -27,7 +27,7 @@ from tilekit._exact.ops import (
     Whole,
 )
 
-__all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "moment_pieces", "pieces"]
+__all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "heavy", "moment_pieces", "pieces"]
 __all__ += ["plain_scratch", "pool_pieces", "scratch", "small_pieces"]
 
 SMALL = 1 << 16
@@ -37,6 +37,8 @@ LARGE = 1 << 13
 PIECES = 8
 CACHED = 1 << 16
 """Cells of a piece of a large array: what is made of it on the way stays in the cache of a processor."""
+TURNED = 4
+"""How many times the cells of a strip a weight must have for the strip to be put into the weight's order."""
 CALLS = (Along, Attention, Gather, MatMul, Pool, Reduce, Whole)
 """Kinds that call what the front end handed in, which may make more than it gives."""
 _SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -61,7 +63,7 @@ def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
     """Count the bytes beside what is made and what is given."""
     size, op = _SIZES.get(job.dtype, 4), job.op
     if isinstance(op, Conv):
-        return _padded(job, size) if job.boxes[0] is not None else 0
+        return _convolved(job, size, device) if job.boxes[0] is not None else 0
     if isinstance(op, Pointwise) and isinstance(op.call, Chain):
         return _chained(op.call, job.box, size, device)
     if isinstance(op, CALLS):
@@ -214,6 +216,23 @@ def _spread(job: Job[Conv], pads: Sequence[tuple[int, int]], size: int) -> int:
         shape[axis] += sum(rest)
     made = math.prod(shape)
     return max(made, math.prod(job.extent) if crops.lacking else 0) * size
+
+
+def heavy(weight: int, given: int, made: int) -> bool:
+    """Say whether a weight has so many cells more than what goes in and out that these are better turned than it."""
+    return weight >= TURNED * (given + made)
+
+
+def _convolved(job: Job[Conv], size: int, device: torch.device) -> int:
+    """Count a padded copy, and on a processor those of a small strip in the order of its weight."""
+    op, padded, lies, given = job.op, _padded(job, size), job.given[0] if job.given else None, job.boxes[0]
+    if lies is None or given is None or op.transposed or device.type != "cpu" or lies[1][op.channel_axis] != 1:
+        return padded
+    source, made = padded // size or cells(given), cells(job.box)
+    weight = math.prod(op.kernel) * op.channels * job.extent[op.channel_axis]
+    if not heavy(weight, source, source // extent(given)[op.channel_axis] * job.extent[op.channel_axis]):
+        return padded
+    return source * size + max(padded - made * size, made * size)
 
 
 def _padded(job: Job[Conv], size: int) -> int:
