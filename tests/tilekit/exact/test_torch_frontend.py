@@ -9,6 +9,7 @@ from tests.tilekit.exact._pull import Pull
 
 import tilekit
 from tilekit._exact.boxes import Box, full, within
+from tilekit._exact.ops import Whole
 
 torch = pytest.importorskip("torch")
 
@@ -48,6 +49,25 @@ def test_a_box_is_the_cut_of_the_plain_call(name: str, data: st.DataObject) -> N
     pull = Pull(trace(function, x), x)
     for box in (full(tuple(want.shape)), some_box(data, tuple(want.shape))):
         agree(pull(box), want[within(full(tuple(want.shape)), box)], 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adaptive max pool",
+        "bucketize",
+        "cells",
+        "half turn",
+        "index mask",
+        "patches",
+        "prelu",
+        "quarter turns",
+        "zeroed",
+    ],
+)
+def test_what_networks_often_use_is_understood(name: str) -> None:
+    function, shape = CASES[name]
+    assert not any(isinstance(node.op, Whole) for node in trace(function, numbers(shape)).graph.nodes)
 
 
 class Scaled(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is not typed here

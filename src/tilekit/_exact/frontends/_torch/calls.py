@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilekit._exact.boxes import Box, Shape, extent
+from tilekit._exact.boxes import Box, Interval, Shape, extent
 from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.kernels._torch_scratch import small_pieces
 
@@ -19,7 +19,9 @@ __all__ = [
     "Attend",
     "Bits",
     "Filled",
+    "Hop",
     "Linear",
+    "Patches",
     "Ramp",
     "RootMeanSquare",
     "Slot",
@@ -168,6 +170,39 @@ class Bits:
         """Read them."""
         x = arrays[0]
         return (x if x.element_size() == self.dtype.itemsize else x.contiguous()).view(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """The cells of each window of a picture, as channels: ``torch.nn.functional.unfold`` with rows and columns kept."""
+
+    kernel: tuple[int, ...]
+    dilation: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Take them."""
+        rows = zip(arrays[0].shape[2:], self.kernel, self.dilation, self.stride, strict=True)
+        sizes = [(n - (k - 1) * d - 1) // step + 1 for n, k, d, step in rows]
+        made: Tensor = F.unfold(arrays[0], self.kernel, self.dilation, 0, self.stride)
+        return made.reshape(*made.shape[:2], *sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Which cells of an axis windows read that come one after the other."""
+
+    spread: int
+    stride: int
+
+    def need(self, wanted: Interval, cells: int) -> Interval:
+        """Give the cells that some windows read."""
+        del cells
+        return wanted[0] * self.stride, (wanted[1] - 1) * self.stride + self.spread
+
+    def first(self, start: int) -> int:
+        """Give the first window over cells that begin at `start`."""
+        return start // self.stride
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """Padding, resampling, windows, numbers by their place, and cells taken by number."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.calls import Aten, Filled, Ramp, Slot, Triangle
+from tilekit._exact.frontends._torch.calls import Aten, Filled, Hop, Patches, Ramp, Slot, Triangle
 from tilekit._exact.frontends._torch.taps import averaged, cubic, linear, nearest
-from tilekit._exact.ops import Fill, Gather, Pad, Pool, Resample, Take
+from tilekit._exact.ops import Fill, Gather, Local, Pad, Pool, Reduce, Resample, Take
 from tilekit._exact.ops import PadMode as Mode
 
 __all__ = ["RULES"]
@@ -123,6 +124,37 @@ def _adaptive(c: Called) -> int:
     return c.add(Resample(tuple(taps)), (x,))
 
 
+def _adaptive_max(c: Called) -> int:
+    """Windows of one size where the output divides the input; the largest of all where it is one cell."""
+    n = _spatial(c.name)
+    x, lead = c.node(c["self"]), len(c.shape) - n
+    shape = c.shape_of(x)
+    if c.part or any(size % made for size, made in zip(shape[lead:], c.shape[lead:], strict=True)):
+        return c.whole()
+    axes = tuple(range(lead, lead + n))
+    if all(made == 1 for made in c.shape[lead:]):
+        return c.add(Reduce(axes, True, "max", Aten("aten::amax.", (Slot(0), axes, True))), (x,))
+    kernel = tuple(size // made for size, made in zip(shape[lead:], c.shape[lead:], strict=True))
+    zero, ones, call = (0,) * n, (1,) * n, "max_pool%dd_with_indices" % n if n > 1 else "max_pool1d"  # noqa: UP031
+    pooled = Aten(f"aten::{call}.", (Slot(0), kernel, kernel, zero, ones), (), 0 if n > 1 else None)
+    return c.add(Pool(axes, kernel, kernel, ones, pooled), (x,))
+
+
+def _patches(c: Called) -> int:
+    """Windows of pictures as channels, with a padded copy of the picture where there is padding."""
+    x = c.node(c["self"])
+    if len(c.shape_of(x)) != 4:
+        return c.whole()
+    kernel, dilation, padding, stride = (_each(c[k], 2) for k in ("kernel_size", "dilation", "padding", "stride"))
+    x = _padded(c, x, (padding[1], padding[1], padding[0], padding[0]), "constant")
+    batch, channels, *sizes = c.shape_of(x)
+    spread = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    counts = [(n - wide) // step + 1 for n, wide, step in zip(sizes, spread, stride, strict=True)]
+    hops = tuple(Hop(wide, step) for wide, step in zip(spread, stride, strict=True))
+    op = Local((2, 3), hops, Patches(kernel, dilation, stride))
+    return c.reshape(c.add(op, (x,), (batch, channels * math.prod(kernel), *counts)), c.shape)
+
+
 def _full(c: Called) -> int:
     name = c.name
     value = 0 if "zero" in name or "empty" in name else 1
@@ -232,6 +264,8 @@ RULES: dict[str, Rule] = {
     **{f"avg_pool{n}d": _avg_pool for n in (1, 2, 3)},
     **{f"{name}_pool{n}d": _adaptive for name in ("adaptive_avg", "_adaptive_avg") for n in (1, 2, 3)},
     **dict.fromkeys((*_FILLED, *_LIKE), _full),
+    **{f"adaptive_max_pool{n}d": _adaptive_max for n in (1, 2, 3)},
+    "im2col": _patches,
     "fill": _fill,
     "copy": _copy,
     "arange": _arange,

@@ -224,6 +224,10 @@ def _renorm(c: Called) -> int:
     return c.add(Along(tuple(axis for axis in range(n) if axis != c["dim"] % n), call), inputs)
 
 
+def _log_sigmoid(c: Called) -> int:
+    return c.whole() if c.part else c.cell("log_sigmoid.", (c.node(c["self"]),), dtype=c.dtype)
+
+
 def _looked_up(c: Called) -> int:
     """Cell by cell, with another array that each cell is looked up in."""
     call, inputs = c.call()
@@ -255,5 +259,6 @@ RULES: dict[str, Rule] = {
     **_NORMS,
     **dict.fromkeys((*_ALONG, *_FOURIER), _along_dim),
     "renorm": _renorm,
+    "log_sigmoid_forward": _log_sigmoid,
     **dict.fromkeys(("bucketize", "isin"), _looked_up),
 }

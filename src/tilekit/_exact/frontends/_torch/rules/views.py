@@ -123,6 +123,21 @@ def _roll(c: Called) -> int:
     return c.reshape(x, c.shape)
 
 
+def _rotate(c: Called) -> int:
+    """Quarter turns: two axes change places, and one of them is turned round."""
+    x, n = c.node(c["self"]), len(c.shape)
+    times, (a, b) = c["k"] % 4, (axis % n for axis in c["dims"])
+    if times % 2:
+        order = list(range(n))
+        order[a], order[b] = b, a
+        x = c.permute(x, order)
+    turned = {0: set[int](), 1: {a}, 2: {a, b}, 3: {b}}[times]
+    if not turned:
+        return x
+    starts = tuple(c.shape[d] - 1 if d in turned else 0 for d in range(n))
+    return c.add(Slice(starts, tuple(-1 if d in turned else 1 for d in range(n))), (x,))
+
+
 def _shuffle(c: Called) -> int:
     """Pixels out of channels: (…, C r r, H, W) to (…, C, H r, W r)."""
     x, r = c.node(c["self"]), c["upscale_factor"]
@@ -248,6 +263,7 @@ RULES: dict[str, Rule] = {
     "stack": _stack,
     "flip": _flip,
     "roll": _roll,
+    "rot90": _rotate,
     "pixel_shuffle": _shuffle,
     "pixel_unshuffle": _unshuffle,
     "channel_shuffle": _channel_shuffle,
