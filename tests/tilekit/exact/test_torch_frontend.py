@@ -55,7 +55,6 @@ def test_a_box_is_the_cut_of_the_plain_call(name: str, data: st.DataObject) -> N
     "name",
     [
         "adaptive max pool",
-        "bucketize",
         "cells",
         "half turn",
         "index mask",

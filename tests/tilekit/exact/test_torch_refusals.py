@@ -1,10 +1,12 @@
 """What cannot be made exact is refused with the reason and the way out; what only looks so is not."""
 
+import collections
 import functools
 import os
 import random
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -246,6 +248,17 @@ def test_writes_on_the_input_stay_inside() -> None:
     assert torch.equal(x, X)
     torch.testing.assert_close(evaluate(function, traced, x), function(X.clone()))
     assert torch.equal(x, X)
+
+
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict, types.SimpleNamespace])
+def test_one_tensor_under_a_name_is_the_result(kind: Any) -> None:
+    net = Net()
+
+    def named(x: Any) -> Any:
+        return kind(out=net(x))
+
+    with torch.no_grad():
+        torch.testing.assert_close(evaluate(named, trace(named, X), X), net(X))
 
 
 def test_gradients_of_weights_alone_are_no_reason() -> None:

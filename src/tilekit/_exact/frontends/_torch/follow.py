@@ -147,7 +147,8 @@ def single(function: Callable[..., Any], made: Any) -> Tensor:
     """Give the one tensor that a function returned, or say what it returned."""
     if isinstance(made, Tensor):
         return made
-    tensors = list(leaf_tensors(made if not hasattr(made, "__dict__") else vars(made)))
+    plain = (isinstance(made, dict) and made) or not hasattr(made, "__dict__")
+    tensors = list(leaf_tensors(made if plain else vars(made)))
     if len(tensors) == 1 and not isinstance(made, Module):  # such as the output classes of diffusers
         return tensors[0]
     kind = type(made).__name__
