@@ -16,6 +16,7 @@ from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
+from tilekit._exact.kernels._torch_pads import padded, pooled
 from tilekit._exact.kernels._torch_scratch import (
     SMALL,
     at_once,
@@ -23,13 +24,11 @@ from tilekit._exact.kernels._torch_scratch import (
     moment_pieces,
     pieces,
     plain_scratch,
-    pool_pieces,
     scratch,
 )
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample, Take
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
-from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["TorchKernels"]
 
@@ -95,29 +94,12 @@ class TorchKernels(Kernels):
 
     def pad(self, job: Job[Pad], arrays: Arrays) -> Tensor:
         """Pad by torch's own call where the cells that it copies are at hand, which is nearly always."""
-        pads = _ends(job) if len(arrays) == 1 and arrays[0] is not None else None
-        if pads is None:
-            made: Tensor = super().pad(job, arrays)
-            return made
-        x: Tensor = arrays[0]
-        if not any(pads):
-            return x
-        return pad_constant(x, pads, job.op.value) if job.op.mode == "constant" else _pad_copies(job, x, pads)
+        made = padded(job, arrays[0]) if len(arrays) == 1 and arrays[0] is not None else None
+        return cast("Tensor", super().pad(job, arrays)) if made is None else made
 
     def pool(self, job: Job[Pool], arrays: Arrays) -> Tensor:
-        """Let a window slide, and pad in pieces where torch cannot: more at one end of a strip than at the other."""
-        x: Tensor = arrays[0]
-        pads = job.op.pads(job.box, job.shapes[0])
-        ends = [n for pair in reversed(pads) for n in pair]
-        if not any(ends):
-            return cast("Tensor", job.op.call([x]))
-        axis, count = pool_pieces(job.op, [n + sum(pair) for n, pair in zip(x.shape, pads, strict=True)])
-        if count == 1:
-            return cast("Tensor", job.op.call([pad_constant(x, ends, job.op.value)]))
-        made = x.new_empty(job.extent)
-        for part, out in zip(x.tensor_split(count, axis), made.tensor_split(count, axis), strict=True):
-            out.copy_(job.op.call([pad_constant(part, ends, job.op.value)]))
-        return made
+        """Let a window slide, and pad in pieces where torch cannot."""
+        return pooled(job, arrays[0])
 
     def taken(self, job: Job[Take], arrays: Arrays) -> Tensor:
         """Take cells of one axis by number; whole windows that lie one hop apart are a view, copied in their order."""
@@ -324,45 +306,7 @@ def _parts(x: Tensor, axis: int, count: int) -> Sequence[Tensor]:
     return (x,) * count if -axis > x.ndim or x.shape[axis] == 1 else x.tensor_split(count, axis)
 
 
-FRAMES = 5
-"""Axes of a clip."""
 _NAMES: dict[torch.dtype, str] = {}
-
-
-def _ends(job: Job[Pad]) -> list[int] | None:
-    """Give what is added at the ends of what is given, as torch wants it; None where cells are taken from elsewhere."""
-    given = job.boxes[0]
-    assert given is not None  # asked only where something is read
-    pads: list[int] = []
-    for axis in reversed(range(len(job.box))):
-        (start, stop), n, before = job.box[axis], job.shapes[0][axis], job.op.before[axis]
-        first, last = max(start - before, 0), min(stop - before, n)
-        low, high = first - (start - before), (stop - before) - last
-        if first >= last or given[axis] != (first, last):
-            return None
-        pads += [low, high]
-    return pads
-
-
-def _pad_copies(job: Job[Pad], x: Tensor, pads: Sequence[int]) -> Tensor:
-    """Pad axis by axis where torch has no call for all of them at once."""
-    axes = [x.ndim - 1 - d for d in range(x.ndim) if pads[2 * d] or pads[2 * d + 1]]
-    mode = {"replicate": "replicate", "reflect": "reflect", "circular": "circular"}[job.op.mode]
-    lead = x.ndim - 2
-    if x.ndim == FRAMES and min(axes) == FRAMES - 2 and x.stride(1) == 1 and x.shape[2] > 1:
-        # frame by frame: where channels lie together, torch pads pictures in half of the time that it takes for clips
-        frames = F.pad(x.transpose(1, 2).flatten(0, 1), list(pads[:4]), mode=mode)
-        clip: Tensor = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-        return clip
-    if 0 < lead < 4 and min(axes) > 1:
-        return F.pad(x, list(pads[: 2 * lead]), mode=mode)
-    for axis in axes:
-        low, high = pads[2 * (x.ndim - 1 - axis)], pads[2 * (x.ndim - 1 - axis) + 1]
-        shape = x.shape
-        flat = x.reshape(math.prod(shape[:axis]), shape[axis], -1).transpose(1, 2)
-        flat = F.pad(flat, [low, high], mode=mode).transpose(1, 2)
-        x = flat.reshape(*shape[:axis], shape[axis] + low + high, *shape[axis + 1 :])
-    return x
 
 
 def _scaled(x: Tensor, scale: Tensor, shift: Tensor, lead: int) -> Tensor:
