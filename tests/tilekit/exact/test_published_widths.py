@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from tests.tilekit.exact._published import BARS, NETWORKS, Bar, Way, counted
+from tests.tilekit.exact._autoencoders import ZOO  # noqa: E402
+from tests.tilekit.exact._published import BARS, NETWORKS, Bar, Way, counted, function  # noqa: E402
 
-from tilekit import PlanError
-from tilekit._exact.kernels import kernels_of
-from tilekit._exact.search import search
-from tilekit._exact.trace import trace
+from tilekit import PlanError  # noqa: E402
+from tilekit._exact.kernels import kernels_of  # noqa: E402
+from tilekit._exact.search import search  # noqa: E402
+from tilekit._exact.trace import trace  # noqa: E402
 
 NAMES = {"AutoencoderKL", "Flux 2", "HunyuanVideo", "CogVideoX"}
 MISSED = {("CogVideoX", "decode", 0.20), ("CogVideoX", "encode", 0.42), ("CogVideoX", "encode", 0.25)}
@@ -62,3 +63,19 @@ def test_a_share_of_the_counted_plain_call_is_enough(name: str, way: Way, bar: B
     choice = search(graph, budget, kernels.scratch, plain_scratch=kernels.plain_scratch)  # refuses what cannot be had
     assert choice.peak_bytes <= budget
     assert round(choice.work, 2) <= bar.work
+
+
+OVERLAPPING = ("CogVideoX", "Stable Video Diffusion", "Allegro", "KVAEVideo")
+
+
+@pytest.mark.parametrize("way", BARS)
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_overlaps_along_several_axes_make_little_again(name: str, way: Way) -> None:
+    """Small networks, half of the plain call, where the prototype made 2.2, 2.9, 2.4 and 1.5 times as much."""
+    entry = ZOO[name]
+    vae = entry.make()
+    x = torch.zeros(entry.latents if way == "decode" else entry.pictures)
+    graph, kernels = trace(function(vae, way, getattr(entry, way)), x).graph, kernels_of(x)
+    assert graph.counted is not None
+    choice = search(graph, graph.counted // 2, kernels.scratch, plain_scratch=kernels.plain_scratch)
+    assert choice.work <= 1.5
