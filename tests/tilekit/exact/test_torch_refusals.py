@@ -250,6 +250,31 @@ def test_writes_on_the_input_stay_inside() -> None:
     assert torch.equal(x, X)
 
 
+class Registry(dict[str, float]):
+    """A table with a way of its own to be asked, as transformers has one."""
+
+    def __setitem__(self, key: Any, value: float) -> None:
+        super().__setitem__(type(key).__name__, value)
+
+    def get(self, key: Any) -> float:  # type: ignore[override]  # that is the point
+        return super().get(type(key).__name__, 0.0)
+
+
+REGISTRY = Registry(Tensor=2.0)
+KINDS = list[int]
+
+
+def test_tables_with_ways_of_their_own_are_left_as_they_are() -> None:
+    def function(x: Any) -> Any:
+        REGISTRY[1] = 3.0
+        return x * REGISTRY.get(1) + len(KINDS([1, 2]))
+
+    agree(function, trace(function, X))
+    del REGISTRY["int"]
+    trace(function, X)
+    assert dict(REGISTRY) == {"Tensor": 2.0}
+
+
 @pytest.mark.parametrize("kind", [dict, collections.OrderedDict, types.SimpleNamespace])
 def test_one_tensor_under_a_name_is_the_result(kind: Any) -> None:
     net = Net()

@@ -159,7 +159,8 @@ def dotted(path: Path) -> str:
 
 def _keeps(thing: Any) -> bool:
     """Whether a call may keep something in an object: any but a class, a function, and what a library calls."""
-    if not hasattr(thing, "__dict__") or isinstance(thing, (type, types.FunctionType, types.MethodType)):
+    kept = isinstance(getattr(thing, "__dict__", None), dict)  # that of ``list[int]`` is the class's
+    if not kept or isinstance(thing, (type, types.FunctionType, types.MethodType)):
         return False
     return not callable(thing) or not (_foreign(type(thing)) or type(thing).__module__ == "functools")
 

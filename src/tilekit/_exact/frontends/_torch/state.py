@@ -50,11 +50,16 @@ def _stores(thing: Any) -> list[Any]:
     return [thing] if isinstance(thing, (list, dict)) else [vars(thing)]
 
 
+def _copied(store: list[Any] | dict[Any, Any]) -> Any:
+    """Copy a dict or a list as it is, whatever a class of its own does when it is asked."""
+    return list.copy(store) if isinstance(store, list) else dict.copy(store)
+
+
 class Snapshot:
     """The contents of objects at one moment."""
 
     def __init__(self, objects: Iterable[Any]) -> None:
-        self._kept = [(thing, store, store.copy()) for thing in objects for store in _stores(thing)]
+        self._kept = [(thing, store, _copied(store)) for thing in objects for store in _stores(thing)]
 
     def changes(self) -> list[Change]:
         """Say what was written since."""
@@ -64,8 +69,9 @@ class Snapshot:
                 if not same(store, before):
                     found.append(Change(thing, None, before, store.copy()))
                 continue
-            for key in before.keys() | store.keys():
-                a, b = before.get(key, _MISSING), store.get(key, _MISSING)
+            now = _copied(store)
+            for key in before.keys() | now.keys():
+                a, b = before.get(key, _MISSING), now.get(key, _MISSING)
                 if a is not b and not same(a, b):
                     found.append(Change(thing, key, a, b))
         return found
@@ -75,6 +81,8 @@ class Snapshot:
         for _, store, before in self._kept:
             if isinstance(store, list):
                 store[:] = before
-            elif store.keys() != before.keys() or any(store[key] is not before[key] for key in before):
-                store.clear()
-                store.update(before)
+                continue
+            now = _copied(store)
+            if now.keys() != before.keys() or any(now[key] is not before[key] for key in before):
+                dict.clear(store)
+                dict.update(store, before)
