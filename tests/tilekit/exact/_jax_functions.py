@@ -181,6 +181,8 @@ FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "index by a table of two axes": (lambda x: x[:, _INDEX.reshape(2, 2)], PICTURE),
     "one frame": (lambda x: x[:, 2] + x[:, -1], VIDEO),
     "take by weights": (lambda x: jnp.take(x, jnp.asarray(_INDEX), axis=2), PICTURE),
+    "take, clipped at the ends": (lambda x: jnp.take(x, jnp.arange(-2, 8), axis=1, mode="clip"), PICTURE),
+    "embedding": (lambda x: numbers(5, 8)[jnp.abs(x * 2).astype(int) % 5], PICTURE),
     "write a part": (lambda x: jnp.zeros((1, 6, 8, 8)).at[:, 1:3, 2:5].set(x[:, 2:4, 3:6]), PICTURE),
     "split and put together": (lambda x: jnp.concatenate(jnp.split(x, 2, axis=1)[::-1], 2), PICTURE),
     "places": (lambda x: x * jnp.linspace(0, 1, 6)[:, None, None] + jnp.arange(8.0), PICTURE),

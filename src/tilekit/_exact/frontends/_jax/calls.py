@@ -79,7 +79,7 @@ class Product(Pure):
 
 @dataclass(frozen=True, slots=True)
 class Rows(Pure):
-    """Cells of one axis by indices whose last axis is of one cell; their axes come first."""
+    """Cells of one axis by indices; their axes come first."""
 
     axis: int
     mode: str
@@ -87,8 +87,8 @@ class Rows(Pure):
     def __call__(self, arrays: Sequence[Any]) -> Any:
         """Take them."""
         source, index = arrays
-        made = jnp.take(source, index[..., 0], axis=self.axis, mode=self.mode)
-        lead = index.ndim - 1
+        made = jnp.take(source, index, axis=self.axis, mode=self.mode)
+        lead = index.ndim
         order = [*range(self.axis, self.axis + lead), *range(self.axis), *range(self.axis + lead, made.ndim)]
         return lax.transpose(made, order)
 

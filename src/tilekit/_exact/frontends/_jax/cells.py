@@ -85,7 +85,7 @@ def gather(b: Builder, e: Any, inputs: Sequence[int]) -> int | None:
         if mode == "fill" and e.parameters["fill_value"] is not None:
             return None
         op = Gather(axis, Rows(axis, mode))
-        made = b.add(op, (source, index), (*lead, *shape[:axis], *shape[axis + 1 :]), e.dtype)
+        made = b.add(op, (source, b.reshape(index, lead)), (*lead, *shape[:axis], *shape[axis + 1 :]), e.dtype)
     return _offset(b, made, len(lead), numbers.offset_dims)
 
 
