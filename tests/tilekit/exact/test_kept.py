@@ -1,6 +1,5 @@
 """What a plan keeps is read later, and goes when the last that reads it has read."""
 
-import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -28,12 +27,11 @@ NETWORKS = [
 
 
 def planned(graph: Graph, share: float) -> Program:
-    """Plan for a share of a plain call, or for the least."""
-    budget = int(share * forecast(program_of(graph, plain(graph))).peak_bytes)
+    """Plan for a share of a plain call, or without a budget where that cannot be had."""
     try:
-        return search(graph, budget).program
-    except PlanError as refused:
-        return search(graph, int(re.findall(r"takes (\d+) ", str(refused))[0])).program
+        return search(graph, int(share * forecast(program_of(graph, plain(graph))).peak_bytes)).program
+    except PlanError:
+        return search(graph).program
 
 
 def steps(program: Program) -> Iterator[tuple[StagePlan, int, StepSchedule]]:
