@@ -17,6 +17,7 @@ from mlx import nn  # noqa: E402
 from tests.tilekit.exact._mlx_networks import seeded  # noqa: E402
 
 import tilekit  # noqa: E402
+from tilekit.backends._mlx_compile import probing  # noqa: E402
 
 
 class Keeper(nn.Module):  # type: ignore[misc]  # mlx comes by importorskip
@@ -161,6 +162,24 @@ def test_a_look_at_numbers_whose_refusal_is_caught_is_refused(x: Any) -> None:
     with pytest.raises(tilekit.TraceError, match="looks at the numbers"):
         tilekit.exact(function)(x)
     assert sys.gettrace() is None
+
+
+def test_a_look_that_a_check_allows_is_no_obstacle_however_deep_it_is(x: Any) -> None:
+    def largest(x: Any) -> float:
+        return float(x.max().item())
+
+    @probing
+    def small(x: Any) -> bool:
+        try:
+            return largest(x) < 100
+        except ValueError:
+            return True
+
+    def function(x: Any) -> Any:
+        assert small(x)
+        return CONV(x)
+
+    assert mx.allclose(tilekit.exact(function)(x), CONV(x), atol=1e-6)
 
 
 def test_a_cache_of_what_is_made_of_weights_holds_nothing_of_a_trace(x: Any) -> None:

@@ -204,9 +204,10 @@ def _watched() -> Iterator[list[BaseException]]:
         return
 
     def inside(frame: FrameType, event: str, argument: Any) -> Any:
-        refused = event == "exception" and frame.f_code not in PROBES
-        if refused and issubclass(argument[0], ValueError) and _looks(argument[1]):
-            seen.append(argument[1])
+        if event == "exception" and issubclass(argument[0], ValueError) and _looks(argument[1]):
+            seen[:] = [error for error in seen if error is not argument[1]]  # it goes from frame to frame
+            if frame.f_code not in PROBES:
+                seen.append(argument[1])
         return inside
 
     def entered(frame: FrameType, event: str, argument: Any) -> Any:
