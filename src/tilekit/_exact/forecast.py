@@ -1,6 +1,6 @@
 """Dry run of a program: the bytes that live arrays take at the peak, counted step by step. Integers alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +168,7 @@ class Ghosts:
         if self._alike is None:
             return self._made(node, box, boxes, values)[0]
         lies = tuple([None if value is None else value.strides for value in values])
-        key = (self._alike.kinds[node.index], box, boxes, lies)
+        key = (self._alike.kinds[node.index], box, boxes, lies, _behind(node.op, values))
         known = self._alike.made.get(key)
         if known is None:
             made, taken = self._made(node, box, boxes, values)
@@ -278,10 +278,15 @@ def _repeated(op: Expand, value: Ghost, shape: Shape) -> Ghost:
     return value.view(shape, (*(0,) * lead, *strides))
 
 
+def _behind(op: Op, values: Sequence[Ghost | None]) -> int:
+    """Give the memory on which depends whether a copy is made."""
+    return values[0].buffer.nbytes if isinstance(op, Slice) and op.copied and values[0] is not None else 0
+
+
 def _stepped(op: Slice, value: Ghost, shape: Shape) -> Ghost | None:
     del shape
     made = value.cut(tuple(slice(None, None, abs(step)) for step in op.steps))
-    return None if op.copied and not made.owns else made
+    return None if op.copied and (min(op.steps) < 0 or not made.owns) else made
 
 
 _LOOKS: dict[type[Op], Callable[[Any, Ghost, Shape], Ghost | None]] = {

@@ -264,8 +264,8 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
 
 
 def _least(trials: Trials) -> Choice:
-    """Give what takes least of all that was tried, and of ways that keep as little as can be."""
-    trials.renew()
+    """Give what takes least of ways that keep as little as can be, whatever was tried before: a least is accepted."""
+    trials = trials.anew()
     held = [(way, path) for rungs in _rungs(trials) for way, path in rungs]
     held.sort(key=lambda row: (row[0].frontiers.again(row[1]) > ENOUGH, row[1].held, row[0].scattered))
     for way, path in held:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import ClassVar
 
@@ -33,6 +34,9 @@ WORTH = 0.95
 """The share of its memory that a plan must come down to for each step to make weights from others for itself."""
 STALLED = 0.97
 """The share of its memory that a plan must come down to for strips of half the size to be tried on."""
+
+_Plan = tuple[int, tuple[Stage, ...]]
+"""The axis along which blocks come, and the stages."""
 
 Cut = Callable[[int], tuple[Stage, ...]]
 """Gives the stages of a way for so many bytes of the largest array in a strip."""
@@ -108,7 +112,8 @@ class Trials:
         self._effort = max(EFFORT, REPEATED * len(graph.nodes))
         self._left = 2 * self._effort
         self._cuts = CUTTING * 4 // 3
-        self._tried: dict[tuple[int, tuple[Stage, ...]], Choice] = {}
+        self._tried: dict[_Plan, Choice] = {}
+        self._counted: dict[_Plan, Choice] = {}  # whoever tried it
         self._untiled = tilings(graph, stream=stream)
         self._tiled: list[Tiles | None] = []  # those that were asked for; None is the end
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
@@ -121,10 +126,18 @@ class Trials:
         self.best = self.whole
         """What takes least of all that was tried."""
 
-    def renew(self) -> None:
-        """Allow half as many dry runs as in the beginning."""
-        self._left = self._effort
-        self._cuts = CUTTING // 4
+    def anew(self) -> "Trials":
+        """
+        Give trials of half as many dry runs, which go as if nothing had been tried.
+
+        So what they find does not depend on a budget that was asked for before. What was counted is not counted again.
+        """
+        other = copy(self)
+        other.slides = tuple(replace(way) for way in self.slides)
+        other._left, other._cuts = self._effort, CUTTING // 4
+        other._tried, other._shares = {}, {}
+        other.best = self.whole
+        return other
 
     def tilings(self) -> Iterator[Tiles]:
         """Give the ways with tiles, as long as it does not take too long."""
@@ -169,7 +182,10 @@ class Trials:
         effort = most_made * self._shares.get(known, 1.0)
         if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
             return None
-        choice = self.counted(program_of(self.graph, stages, alike=self._alike), way.axis, scattered=way.scattered)
+        choice = self._counted.get(key)
+        if choice is None:
+            program = program_of(self.graph, stages, alike=self._alike)
+            choice = self._counted[key] = self.counted(program, way.axis, scattered=way.scattered)
         self._left += max(0, int(effort) - choice.operations)
         self._tried[key] = choice
         if known is not None:

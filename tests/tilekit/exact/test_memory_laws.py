@@ -208,6 +208,15 @@ def test_a_budget_that_is_accepted_is_held(names: list[str], size: tuple[int, in
     assert counted(lambda: exact(x)) <= budget + SLACK
 
 
+@pytest.mark.parametrize("turn", [lambda x: x.flip(2), lambda x: torch.rot90(x, 2, (2, 3))])
+def test_what_is_turned_round_is_copied(turn: Any) -> None:
+    network, x = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Called(turn)).eval(), torch.randn(1, 3, 64, 48)
+    exact = tilekit.exact(network, tilekit.exact(network).plan(x).plain_bytes * 3 // 4)
+    plan = exact.plan(x)
+    assert counted(lambda: exact(x)) == pytest.approx(plan.peak_bytes, rel=0.1)
+    torch.testing.assert_close(exact(x), network(x))
+
+
 @pytest.mark.parametrize("place", ["host", "disk"])
 def test_what_waits_elsewhere_is_not_on_the_device(place: Any) -> None:
     torch.manual_seed(0)

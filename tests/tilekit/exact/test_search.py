@@ -203,6 +203,15 @@ def test_the_least_that_a_refusal_names_is_accepted_and_no_plan_takes_less(graph
     assert least <= accepted.peak_bytes
 
 
+def test_a_least_of_chunks_is_accepted() -> None:
+    """What was counted on the way to a refusal does not count towards what is found."""
+    graph = cached_decoder()
+    with pytest.raises(PlanError) as refused:
+        search(graph, 1)
+    least = int(re.findall(r"takes (\d+) ", str(refused.value))[0])
+    assert search(graph, least).peak_bytes <= least
+
+
 def test_no_stages_are_counted_twice_where_a_budget_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Stage, ...]] = []
     count = Trials.count

@@ -1,7 +1,7 @@
 """Operations that move cells without computing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from torch import Tensor
 
@@ -104,8 +104,14 @@ def _stack(c: Called) -> int:
 def _flip(c: Called) -> int:
     n = len(c.shape)
     axes = {axis % n for axis in c["dims"]}
-    starts = tuple(c.shape[d] - 1 if d in axes else 0 for d in range(n))
-    return c.add(Slice(starts, tuple(-1 if d in axes else 1 for d in range(n))), (c.node(c["self"]),))
+    return _turned(c, c.node(c["self"]), axes)
+
+
+def _turned(c: Called, x: int, axes: Container[int]) -> int:
+    """Turn axes round, which copies."""
+    starts = tuple(size - 1 if d in axes else 0 for d, size in enumerate(c.shape))
+    steps = tuple(-1 if d in axes else 1 for d in range(len(c.shape)))
+    return c.add(Slice(starts, steps, copied=True), (x,))
 
 
 def _roll(c: Called) -> int:
@@ -132,10 +138,7 @@ def _rotate(c: Called) -> int:
         order[a], order[b] = b, a
         x = c.permute(x, order)
     turned = {0: set[int](), 1: {a}, 2: {a, b}, 3: {b}}[times]
-    if not turned:
-        return x
-    starts = tuple(c.shape[d] - 1 if d in turned else 0 for d in range(n))
-    return c.add(Slice(starts, tuple(-1 if d in turned else 1 for d in range(n))), (x,))
+    return _turned(c, x, turned) if turned else x
 
 
 def _shuffle(c: Called) -> int:
