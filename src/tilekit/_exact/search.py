@@ -32,6 +32,8 @@ ENOUGH = 1.6
 """Work up to which smaller strips are not tried for the sake of keeping more."""
 ROUNDS = 8
 """Smaller and smaller frontiers that are looked at where nearly nothing is made again."""
+LOWER, STEP = 2, 0.9
+"""How often less than the least is looked for, and the share of it that is asked for then."""
 MIB = 1 << 20
 
 
@@ -100,7 +102,7 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
     held = _within(trials, memory_bytes, spill)
     if held is not None:
         return held
-    best = _least(trials)
+    best = _least(trials, spill)
     if best.peak_bytes <= memory_bytes:
         return best
     least = best.peak_bytes
@@ -263,9 +265,19 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
             yield choice
 
 
-def _least(trials: Trials) -> Choice:
-    """Give what takes least of ways that keep as little as can be, whatever was tried before: a least is accepted."""
-    trials = trials.anew()
+def _least(trials: Trials, spill: Place | None) -> Choice:
+    """Give what takes least of all ways, whatever was tried before: so a least that is named is accepted."""
+    best = _smallest(trials.anew())
+    for _ in range(LOWER):
+        held = _within(trials.anew(), int(STEP * best.peak_bytes), spill)
+        if held is None:
+            break
+        best = held
+    return best
+
+
+def _smallest(trials: Trials) -> Choice:
+    """Give what takes least of ways that keep as little as can be."""
     held = [(way, path) for rungs in _rungs(trials) for way, path in rungs]
     held.sort(key=lambda row: (row[0].frontiers.again(row[1]) > ENOUGH, row[1].held, row[0].scattered))
     for way, path in held:
