@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from published import KL, function, made
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.tilekit.exact._published import KL, function, made
 
 import tilekit
 from ltx_models import default_checkpoint, load_video_decoder
