@@ -251,6 +251,7 @@ def test_a_shell_is_told_the_verbs(tmp_path: Path) -> None:
 def test_whole_clips_are_taken_and_those_that_memory_does_not_hold_are_refused_at_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("torch")
     import numpy as np
 
     from ltx_models.cli import clips, reconstruct
@@ -278,6 +279,7 @@ def test_whole_clips_are_taken_and_those_that_memory_does_not_hold_are_refused_a
 
 
 def test_doctor_tells_what_a_device_gets_wrong() -> None:
+    pytest.importorskip("torch")
     faults = pytest.importorskip("tilekit.backends._faults_torch").TorchFaults(Limits(padded_frame=2**16 - 1))
     with faults:
         told = doctor.canaries()

@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -71,20 +71,25 @@ def test_the_decoder_gives_the_reference_pixels(nn: Backend, oracle25: Any, clos
             close(video, case.get("output.video.combined"), PIXELS, case.name)
 
 
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
 @settings(max_examples=15, deadline=None)
 @given(
     cells=st.tuples(*[st.integers(3, 9)] * 3),
     kernel=st.tuples(*[st.sampled_from([1, 2, 3])] * 3),
     seed=st.integers(0, 9),
 )
-def test_neighbourhood_attention_gathers_the_keys_of_the_rule(cells: Any, kernel: Any, seed: int) -> None:
-    nn = get_backend("torch")
+def test_neighbourhood_attention_gathers_the_keys_of_the_rule(
+    backend: Literal["torch", "mlx"], cells: Any, kernel: Any, seed: int
+) -> None:
+    pytest.importorskip(backend)
+    nn = get_backend(backend)
     q, k, v = (drawn(nn, 1, *cells, 2, 4, seed=3 * seed + i) for i in range(3))
-    out = attend(nn, q, k, v, kernel, [Span.whole(n) for n in cells]).numpy()
+    out = np.asarray(attend(nn, q, k, v, kernel, [Span.whole(n) for n in cells]))
+    given: list[Any] = [np.asarray(x) for x in (q, k, v)]
     at = tuple(np.random.default_rng(seed).integers(0, n) for n in cells)
     box = tuple(slice(s := first_key(int(i), n, size), s + size) for i, n, size in zip(at, cells, kernel, strict=True))
-    keys, values = (x.numpy()[(0, *box)].reshape(prod(kernel), 2, 4) for x in (k, v))
-    scores = np.einsum("hd,nhd->hn", q.numpy()[(0, *at)], keys) / 2
+    keys, values = (x[(0, *box)].reshape(prod(kernel), 2, 4) for x in given[1:])
+    scores = np.einsum("hd,nhd->hn", given[0][(0, *at)], keys) / 2
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     want = np.einsum("hn,nhd->hd", weights / weights.sum(axis=1, keepdims=True), values)
     assert np.abs(out[(0, *at)] - want).max() < 1e-5

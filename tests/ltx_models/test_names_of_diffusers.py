@@ -1,7 +1,8 @@
 """Names that users of diffusers type: each works as there, or is refused with ours."""
 
 import inspect
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import pytest
 
@@ -10,6 +11,7 @@ from ltx_models import LTX2Pipeline
 from ltx_models.pipelines import Call, Keywords, foreign
 
 OURS = {"prompt", "negative_prompt", "num_videos_per_prompt", "generator", *Keywords.__annotations__}
+BACKEND: Literal["torch", "mlx"] = "torch" if find_spec("torch") else "mlx"
 
 
 def test_every_argument_of_the_pipeline_of_diffusers_is_taken_or_told_ours() -> None:
@@ -38,7 +40,7 @@ def test_a_foreign_keyword_is_told_ours_and_what_is_named_exists(name: str) -> N
 
 @pytest.mark.parametrize("name", foreign.ATTRIBUTES)
 def test_a_foreign_attribute_is_told_ours_and_what_is_named_exists(name: str) -> None:
-    pipe = LTX2Pipeline.from_pretrained()
+    pipe = LTX2Pipeline.from_pretrained(backend=BACKEND)
     with pytest.raises(AttributeError, match=f"LTX2Pipeline has no attribute '{name}'; here it is "):
         getattr(pipe, name)
     meant = foreign.ATTRIBUTES[name]
@@ -52,7 +54,7 @@ def test_a_foreign_attribute_is_told_ours_and_what_is_named_exists(name: str) ->
 
 
 def test_a_misspelt_attribute_is_refused_as_ever() -> None:
-    pipe: Any = LTX2Pipeline.from_pretrained()
+    pipe: Any = LTX2Pipeline.from_pretrained(backend=BACKEND)
     with pytest.raises(AttributeError, match=r"LTX2Pipeline has no attribute 'colour'$"):
         pipe.colour  # noqa: B018
     assert not hasattr(pipe, "_repr_png_")
