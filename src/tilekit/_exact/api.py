@@ -7,8 +7,8 @@ from threading import Lock
 from typing import Any, Literal
 
 from tilekit._errors import InputError, PlanError
-from tilekit._exact.barriers import plain_work
 from tilekit._exact.frontends import Traced
+from tilekit._exact.goals import plain_work
 from tilekit._exact.graph import Graph
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from tilekit._exact.barriers import Barriers, Frontier
+from tilekit._exact.barriers import Barriers
+from tilekit._exact.goals import Frontier
 
 __all__ = ["Frontiers", "Path"]
 

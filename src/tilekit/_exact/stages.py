@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise, product, zip_longest
 
-from tilekit._exact.barriers import Barriers, Frontier, Goal, free, work
+from tilekit._exact.barriers import Barriers
 from tilekit._exact.boxes import Box, Interval, cells, full, hull
 from tilekit._exact.flow import ENDLESS, Network
+from tilekit._exact.goals import Frontier, Goal, free, work
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried, cut_at
 from tilekit._exact.ops import Attention, Constant, Conv, Input, Moments, Permute, Pointwise, Reshape, Slice

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from tilekit._exact.barriers import Barriers, Frontier, parts, work
+from tilekit._exact.barriers import Barriers
 from tilekit._exact.boxes import full
 from tilekit._exact.frontiers import Frontiers, Path
+from tilekit._exact.goals import Frontier, parts, work
 from tilekit._exact.graph import Graph
 from tilekit._exact.labels import Labels, apart, candidates, cut_at, labels, scattered
 from tilekit._exact.stages import coarse, often, pull, slide, tiles

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tilekit._exact.barriers import Barriers, Frontier
+from tilekit._exact.barriers import Barriers
+from tilekit._exact.goals import Frontier
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
 from tilekit._exact.ops import Attention, Conv

@@ -17,9 +17,10 @@ from tests.tilekit.exact._nets import (
     video_decoder,
 )
 
-from tilekit._exact.barriers import Barriers, parts
+from tilekit._exact.barriers import Barriers
 from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving
 from tilekit._exact.frontiers import Frontiers
+from tilekit._exact.goals import parts
 from tilekit._exact.graph import Graph
 from tilekit._exact.labels import candidates, labels
 from tilekit._exact.ops import Attention, Input, Moments, Whole

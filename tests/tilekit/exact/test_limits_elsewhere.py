@@ -12,9 +12,9 @@ from tests.tilekit.exact.test_run import numpy_call
 
 import tilekit as tk
 from tilekit import PlanError
-from tilekit._exact.barriers import plain_work, work
 from tilekit._exact.boxes import cells, full, within
 from tilekit._exact.forecast import no_scratch
+from tilekit._exact.goals import plain_work, work
 from tilekit._exact.program import program_of
 from tilekit._exact.strips.choose import plans_of, sizes_of
 from tilekit._exact.strips.partition import partition_of

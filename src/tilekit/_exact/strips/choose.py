@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tilekit._errors import PlanError
-from tilekit._exact.barriers import plain_work
 from tilekit._exact.boxes import Box, cells, full
 from tilekit._exact.forecast import Forecast, Ghosts, Scratch, forecast
 from tilekit._exact.ghosts import Ghost
+from tilekit._exact.goals import plain_work
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.search import chosen
