@@ -15,6 +15,7 @@ torch: Any = pytest.importorskip("torch")
 
 
 def faults_on(library: str) -> Any:
+    pytest.importorskip({"torch": "torch", "mlx": "mlx.core"}[library])
     module = pytest.importorskip(f"tilekit.backends._faults_{library}")
     return getattr(module, f"{library.title()}Faults")
 
