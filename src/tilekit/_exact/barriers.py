@@ -45,7 +45,7 @@ class Barriers:
     rests : sequence of int
         Nodes that are completed before what reads them, though nothing needs them whole.
     joined : bool
-        What does not need each other is completed at the same time.
+        What does not need each other is completed at the same time; parts of the output come one after the other.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -67,7 +67,7 @@ class Barriers:
             self.goals = self.goals[-1:]
         if ends is not None:
             self.goals = until(graph, self.goals, ends)
-        if joined:
+        if joined and along is None:
             self.goals = (*levels(graph, self.goals[:-1]), self.goals[-1])
         if rests:
             halts = [Goal((index,), readers=graph.users[index]) for index in rests]

@@ -187,8 +187,7 @@ def slides(graph: Graph, *, stream: bool = False) -> tuple[Slide, ...]:
 def _joined(ways: Sequence[Slide]) -> Iterator[Slide]:
     """Give the ways in which what does not need each other is completed at once, where that leaves few stages."""
     for way in ways:
-        # parts of the output are goals of their own, one after the other
-        if way.pieces == 1 and way.axis == way.along:
+        if way.pieces == 1:
             joined = replace(way, joined=True)
             if len(joined.barriers.goals) <= min(STAGES, len(way.barriers.goals) // 2):
                 yield joined
