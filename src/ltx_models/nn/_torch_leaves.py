@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tilekit.backends.frames import by_frames
 from tilekit.backends.limits import limits_of
-from tilekit.backends.torch_onednn import onednn_dtypes
+from tilekit.backends.torch_onednn import onednn_convolution, onednn_dtypes
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "GroupNorm", "followed"]
 
@@ -39,8 +39,7 @@ def _prefers_onednn(conv: torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d, x
 
 def _convolve(conv: Any, x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any) -> Tensor:
     if _prefers_onednn(conv, x):
-        out: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, conv.bias, padding, stride, dilation, conv.groups)
-        return out
+        return onednn_convolution(x, weight, conv.bias, padding, stride, dilation, conv.groups)
     function = F.conv2d if x.ndim == 4 else F.conv3d
     return function(x, weight, conv.bias, stride, padding, dilation, conv.groups)
 

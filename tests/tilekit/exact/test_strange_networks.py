@@ -57,6 +57,12 @@ def modulated(m: Any, x: Any) -> Any:
     return F.conv2d(x.reshape(1, b * c, rows, columns), weight.flatten(0, 1), padding=1, groups=b).unflatten(1, (b, -1))
 
 
+def apart(m: Any, x: Any) -> Any:
+    biases = torch.cat([m.first.bias, m.last.bias, m.last.bias[:1]]).view(4, 2)
+    h = F.conv2d(x, m.first.weight, biases[:, 1], padding=1)
+    return F.conv2d(torch.tanh(h), m.last.weight, m.last.bias[1].expand(3), padding=1)
+
+
 def blended(m: Any, x: Any) -> Any:
     out, count = torch.zeros_like(x), torch.zeros_like(x)
     for i in range(0, x.shape[2], 8):
@@ -192,6 +198,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "inverse Fourier vocoder": (lambda: Net(sung, first=nn.Conv1d(3, 10, 3, padding=1)), (1, 3, 9)),
     "GRU": (lambda: Net(lambda m, x: m.rows(x)[0], rows=nn.GRU(6, 4, bidirectional=True)), (2, 9, 6)),
     "running sum": (lambda: Net(lambda m, x: m.last(m.first(x).cumsum(2) * 0.1), **two()), picture()),
+    "biases that lie apart": (lambda: Net(apart, **two()), picture()),
     "wavelets": (lambda: Net(wavelets, first=conv(3, 4)), picture()),
     "shifted channels": (lambda: Net(shifted, **two()), picture()),
     "written in order": (lambda: Net(in_order, first=conv(3, 4)), picture()),

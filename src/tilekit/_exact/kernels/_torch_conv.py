@@ -15,7 +15,7 @@ from tilekit._exact.kernels._torch_scratch import heavy
 from tilekit._exact.ops import Conv
 from tilekit.backends.frames import by_frames
 from tilekit.backends.limits import limits_of
-from tilekit.backends.torch_onednn import onednn_dtypes
+from tilekit.backends.torch_onednn import onednn_convolution, onednn_dtypes
 from tilekit.backends.torch_pad import pad_constant
 
 __all__ = ["convolve"]
@@ -57,7 +57,7 @@ def _forward(op: Conv, x: Tensor, weight: Tensor, bias: Tensor | None, pads: Seq
     if _asks_onednn(x, weight):
         lies = _lies(x, weight)
         x = x if lies is None else x.contiguous()
-        made: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, merged, op.stride, op.dilation, op.groups)
+        made = onednn_convolution(x, weight, bias, merged, op.stride, op.dilation, op.groups)
         return made if lies is None else made.contiguous(memory_format=lies)
     out: Tensor = _FORWARD[len(op.axes)](x, weight, bias, op.stride, merged, op.dilation, op.groups)
     return out
