@@ -8,8 +8,22 @@ from tilekit._exact.alike import Alike, note
 from tilekit._exact.boxes import Box, Shape, cells, extent, full
 from tilekit._exact.ghosts import Ghost, Ledger
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.ops import Concat, Expand, Fill, Moments, Op, Pad, Permute, Reduce, Reshape, Scatter, Slice
+from tilekit._exact.kernels._jobs import Job, Laid
+from tilekit._exact.ops import (
+    Concat,
+    Constant,
+    Expand,
+    Fill,
+    Input,
+    Moments,
+    Op,
+    Pad,
+    Permute,
+    Reduce,
+    Reshape,
+    Scatter,
+    Slice,
+)
 from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay, statistic_box
 from tilekit._exact.steps import Place
@@ -154,13 +168,13 @@ class Ghosts:
         self._blocks: dict[Box, tuple[Ghost, int]] = {}
         self._result: Ghost | None = None
         source = graph.nodes[graph.input]
-        self._source = ledger.uncounted(source.shape, source.itemsize)
+        self._source = _given(ledger, source)
 
     def source(self) -> Ghost:
         return self._source
 
     def constant(self, node: Node) -> Ghost:
-        return self._ledger.uncounted(node.shape, node.itemsize)
+        return _given(self._ledger, node)
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]) -> Ghost:
         if self._tally is None and type(node.op) is Fill and getattr(node.op.call, "one", False):
@@ -181,7 +195,7 @@ class Ghosts:
             return next(value for value in values if value is not None).view(shape, strides)
         made = self._ledger.ghost(extent(box), node.itemsize)
         self._ledger.touch(taken)
-        return made
+        return _laid(made, taken)
 
     def _made(
         self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]
@@ -202,7 +216,7 @@ class Ghosts:
         made = self._ledger.ghost(extent(box), node.itemsize)
         taken = self._scratch(job)
         self._ledger.touch(taken)
-        return made, taken
+        return _laid(made, taken), taken
 
     def cut(self, value: Ghost, region: tuple[slice, ...]) -> Ghost:
         return value.cut(region)
@@ -258,6 +272,18 @@ class Ghosts:
         self._blocks[rows] = block, missing - cells(box)
         if missing == cells(box):
             self._result = self._blocks.pop(rows)[0]
+
+
+def _given(ledger: Ledger, node: Node) -> Ghost:
+    """Give the input or a constant, as it lies."""
+    value, op = ledger.uncounted(node.shape, node.itemsize), node.op
+    strides = op.strides if isinstance(op, Input | Constant) else None
+    return value if strides is None else value.view(node.shape, strides)
+
+
+def _laid(made: Ghost, taken: int) -> Ghost:
+    """Give what a kernel makes, as it lies."""
+    return made.view(made.shape, taken.strides) if isinstance(taken, Laid) else made
 
 
 def _view(op: Op, box: Box, values: list[Ghost | None]) -> Ghost | None:

@@ -97,12 +97,13 @@ def counted(call: Any) -> int:
 
 
 @settings(max_examples=10, deadline=None)
-@given(networks, sizes, st.sampled_from(sorted(DTYPES)))
+@given(networks, sizes, st.sampled_from(sorted(DTYPES)), st.booleans())
 def test_the_forecast_is_what_is_counted_and_not_above_plain(
-    names: list[str], size: tuple[int, int], dtype: str
+    names: list[str], size: tuple[int, int], dtype: str, channels_last: bool
 ) -> None:
     network = made(names, dtype)
     x = torch.randn(1, 3, *size).to(DTYPES[dtype])
+    x = x.to(memory_format=torch.channels_last) if channels_last else x
     exact = tilekit.exact(network)
     plan = exact.plan(x)
     taken = counted(lambda: exact(x))
@@ -145,6 +146,42 @@ def test_wide_and_padded_copies_are_made_in_pieces(layer: Any, share: float, dty
     taken, plain = counted(lambda: exact(x)), counted(lambda: network(x))
     assert taken <= (share if dtype == "bfloat16" else 0.8) * plain
     assert taken == pytest.approx(plan.peak_bytes, rel=0.1)
+
+
+class Read(nn.Module):  # type: ignore[misc, name-defined]
+    """A recurrent layer over the columns, whose rows lie one batch after the other, and a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.out = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        return self.out(self.rows(x.flatten(0, 2))[0])
+
+
+def summed(x: Any) -> Any:
+    """A sum that lies as its first array does, and must be copied to be seen in one row."""
+    return (torch.tanh(x.permute(0, 2, 3, 1)) + 1).flatten()
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (lambda: Called(summed), torch.ones(1, 8, 24, 16)),
+        (Read, torch.ones(1, 4, 6, 12, 8)),
+        (
+            lambda: nn.Sequential(nn.Conv2d(8, 8, 1), Attended(8, 1)),
+            torch.ones(1, 8, 20, 16).to(memory_format=torch.channels_last),
+        ),
+    ],
+    ids=["sum", "recurrent", "attention"],
+)
+def test_how_an_array_lies_is_forecast(layer: Any, x: Any) -> None:
+    network = layer().requires_grad_(False).eval()
+    exact = tilekit.exact(network)
+    plan = exact.plan(x)
+    torch.testing.assert_close(exact(x), network(x))
+    assert counted(lambda: exact(x)) == pytest.approx(plan.peak_bytes, rel=0.05)
 
 
 class Noted(TorchDispatchMode):

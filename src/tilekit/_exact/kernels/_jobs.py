@@ -6,9 +6,24 @@ from typing import Generic, TypeVar
 from tilekit._exact.boxes import Box, Shape, extent
 from tilekit._exact.ops import Op
 
-__all__ = ["Job"]
+__all__ = ["Job", "Laid"]
 
 Kind_co = TypeVar("Kind_co", bound=Op, covariant=True)
+
+
+class Laid(int):
+    """Bytes that a kernel takes for itself, where what it makes does not lie in order."""
+
+    strides: Shape
+
+    @classmethod
+    def of(cls, nbytes: int, strides: Shape | None) -> int:
+        """Give the bytes, with the strides in cells if there are any."""
+        if strides is None:
+            return nbytes
+        made = cls(nbytes)
+        made.strides = strides
+        return made
 
 
 @dataclass(frozen=True, slots=True)

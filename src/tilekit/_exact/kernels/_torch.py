@@ -231,7 +231,7 @@ class TorchKernels(Kernels):
     def scratch(self, job: Job[Any]) -> int:
         """Count padded copies, wide copies of half precisions, and what attention puts in order."""
         framed = isinstance(job.op, Conv) and goes_by_frames(job.op, self._limits)
-        return scratch(job, self.device) + (8 * math.prod(job.extent) if framed else 0)
+        return scratch(job, self.device, 8 * math.prod(job.extent) if framed else 0)
 
     def plain_scratch(self, job: Job[Any]) -> int:
         """Count what calls make beside what they give; torch's own norms and paddings take nothing."""

@@ -13,7 +13,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tilekit._exact.boxes import Shape, extent
-from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.kernels._jobs import Job, Laid
+from tilekit._exact.kernels._torch_layout import in_order
 from tilekit._exact.ops import Attention
 
 __all__ = ["measured"]
@@ -65,7 +66,8 @@ def _run(job: Job[Any], device: torch.device) -> int:
         # torch has no one error for what needs numbers; the run itself raises whatever is wrong with the call
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             return 0
-        return max(0, counted.peak - counted.of(made))
+        strides = None if in_order(tuple(made.shape), made.stride()) else made.stride()
+        return Laid.of(max(0, counted.peak - counted.of(made)), strides)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import torch
 from tilekit._exact.boxes import Box, Shape, cells, extent
 from tilekit._exact.chain import Chain
 from tilekit._exact.kernels._convolve import crops_of, evened, paddings
-from tilekit._exact.kernels._jobs import Job
+from tilekit._exact.kernels._jobs import Job, Laid
+from tilekit._exact.kernels._torch_layout import lies
 from tilekit._exact.kernels._torch_measured import measured
 from tilekit._exact.ops import (
     Along,
@@ -59,8 +60,13 @@ class Frugal(Protocol):
         """Count the bytes beside what is made, in numbers of `size` bytes."""
 
 
-def scratch(job: Job[Any], device: torch.device) -> int:  # one for each kind
-    """Count the bytes beside what is made and what is given."""
+def scratch(job: Job[Any], device: torch.device, more: int = 0) -> int:
+    """Count the bytes beside what is made and what is given, and say how what is made lies."""
+    taken = _taken(job, device)
+    return taken if isinstance(taken, Laid) else Laid.of(taken + more, lies(job))
+
+
+def _taken(job: Job[Any], device: torch.device) -> int:  # one for each kind
     size, op = _SIZES.get(job.dtype, 4), job.op
     if isinstance(op, Conv):
         return _convolved(job, size, device) if job.boxes[0] is not None else 0

@@ -13,6 +13,9 @@ __all__ = ["Constant", "Fill", "Input", "Pointwise"]
 class Input(Op):
     """The array that the function is called with."""
 
+    strides: Shape | None = None
+    """How it lies, in cells; None where it lies in order."""
+
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         return ()
 
@@ -22,6 +25,8 @@ class Constant(Op):
     """A captured array, by the key under which the front end finds it when it is used."""
 
     key: Hashable
+    strides: Shape | None = None
+    """How it lies, in cells; None where it lies in order."""
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         return ()

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, strided
 
 from tilekit._exact.frontends._torch.called import Called, Nodes, dtype_name
 from tilekit._exact.frontends._torch.captured import Path
@@ -58,7 +58,7 @@ class _Builder:
         self.made: dict[int, int] = {}
         """Which entry makes a tensor, by identity."""
         self.places: dict[int, int] = {}
-        self._source(Input(), sources.input)
+        self._source(Input(_strides(sources.input)), sources.input)
         for i in alive(entries, output):
             for x in entries[i].outputs:
                 self.made.setdefault(id(x), i)
@@ -83,12 +83,17 @@ class _Builder:
             i = self.made[id(x)]
             part = next(k for k, made in enumerate(self.entries[i].outputs) if made is x)
             return self._enter(i, part)
-        return self._source(Constant(self.sources.key(x)), x)
+        return self._source(Constant(self.sources.key(x), _strides(x)), x)
 
     def _source(self, op: Op, x: Tensor) -> int:
         self.places[id(x)] = len(self.nodes)
         self.nodes.append(Node(len(self.nodes), op, (), tuple(x.shape), dtype_name(x.dtype)))
         return self.places[id(x)]
+
+
+def _strides(x: Tensor) -> tuple[int, ...] | None:
+    """Give the strides of an array that does not lie in order."""
+    return None if x.layout != strided or x.is_contiguous() else x.stride()
 
 
 def build(entries: Sequence[Entry], output: Tensor, sources: Sources, known: Known) -> Graph:

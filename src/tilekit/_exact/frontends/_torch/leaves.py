@@ -65,7 +65,9 @@ def _recurrent(
     batches: Tensor | None,
 ) -> list[Tensor]:
     width = state[0].shape[-1] * (2 if both else 1)
-    return [x.new_empty((*x.shape[:-1], width)), *(torch.empty_like(given) for given in state)]
+    rows = (x.shape[1], x.shape[0]) if first else x.shape[:-1]
+    made = x.new_empty((*rows, width))
+    return [made.transpose(0, 1) if first else made, *(torch.empty_like(given) for given in state)]
 
 
 _SHAPES: dict[str, Callable[..., Any]] = {
