@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tilekit._exact.boxes import Box, Shape, cells
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.ops import Pointwise, broadcast
+from tilekit._exact.ops import Constant, Pointwise, broadcast
 
 __all__ = ["Chain", "Link", "Writable", "chained"]
 
@@ -118,8 +118,10 @@ def _heads(graph: Graph) -> list[int]:
             and _joins(graph, node)
             and all(heads[user] == head for user in users)
             and _joins(graph, graph.nodes[head])
+            and graph.live[head] == graph.live[node.index]
             and graph.nodes[head].shape == node.shape
-            and (len(large) < 2 or arrays[head] == {node.index})  # else more arrays wait than before
+            # else more arrays wait than before; what is folded, such as a mask, may read wider ones on the way
+            and (arrays[head] == {node.index} or (graph.live[node.index] and len(large) < 2))
         ):
             heads[node.index] = head
             arrays[head] = arrays[head] - {node.index} | large
@@ -129,11 +131,14 @@ def _heads(graph: Graph) -> list[int]:
 
 
 def _joins(graph: Graph, node: Node) -> bool:
-    return isinstance(node.op, Pointwise) and graph.live[node.index]
+    return isinstance(node.op, Pointwise)
 
 
 def _large(graph: Graph, node: Node) -> set[int]:
-    return {i for i in node.inputs if graph.live[i] and math.prod(graph.nodes[i].shape) == math.prod(node.shape)}
+    """Name what a node reads that is as large as it, and made as often."""
+    live, size = graph.live[node.index], math.prod(node.shape)
+    rows = (graph.nodes[i] for i in node.inputs if graph.live[i] == live)
+    return {row.index for row in rows if not isinstance(row.op, Constant) and math.prod(row.shape) == size}
 
 
 def _joined(graph: Graph, members: Sequence[int]) -> Node:

@@ -147,6 +147,13 @@ def handed_on(m: Any, x: Any) -> Any:
     return torch.cat(parts, 2)
 
 
+def near(m: Any, x: Any) -> Any:
+    rows = torch.arange(x.shape[1])
+    mask = (rows[:, None] - rows).abs() < 6
+    q, k, v = (part.unsqueeze(1) for part in m.rows(x).chunk(3, 2))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
 def masked(m: Any, x: Any) -> Any:
     known = (x.mean(1, keepdim=True) > 0).to(x)
     count = F.conv2d(known, torch.ones(1, 1, 3, 3), padding=1)
@@ -204,6 +211,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "written in order": (lambda: Net(in_order, first=conv(3, 4)), picture()),
     "handed on": (lambda: Net(handed_on, first=conv(3, 4)), picture()),
     "partial convolution": (lambda: Net(masked, first=conv(3, 4)), picture()),
+    "attention to what is near": (lambda: Net(near, rows=nn.Linear(8, 24)), (2, 40, 8)),
     "norm of a batch": (
         lambda: Net(lambda m, x: F.batch_norm(m.first(x), None, None, training=True), **two()),
         picture(),
@@ -238,7 +246,14 @@ def test_strange_networks_are_exact(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["wavelets", "shifted channels", "partial convolution", "norm of a batch", "norm of channels that lie together"],
+    [
+        "wavelets",
+        "shifted channels",
+        "partial convolution",
+        "attention to what is near",
+        "norm of a batch",
+        "norm of channels that lie together",
+    ],
 )
 def test_no_more_than_a_plain_call_and_what_is_forecast(name: str) -> None:
     torch.manual_seed(0)
