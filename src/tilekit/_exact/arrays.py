@@ -11,7 +11,7 @@ from tilekit._exact.graph import Node
 from tilekit._exact.kernels import Kernels
 from tilekit._exact.ops import Moments, Reduce
 from tilekit._exact.program import Program
-from tilekit._exact.stages import pull
+from tilekit._exact.pull import pull
 from tilekit._exact.steps import Place
 from tilekit.backends import Array
 from tilekit.backends.flat import flat_without_reason

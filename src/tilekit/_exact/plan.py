@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from tilekit._errors import PlanError
-from tilekit._exact.boxes import Shape, cells, full
+from tilekit._exact.boxes import Box, Shape, cells, full
 from tilekit._exact.graph import Graph
 from tilekit._exact.ops import Whole
 from tilekit._exact.program import Program
@@ -265,21 +265,28 @@ def _not_understood(graph: Graph) -> tuple[str, ...]:
 
 def _stage_to_json(stage: Stage) -> dict[str, Any]:
     return {
-        "steps": [[list(step.targets), step.track] for step in stage.steps],
+        "steps": [[list(step.targets), step.track, list(step.ahead)] for step in stage.steps],
         "stored": sorted(stage.stored),
         "statistics": stage.statistics,
         "keep": [[kept.node, kept.axis, kept.place] for kept in stage.keep],
         "name": stage.name,
+        "again": stage.again,
     }
+
+
+def _boxes_from_json(rows: Any) -> tuple[tuple[int, Box], ...]:
+    return tuple((node, tuple((a, b) for a, b in box)) for node, box in rows)
 
 
 def _stage_from_json(value: dict[str, Any]) -> Stage:
     steps = tuple(
-        Step(tuple((node, tuple((a, b) for a, b in box)) for node, box in targets), track)
-        for targets, track in value["steps"]
+        Step(_boxes_from_json(targets), track, *map(_boxes_from_json, ahead))
+        for targets, track, *ahead in value["steps"]
     )
     keep = tuple(Kept(*row) for row in value["keep"])
-    return Stage(steps, frozenset(value["stored"]), tuple(value["statistics"]), keep, value["name"])
+    return Stage(
+        steps, frozenset(value["stored"]), tuple(value["statistics"]), keep, value["name"], value.get("again", False)
+    )
 
 
 def checked_plan(plan: ExactPlan, graph: Graph) -> None:

@@ -178,7 +178,9 @@ def lasting(graph: Graph, stage: Stage, read: Collection[int]) -> Stage:
     ends |= {kept.node for kept in stage.keep if kept.node in read}
     rows = (replace(step, targets=tuple(row for row in step.targets if row[0] in ends)) for step in stage.steps)
     keep = tuple(kept for kept in stage.keep if kept.node in read)
-    return replace(stage, steps=tuple(step for step in rows if step.targets), statistics=statistics, keep=keep)
+    steps = tuple(step for step in rows if step.targets or step.ahead)
+    steps = steps if any(step.targets for step in steps) else ()
+    return replace(stage, steps=steps, statistics=statistics, keep=keep)
 
 
 def _statistics(graph: Graph, stage: Stage) -> tuple[tuple[int, int], ...]:

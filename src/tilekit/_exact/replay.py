@@ -5,7 +5,7 @@ Carry a program out, with whatever stands for arrays.
 so what the one counts beforehand the other uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 from tilekit._exact.boxes import Box, full, within
@@ -94,10 +94,17 @@ class Replay(Generic[V]):
     def _make(self, plan: StagePlan, make: Make, windows: dict[int, tuple[Box, V]]) -> None:
         node = self._graph.nodes[make.node]
         value = self._hands.make(node, make.box, make.needs, self._gather(node, make.needs, windows))
-        windows[make.node] = (make.window, self._window(make, value, windows.pop(make.node, None)))
+        self._take_in(plan, make, value, windows)
+
+    def _take_in(self, plan: StagePlan, make: Make, value: V | None, windows: dict[int, tuple[Box, V]]) -> None:
+        """Put what was made to what was there, when what it was made of has gone, and give the targets of it."""
+        self._settle([row for row in make.settled if row[0] != make.node], windows)
+        if value is not None:
+            windows[make.node] = (make.window, self._window(make, value, windows.pop(make.node, None)))
+            del value
         if make.emit is not None:
             self._emit(plan, make.node, make.emit, self._fetch(make.node, make.emit, windows))
-        self._settle(make.settled, windows)
+        self._settle([row for row in make.settled if row[0] == make.node], windows)
 
     def _window(self, make: Make, value: V, held: tuple[Box, V] | None) -> V:
         """Put what was made to what was there."""
@@ -114,7 +121,7 @@ class Replay(Generic[V]):
         ]
         return self._hands.join(pieces if before else pieces[::-1], axis)
 
-    def _settle(self, settled: tuple[Settled, ...], windows: dict[int, tuple[Box, V]]) -> None:
+    def _settle(self, settled: Sequence[Settled], windows: dict[int, tuple[Box, V]]) -> None:
         for node, stay in settled:
             box, value = windows.pop(node)
             if stay is not None:

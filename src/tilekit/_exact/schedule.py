@@ -2,7 +2,8 @@
 The schedule of one stage: what each step makes, what stays for later steps, and when an array goes. Integers alone.
 
 Three passes over the steps of a track: one that pulls boxes from the targets back and finds what is missing; one
-backwards, which knows what later steps want; one forwards again, which knows what is there.
+backwards, which knows what later steps want; one forwards again, which knows what is there. The first two are made
+twice where some of what would stay can as well be made anew in each step.
 """
 
 from collections.abc import Callable, Collection
@@ -11,6 +12,7 @@ from heapq import heapify, heappop, heappush
 
 from tilekit._exact.alike import Alike, note
 from tilekit._exact.boxes import Box, contains, hull, meet
+from tilekit._exact.fleeting import Seen, fleeting
 from tilekit._exact.graph import Graph
 from tilekit._exact.steps import Stage, Step
 
@@ -85,7 +87,19 @@ def schedule(
     tuple of StepSchedule
         One for each step of the stage, in order.
     """
-    pulls = _Pulls(graph, outside, alike)
+    pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike))
+    anew = fleeting(graph, _sampled(max(tracks.values(), key=len)), outside) if stage.again and tracks else None
+    if anew:
+        pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike, anew))
+    windows: dict[int, dict[int, Box]] = {track: {} for track in tracks}
+    rows = zip(stage.steps, pulled, strict=True)
+    return tuple(_arrange(graph, step, *row, windows[step.track]) for step, row in rows)
+
+
+def _pulled(
+    stage: Stage, pulls: "_Pulls"
+) -> tuple[list[tuple[list[_Visit], dict[int, Box]]], dict[int, list[list[_Visit]]]]:
+    """Give the visits and reads of each step, and the visits of each track, with what stays after them."""
     tracks: dict[int, list[list[_Visit]]] = {}
     pulled = []
     for step in stage.steps:
@@ -94,16 +108,28 @@ def schedule(
         pulled.append((visits, reads))
     for steps in tracks.values():
         _look_ahead(steps)
-    windows: dict[int, dict[int, Box]] = {track: {} for track in tracks}
-    rows = zip(stage.steps, pulled, strict=True)
-    return tuple(_arrange(graph, step, *row, windows[step.track]) for step, row in rows)
+    return pulled, tracks
+
+
+def _sampled(steps: list[list[_Visit]]) -> list[Seen]:
+    """Give some steps of a track that come neither first nor last."""
+    numbers = sorted({len(steps) * part // 4 for part in (1, 2, 3)} - {0})
+    seen = []
+    for number in numbers:
+        left = ((visit.node, meet(visit.want, visit.stay)) for visit in steps[number] if visit.stay is not None)
+        stays = {node: box for node, box in left if box is not None}
+        seen.append(Seen({visit.node: (visit.want, visit.new) for visit in steps[number]}, stays))
+    return seen
 
 
 class _Pulls:
     """The first pass: what each step wants of each node, and what of that is not there."""
 
-    def __init__(self, graph: Graph, outside: Collection[int], alike: Alike | None) -> None:
+    def __init__(
+        self, graph: Graph, outside: Collection[int], alike: Alike | None, anew: Collection[int] = frozenset()
+    ) -> None:
         self._alike = alike
+        self._anew = anew
         self._nodes = graph.nodes
         self._shapes = graph.input_shapes
         self._outside = outside
@@ -112,8 +138,10 @@ class _Pulls:
     def step(self, step: Step) -> tuple[list[_Visit], dict[int, Box]]:
         """Give the visits, users before what they read, and the boxes read of nodes outside."""
         have = self._have.setdefault(step.track, {})
+        for index in self._anew:
+            have.pop(index, None)
         want: dict[int, Box] = {}
-        for index, box in step.targets:
+        for index, box in (*step.targets, *step.ahead):
             want[index] = hull(want.get(index), box)
         heap = [-index for index in want]
         heapify(heap)

@@ -95,9 +95,11 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
         usual = _usual(trials)
         if usual.peak_bytes <= trials.plain_bytes:
             return usual
-        below = _within(trials, trials.plain_bytes, spill)
-        if below is not None or usual.peak_bytes < WRONG:
-            return below or usual
+        below = _within(trials, trials.plain_bytes, spill) or _least(trials, spill)
+        if below.peak_bytes <= trials.plain_bytes:
+            return below
+        if usual.peak_bytes < WRONG:
+            return usual
         memory_bytes = WRONG - 1
     held = _within(trials, memory_bytes, spill)
     if held is not None:

@@ -5,7 +5,7 @@ A stage makes one goal, strip by strip along the label of each node, and writes 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, pairwise, product, zip_longest
 
 from tilekit._exact.barriers import Barriers
@@ -13,11 +13,13 @@ from tilekit._exact.boxes import Box, Interval, cells, full, hull
 from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.goals import Frontier, Goal, free, work
 from tilekit._exact.graph import Graph, Node
+from tilekit._exact.heads import warming
 from tilekit._exact.labels import Labels, carried, cut_at
-from tilekit._exact.ops import Attention, Constant, Conv, Input, Moments, Permute, Pointwise, Reshape, Slice
+from tilekit._exact.ops import Attention, Constant, Conv, Input, Moments
+from tilekit._exact.pull import pull
 from tilekit._exact.steps import Kept, Place, Stage, Step
 
-__all__ = ["coarse", "grids", "often", "plain", "points", "pull", "slide", "tiles"]
+__all__ = ["coarse", "grids", "often", "plain", "points", "slide", "tiles"]
 
 
 def plain(graph: Graph) -> tuple[Stage, ...]:
@@ -112,44 +114,8 @@ def _stage(  # noqa: PLR0913, PLR0917
     keep = tuple(Kept(index, barriers.labels[index] or 0, place) for index in sorted(fresh))
     steps = _steps(strips, wanted)
     if goal.part == full(graph.nodes[graph.output].shape):
-        steps = (*_before(graph, found, made, steps), *steps)
-    return Stage(steps, front | statistics, goal.statistics, keep, _title(barriers, goal))
-
-
-def _before(graph: Graph, labels: Labels, made: Frontier, steps: tuple[Step, ...]) -> Iterator[Step]:
-    """
-    Give steps that make what a function cuts off from the beginning of its output.
-
-    A decoder of clips may drop its first frames. Made in the first step, they would make that one the largest.
-    """
-    axis = labels[graph.output]
-    cut = _cut_off(graph, labels, made)
-    if cut is None or axis is None:
-        return
-    index, along, n = cut
-    rows = [box[axis] for step in steps for target, box in step.targets if target == graph.output]
-    longest = max(stop - start for start, stop in rows)
-    count = -(-(n + rows[0][1] - rows[0][0]) // longest) - 1
-    for k in range(count):
-        yield Step(((index, cut_at(graph.nodes[index].shape, along, (k * n // count, (k + 1) * n // count))),))
-
-
-def _cut_off(graph: Graph, labels: Labels, made: Frontier) -> tuple[int, int, int] | None:
-    """Give the node of which the output is all but the first cells, its axis that slides, and how many cells."""
-    index, box = graph.output, full(graph.nodes[graph.output].shape)
-    while index in made:
-        node, axis = graph.nodes[index], labels[index]
-        if axis is not None and box[axis][0] > 0:
-            return index, axis, box[axis][0]
-        sources = [i for i in node.inputs if graph.live[i]]
-        if len(sources) != 1 or not isinstance(node.op, Permute | Pointwise | Reshape | Slice):
-            return None
-        needs = node.op.need(box, node.shape, graph.shapes(node))
-        index, read = next((i, need) for i, need in zip(node.inputs, needs, strict=True) if i == sources[0])
-        if read is None:
-            return None
-        box = read
-    return None
+        steps = (*warming(graph, found, made, front, steps), *steps)
+    return Stage(steps, front | statistics, goal.statistics, keep, _title(barriers, goal), again=True)
 
 
 def _sliding(graph: Graph, barriers: Barriers, made: Frontier, wanted: Mapping[int, Box]) -> Labels:
@@ -238,21 +204,6 @@ def _title(barriers: Barriers, goal: Goal) -> str:
     return f"{kind} of {node.name or type(node.op).__name__.lower()}"
 
 
-def pull(graph: Graph, targets: Mapping[int, Box], stop: Frontier = frozenset()) -> dict[int, Box]:
-    """Give the box of each node that some boxes need, back to what is known."""
-    want = dict(targets)
-    for node in reversed(graph.nodes[: max(want) + 1]):
-        box = want.get(node.index)
-        if box is None or not graph.live[node.index] or (node.index in stop and node.index not in targets):
-            continue
-        shapes = graph.shapes(node)
-        want[node.index] = box = node.op.grow(box, node.shape, shapes)
-        for index, needed in zip(node.inputs, node.op.need(box, node.shape, shapes), strict=True):
-            if needed is not None and graph.live[index]:
-                want[index] = hull(want.get(index), needed)
-    return want
-
-
 def grids(graph: Graph, axis: int, count: int) -> tuple[Interval, ...]:
     """Cut an axis of the output in `count` parts that fall between cells of the input, where these divide it."""
     n = graph.nodes[graph.output].shape[axis]
@@ -338,4 +289,4 @@ def tiles(  # noqa: PLR0913
     strips = _Strips(graph, labels, made, int(strip_bytes * math.prod(shape) / cells(largest)))
     tracks = [_steps(strips, {graph.output: box}, track) for track, box in enumerate(boxes)]
     steps = (step for row in zip_longest(*tracks) for step in row if step) if in_turn else chain(*tracks)
-    return Stage(tuple(steps), stored, name="tiles")
+    return Stage(tuple(steps), stored, name="tiles", again=True)

@@ -27,6 +27,8 @@ class Step:
     targets: tuple[tuple[int, Box], ...]
     """Pairs of node and box. The boxes of a node in all steps of a stage do not overlap and fill it."""
     track: int = 0
+    ahead: tuple[tuple[int, Box], ...] = ()
+    """Pairs of node and box that are made for later steps, and given to nothing; only what is missing of them is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,5 @@ class Stage:
     keep: tuple[Kept, ...] = ()
     name: str = ""
     """What the stage is for, in the plan's table."""
+    again: bool = False
+    """Whether steps make cheap operations again where that takes less memory than to keep what they made."""

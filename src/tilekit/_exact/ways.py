@@ -12,7 +12,8 @@ from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.goals import Frontier, parts, work
 from tilekit._exact.graph import Graph
 from tilekit._exact.labels import Labels, apart, candidates, cut_at, labels, scattered
-from tilekit._exact.stages import coarse, often, pull, slide, tiles
+from tilekit._exact.pull import pull
+from tilekit._exact.stages import coarse, often, slide, tiles
 from tilekit._exact.steps import Place, Stage
 from tilekit._exact.windows import exits, rest
 

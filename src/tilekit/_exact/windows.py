@@ -8,7 +8,7 @@ from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
 from tilekit._exact.ops import Attention, Conv
 
-__all__ = ["exits", "rest"]
+__all__ = ["exits", "narrow", "rest"]
 
 WORTH = 0.95
 """The share of what waits that two parts must come down to."""
@@ -42,11 +42,11 @@ def rest(barriers: Barriers, front: Frontier) -> int | None:
     total += sum(windows.values())
     best, least = None, int(WORTH * total) if total > SMALL * max(graph.sizes) else 0
     after = sum(windows.values())
-    narrow = set(_narrow(graph, made))
+    through = set(narrow(graph, made))
     for index in made:
         before, after = before + windows[index], after - windows[index]
         whole = graph.sizes[index]
-        if index in narrow and labels[index] is not None and whole + max(before, after) < least:
+        if index in through and labels[index] is not None and whole + max(before, after) < least:
             best, least = index, whole + max(before, after)
     return best
 
@@ -58,13 +58,13 @@ def exits(barriers: Barriers) -> tuple[int, ...]:
     Completed there, only the stage with the attention goes along the other axis.
     """
     graph = barriers.graph
-    narrow = list(_narrow(graph, [node.index for node in graph.nodes if graph.live[node.index] and node.inputs]))
+    through = list(narrow(graph, [node.index for node in graph.nodes if graph.live[node.index] and node.inputs]))
     held = []
     for goal in barriers.goals:
         readers = [graph.nodes[index] for index in goal.readers]
         if not readers or not all(isinstance(node.op, Attention) for node in readers):
             continue
-        after = next((i for i in narrow if i >= readers[-1].index and barriers.labels[i] is not None), None)
+        after = next((i for i in through if i >= readers[-1].index and barriers.labels[i] is not None), None)
         if after is not None and any(all(_apart(graph, n, other) for n in readers) for other in barriers.others):
             held.append(after)
     return tuple(dict.fromkeys(held))
@@ -86,7 +86,7 @@ def _window(graph: Graph, node: Node, labels: Labels) -> int:
     return source.nbytes * min(again, source.shape[axis]) // source.shape[axis]
 
 
-def _narrow(graph: Graph, made: list[int]) -> Iterator[int]:
+def narrow(graph: Graph, made: list[int]) -> Iterator[int]:
     """Give the nodes through which everything goes that is made after them."""
     inside = set(made)
     last: dict[int, int] = {}

@@ -12,7 +12,7 @@ from tilekit._exact.boxes import Box, cells, contains, full, hull, meet
 from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Constant, Input, Moments, Pointwise, Reduce, Whole
-from tilekit._exact.stages import pull
+from tilekit._exact.pull import pull
 from tilekit._exact.steps import Stage
 from tilekit._exact.strips.partition import Partition
 
@@ -110,7 +110,7 @@ def halos_of(partition: Partition, stages: Sequence[Stage], folded: Collection[i
     targets: dict[int, Box] = {}
     for stage in stages:
         for step in stage.steps:
-            for index, box in step.targets:
+            for index, box in (*step.targets, *step.ahead):
                 targets[index] = hull(targets.get(index), box)
     wanted = pull(graph, targets)
     for node in graph.nodes:

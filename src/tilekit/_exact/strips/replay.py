@@ -42,13 +42,7 @@ class StripReplay(Replay[V], Generic[V]):
 
     def _make(self, plan: StagePlan, make: Make, windows: dict[int, tuple[Box, V]]) -> None:
         assert isinstance(make, PartMake)  # a strip program has no others
-        value = self._part(make, windows)
-        if value is not None:
-            windows[make.node] = (make.window, self._window(make, value, windows.pop(make.node, None)))
-            del value
-        if make.emit is not None:
-            self._emit(plan, make.node, make.emit, self._fetch(make.node, make.emit, windows))
-        self._settle(make.settled, windows)
+        self._take_in(plan, make, self._part(make, windows), windows)
 
     def _part(self, make: PartMake, windows: dict[int, tuple[Box, V]]) -> V | None:
         """Give what is there of a box when the borders have come; None where nothing is."""
