@@ -248,6 +248,12 @@ def pad(x: mx.array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> 
 
 
 @counting
+def repeat_ends_(x: mx.array, start: int, stop: int) -> mx.array:
+    """Write the first and the last of some cells of axis 1 over those before and after."""
+    return mx.pad(x[:, start:stop], [(0, 0), (start, x.shape[1] - stop), (0, 0)], mode="edge")
+
+
+@counting
 def concat(parts: Sequence[mx.array], reflect: bool = False, workspace: dict[str, mx.array] | None = None) -> mx.array:
     """Put parts of a clip after one another in a new array, with a mirrored cell around each frame."""
     del workspace  # MLX keeps freed memory for itself

@@ -127,6 +127,9 @@ class Backend(Protocol):
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], mode: str = "zeros") -> Array:
         """Pad the axes by (before, after) cells: ``"zeros"``, ``"reflect"`` or ``"replicate"``."""
 
+    def repeat_ends_(self, x: Array, start: int, stop: int) -> Array:
+        """Write cell `start` of axis 1 of (B, T, C) over those before, cell `stop - 1` over those after; as `silu_`."""
+
     def concat(self, parts: Sequence[Array], reflect: bool = False, workspace: dict[str, Array] | None = None) -> Array:
         """
         Put parts of a clip after one another along axis 1; `reflect` adds a mirrored cell around (B, T, H, W, C).

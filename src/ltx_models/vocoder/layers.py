@@ -99,6 +99,8 @@ class Activation(Module):
     def forward(self, x: Array, flow: Flow) -> Array:
         """Map a piece (B, T, C)."""
         nn = self.nn
+        if flow.first and flow.last:
+            return self._whole(x)
         cells = x.shape[1] + REACH * ((1 if flow.first else 2) + (1 if flow.last else 0))
         kept = cells - 2 * REACH
         x = window(flow, self, x, REACH, REACH, edge="replicate", spare=UP.needs(kept + UP.groups) - cells)
@@ -110,6 +112,14 @@ class Activation(Module):
             end = 2 * cells - 3 * REACH
             x[:, end : end + REACH] = x[:, end - 1 : end]
         return DOWN(nn, x, self.downsample.lowpass.filter.reshape(-1))[:, :kept]
+
+    def _whole(self, x: Array) -> Array:
+        nn, cells = self.nn, x.shape[1]
+        after = UP.needs(cells + 2 * REACH) - cells - REACH
+        x = nn.pad(x, ((0, 0), (REACH, after), (0, 0)), "replicate")
+        x = self.act(UP(nn, x, 2 * self.upsample.filter.reshape(-1)))
+        x = nn.repeat_ends_(x, REACH, REACH + 2 * cells)  # beyond the clip lie copies of its outermost halves
+        return DOWN(nn, x, self.downsample.lowpass.filter.reshape(-1))[:, :cells]
 
 
 class ResBlock(Module):

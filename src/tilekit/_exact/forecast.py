@@ -6,7 +6,7 @@ from typing import Any
 
 from tilekit._exact.alike import Alike, note
 from tilekit._exact.boxes import Box, Shape, cells, extent, full
-from tilekit._exact.ghosts import Ghost, Ledger
+from tilekit._exact.ghosts import Ghost, Ledger, overlaps
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels._jobs import Job, Laid
 from tilekit._exact.ops import (
@@ -23,6 +23,7 @@ from tilekit._exact.ops import (
     Reshape,
     Scatter,
     Slice,
+    Windows,
 )
 from tilekit._exact.program import Program
 from tilekit._exact.replay import Replay, statistic_box
@@ -253,7 +254,7 @@ class Ghosts:
         return value if place == "device" else self._ledger.ghost(value.shape, value.itemsize)
 
     def emit(self, box: Box, value: Ghost) -> None:
-        if value.buffer.nbytes < value.nbytes:  # one cell that is seen everywhere is handed out as many
+        if overlaps(value.shape, value.strides):  # one cell that is seen in many places is handed out as many
             value = self._ledger.ghost(value.shape, value.itemsize)
         if self._axis is not None:
             self._open_block(box, value, self._axis)
@@ -315,9 +316,15 @@ def _stepped(op: Slice, value: Ghost, shape: Shape) -> Ghost | None:
     return None if op.copied and (min(op.steps) < 0 or not made.owns) else made
 
 
+def _windowed(op: Windows, value: Ghost, shape: Shape) -> Ghost:
+    stride = value.strides[op.axis]
+    return value.view(shape, (*value.strides[: op.axis], op.hop * stride, stride, *value.strides[op.axis + 1 :]))
+
+
 _LOOKS: dict[type[Op], Callable[[Any, Ghost, Shape], Ghost | None]] = {
     Reshape: lambda op, value, shape: value.reshape(shape),
     Permute: lambda op, value, shape: value.view(shape, tuple(value.strides[axis] for axis in op.axes)),
     Slice: _stepped,
     Expand: _repeated,
+    Windows: _windowed,
 }

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from tilekit._exact.boxes import Shape
 
-__all__ = ["Ghost", "Ledger"]
+__all__ = ["Ghost", "Ledger", "overlaps"]
 
 
 class Ledger:
@@ -127,6 +127,16 @@ class Ghost:
             at, i = stop, j
         placed = iter(strides)
         return self.view(shape, tuple(1 if n == 1 else next(placed) for n in shape))
+
+
+def overlaps(shape: Shape, strides: Shape) -> bool:
+    """Whether some cells of a view are one in memory, as those of windows that overlap, or of what is repeated."""
+    reach = 1
+    for stride, n in sorted((stride, n) for n, stride in zip(shape, strides, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach += stride * (n - 1)
+    return False
 
 
 @lru_cache(1 << 14)

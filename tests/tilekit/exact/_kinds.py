@@ -31,6 +31,7 @@ from tilekit._exact.ops import (
     Slice,
     Take,
     Whole,
+    Windows,
 )
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -172,9 +173,9 @@ def windowed(draw: Draw) -> Case:
     source, axis = draw(shapes(3, 3)), draw(st.integers(0, 2))
     size, hop, count = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     source = (*source[:axis], (count - 1) * hop + size + draw(st.integers(0, 2)), *source[axis + 1 :])
-    indices = tuple(i * hop + j for i in range(count) for j in range(size))
-    made = (*source[:axis], len(indices), *source[axis + 1 :])
-    return case(Take(axis, indices, (size, hop)), made, [source], lambda a: np.take(a, indices, axis))
+    rows = np.arange(count)[:, None] * hop + np.arange(size)
+    made = (*source[:axis], count, size, *source[axis + 1 :])
+    return case(Windows(axis, size, hop), made, [source], lambda a: np.take(a, rows, axis))
 
 
 @st.composite

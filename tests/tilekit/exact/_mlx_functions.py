@@ -103,6 +103,14 @@ def _unshuffled(x: Any) -> Any:
     return x.reshape(1, 3, 2, 4, 2, 8).transpose(0, 1, 3, 5, 2, 4).reshape(1, 3, 4, 32)
 
 
+def _filtered(x: Any) -> Any:
+    """Windows that overlap, times one matrix, as a short filter."""
+    batch, n, channels = x.shape
+    steps = (n * channels, 3 * channels, channels, 1)
+    windows = mx.as_strided(x + 1, (batch, (n - 7) // 3 + 1, 7, channels), steps)
+    return (_TAPS @ windows).reshape(batch, -1, channels)
+
+
 def _norm_of_frames(x: Any) -> Any:
     norm = _FRAMES
     return norm(x.reshape(5, 6 * 7, 4)).reshape(1, 5, 6, 7, 4)
@@ -112,9 +120,11 @@ _FRAMES = _module(nn.GroupNorm(2, 4, pytorch_compatible=True))
 _TABLE = _numbers(5, 8)
 _INDEX = mx.array([2, 0, 1, 4])
 _MATRIX = _numbers(8, 3)
+_TAPS = _numbers(4, 7)
 _MASK = _numbers(12, 12)
 
 FUNCTIONS: dict[str, tuple[Function, tuple[int, ...]]] = {
+    "windows times a matrix": (_filtered, SOUND),
     "convolution, stride and dilation": (_convolution(5, 3, 3, 8, stride=2, padding=1, kernel_dilation=2), PICTURE),
     "convolution, flipped, stretched input, uneven padding": (
         _convolution(5, 3, 2, 8, padding=([1, 2], [0, 1]), input_dilation=(2, 3), flip=True),

@@ -36,6 +36,11 @@ def zeroed(x: Any) -> Any:
     return y
 
 
+def short_filter(x: Any) -> Any:
+    taps = torch.linspace(-1, 1, 28).reshape(4, 7)
+    return (taps @ x.unfold(2, 7, 3).permute(0, 2, 3, 1)).flatten(1, 2)
+
+
 def haar(x: Any) -> Any:
     low, high = x[..., ::2] + x[..., 1::2], x[..., ::2] - x[..., 1::2]
     out = torch.zeros_like(x)
@@ -220,6 +225,9 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "expand": (lambda x: x[:, :, :1].expand(-1, -1, 4, -1) * 2, PICTURE),
     "reshape": (lambda x: x.reshape(2, 4, 6, 20).transpose(1, 3), PICTURE),
     "unfold": (lambda x: x.unfold(2, 10, 5).mean(-1), SOUND),
+    "unfold alone": (lambda x: x.unfold(2, 10, 4), SOUND),
+    "short filter": (short_filter, SOUND),
+    "product of constants": (lambda x: x * float(F.linear(torch.ones(3, 4), torch.ones(2, 4)).sum()), SOUND),
     "index_select": (lambda x: x.index_select(2, torch.tensor([0, 0, 3, 2, 11])), PICTURE),
     "index": (lambda x: x[:, :, [1, 0, 5]][..., torch.arange(9, -1, -2)], PICTURE),
     "index grid": (lambda x: x[:, :, torch.arange(6)[:, None] * 2, torch.arange(10)[None]], PICTURE),

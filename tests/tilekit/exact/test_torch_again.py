@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tilekit._exact import ghosts
@@ -71,6 +72,13 @@ def test_the_second_run_computes_nothing_where_it_goes_like_the_first(monkeypatc
     traced = trace(Cached().eval(), torch.zeros(1, 2, 5, 4, 4))
     assert not calls
     assert traced.graph.nodes[traced.graph.output].shape == (1, 2, 5, 4, 4)
+
+
+def test_numbers_that_are_made_anew_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch, repeat)
+    traced = trace(lambda x: x * torch.as_tensor(np.arange(3.0)), torch.zeros(2, 3))
+    assert not calls
+    assert traced.plain_bytes is not None
 
 
 def test_what_goes_otherwise_is_followed_whole_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from tilekit._exact.ops import Whole
 
 torch = pytest.importorskip("torch")
 
-from tests.tilekit.exact._torch_cases import CASES  # noqa: E402  # needs torch
+from tests.tilekit.exact._live import Live  # noqa: E402  # needs torch
+from tests.tilekit.exact._torch_cases import CASES  # noqa: E402
 
 from tilekit._exact.frontends._torch import trace  # noqa: E402
 
@@ -67,6 +68,18 @@ def test_a_box_is_the_cut_of_the_plain_call(name: str, data: st.DataObject) -> N
 def test_what_networks_often_use_is_understood(name: str) -> None:
     function, shape = CASES[name]
     assert not any(isinstance(node.op, Whole) for node in trace(function, numbers(shape)).graph.nodes)
+
+
+def test_windows_that_overlap_are_read_as_they_lie() -> None:
+    """A product with one matrix keeps the axes apart, though torch itself would merge them, and copies no window."""
+    function, shape = CASES["short filter"]
+    graph = trace(function, numbers(shape)).graph
+    kinds = [type(node.op).__name__ for node in graph.nodes if graph.live[node.index]]
+    assert kinds == ["Input", "Windows", "Permute", "MatMul", "Reshape"]
+    x = numbers((3, 4, 400))
+    with torch.no_grad(), Live() as live:
+        made = tilekit.exact(function)(x)
+    assert live.peak <= 1.1 * made.nbytes
 
 
 class Scaled(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is not typed here

@@ -132,8 +132,9 @@ def _as_padding(b: Building, made: Origin) -> int | None:
     node = b.nodes[made.source]
     before, after = [], []
     for cells, n in zip(made.axes, node.shape, strict=True):
-        low = next((i for i in range(len(cells) - n + 1) if cells[i : i + n] == tuple(range(n))), None)
-        if low is None:
+        rows = range(len(cells) - n + 1)
+        low = next((i for i in rows if cells[i] == 0 and cells[i + n - 1] == n - 1), None)
+        if low is None or cells[low : low + n] != tuple(range(n)):
             return None
         before.append(low)
         after.append(len(cells) - n - low)
@@ -145,5 +146,7 @@ def _as_padding(b: Building, made: Origin) -> int | None:
 
 
 def _gives(op: Pad, made: Origin, shape: tuple[int, ...]) -> bool:
+    """Whether a padding adds what an array has before and after the cells of its source, which it has in order."""
     rows = zip(made.axes, op.before, shape, strict=True)
-    return all(cells == tuple(op.source(i - low, n) for i in range(len(cells))) for cells, low, n in rows)
+    ends = ((cells, low, n, (*range(low), *range(low + n, len(cells)))) for cells, low, n in rows)
+    return all(cells[i] == op.source(i - low, n) for cells, low, n, places in ends for i in places)

@@ -26,7 +26,7 @@ class Origin:
     @property
     def complete(self) -> bool:
         """Whether every cell comes from the source."""
-        return all(cell is not None for cells in self.axes for cell in cells)
+        return not any(None in cells for cells in self.axes)
 
 
 class Building(ABC):

@@ -39,6 +39,7 @@ from tilekit._exact.ops import (
     Slice,
     Take,
     Whole,
+    Windows,
 )
 from tilekit.backends import Array, Backend
 
@@ -82,6 +83,7 @@ class Kernels(Library):
             Slice: self.sliced,
             Take: self.taken,
             Whole: self.call,
+            Windows: self.windows,
         }
 
     def run(
@@ -211,6 +213,12 @@ class Kernels(Library):
         axis, (start, stop) = job.op.axis, job.box[job.op.axis]
         first = self._given(job, 0)[axis][0]
         return self.take(arrays[0], [i - first for i in job.op.indices[start:stop]], axis)
+
+    def windows(self, job: Job[Windows], arrays: Arrays) -> Array:
+        """Give windows that may overlap."""
+        axis, size, hop = job.op.axis, job.op.size, job.op.hop
+        cells = [i * hop + j for i in range(job.extent[axis]) for j in range(size)]
+        return self.reshape(self.take(arrays[0], cells, axis), job.extent)
 
     def resample(self, job: Job[Resample], arrays: Arrays) -> Array:
         """Sum cells with known weights, one axis after the other, in float32 at least."""

@@ -19,7 +19,19 @@ from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes, unfolded_elsewhere
 from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
-from tilekit._exact.ops import Attention, Conv, Expand, Moments, Permute, Pointwise, Pool, Reduce, Reshape, Slice
+from tilekit._exact.ops import (
+    Attention,
+    Conv,
+    Expand,
+    Moments,
+    Permute,
+    Pointwise,
+    Pool,
+    Reduce,
+    Reshape,
+    Slice,
+    Windows,
+)
 from tilekit.backends import Array, Backend
 from tilekit.backends.limits import limits_of
 
@@ -74,7 +86,7 @@ PIECE = 1 << 19
 
 LITTLE = 1 << 18
 """Bytes of a part below which it is copied whatever it keeps alive."""
-_VIEWS = (Expand, Permute, Reshape, Slice)
+_VIEWS = (Expand, Permute, Reshape, Slice, Windows)
 
 
 def _computed(x: mx.array) -> mx.array:
@@ -142,6 +154,12 @@ class MlxKernels(Kernels):
         if not bias:
             return made
         return made + bias[0].reshape(tuple(-1 if axis == job.op.channel_axis else 1 for axis in range(made.ndim)))
+
+    def windows(self, job: Job[Windows], arrays: Arrays) -> Array:
+        """Give windows as a view, of a copy where the cells do not lie in order."""
+        x, axis, shape = mx.contiguous(arrays[0]), job.op.axis, arrays[0].shape
+        steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+        return mx.as_strided(x, job.extent, (*steps[:axis], job.op.hop * steps[axis], *steps[axis:]))
 
     def part(self, op: Moments | Reduce, x: Array) -> Any:
         """Take what one box gives to a statistic, in pieces whose copies stay small."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tilekit._exact.boxes import Box
 from tilekit._exact.chain import Chain
+from tilekit._exact.ghosts import overlaps
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
@@ -26,7 +27,7 @@ from tilekit._exact.kernels._torch_scratch import (
     plain_scratch,
     scratch,
 )
-from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample, Take
+from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample, Windows
 from tilekit.backends import Backend
 from tilekit.backends.limits import limits_of
 
@@ -101,16 +102,10 @@ class TorchKernels(Kernels):
         """Let a window slide, and pad in pieces where torch cannot."""
         return pooled(job, arrays[0])
 
-    def taken(self, job: Job[Take], arrays: Arrays) -> Tensor:
-        """Take cells of one axis by number; whole windows that lie one hop apart are a view, copied in their order."""
-        axis, (start, stop) = job.op.axis, job.box[job.op.axis]
-        size, hop = job.op.windows
-        if not size or start % size or stop % size:
-            made: Tensor = super().taken(job, arrays)
-            return made
-        first = job.op.indices[start] - self._given(job, 0)[axis][0]
-        x = arrays[0].narrow(axis, first, ((stop - start) // size - 1) * hop + size)
-        return cast("Tensor", x.unfold(axis, size, hop).movedim(-1, axis + 1).reshape(job.extent))
+    def windows(self, job: Job[Windows], arrays: Arrays) -> Tensor:
+        """Give windows as a view."""
+        x: Tensor = arrays[0]
+        return x.unfold(job.op.axis, job.op.size, job.op.hop).movedim(-1, job.op.axis + 1)
 
     def normalize(self, job: Job[Normalize], arrays: Arrays) -> Tensor:
         """Scale and shift each channel in one pass; half precisions are rounded once, at the end."""
@@ -277,7 +272,7 @@ class TorchKernels(Kernels):
 
     def handed(self, x: Tensor) -> Tensor:
         """Give a tensor that may be written to: one cell that is seen in many places is copied to each."""
-        return x.clone() if x.untyped_storage().nbytes() < x.numel() * x.element_size() else x
+        return x.clone() if overlaps(tuple(x.shape), x.stride()) else x
 
     def put(self, out: Tensor, region: tuple[slice, ...], part: Tensor) -> Tensor:
         """Write a part, and give the tensor back."""

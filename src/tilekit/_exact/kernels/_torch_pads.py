@@ -60,14 +60,14 @@ def _pad_copies(job: Job[Pad], x: Tensor, pads: Sequence[int]) -> Tensor:
     """Pad axis by axis where torch has no call for all of them at once."""
     axes = [x.ndim - 1 - d for d in range(x.ndim) if pads[2 * d] or pads[2 * d + 1]]
     mode = {"replicate": "replicate", "reflect": "reflect", "circular": "circular"}[job.op.mode]
-    lead = x.ndim - 2
     if x.ndim == FRAMES and min(axes) == FRAMES - 2 and x.stride(1) == 1 and x.shape[2] > 1:
         # frame by frame: where channels lie together, torch pads pictures in half of the time that it takes for clips
         frames = F.pad(x.transpose(1, 2).flatten(0, 1), list(pads[:4]), mode=mode)
         clip: Tensor = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         return clip
-    if 0 < lead < 4 and min(axes) > 1:
-        return F.pad(x, list(pads[: 2 * lead]), mode=mode)
+    last = x.ndim - 1 if min(axes) == 1 else x.ndim - 2  # axes that are padded at once, behind one or two others
+    if 0 < last < 4 and min(axes):
+        return F.pad(x, list(pads[: 2 * last]), mode=mode)
     for axis in axes:
         low, high = pads[2 * (x.ndim - 1 - axis)], pads[2 * (x.ndim - 1 - axis) + 1]
         shape = x.shape

@@ -86,7 +86,7 @@ def _taken(job: Job[Any], device: torch.device) -> int:  # one for each kind
 
 
 def _called(job: Job[Any], size: int, device: torch.device) -> int:
-    if isinstance(job.op, Along) and isinstance(job.op.call, Frugal):
+    if isinstance(job.op, Along | MatMul) and isinstance(job.op.call, Frugal):
         return job.op.call.scratch(job.extent, size) if device.type == "cpu" else plain_scratch(job, device)
     return _pooled(job, size, device) if isinstance(job.op, Pool) else measured(job, device)
 
@@ -94,7 +94,7 @@ def _called(job: Job[Any], size: int, device: torch.device) -> int:
 def plain_scratch(job: Job[Any], device: torch.device) -> int:
     """Count what torch's own calls make beside what they give; its norms and paddings take nothing."""
     op = job.op
-    if isinstance(op, Along) and isinstance(op.call, Frugal):
+    if isinstance(op, Along | MatMul) and isinstance(op.call, Frugal):
         job = replace(job, op=replace(op, call=op.call.plain))
     return measured(job, device) if isinstance(op, CALLS) and job.given else 0
 

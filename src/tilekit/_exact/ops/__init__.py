@@ -17,7 +17,7 @@ from tilekit._exact.ops._base import Op, broadcast
 from tilekit._exact.ops._cells import Constant, Fill, Input, Pointwise
 from tilekit._exact.ops._sums import Along, Attention, MatMul, Moments, Normalize, Reduce, Whole
 from tilekit._exact.ops._views import Concat, Expand, Gather, Pad, PadMode, Permute, Reshape, Scatter, Slice, Take
-from tilekit._exact.ops._windows import Conv, Local, Pool, Reached, Resample
+from tilekit._exact.ops._windows import Conv, Local, Pool, Reached, Resample, Windows
 
 __all__ = [
     "Along",
@@ -47,5 +47,6 @@ __all__ = [
     "Slice",
     "Take",
     "Whole",
+    "Windows",
     "broadcast",
 ]

@@ -131,22 +131,13 @@ class Pad(Op):
 
 @dataclass(frozen=True, slots=True)
 class Take(Op):
-    """
-    Cells of one axis by known indices; the output has the indices along that axis.
-
-    `windows` says of indices that number windows one after the other how many cells each has, and how far one lies from
-    the next; (0, 0) where they do not, or nobody knows.
-    """
+    """Cells of one axis by known indices; the output has the indices along that axis."""
 
     axis: int
     indices: tuple[int, ...]
-    windows: tuple[int, int] = (0, 0)
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
         start, stop = box[self.axis]
-        size, hop = self.windows
-        if size and not start % size and not stop % size:  # as mostly, and there are many indices
-            return (with_interval(box, self.axis, (start // size * hop, (stop // size - 1) * hop + size)),)
         read = self.indices[start:stop]
         return (with_interval(box, self.axis, (min(read), max(read) + 1)),)
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from tilekit._exact.boxes import Box, Interval, Shape, full
 from tilekit._exact.ops._base import Call, Needs, Op, with_interval
 
-__all__ = ["Conv", "Local", "Pool", "Reached", "Resample", "Taps"]
+__all__ = ["Conv", "Local", "Pool", "Reached", "Resample", "Taps", "Windows"]
 
 KNOWN = 256
 """Axes of resampling whose reach is remembered."""
@@ -161,6 +161,27 @@ class Pool(Op):
         before = self.before[d] if self.before else 0
         spread = (self.kernel[d] - 1) * self.dilation[d] + 1
         return interval[0] * self.stride[d] - before, (interval[1] - 1) * self.stride[d] - before + spread
+
+
+@dataclass(frozen=True, slots=True)
+class Windows(Op):
+    """
+    Windows of an axis, `hop` cells apart, which may overlap; the `size` cells of each are a new axis after it.
+
+    Nothing is copied: a product with a short filter reads them as they lie.
+    """
+
+    axis: int
+    size: int
+    hop: int
+
+    def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
+        return with_interval(box, self.axis + 1, (0, self.size))
+
+    def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
+        start, stop = box[self.axis]
+        read = with_interval(box, self.axis, (start * self.hop, (stop - 1) * self.hop + self.size))
+        return ((*read[: self.axis + 1], *read[self.axis + 2 :]),)
 
 
 class Reached(Protocol):

@@ -9,11 +9,11 @@ from tilekit._exact.frontends._mlx.calls import PoolWindow
 from tilekit._exact.frontends.building import Building
 from tilekit._exact.kernels import Kernels, kernels_of
 
-__all__ = ["Builder", "Windows"]
+__all__ = ["Builder", "Pooling"]
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class Pooling:
     """A view whose `inner` axes run over windows of a source, so that a reduction over them is a pooling."""
 
     source: int
@@ -41,13 +41,13 @@ class Builder(Building):
 
     Attributes
     ----------
-    windows : dict of int to Windows
+    windows : dict of int to Pooling
         The views that run over windows.
     """
 
     def __init__(self, *, merging: bool = False) -> None:
         super().__init__(merging=merging)
-        self.windows: dict[int, Windows] = {}
+        self.windows: dict[int, Pooling] = {}
 
     def kernels(self) -> Kernels:
         """Give what computes the nodes whose numbers are known."""

@@ -7,11 +7,11 @@ from typing import Any
 import mlx.core as mx
 
 from tilekit._exact.boxes import Shape
-from tilekit._exact.frontends._mlx.builder import Builder, Windows
+from tilekit._exact.frontends._mlx.builder import Builder, Pooling
 from tilekit._exact.frontends._mlx.calls import GatherCells, Inside, MaskCells, Mx, ScatterCells, Strided
 from tilekit._exact.frontends._mlx.record import Primitive, Unsupported
 from tilekit._exact.frontends.borders import written
-from tilekit._exact.ops import Expand, Fill, Gather, Reshape, Scatter, Slice, Whole
+from tilekit._exact.ops import Expand, Fill, Gather, Reshape, Scatter, Slice, Whole, Windows
 
 __all__ = [
     "dynamic_slice",
@@ -224,21 +224,28 @@ def _placed(source: Shape, shape: Shape, strides: Sequence[int]) -> Placed | Non
 
 
 def _from_windows(b: Builder, source: int, shape: Shape, placed: Placed) -> int:
-    """Take the cells of each axis by number, split them, and put the axes in order."""
-    made, sizes, order = source, [], []
-    for axis, row in enumerate(placed):
+    """Take windows, or the cells of each axis by number, split them, and put the axes in order."""
+    made, axis = source, 0
+    order = [d for row in placed for d, _ in row]
+    sizes = [shape[d] for d in order]
+    for row in placed:
+        if len(row) == 2 and row[1][1] == 1 and row[0][1] != shape[row[1][0]]:
+            (run, hop), (inner, _) = row
+            before, after = b.shape(made)[:axis], b.shape(made)[axis + 1 :]
+            window = Windows(axis, shape[inner], hop)
+            made = b.add(window, (made,), (*before, shape[run], shape[inner], *after), b.nodes[made].dtype)
+            axis += 2
+            continue
         cells = [0]
         for d, step in row:
             cells = [cell + i * step for cell in cells for i in range(shape[d])]
-            sizes.append(shape[d])
-            order.append(d)
-        made = b.take(made, axis, cells)
+        made, axis = b.take(made, axis, cells), axis + 1
     split = b.reshape(made, sizes)
     where = sorted(range(len(order)), key=lambda i: order[i])
     return b.reshape(b.permute(split, where), shape)
 
 
-def _windows(b: Builder, source: int, shape: Shape, placed: Placed) -> Windows | None:
+def _windows(b: Builder, source: int, shape: Shape, placed: Placed) -> Pooling | None:
     """Describe a view with one axis that runs and at most one inner axis for each axis of the source."""
     axes: list[int] = []
     rows: list[tuple[int, int, int]] = []
@@ -260,4 +267,4 @@ def _windows(b: Builder, source: int, shape: Shape, placed: Placed) -> Windows |
     if not axes or [n for d, n in enumerate(shape) if d not in inner and n > 1] != [n for n in pooled if n > 1]:
         return None
     kernel, strides, dilations = (tuple(column) for column in zip(*rows, strict=True))
-    return Windows(source, tuple(axes), kernel, strides, dilations, tuple(sorted(inner)), tuple(pooled))
+    return Pooling(source, tuple(axes), kernel, strides, dilations, tuple(sorted(inner)), tuple(pooled))

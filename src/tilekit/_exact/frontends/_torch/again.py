@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
+from torch.utils._python_dispatch import _disable_current_modes
 
 from tilekit._exact.frontends._torch.caches import clear_caches
 from tilekit._exact.frontends._torch.follow import Run, single
 from tilekit._exact.frontends._torch.leaves import Leaves
-from tilekit._exact.frontends._torch.record import Entry, Recorder, fake_world, mapped
+from tilekit._exact.frontends._torch.record import DEVICE, Entry, Recorder, fake_world, mapped
 from tilekit._exact.frontends.randomness import generators
 
 __all__ = ["goes_alike", "literal"]
@@ -49,8 +50,10 @@ class _Again(Recorder):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Ask for the operation of the first run's tensors, and hand out others."""
-        given: dict[int, Tensor] = {}
         self._latest = None
+        if func is DEVICE and type(args[0]) is FakeTensor:
+            return args[0].fake_device
+        given: dict[int, Tensor] = {}
 
         def first(x: Tensor) -> Tensor:
             known = self._stands.get(id(x))
@@ -163,13 +166,10 @@ def _stays(entry: Entry) -> bool:
 def literal(x: Tensor) -> Any:
     """Describe an array of plain numbers."""
     plain = type(x) is Tensor and x.device.type != "meta" and x.layout == torch.strided
-    flat = x.detach().resolve_conj().resolve_neg().cpu().reshape(-1) if plain else None
-    return (
-        "literal",
-        tuple(x.shape),
-        str(x.dtype),
-        None if flat is None else hash(flat.view(torch.uint8).numpy().tobytes()),
-    )
+    with _disable_current_modes():  # a run that is followed would make a tensor without numbers of it
+        flat = x.detach().resolve_conj().resolve_neg().cpu().reshape(-1) if plain else None
+        numbers = None if flat is None else hash(flat.view(torch.uint8).numpy().tobytes())
+    return ("literal", tuple(x.shape), str(x.dtype), numbers)
 
 
 @cache

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +27,7 @@ __all__ = [
     "RootMeanSquare",
     "Slot",
     "Strided",
+    "TimesEach",
     "Triangle",
     "freeze",
     "operation",
@@ -229,6 +231,29 @@ class Linear:
     def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
         """Multiply."""
         return F.linear(arrays[0], arrays[1].mT, *arrays[2:])
+
+
+@dataclass(frozen=True, slots=True)
+class TimesEach:
+    """One matrix times many, which are read as they lie: windows that overlap are not copied."""
+
+    @property
+    def plain(self) -> "Aten":
+        """Torch's own call, which copies windows that overlap."""
+        return Aten("aten::matmul.", (Slot(0), Slot(1)))
+
+    def scratch(self, made: Shape, size: int) -> int:
+        """Count what is taken beside the result: nothing."""
+        del made, size
+        return 0
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Multiply."""
+        matrix, x = arrays
+        made = x.new_empty((*x.shape[:-2], matrix.shape[0], x.shape[-1]))
+        for at in product(*(range(n) for n in x.shape[:-3])):
+            torch.bmm(matrix.expand(x.shape[-3], *matrix.shape), x[at], out=made[at])
+        return made
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ _LIBRARY.define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale, bool grouped) -> Tensor"
 )
 _LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY.define("times_each(Tensor matrix, Tensor x) -> Tensor")
 _LIBRARY.define("root_mean_square(Tensor x, Tensor? weight, float eps) -> Tensor")
 _LIBRARY.define(
     "recurrent(str name, Tensor x, Tensor[] state, Tensor[] weights, bool bias, int layers, bool both, bool first,"
@@ -33,8 +34,20 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
+def _times_each(matrix: Tensor, x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-2], matrix.shape[0], x.shape[-1]))
+
+
 def _root_mean_square(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return torch.empty_like(x)
+
+
+def _run_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None, grouped: bool
+) -> Tensor:
+    attend: Any = torch.ops.aten.scaled_dot_product_attention
+    made: Tensor = attend(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
+    return made
 
 
 def _run_recurrent(
@@ -73,13 +86,22 @@ def _recurrent(
 _SHAPES: dict[str, Callable[..., Any]] = {
     "attention": _attention,
     "linear": _linear,
+    "times_each": _times_each,
     "root_mean_square": _root_mean_square,
     "recurrent": _recurrent,
 }
 for _name, _shape in _SHAPES.items():
     _LIBRARY.impl(_name, _shape, "Meta")
     torch.library.register_fake(f"tilekit::{_name}", _shape, lib=_LIBRARY)
-_LIBRARY.impl("recurrent", _run_recurrent, "CompositeExplicitAutograd")
+_RUNS: dict[str, Callable[..., Any]] = {
+    "attention": _run_attention,
+    "linear": torch.ops.aten.linear,
+    "root_mean_square": lambda x, weight, eps: torch.ops.aten.rms_norm(x, x.shape[-1:], weight, eps),
+    "times_each": torch.ops.aten.matmul,
+    "recurrent": _run_recurrent,
+}
+for _name, _runs in _RUNS.items():  # where numbers are asked for that do not depend on the input
+    _LIBRARY.impl(_name, _runs, "CompositeExplicitAutograd")
 
 
 class Leaves(TorchFunctionMode):
@@ -133,6 +155,14 @@ def _project(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     return made
 
 
+def _multiply(input: Tensor, other: Tensor) -> Tensor | None:  # torch's names
+    """Keep one matrix times many; torch would merge the axes of these, of which one may slide."""
+    if input.ndim != 2 or other.ndim < 3 or input.dtype != other.dtype or _cast_to(input.device) is not None:
+        return None
+    made: Tensor = torch.ops.tilekit.times_each(input, other)
+    return made
+
+
 _CHANNELS = 1 << 13
 """Cells up to which a norm over the last axis is taken for one of channels; a longer axis may be one that slides."""
 
@@ -166,6 +196,7 @@ def _recur(name: str) -> Callable[..., Any]:
 _OWN: dict[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attend,
     F.linear: _project,
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _multiply),
     **dict.fromkeys((F.rms_norm, torch.rms_norm), _norm),
     **{getattr(torch, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     **{getattr(torch._VF, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.nn import Module
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
 from tilekit._exact.frontends._torch.remembered import Remembered
 
-__all__ = ["Entry", "Recorder", "fake_world", "leaf_tensors", "mapped", "place_in_source"]
+__all__ = ["DEVICE", "Entry", "Recorder", "fake_world", "leaf_tensors", "mapped", "place_in_source"]
 
 aten = torch.ops.aten
+DEVICE = torch.ops.prim.device.default
 
 
 @dataclass(slots=True)
@@ -104,7 +105,11 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Let the fake tensors compute shapes, and note the operation."""
-        kwargs = kwargs or {}
+        if func is DEVICE and type(args[0]) is FakeTensor:  # asked as often as all else
+            return args[0].fake_device
+        return self._noted(func, args, kwargs or {})
+
+    def _noted(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if isinstance(func, HigherOrderOperator):
             message = f"torch.ops.higher_order.{func.name()} runs functions that are handed to it"
             raise CannotFollow(message)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.calls import Aten, Attend, Linear, Slot
+from tilekit._exact.frontends._torch.calls import Aten, Attend, Linear, Slot, TimesEach
 from tilekit._exact.ops import Attention, Conv, MatMul
 
 __all__ = ["RULES"]
@@ -98,6 +98,10 @@ def _linear(c: Called) -> int:
     return c.add(MatMul(Linear()), inputs)
 
 
+def _times_each(c: Called) -> int:
+    return c.add(MatMul(TimesEach()), (c.node(c["matrix"]), c.node(c["x"])))
+
+
 def _own_attention(c: Called) -> int:
     return _attention(c, [c["q"], c["k"], c["v"]], c["mask"], c["grouped"])
 
@@ -141,6 +145,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
     **dict.fromkeys(("mv", "dot"), _vector),
     "linear": _linear,
+    "times_each": _times_each,
     "attention": _own_attention,
     **dict.fromkeys(_VARIANTS, _torch_attention),
 }

@@ -8,7 +8,7 @@ from torch import Tensor
 from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.frontends._torch.called import Called, Rule
 from tilekit._exact.frontends._torch.calls import Bits, Strided
-from tilekit._exact.ops import Along, Slice, Take, Whole
+from tilekit._exact.ops import Along, Slice, Whole, Windows
 
 __all__ = ["RULES"]
 
@@ -179,11 +179,11 @@ def _unfold(c: Called) -> int:
 
 def _windows(c: Called, x: int, axis: int, count: int, size: int, step: int) -> int:
     shape = c.shape_of(x)
-    indices = tuple(i * step + j for i in range(count) for j in range(size))
-    if indices != tuple(range(shape[axis])):
-        made = [count * size if d == axis else n for d, n in enumerate(shape)]
-        x = c.add(Take(axis, indices, (size, step)), (x,), made, c.dtype_of(x))
-    x = c.reshape(x, (*shape[:axis], count, size, *shape[axis + 1 :]))
+    made = (*shape[:axis], count, size, *shape[axis + 1 :])
+    if size == step and count * size == shape[axis]:
+        x = c.reshape(x, made)
+    else:
+        x = c.add(Windows(axis, size, step), (x,), made, c.dtype_of(x))
     order = [d for d in range(len(shape) + 1) if d != axis + 1]
     return c.permute(x, (*order, axis + 1))
 
