@@ -154,6 +154,10 @@ def near(m: Any, x: Any) -> Any:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def gaps(m: Any, x: Any) -> Any:
+    return F.conv_transpose2d(x, m.first.weight.transpose(0, 1), m.first.bias, stride=3)
+
+
 def masked(m: Any, x: Any) -> Any:
     known = (x.mean(1, keepdim=True) > 0).to(x)
     count = F.conv2d(known, torch.ones(1, 1, 3, 3), padding=1)
@@ -179,6 +183,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.ConvTranspose2d(3, 6, 2, 4, 0, (1, 3), dilation=2), nn.Conv2d(6, 3, 7, 5)),
         picture(1, 3, 9, 11),
     ),
+    "gaps that read nothing": (lambda: Net(gaps, first=nn.Conv2d(3, 4, 1)), picture(1, 3, 6, 5)),
     "circular": (
         lambda: nn.Sequential(conv(3, 4, padding_mode="circular"), nn.SiLU(), conv(4, 3, padding_mode="reflect")),
         picture(),

@@ -18,7 +18,11 @@ Lying = tuple[Shape, Shape]
 
 def lies(job: Job[Any]) -> Shape | None:
     """Give the strides of what a kernel makes, in cells; None where it lies in order, or where nobody knows."""
-    if not job.given or all(row is None or _plain(box, row[1]) for box, row in zip(job.boxes, job.given, strict=True)):
+    if (
+        not job.given
+        or job.boxes[0] is None
+        or all(row is None or _plain(box, row[1]) for box, row in zip(job.boxes, job.given, strict=True))
+    ):
         return None
     op = job.op
     if isinstance(op, Pointwise):
