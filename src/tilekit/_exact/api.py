@@ -1,20 +1,22 @@
 """`exact`: a function whose result equals that of a plain call, in the memory there is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal
 
-from tilekit._errors import InputError, PlanError
+from tilekit._errors import PlanError
 from tilekit._exact.frontends import Traced
 from tilekit._exact.goals import plain_work
 from tilekit._exact.graph import Graph
+from tilekit._exact.inputs import check_input, checked_budget, example
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
 from tilekit._exact.search import search
+from tilekit._exact.sources.call import Caller, Plans, asked
 from tilekit._exact.strips.call import Divided, joined
 from tilekit._exact.strips.choose import plans_of
 from tilekit._exact.strips.group import Strips
@@ -25,7 +27,7 @@ from tilekit._exact.trials import Choice
 from tilekit._progress import Progress, progress_of
 from tilekit.backends import Array, canary
 from tilekit.backends.canary import Sizes
-from tilekit.backends.limits import limits_of, refuse_large
+from tilekit.backends.limits import limits_of
 
 __all__ = ["Exact", "exact"]
 
@@ -129,7 +131,7 @@ class Exact:
             msg = f"function: expected something to call with an array, got {type(function).__name__}"
             raise PlanError(msg)
         self.function = function
-        self.memory_bytes = _checked_budget(memory_bytes)
+        self.memory_bytes = checked_budget(memory_bytes)
         if offload not in {None, "host", "disk"}:
             msg = f"offload: got {offload!r}, expected 'host', 'disk' or None"
             raise PlanError(msg)
@@ -138,15 +140,16 @@ class Exact:
         self._uncut = SMALL
         self._planned: dict[Any, _Planned] = {}
         self._divided: dict[Any, Divided] = {}
+        self._sources = Plans.none()
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave plans behind: those of a copy must read the weights of the copy."""
-        return {**vars(self), "_planned": {}, "_divided": {}, "_lock": None}
+        return {**vars(self), "_planned": {}, "_divided": {}, "_sources": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the rest over, with a lock of its own."""
-        vars(self).update(state, _lock=Lock())
+        vars(self).update(state, _sources=Plans.none(), _lock=Lock())
 
     def __call__(self, x: Array, *, plan: ExactPlan | None = None, strips: Strips | None = None) -> Any:
         """
@@ -186,20 +189,42 @@ class Exact:
         with self._told(call.program) as told:
             return run(call, told)
 
-    def stream(
-        self, x: Array, *, plan: ExactPlan | None = None, strips: Strips | None = None
+    def stream(  # noqa: PLR0913
+        self,
+        x: Array | Iterable[Array],
+        *,
+        plan: ExactPlan | None = None,
+        strips: Strips | None = None,
+        axis: int | None = None,
+        lengths: range | None = None,
+        rows: int | None = None,
     ) -> Iterator[tuple[int, Any]]:
         """
         Evaluate the function block by block; the result is never there as a whole.
 
+        With `axis` the input may be a source that is read as it comes: parts that follow one another along that axis,
+        of any number of rows each, from a file or another network, until they end. A part is asked for when a step
+        needs its rows, and kept as long as they are read; so memory does not grow with the length. The function must do
+        the same all along the axis. It is followed at two lengths, and that is proven of their graphs; what looks at
+        the whole of an axis (attention, statistics) is refused.
+
         Parameters
         ----------
-        x : array
-            Its input.
+        x : array, or iterable of array
+            Its input, or the parts of it.
         plan : ExactPlan, optional
             How; made by ``plan(..., stream=True)``.
         strips : Strips, optional
             The ranks that make the result together; all of them take the same blocks.
+        axis : int, optional
+            The axis of the input along which parts follow one another; an array is one part. The plan is then for
+            inputs of any length.
+        lengths : range, optional
+            The numbers of rows that the function takes, such as ``range(1, 10**9, 8)``; any by default. A source
+            that ends at another is refused at its end.
+        rows : int, optional
+            Rows of the input that a step reads anew, where `axis` is given; chosen by the budget, or by the size of
+            arrays, by default.
 
         Yields
         ------
@@ -212,16 +237,34 @@ class Exact:
         Raises
         ------
         InputError, PlanError, RankError, TraceError
-            As for a call.
+            As for a call; also where parts do not fit together, where a source ends at a length that the function does
+            not take, and where the function does not do the same all along `axis`.
+
+        Examples
+        --------
+        >>> import torch, tilekit
+        >>> smooth = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 9, padding=4), torch.nn.Tanh(), torch.nn.Conv1d(4, 1, 9))
+        >>> sound = torch.randn(1, 1, 1000)
+        >>> parts = (sound[:, :, k : k + 70] for k in range(0, 1000, 70))
+        >>> blocks = [block for start, block in tilekit.exact(smooth).stream(parts, axis=2, rows=64)]
+        >>> bool(torch.allclose(torch.cat(blocks, 2), smooth(sound), atol=1e-6))
+        True
         """
+        source = asked(x, axis, lengths, rows)
+        if source is not None:
+            if plan is not None or strips is not None:
+                msg = "stream: a source of parts takes no plan= and no strips=; give the whole input for these"
+                raise PlanError(msg)
+            yield from self._sources.stream(x, source, Caller(self._follow, self.memory_bytes, self.progress, self))
+            return
         if strips is not None:
             divided = self._divide(x, plan, strips, stream=True)
-            with joined(divided, x, strips, stream=True) as held, self._told(held.program) as told:
-                yield from stream_strip(held, divided.plans.axis, told)
+            with joined(divided, x, strips, stream=True) as held, self._told(held.program) as tell:
+                yield from stream_strip(held, divided.plans.axis, tell)
             return
         call = self._call(x, plan, stream=True)
-        with self._told(call.program) as told:
-            yield from stream(call, call.axis if plan is None else plan.axis, told)
+        with self._told(call.program) as tell:
+            yield from stream(call, call.axis if plan is None else plan.axis, tell)
 
     def plan(self, x: Array | Sequence[int], *, like: Array | None = None, stream: bool = False) -> ExactPlan:
         """
@@ -250,12 +293,12 @@ class Exact:
             If the function cannot be followed.
         """
         if not hasattr(x, "shape"):
-            x = _example(self.function, tuple(int(n) for n in x), like)
+            x = example(self.function, tuple(int(n) for n in x), like)
         return self._plan(x, stream=stream).plan
 
     def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
         kernels = kernels_of(x)
-        _check_input(x, kernels)
+        check_input(x, kernels)
         planned = self._plan(x, stream=stream)
         canary.check(x, planned.sizes)
         program = planned.program
@@ -270,7 +313,7 @@ class Exact:
     def _divide(self, x: Array, plan: ExactPlan | None, strips: Strips, *, stream: bool) -> Divided:
         """Plan for ranks."""
         kernels = kernels_of(x)
-        _check_input(x, kernels)
+        check_input(x, kernels)
         key = (*_key(x, kernels, stream=stream), strips.size, strips.grid, None if plan is None else plan.stages)
         held = self._divided.get(key)
         if held is None or not held.traced.current():
@@ -347,53 +390,3 @@ def _sizes(choice: Choice) -> Sizes:
     """Give the largest arrays of a plan, and its work; nothing on devices without limits."""
     counted = choice.counted
     return counted.sizes(int(plain_work(choice.program.graph) * choice.work)) if counted.largest else Sizes()
-
-
-def _checked_budget(memory_bytes: int | None) -> int | None:
-    if memory_bytes is None:
-        return None
-    if type(memory_bytes) is not int or memory_bytes <= 0:
-        msg = f"memory_bytes: got {memory_bytes!r}, expected a positive number of bytes, such as 2 * 2**30, or None"
-        raise PlanError(msg)
-    return memory_bytes
-
-
-def _check_input(x: Array, kernels: Kernels) -> None:
-    shape = tuple(x.shape)
-    if 0 in shape:
-        msg = f"input: shape {shape} has no cells; give at least one along every axis"
-        raise InputError(msg)
-    refuse_large(x)
-    canary.check(x)
-    if kernels.backend.is_floating(x) and not kernels.is_finite(x):
-        msg = f"input: NaN or infinity in an array of shape {shape}; nothing was computed"
-        raise InputError(msg)
-
-
-def _example(function: Function, shape: tuple[int, ...], like: Array | None) -> Array:
-    """Make an input of a shape."""
-    like = _first_weight(function) if like is None else like
-    if like is None:
-        msg = f"plan: a shape {shape} alone does not say the library and the dtype; give `like`, an array that does"
-        raise PlanError(msg)
-    kernels = kernels_of(like)
-    return kernels.empty(shape, kernels.dtype_name(like))
-
-
-def _first_weight(function: Function) -> Array | None:
-    """Give a floating-point weight of a module, or of the module whose method this is."""
-    owner = getattr(function, "__self__", function)
-    parameters = getattr(owner, "parameters", None)
-    if not callable(parameters):
-        return None
-    leaves = [parameters()]
-    while leaves:
-        leaf = leaves.pop(0)
-        if isinstance(leaf, dict):
-            leaves = [*leaf.values(), *leaves]
-        elif hasattr(leaf, "dtype"):
-            if kernels_of(leaf).backend.is_floating(leaf):
-                return leaf
-        elif hasattr(leaf, "__iter__") and not isinstance(leaf, str):
-            leaves = [*leaf, *leaves]
-    return None

@@ -174,6 +174,10 @@ class Ghosts:
     def source(self) -> Ghost:
         return self._source
 
+    def arrived(self, shape: Shape) -> Ghost:
+        """Give a part of an input that is read as it comes, which counts while it is kept."""
+        return self._ledger.ghost(shape, self._source.itemsize)
+
     def constant(self, node: Node) -> Ghost:
         return _given(self._ledger, node)
 

@@ -6,7 +6,7 @@ backwards, which knows what later steps want; one forwards again, which knows wh
 twice where some of what would stay can as well be made anew in each step.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -16,7 +16,7 @@ from tilekit._exact.fleeting import Seen, fleeting
 from tilekit._exact.graph import Graph
 from tilekit._exact.steps import Stage, Step
 
-__all__ = ["Make", "StepSchedule", "schedule"]
+__all__ = ["Make", "Settled", "StepSchedule", "schedule"]
 
 Settled = tuple[int, Box | None]
 """A node, and what of it stays; None: it goes."""
@@ -66,7 +66,11 @@ class _Visit:
 
 
 def schedule(
-    graph: Graph, stage: Stage, outside: Collection[int], alike: Alike | None = None
+    graph: Graph,
+    stage: Stage,
+    outside: Collection[int],
+    alike: Alike | None = None,
+    start: Mapping[int, Box] | None = None,
 ) -> tuple[StepSchedule, ...]:
     """
     Plan the steps of a stage.
@@ -81,17 +85,20 @@ def schedule(
         Nodes that are there: the input, constants, what is folded from them, and what earlier stages kept.
     alike : Alike, optional
         What is known of nodes that are alike.
+    start : mapping of int to Box, optional
+        What is there of each node before the first step of track 0.
 
     Returns
     -------
     tuple of StepSchedule
         One for each step of the stage, in order.
     """
-    pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike))
+    pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike, start or {}))
     anew = fleeting(graph, _sampled(max(tracks.values(), key=len)), outside) if stage.again and tracks else None
     if anew:
-        pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike, anew))
+        pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike, start or {}, anew))
     windows: dict[int, dict[int, Box]] = {track: {} for track in tracks}
+    windows[0] = dict(start or {})
     rows = zip(stage.steps, pulled, strict=True)
     return tuple(_arrange(graph, step, *row, windows[step.track]) for step, row in rows)
 
@@ -126,14 +133,19 @@ class _Pulls:
     """The first pass: what each step wants of each node, and what of that is not there."""
 
     def __init__(
-        self, graph: Graph, outside: Collection[int], alike: Alike | None, anew: Collection[int] = frozenset()
+        self,
+        graph: Graph,
+        outside: Collection[int],
+        alike: Alike | None,
+        start: Mapping[int, Box],
+        anew: Collection[int] = frozenset(),
     ) -> None:
         self._alike = alike
         self._anew = anew
         self._nodes = graph.nodes
         self._shapes = graph.input_shapes
         self._outside = outside
-        self._have: dict[int, dict[int, Box]] = {}
+        self._have: dict[int, dict[int, Box]] = {0: dict(start)}
 
     def step(self, step: Step) -> tuple[list[_Visit], dict[int, Box]]:
         """Give the visits, users before what they read, and the boxes read of nodes outside."""

@@ -9,7 +9,8 @@ from tilekit._exact.graph import Graph
 __all__ = ["Traced"]
 
 
-def _always() -> bool:
+def _always(*key: Hashable) -> bool:
+    del key
     return True
 
 
@@ -26,6 +27,8 @@ class Traced:
     """What a user should know: what was found on the way and is right, but does more than it seems."""
     unknown: str = ""
     """Why nobody can say what the function takes, where it is called as it is."""
+    own: Callable[[Hashable], bool] = _always
+    """Whether a `Constant` stands for numbers of the function itself, and not for a weight that has this name."""
     plain_bytes: int | None = None
     """The bytes that a plain call holds at its peak, the input and the weights not counted; None where it was not
     counted."""

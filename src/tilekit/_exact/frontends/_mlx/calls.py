@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 
@@ -90,6 +90,8 @@ class Ramp:
 class Filled:
     """One number everywhere."""
 
+    even: ClassVar[bool] = True
+    """Whether all boxes are alike."""
     value: float
     dtype: str
 

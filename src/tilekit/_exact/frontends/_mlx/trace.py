@@ -53,7 +53,8 @@ def trace(function: Callable[[Any], Any], x: mx.array) -> Traced:
         If the function draws random numbers, keeps state, looks at numbers, or gives no single array.
     """
     state = _State(function, x.shape, x.dtype)
-    return Traced(state.graph, state.constant, state.current, state.notes, unknown="; ".join(state.notes))
+    unknown = "; ".join(state.notes)
+    return Traced(state.graph, state.constant, state.current, state.notes, unknown=unknown, own=state.own)
 
 
 class _State:
@@ -78,6 +79,10 @@ class _State:
         """Give the array of a `Constant` as it is now."""
         with _LOCK:
             return self.found.constant(key)
+
+    def own(self, key: Hashable) -> bool:
+        """Whether the numbers of a `Constant` belong to the function itself."""
+        return key in self.found.known
 
     def current(self) -> bool:
         """Whether the function still is what was traced; constants that it makes itself are taken anew."""

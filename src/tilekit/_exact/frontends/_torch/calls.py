@@ -120,6 +120,8 @@ class Filled:
 
     one: ClassVar[bool] = True
     """Whether a box is one cell in memory."""
+    even: ClassVar[bool] = True
+    """Whether all boxes are alike."""
     value: Any
     dtype: torch.dtype
     device: torch.device

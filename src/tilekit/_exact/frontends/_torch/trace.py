@@ -17,7 +17,7 @@ from tilekit._exact.frontends._torch.fingerprint import Fingerprint
 from tilekit._exact.frontends._torch.follow import Run, follow
 from tilekit._exact.frontends._torch.refusals import check_input, explain, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
-from tilekit._exact.frontends._torch.weights import Reader
+from tilekit._exact.frontends._torch.weights import Literal, Reader
 from tilekit._exact.garbage import uncollected
 from tilekit._exact.graph import Graph
 
@@ -73,7 +73,11 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         read.forget()
         return fingerprint.current(read)
 
-    return Traced(graph, _alone(read), _alone(current), notes, plain_bytes=peak)
+    return Traced(graph, _alone(read), _alone(current), notes, own=_is_literal, plain_bytes=peak)
+
+
+def _is_literal(key: Any) -> bool:
+    return isinstance(key, Literal)
 
 
 def _alone(look: Callable[..., Any]) -> Callable[..., Any]:

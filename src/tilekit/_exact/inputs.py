@@ -1,0 +1,65 @@
+"""What `exact` is handed in: checked before anything runs, and made where only a shape is known."""
+
+from typing import Any
+
+from tilekit._errors import InputError, PlanError
+from tilekit._exact.kernels import Kernels, kernels_of
+from tilekit.backends import Array, canary
+from tilekit.backends.limits import refuse_large
+
+__all__ = ["check_input", "checked_budget", "example", "is_array"]
+
+
+def is_array(x: object) -> bool:
+    """Whether something is an array, of whatever library."""
+    return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def checked_budget(memory_bytes: int | None) -> int | None:
+    if memory_bytes is None:
+        return None
+    if type(memory_bytes) is not int or memory_bytes <= 0:
+        msg = f"memory_bytes: got {memory_bytes!r}, expected a positive number of bytes, such as 2 * 2**30, or None"
+        raise PlanError(msg)
+    return memory_bytes
+
+
+def check_input(x: Array, kernels: Kernels) -> None:
+    shape = tuple(x.shape)
+    if 0 in shape:
+        msg = f"input: shape {shape} has no cells; give at least one along every axis"
+        raise InputError(msg)
+    refuse_large(x)
+    canary.check(x)
+    if kernels.backend.is_floating(x) and not kernels.is_finite(x):
+        msg = f"input: NaN or infinity in an array of shape {shape}; nothing was computed"
+        raise InputError(msg)
+
+
+def example(function: Any, shape: tuple[int, ...], like: Array | None) -> Array:
+    """Make an input of a shape."""
+    like = _first_weight(function) if like is None else like
+    if like is None:
+        msg = f"plan: a shape {shape} alone does not say the library and the dtype; give `like`, an array that does"
+        raise PlanError(msg)
+    kernels = kernels_of(like)
+    return kernels.empty(shape, kernels.dtype_name(like))
+
+
+def _first_weight(function: Any) -> Array | None:
+    """Give a floating-point weight of a module, or of the module whose method this is."""
+    owner = getattr(function, "__self__", function)
+    parameters = getattr(owner, "parameters", None)
+    if not callable(parameters):
+        return None
+    leaves = [parameters()]
+    while leaves:
+        leaf = leaves.pop(0)
+        if isinstance(leaf, dict):
+            leaves = [*leaf.values(), *leaves]
+        elif hasattr(leaf, "dtype"):
+            if kernels_of(leaf).backend.is_floating(leaf):
+                return leaf
+        elif hasattr(leaf, "__iter__") and not isinstance(leaf, str):
+            leaves = [*leaf, *leaves]
+    return None
