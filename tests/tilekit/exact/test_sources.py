@@ -50,7 +50,7 @@ def test_a_source_gives_what_the_whole_gives(build: Any, rows: int) -> None:
 def test_a_length_that_the_function_does_not_take_is_refused_at_the_end() -> None:
     exact = tilekit.exact(tilekit.GraphFunction(_encoder))
     parts = (np.ones((1, 3, 4), np.float32) for _ in range(5))
-    with pytest.raises(InputError, match="after 20 rows.*19 or 22"):
+    with pytest.raises(InputError, match=r"after 20 rows.*19 or 22"):
         list(exact.stream(parts, axis=2, lengths=range(1, 1000, 3)))
 
 
