@@ -38,6 +38,7 @@ def group_moments(xp: Any, op: Moments, x: Array) -> MomentsPart:
     distances = x - rough
     first = _sum(xp, distances, axes)
     squares = _sum(xp, distances * distances, axes) - first * first / count
+    squares = xp.where(squares < 0, xp.zeros_like(squares), squares)  # by rounding, where all cells are the same
     shape = (*kept, op.groups)
     return MomentsPart(count, xp.reshape(rough + first / count, shape), xp.reshape(squares, shape))
 

@@ -175,7 +175,8 @@ class TorchKernels(Kernels):
         # without a copy in float64, which would be above what a plain call of a small network takes
         parts = [_small_moments(piece - rough, axes) for piece in split]
         first, squares = (_total(list(sums), wide) for sums in zip(*parts, strict=True))
-        return MomentsPart(count, rough.reshape(kept) + first / count, squares - first * first / count)
+        squares = (squares - first * first / count).clamp_(min=0)  # rounding, where all cells are the same
+        return MomentsPart(count, rough.reshape(kept) + first / count, squares)
 
     def resample(self, job: Job[Resample], arrays: Arrays) -> Tensor:
         """Sum cells with known weights; whole multiples of the nearest cell are one copy for all axes."""
