@@ -187,6 +187,8 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "bilinear smooth": (upsampled((5, 7), mode="bilinear", antialias=True), PICTURE),
     "bicubic": (upsampled((29, 13), mode="bicubic"), PICTURE),
     "bicubic smooth": (upsampled((5, 7), mode="bicubic", antialias=True), PICTURE),
+    "bilinear smooth aligned": (upsampled((5, 17), mode="bilinear", antialias=True, align_corners=True), PICTURE),
+    "bicubic smooth aligned": (upsampled((1, 17), mode="bicubic", antialias=True, align_corners=True), PICTURE),
     "trilinear": (upsampled((7, 12, 9), mode="trilinear"), CLIP),
     "area": (upsampled((5, 7), mode="area"), PICTURE),
     "avg pool": (lambda x: F.avg_pool2d(x, 2), PICTURE),

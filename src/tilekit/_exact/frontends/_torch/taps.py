@@ -43,7 +43,7 @@ def _positions(n: int, made: int, scale: float | None, corners: bool, dtype: tor
 def linear(n: int, made: int, scale: float | None, corners: bool, smooth: bool, dtype: torch.dtype) -> Taps:
     """Blend two neighbours; as many as the step covers where it is smoothed."""
     if smooth:
-        return _smoothed(n, made, _ratio(n, made, scale, corners), corners, 1.0, lambda x: max(0.0, 1.0 - abs(x)))
+        return _smoothed(n, made, _ratio(n, made, scale, corners), 1.0, lambda x: max(0.0, 1.0 - abs(x)))
     rows = []
     for at in _positions(n, made, scale, corners, dtype):
         low = min(max(int(at), 0), n - 1)
@@ -56,7 +56,7 @@ def linear(n: int, made: int, scale: float | None, corners: bool, smooth: bool, 
 def cubic(n: int, made: int, scale: float | None, corners: bool, smooth: bool, dtype: torch.dtype) -> Taps:
     """Blend four neighbours by a cubic; cells outside are those at the edge."""
     if smooth:
-        return _smoothed(n, made, _ratio(n, made, scale, corners), corners, 2.0, lambda x: _keys(x, -0.5))
+        return _smoothed(n, made, _ratio(n, made, scale, corners), 2.0, lambda x: _keys(x, -0.5))
     rows = []
     for at in _positions(n, made, scale, corners, dtype):
         low = math.floor(at)
@@ -72,15 +72,14 @@ def _keys(x: float, a: float) -> float:
     return (((x - 5) * x + 8) * x - 4) * a if x < 2 else 0.0
 
 
-def _smoothed(n: int, made: int, ratio: float, corners: bool, reach: float, kernel: Callable[[float], float]) -> Taps:
+def _smoothed(n: int, made: int, ratio: float, reach: float, kernel: Callable[[float], float]) -> Taps:
     """Widen the kernel to the step where that is above 1, and bring the weights to the sum 1."""
     wide = max(ratio, 1.0)
     rows = []
     for i in range(made):
-        centre = ratio * (i + (0.0 if corners else 0.5))
+        centre = ratio * (i + 0.5)  # torch means cells' centres here even where corners are aligned
         first, last = max(0, int(centre - reach * wide + 0.5)), min(n, int(centre + reach * wide + 0.5))
-        offset = 0.0 if corners else 0.5
-        pairs = [(j, kernel((j - centre + offset) / wide)) for j in range(first, last)]
+        pairs = [(j, kernel((j - centre + 0.5) / wide)) for j in range(first, last)]
         total = sum(weight for _, weight in pairs)
         rows.append(_joined([(j, weight / total) for j, weight in pairs]))
     return tuple(rows)
