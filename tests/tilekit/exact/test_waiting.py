@@ -12,14 +12,18 @@ from tests.tilekit.exact.test_run import numpy_call, plain, slabs
 from tilekit import GraphFunction, PlanError, exact
 from tilekit._exact.boxes import cells, full
 from tilekit._exact.fleeting import MOST
+from tilekit._exact.forecast import no_scratch
+from tilekit._exact.frontends import Traced
 from tilekit._exact.graph import Graph
 from tilekit._exact.heads import AHEAD
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run
 from tilekit._exact.schedule import StepSchedule
+from tilekit._exact.sources.plan import Wanted, endless
 from tilekit._exact.steps import Stage, Step
 from tilekit._exact.ways import slides
+from tilekit.backends.limits import Limits
 
 ROWS, CHANNELS, BLOCKS = 96, 4, 6
 
@@ -129,3 +133,18 @@ def test_memory_of_a_network_that_looks_ahead_comes_down_to_what_waits() -> None
         exact(network, 1).plan(x, stream=True)
     least = int(str(refused.value).split("takes ")[1].split()[0])
     assert least <= (2 * 12 + 10) * row
+
+
+def test_what_waits_is_not_kept_twice_where_the_input_is_read_as_it_comes() -> None:
+    network = residual(BLOCKS, ahead=True)
+
+    def follow(rows: int) -> Traced:
+        return network.trace(np.zeros((1, CHANNELS, rows), np.float32))
+
+    plan = endless(Wanted(follow, lambda a, b: "", 2, range(1, 10**9), 4, no_scratch, None, Limits()))
+    state, _ = plan.rounds.state(plan.rounds.again)
+    assert sum(map(cells, state.values())) == (2 * BLOCKS - 1) * 2 * CHANNELS
+    x = np.random.default_rng(2).normal(size=(1, CHANNELS, 150)).astype(np.float32)
+    parts = (x[:, :, at : at + 7] for at in range(0, 150, 7))
+    got = np.concatenate([block for _, block in exact(network).stream(parts, axis=2, rows=4)], 2)
+    np.testing.assert_allclose(got, network(x), rtol=1e-5, atol=1e-5)

@@ -130,7 +130,7 @@ def rounds_of(graph: Graph, period: Period, outside: frozenset[int], units: int)
     ends = range(first, n + 1, units * rows)
     for count in (5, 9, BEGINNING):
         bounds = (0, *ends[:count])
-        steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds))), outside)
+        steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds)), again=True), outside)
         found = _repeated(graph, period, units, steps)
         if found is not None:
             states = tuple(_states(steps[: found + 1]))
@@ -232,7 +232,7 @@ def tail_of(rounds: Rounds, graph: Graph, step: int, units: int) -> Tail | None:
         return None
     before = (0,) * (not step)
     bounds = (*before, *range(begin if step else rounds.first, n, rounds.units * period.out_rows), n)
-    steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds))), rounds.outside, start=state)
+    steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds)), again=True), rounds.outside, start=state)
     program = program_with(graph, rounds.outside, steps)
     used = {
         node for step in steps for node, _ in (*step.settled, *(row for make in step.makes for row in make.settled))
