@@ -16,6 +16,7 @@ from tilekit._exact.graph import Graph
 from tilekit._exact.labels import cut_at
 from tilekit._exact.ops import Constant, Input
 from tilekit._exact.program import Program, StagePlan
+from tilekit._exact.pull import pull
 from tilekit._exact.schedule import Settled, StepSchedule, schedule
 from tilekit._exact.sources.alike import Placed, told_of
 from tilekit._exact.sources.period import Period
@@ -126,7 +127,7 @@ def rounds_of(graph: Graph, period: Period, outside: frozenset[int], units: int)
         None where the input is too short.
     """
     n, rows = graph.nodes[graph.output].shape[period.out_axis], period.out_rows
-    first = n % rows + rows * (units - bool(n % rows))
+    first = _first(graph, period, units)
     ends = range(first, n + 1, units * rows)
     for count in (5, 9, BEGINNING):
         bounds = (0, *ends[:count])
@@ -138,6 +139,19 @@ def rounds_of(graph: Graph, period: Period, outside: frozenset[int], units: int)
         if len(bounds) <= count:
             return None
     return None
+
+
+def _first(graph: Graph, period: Period, units: int) -> int:
+    """Give the rows of the output that as many rows of the input make as a step reads anew: less, with a look ahead."""
+    shape, rows = graph.nodes[graph.output].shape, period.out_rows
+    odd = shape[period.out_axis] % rows
+
+    def given(units: int) -> int:
+        return odd + rows * (units - bool(odd))
+
+    box = pull(graph, {graph.output: cut_at(shape, period.out_axis, (0, given(units)))}).get(graph.input)
+    late = 0 if box is None else box[period.axis][1] - units * period.unit
+    return given(max(1, units - max(0, -(-late // period.unit))))
 
 
 def _repeated(graph: Graph, period: Period, units: int, steps: Sequence[StepSchedule]) -> int | None:
