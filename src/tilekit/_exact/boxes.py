@@ -4,7 +4,20 @@ import math
 from collections.abc import Iterable
 from functools import lru_cache
 
-__all__ = ["Box", "Interval", "Shape", "cells", "contains", "extent", "full", "hull", "meet", "union", "within"]
+__all__ = [
+    "Box",
+    "Interval",
+    "Shape",
+    "cells",
+    "contains",
+    "extent",
+    "full",
+    "hull",
+    "meet",
+    "union",
+    "within",
+    "without",
+]
 
 Shape = tuple[int, ...]
 Interval = tuple[int, int]
@@ -60,6 +73,18 @@ def meet(a: Box, b: Box) -> Box | None:
 def contains(outer: Box, inner: Box) -> bool:
     """Whether a box holds another."""
     return outer == inner or all(i <= k and m <= j for (i, j), (k, m) in zip(outer, inner, strict=True))
+
+
+def without(box: Box, taken: Box | None) -> tuple[Box, ...]:
+    """Give what is left of a box where another is taken from it, as boxes that share no cell."""
+    shared = None if taken is None else meet(box, taken)
+    if shared is None:
+        return (box,)
+    left: list[Box] = []
+    for axis, ((start, stop), (first, last)) in enumerate(zip(box, shared, strict=True)):
+        sides = [side for side in ((start, first), (last, stop)) if side[0] < side[1]]
+        left += [(*shared[:axis], side, *box[axis + 1 :]) for side in sides]
+    return tuple(left)
 
 
 def within(outer: Box, inner: Box) -> tuple[slice, ...]:

@@ -10,21 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tilekit.exact._graphs import NORMED, SLIDING, Builder, evaluate, graphs
 from tests.tilekit.exact._nets import Net, _nothing
-from tests.tilekit.exact._ranks import Ran, run_ranks
+from tests.tilekit.exact._ranks import Ran, Rank, Together, run_ranks
 from tests.tilekit.exact.test_run import numpy_call, slabs, staged
 
 from tilekit import PlanError
-from tilekit._exact.boxes import Box, full, within
+from tilekit._exact.boxes import Box, full, meet, within, without
 from tilekit._exact.forecast import no_scratch
 from tilekit._exact.graph import Graph
-from tilekit._exact.ops import Constant, Conv, Pointwise
+from tilekit._exact.ops import Concat, Constant, Conv, MatMul, Pad, Permute, Pointwise, Reshape
 from tilekit._exact.program import program_of
 from tilekit._exact.search import search
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Place, Stage, Step
+from tilekit._exact.strips import run as strips_run
+from tilekit._exact.strips.array_link import ArrayLink
 from tilekit._exact.strips.choose import Plans, forecast_part, plans_of
+from tilekit._exact.strips.halos import halos_of
 from tilekit._exact.strips.partition import Partition, cut_axes, divided, grid_of
-from tilekit._exact.strips.parts import PartMake, StripProgram
+from tilekit._exact.strips.parts import PartMake, StripProgram, strip_program
+from tilekit._exact.strips.run import StripCall
 
 COUNTS = st.sampled_from([(2,), (3,), (4,), (2, 2), (1, 3), (3, 2)])
 
@@ -104,7 +108,61 @@ def test_the_parts_of_every_array_fill_it(built: Builder, counts: tuple[int, ...
 def test_what_is_missing_is_received_once_and_nothing_else(built: Builder, counts: tuple[int, ...], rows: int) -> None:
     graph = built.graph()
     steps = tuple(Step(((graph.output, box),)) for box in slabs(graph.nodes[graph.output].shape, 0, rows))
-    held, _ = ran(built, divided(graph, axes_of(counts), counts), (Stage(steps),))
+    check_received(built, divided(graph, axes_of(counts), counts), steps)
+
+
+def test_blocks_that_a_rank_makes_beyond_its_part_are_not_received() -> None:
+    """Blocks of two columns whose border lies within one: a rank makes all of it, and lacks what is beside it."""
+    b = Builder((1, 1, 2, 2))
+    x = b.add(
+        Conv((2, 3), 1, (1, 1), (1, 1), (0, 0), (1, 1), (1, 1), (1, 1), 1, 1),
+        (0, b.constant((1, 1, 1, 1))),
+        (1, 1, 3, 3),
+    )
+    x = b.add(Concat(1), (x,) * 4, (1, 4, 3, 3))
+    x = b.add(Reshape(), (x,), (1, 1, 2, 2, 3, 3))
+    x = b.add(Permute((0, 1, 4, 2, 5, 3)), (x,), (1, 1, 3, 2, 3, 2))
+    x = b.add(Reshape(), (x,), (1, 1, 6, 6))
+    x = b.add(MatMul(lambda arrays: arrays[0] @ arrays[1]), (x, b.constant((6, 3))), (1, 1, 6, 3))
+    b.add(Pad((0,) * 4, (0, 0, 0, 2)), (x,), (1, 1, 6, 5))
+    graph = b.graph()
+    check_received(b, divided(graph, (3,), (3,)), (Step(((graph.output, full((1, 1, 6, 5))),)),))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_plan_that_leaves_rows_out_is_refused_on_ranks_too(streamed: bool) -> None:
+    b = Builder((1, 1, 6, 2))
+    graph, kept = b.graph(), ((0, 1), (0, 1), (0, 4), (0, 2))
+    program = program_of(graph, [Stage((Step(((graph.output, kept),)),))])
+    call = numpy_call(b, program)
+    halos = halos_of(divided(graph, (3,), (1,)), [stage.stage for stage in program.stages], ())
+    alone = Rank(0, Together(1))
+    link = ArrayLink(alone, call.kernels, call.source)
+    held = StripCall(call, strip_program(program, halos, 0), alone, link, gather=False)
+    with pytest.raises(PlanError, match="leaves out 4 of the 12 numbers"):
+        [*strips_run.stream(held, 2, lambda done: None)] if streamed else strips_run.run(held, lambda done: None)
+
+
+BOXES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=2, max_size=2).map(
+    lambda rows: tuple((start, start + n) for start, n in rows)
+)
+
+
+@given(box=BOXES, taken=BOXES | st.none())
+def test_what_is_left_of_a_box_is_each_cell_once(box: Box, taken: Box | None) -> None:
+    seen: Any = np.zeros((8, 8), int)
+    for part in (*without(box, taken), *(() if taken is None else [meet(box, taken)])):
+        if part is not None:
+            seen[within(full((8, 8)), part)] += 1
+    want: Any = np.zeros((8, 8), int)
+    want[within(full((8, 8)), box)] = 1
+    np.testing.assert_array_equal(seen, want)
+
+
+def check_received(built: Builder, partition: Partition, steps: tuple[Step, ...]) -> None:
+    """Hold ranks to receiving what they read and do not make, and each cell once."""
+    graph = partition.graph
+    held, _ = ran(built, partition, (Stage(steps),))
     for program, pieces in zip(held.programs, held.pieces, strict=True):
         made, read = _touched(program)
         came = {index: [_ones(graph, index, box) for box in boxes] for index, boxes in pieces.items()}

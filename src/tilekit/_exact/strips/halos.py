@@ -8,7 +8,7 @@ make itself, from a border of what they are made of. Where borders are exchanged
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tilekit._exact.boxes import Box, cells, contains, full, hull, meet
+from tilekit._exact.boxes import Box, cells, contains, full, hull, meet, without
 from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Constant, Input, Moments, Pointwise, Reduce, Whole
@@ -84,8 +84,8 @@ class Halos:
                 owners.setdefault(mine, other)
         for mine, other in owners.items():
             piece = meet(mine, want)
-            if other != rank and piece is not None and not (made is not None and contains(made, piece)):
-                yield other, piece
+            if other != rank and piece is not None:
+                yield from ((other, part) for part in without(piece, made))
 
 
 def halos_of(partition: Partition, stages: Sequence[Stage], folded: Collection[int]) -> Halos:

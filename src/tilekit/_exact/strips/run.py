@@ -93,6 +93,7 @@ def stream(held: StripCall, axis: int, told: Told) -> Iterator[tuple[int, Strip 
                 box = (*own[:axis], rows, *own[axis + 1 :])
                 yield start, Strip(block, _slices(box), held.output.shape)
         told(done)
+    blocks.finish()
 
 
 def _steps(held: StripCall, emit: Callable[[Box, Array], object]) -> Iterator[int]:
