@@ -33,6 +33,7 @@ class Feed(Generic[V]):
         self._hands = hands
         self._axis = axis
         self._parts: list[tuple[int, int, V]] = []
+        self._low = 0
         self.end = self.begin = 0
 
     def put(self, part: V) -> None:
@@ -50,14 +51,18 @@ class Feed(Generic[V]):
         return self._cut(part, box, low - start, high - start)
 
     def drop(self, row: int) -> None:
-        """Let go of the rows before one, and of the memory of parts of which the last rows alone wait."""
-        held = []
-        for start, stop, part in self._parts:
-            if start >= row:
-                held.append((start, stop, part))
-            elif stop > row:
-                held.append((row, stop, self._hands.own(self._rows(part, row - start, stop - start))))
-        self._parts = held
+        """Let go of the parts that end before a row."""
+        self._low = max(self._low, row)
+        self._parts = [part for part in self._parts if part[1] > self._low]
+
+    def trim(self) -> None:
+        """Let go of the memory of parts of which the last rows alone wait, before more is asked for."""
+        self._parts = [self._trimmed(*part) for part in self._parts]
+
+    def _trimmed(self, start: int, stop: int, part: V) -> tuple[int, int, V]:
+        if start >= self._low:
+            return start, stop, part
+        return self._low, stop, self._hands.own(self._rows(part, self._low - start, stop - start))
 
     def whole(self) -> V:
         """Give all rows that wait."""
@@ -69,18 +74,13 @@ class Feed(Generic[V]):
         apart = [(start, stop, part) for start, stop, part in self._parts if start < high and stop > low]
         if len(apart) < 2:
             return
-        first, last = apart[0], apart[-1]
+        (start, stop, first), (begin, end, last) = apart[0], apart[-1]
         pieces = [part for _, _, part in apart]
-        pieces[0] = self._rows(first[2], max(0, low - first[0]), first[1] - first[0])
-        begin, end = max(low, first[0]), last[1]
-        rest: list[tuple[int, int, V]] = []
-        if end > high:
-            pieces[-1] = self._rows(last[2], 0, high - last[0])
-            rest = [(high, end, self._rows(last[2], high - last[0], end - last[0]))]
-        joined = self._hands.join(pieces, self._axis)
-        before = [row for row in self._parts if row[1] <= low]
-        after = [row for row in self._parts if row[0] >= high]
-        self._parts = [*before, (begin, min(end, high), joined), *rest, *after]
+        at, to = max(start, self._low), min(end, high)
+        pieces[0], pieces[-1] = self._rows(first, at - start, stop - start), self._rows(last, 0, to - begin)
+        rest = [(to, end, self._rows(last, to - begin, end - begin))] if end > to else []
+        before, after = ([row for row in self._parts if row[1] <= low], [row for row in self._parts if row[0] >= high])
+        self._parts = [*before, (at, to, self._hands.join(pieces, self._axis)), *rest, *after]
 
     def _rows(self, part: V, start: int, stop: int) -> V:
         rank = len(_shape(part))

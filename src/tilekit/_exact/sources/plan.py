@@ -26,8 +26,8 @@ Follow = Callable[[int], Traced]
 """Follows the function for a number of rows."""
 Alike = Callable[[Traced, Traced], str]
 """Says which numbers of the function itself differ between two lengths."""
-FEW = 16
-"""How many lengths before the first that is followed are left out, at least: a power of two."""
+FEW = (16, 48, 240, 720, 3840, 17280)
+"""How far apart two lengths are that are followed, in lengths that the function takes: whole numbers of many units."""
 STRIP = 1 << 22
 """Bytes of the largest array of a step, where no number of rows and no budget is given."""
 MOST = 64
@@ -36,8 +36,8 @@ STEPS = 4
 """Steps that the shorter one has, at least."""
 NEAR = 8
 """Units before the end of the input at which no step may be made any more, at most."""
-LONG, LARGE = 1 << 17, 1 << 28
-"""Rows and bytes up to which a longer input is followed."""
+LARGE = 1 << 28
+"""Bytes up to which a longer input is followed."""
 MIB = 1 << 20
 ENDS = "has no steps that repeat: each row may need all of the input (attention, statistics over the axis)"
 
@@ -82,8 +82,9 @@ class Endless:
         if not step:
             return None
         msg = (
-            f"source: the function does something else for {rows} rows than for {self.length}, so what came out is not "
-            "what it gives for all of them; give the whole input"
+            f"source: it ended after {rows} rows, for which the function cannot be shown to do the same as for "
+            f"{self.length}, so what came out may be wrong; name the lengths that are alike with lengths=, or give the "
+            "whole input"
         )
         raise PlanError(msg)
 
@@ -164,14 +165,11 @@ class Wanted:
     budget: int | None
     limits: Limits
 
-    def pair(self, short: int) -> "Pair":
-        """Follow two lengths, one about twice the other."""
-        step = self.lengths.step
-        first, apart = self.lengths.start + short * step, FEW * step
-        a = self.follow(first)
-        while apart < first - self.lengths.start:
-            apart *= 2
-        return Pair(a, self.follow(first + apart), first, apart)
+    def pair(self, few: int) -> "Pair | None":
+        """Follow two lengths, one about twice the other; None where the function takes none so long."""
+        apart = few * -(-STEPS * (self.rows or 1) // (few * self.lengths.step)) * self.lengths.step
+        short, long = self.lengths.start + apart, self.lengths.start + 2 * apart
+        return Pair(self.follow(short), self.follow(long), short, apart) if long in self.lengths else None
 
 
 @dataclass(frozen=True)
@@ -221,20 +219,20 @@ def endless(wanted: Wanted) -> Endless:
     PlanError
         If the function does not do the same all along the axis, or nothing meets the budget.
     """
-    lengths = wanted.lengths
-    short = max(FEW, -(-STEPS * (wanted.rows or 1) // lengths.step))
-    while True:
-        pair = wanted.pair(short)
+    why = f"cannot be followed at two of the lengths {wanted.lengths}"
+    for few in FEW:
+        pair = wanted.pair(few)
+        if pair is None:
+            break
         period = pair.period(wanted)
         plan = None if isinstance(period, str) else _found(wanted, pair, period)
         if plan is not None:
             return plan
-        short *= 4
-        row = pair.b.graph.nodes[pair.b.graph.input].nbytes // pair.long
-        if lengths.start + 2 * short * lengths.step > min(LONG, lengths[-1], LARGE // row):
-            why = period if isinstance(period, str) else ENDS
-            msg = f"source: the function for {pair.long} rows {why}; give the whole input"
-            raise PlanError(msg)
+        why = f"for {pair.long} rows {period if isinstance(period, str) else ENDS}"
+        if 4 * pair.b.graph.nodes[pair.b.graph.input].nbytes > LARGE:
+            break
+    msg = f"source: the function {why}; give the whole input"
+    raise PlanError(msg)
 
 
 def _found(wanted: Wanted, pair: Pair, period: Period) -> Endless | None:
@@ -247,9 +245,12 @@ def _found(wanted: Wanted, pair: Pair, period: Period) -> Endless | None:
         rounds = rounds_of(graph, period, outside, units)
         if rounds is None:
             return None
-        rounds = _ended(rounds, pair)
-        if rounds is None:
+        ended = _ended(rounds, pair)
+        if ended is None:
             return None
+        # a length between two units may end a row before the shorter of them does
+        between = period.unit - math.gcd(period.unit, wanted.lengths.step)
+        rounds = replace(ended, ahead=ended.ahead + between)
         others = {pair.short: pair.a}
         plan = Endless(pair.b, pair.long, rounds, wanted.lengths, others, wanted.follow, wanted.check)
         if wanted.budget is None and not wanted.limits.any:
