@@ -77,7 +77,7 @@ class Endless:
         with self._lock:
             for length in self._lengths(rows):
                 tail = self._tail(length, rows, step)
-                if tail is not None and tail.low >= self._held(step) - tail.units * self.rounds.period.unit:
+                if tail is not None and tail.low >= self.rounds.low(step) - tail.units * self.rounds.period.unit:
                     return tail
         if not step:
             return None
@@ -90,9 +90,6 @@ class Endless:
 
     def _began(self, rows: int) -> bool:
         return rows >= self.rounds.reads(0)[1] + self.rounds.ahead
-
-    def _held(self, step: int) -> int:
-        return self.rounds.reads(step)[0] - self.rounds.behind
 
     def _lengths(self, rows: int) -> Iterator[int]:
         """Give the lengths whose end may be that of the input; the last is followed if need be."""
@@ -298,7 +295,7 @@ def _ended(rounds: Rounds, pair: Pair) -> Rounds | None:
         short = tail_of(rounds, pair.a.graph, step, -units)
         long = tail_of(rounds, rounds.graph, step, -units - apart)
         if short is not None and long is not None and ends_alike(period, short, long, apart):
-            behind = rounds.reads(step)[0] + units * period.unit - short.low
+            behind = rounds.low(step) + units * period.unit - short.low
             return replace(rounds, ahead=(most - units) * period.unit, behind=max(0, behind))
     return None
 

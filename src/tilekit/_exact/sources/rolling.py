@@ -98,7 +98,7 @@ def rolled(
         rolling.make(min(step, again))
         yield further * period.out_rows
         step += 1
-        feed.drop(rounds.reads(step)[0] - rounds.behind)
+        feed.drop(rounds.low(step))
     tail = end(feed.end, step)
     if tail is None:
         return

@@ -13,6 +13,7 @@ from itertools import pairwise
 from tilekit._exact.boxes import Box, contains, full
 from tilekit._exact.folding import Folding
 from tilekit._exact.graph import Graph
+from tilekit._exact.heads import warming
 from tilekit._exact.labels import cut_at
 from tilekit._exact.ops import Constant, Input
 from tilekit._exact.program import Program, StagePlan
@@ -44,8 +45,10 @@ class Rounds:
     """Those that begin, and the one that is made again, last."""
     states: tuple[State, ...]
     """Before each of them."""
+    warming: int
+    """How many steps come before the first that gives rows of the output."""
     first: int
-    """Rows of the output that the first step gives."""
+    """Rows of the output that this one gives."""
     ahead: int = 0
     """Rows of the input that must have come beyond those that a step reads."""
     behind: int = 0
@@ -68,9 +71,18 @@ class Rounds:
         further = (step - known) * self.units * self.period.unit
         return low + further, high + further
 
+    def low(self, step: int) -> int:
+        """Give the first row of the input that a step or one after it reads."""
+        reads = [self.reads(number) for number in range(step, max(step, self.again) + 1)]
+        return min(low for low, high in reads if high) - self.behind
+
     def begins(self, step: int) -> int:
-        """Give the first row of the output that a step gives."""
-        return 0 if step == 0 else self.first + (step - 1) * self.units * self.period.out_rows
+        """Give the first row of the output that a step gives, or one after it."""
+        return max(0, self.first + (step - self.warming - 1) * self.units * self.period.out_rows)
+
+    def ends(self, step: int, n: int) -> range:
+        """Give where each step from one on ends, of the first `n` rows of the output."""
+        return range(max(self.first, self.begins(step + 1)), n, self.units * self.period.out_rows)
 
     @property
     def program(self) -> Program:
@@ -129,14 +141,17 @@ def rounds_of(graph: Graph, period: Period, outside: frozenset[int], units: int)
     n, rows = graph.nodes[graph.output].shape[period.out_axis], period.out_rows
     first = _first(graph, period, units)
     ends = range(first, n + 1, units * rows)
+    every = tuple(_steps(graph, period, (0, *ends)))
+    labels = tuple(period.shifts[index][0] if index in period.shifts else None for index in range(len(graph.nodes)))
+    made = frozenset(range(len(graph.nodes))) - outside
+    before = warming(graph, labels, made, frozenset(), every) if every else ()
     for count in (5, 9, BEGINNING):
-        bounds = (0, *ends[:count])
-        steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds)), again=True), outside)
-        found = _repeated(graph, period, units, steps)
+        steps = schedule(graph, Stage((*before, *every[:count]), again=True), outside)
+        found = _repeated(graph, period, units, steps, len(before))
         if found is not None:
             states = tuple(_states(steps[: found + 1]))
-            return Rounds(graph, period, outside, units, steps[: found + 1], states, first)
-        if len(bounds) <= count:
+            return Rounds(graph, period, outside, units, steps[: found + 1], states, len(before), first)
+        if len(every) <= count:
             return None
     return None
 
@@ -154,10 +169,10 @@ def _first(graph: Graph, period: Period, units: int) -> int:
     return given(max(1, units - max(0, -(-late // period.unit))))
 
 
-def _repeated(graph: Graph, period: Period, units: int, steps: Sequence[StepSchedule]) -> int | None:
+def _repeated(graph: Graph, period: Period, units: int, steps: Sequence[StepSchedule], begin: int) -> int | None:
     """Give the first step that the one after it repeats; the last is not asked, as nothing is kept after it."""
     states = list(_states(steps))
-    for number in range(len(steps) - 2):
+    for number in range(begin, len(steps) - 2):
         moved = {node: period.moved(node, box, units) for node, box in states[number].items()}
         if moved == states[number + 1] and read_rows(graph, period, steps[number])[1]:
             before, after = Placed(graph, period, units), Placed(graph, period)
@@ -239,13 +254,13 @@ def tail_of(rounds: Rounds, graph: Graph, step: int, units: int) -> Tail | None:
     period = rounds.period
     known, further = rounds.state(step)
     state = {node: period.moved(node, box, further - units) for node, box in known.items()}
-    begin, n = rounds.begins(step) - units * period.out_rows, graph.nodes[graph.output].shape[period.out_axis]
+    rows, n = units * period.out_rows, graph.nodes[graph.output].shape[period.out_axis]
+    begin = rounds.begins(step) - rows
     if not 0 <= begin <= n or not all(contains(full(graph.nodes[node].shape), box) for node, box in state.items()):
         return None
     if not begins_alike(rounds, graph, step) or (step and not _made_alike(rounds, graph, step - 1, units)):
         return None
-    before = (0,) * (not step)
-    bounds = (*before, *range(begin if step else rounds.first, n, rounds.units * period.out_rows), n)
+    bounds = (begin, *(end - rows for end in rounds.ends(step, n + rows)), *((n,) if begin < n else ()))
     steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds)), again=True), rounds.outside, start=state)
     program = program_with(graph, rounds.outside, steps)
     used = {
