@@ -37,12 +37,14 @@ STEPS = 4
 NEAR = 8
 """Units before the end of the input at which no step may be made any more, at most."""
 LARGE = 1 << 28
-"""Bytes up to which a longer input is followed."""
+"""Bytes of an input that is followed, at most."""
+KEPT = 32
+"""Lengths whose ends are kept, the newest."""
 MIB = 1 << 20
 ENDS = "has no steps that repeat: each row may need all of the input (attention, statistics over the axis)"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Endless:
     """A function as a stream of an input of any length."""
 
@@ -75,10 +77,10 @@ class Endless:
         if rows not in self.lengths:
             raise InputError(_not_taken(rows, self.lengths))
         with self._lock:
-            for length in self._lengths(rows):
-                tail = self._tail(length, rows, step)
-                if tail is not None and tail.low >= self.rounds.low(step) - tail.units * self.rounds.period.unit:
-                    return tail
+            length = self._followed(rows)
+            tail = self._tail(length, rows, step)
+            if tail is not None and tail.low >= self.rounds.low(step) - tail.units * self.rounds.period.unit:
+                return tail
         if not step:
             return None
         msg = (
@@ -88,19 +90,12 @@ class Endless:
         )
         raise PlanError(msg)
 
-    def _began(self, rows: int) -> bool:
-        return rows >= self.rounds.reads(0)[1] + self.rounds.ahead
-
-    def _lengths(self, rows: int) -> Iterator[int]:
-        """Give the lengths whose end may be that of the input; the last is followed if need be."""
-        unit = self.rounds.period.unit
-        known = sorted((self.length, *self.others), reverse=True)
-        if self._began(rows):
-            yield from (n for n in known if n <= rows and (rows - n) % unit == 0)
-            if rows >= self.length:
-                yield self.length + (rows - self.length) % unit
-                return
-        yield rows
+    def _followed(self, rows: int) -> int:
+        """Give the length whose end is that of the input: its own, unless it is too large to be followed."""
+        node = self.rounds.graph.nodes[self.rounds.graph.input]
+        if rows <= self.length or node.nbytes // self.length * rows <= LARGE:
+            return rows
+        return self.length + (rows - self.length) % self.rounds.period.unit
 
     def _tail(self, length: int, rows: int, step: int) -> Tail | None:
         units = (rows - length) // self.rounds.period.unit
@@ -120,11 +115,24 @@ class Endless:
             return self.traced.graph
         if length not in self.others:
             traced = self.follow(length)
-            _, why = differences(traced.graph, self.traced.graph)
-            if why or self.check(traced, self.traced):
+            if not self._is_alike(traced, length):
                 return None
             self.others[length] = traced
+            while len(self.others) > KEPT:
+                gone = next(iter(self.others))
+                del self.others[gone]
+                self.tails = {key: tail for key, tail in self.tails.items() if key[0] != gone}
         return self.others[length].graph
+
+    def _is_alike(self, traced: Traced, length: int) -> bool:
+        """Whether a length gives the same function, as much shorter or longer as its input is."""
+        period = self.rounds.period
+        shifts, why = differences(traced.graph, self.traced.graph)
+        if why or self.check(traced, self.traced):
+            return False
+        units, between = divmod(self.length - length, period.unit)
+        moved = {node: (axis, rows * units) for node, (axis, rows) in period.shifts.items()}
+        return bool(between) or shifts == (moved if units else {})
 
     def counted(self, scratch: Scratch, limits: Limits | None = None) -> Forecast:
         """Count the bytes of live arrays at the peak; the rows of the input that wait are among them."""
@@ -217,10 +225,16 @@ def endless(wanted: Wanted) -> Endless:
         If the function does not do the same all along the axis, or nothing meets the budget.
     """
     why = f"cannot be followed at two of the lengths {wanted.lengths}"
+    short: ValueError | None = None
     for few in FEW:
-        pair = wanted.pair(few)
+        try:
+            pair = wanted.pair(few)
+        except ValueError as error:  # of the function itself, if the input is too short for it
+            short = error
+            continue
         if pair is None:
             break
+        short = None
         period = pair.period(wanted)
         plan = None if isinstance(period, str) else _found(wanted, pair, period)
         if plan is not None:
@@ -228,6 +242,8 @@ def endless(wanted: Wanted) -> Endless:
         why = f"for {pair.long} rows {period if isinstance(period, str) else ENDS}"
         if 4 * pair.b.graph.nodes[pair.b.graph.input].nbytes > LARGE:
             break
+    if short is not None:
+        raise short
     msg = f"source: the function {why}; give the whole input"
     raise PlanError(msg)
 
