@@ -109,11 +109,11 @@ def test_one_plan_serves_all_lengths_also_the_shortest() -> None:
 
 
 def test_parts_are_asked_for_when_a_step_needs_them() -> None:
-    """Two convolutions that each look one row ahead: the first block of 4 rows is there after 6."""
+    """Two convolutions that each look one row ahead: the first step reads 4 rows, and gives 2 that these complete."""
     exact = tilekit.exact(_network([_conv(3, 1, 1), _conv(3, 1, 1)]))
     asked: list[int] = []
     seen = [(start, asked[-1]) for start, _ in exact.stream(_cut(_array(1, 3, 40), [1], asked), axis=2, rows=4)]
-    assert seen[:4] == [(0, 6), (4, 10), (8, 14), (12, 18)]
+    assert seen[:4] == [(0, 4), (2, 8), (6, 12), (10, 16)]
 
 
 def test_nothing_of_a_part_is_kept_longer_than_it_is_read() -> None:

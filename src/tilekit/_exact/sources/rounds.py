@@ -164,7 +164,9 @@ def _first(graph: Graph, period: Period, units: int) -> int:
     def given(units: int) -> int:
         return odd + rows * (units - bool(odd))
 
-    box = pull(graph, {graph.output: cut_at(shape, period.out_axis, (0, given(units)))}).get(graph.input)
+    box = pull(
+        graph, {graph.output: cut_at(shape, period.out_axis, (0, min(given(units), shape[period.out_axis])))}
+    ).get(graph.input)
     late = 0 if box is None else box[period.axis][1] - units * period.unit
     return given(max(1, units - max(0, -(-late // period.unit))))
 
