@@ -159,6 +159,11 @@ class Read(nn.Module):  # type: ignore[misc, name-defined]
         return self.out(self.rows(x.flatten(0, 2))[0])
 
 
+def rolled(x: Any) -> Any:
+    """Channels that lie together after a join too."""
+    return F.scaled_dot_product_attention(x, x.roll(1, 2), x)
+
+
 def summed(x: Any) -> Any:
     """A sum that lies as its first array does, and must be copied to be seen in one row."""
     return (torch.tanh(x.permute(0, 2, 3, 1)) + 1).flatten()
@@ -173,8 +178,11 @@ def summed(x: Any) -> Any:
             lambda: nn.Sequential(nn.Conv2d(8, 8, 1), Attended(8, 1)),
             torch.ones(1, 8, 20, 16).to(memory_format=torch.channels_last),
         ),
+        (lambda: Called(rolled), torch.ones(1, 8, 20, 16).to(memory_format=torch.channels_last)),
+        (lambda: Called(lambda x: F.interpolate(x, size=(29, 35))), torch.ones(1, 4, 20, 16)),
+        (lambda: Called(lambda x: x.std(1)), torch.ones(1, 2, 40, 32)),
     ],
-    ids=["sum", "recurrent", "attention"],
+    ids=["sum", "recurrent", "attention", "joined", "nearest", "pairs"],
 )
 def test_how_an_array_lies_is_forecast(layer: Any, x: Any) -> None:
     network = layer().requires_grad_(False).eval()
@@ -251,6 +259,16 @@ def test_what_is_turned_round_is_copied(turn: Any) -> None:
     exact = tilekit.exact(network, tilekit.exact(network).plan(x).plain_bytes * 3 // 4)
     plan = exact.plan(x)
     assert counted(lambda: exact(x)) == pytest.approx(plan.peak_bytes, rel=0.1)
+    torch.testing.assert_close(exact(x), network(x))
+
+
+@pytest.mark.parametrize("options", [(3, 2, 0, 1), (2, 3, 0, 2), (3, 2, 1, 1), (4, 2, 1, 0)])
+def test_a_transposed_convolution_is_cut_by_the_call_itself(options: tuple[int, ...]) -> None:
+    kernel, stride, padding, more = options
+    network = nn.ConvTranspose2d(4, 4, kernel, stride, padding, more).requires_grad_(False)
+    x = torch.ones(1, 4, 16, 16)
+    exact = tilekit.exact(network)
+    assert counted(lambda: exact(x)) <= 1.01 * counted(lambda: network(x))
     torch.testing.assert_close(exact(x), network(x))
 
 

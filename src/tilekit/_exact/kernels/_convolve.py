@@ -63,7 +63,7 @@ def crops_of(op: Conv, pads: Sequence[tuple[int, int]]) -> Crops:
     for d, (zeros, others) in enumerate(pads):
         spread = (op.kernel[d] - 1) * op.dilation[d]
         before, after = spread - zeros, spread - others
-        gives = before - after if 0 < before - after < max(op.input_dilation[d], op.dilation[d]) and before > 0 else 0
+        gives = before - after if 0 < before - after < max(op.input_dilation[d], op.dilation[d]) and before >= 0 else 0
         both = before if gives else max(0, min(before, after))
         padding.append(both)
         more.append(gives)

@@ -26,6 +26,7 @@ from tilekit._exact.kernels._torch_scratch import (
     pieces,
     plain_scratch,
     scratch,
+    times_of,
 )
 from tilekit._exact.ops import Conv, Moments, Normalize, Pad, Pointwise, Pool, Reduce, Resample, Windows
 from tilekit.backends import Backend
@@ -185,7 +186,7 @@ class TorchKernels(Kernels):
         blended = []
         for axis, taps in enumerate(job.op.taps):
             if taps is not None:
-                times[axis] = _times(job, axis, given)
+                times[axis] = times_of(job, axis, given)
                 blended += [] if times[axis] else [axis]
         x = _repeated(x, [max(1, n) for n in times])
         if not blended:
@@ -356,18 +357,6 @@ def _taps(op: Resample, axis: int) -> list[Taps]:
         plain = all(weight == 1 for _, weight in pairs)
         made.append(([cell for cell, _ in pairs], None if plain else [weight for _, weight in pairs]))
     return made
-
-
-def _times(job: Job[Resample], axis: int, given: Box) -> int:
-    """Give how often each cell given is repeated, if it is just that; else 0."""
-    taps, (start, stop) = job.op.taps[axis], job.box[axis]
-    assert taps is not None  # only such axes ask
-    count, rest = divmod(stop - start, given[axis][1] - given[axis][0])
-    if rest:
-        return 0
-    first = given[axis][0]
-    plain = all(taps[i] == ((first + (i - start) // count, 1.0),) for i in range(start, stop))
-    return count if plain else 0
 
 
 def _repeated(x: Tensor, times: Sequence[int]) -> Tensor:

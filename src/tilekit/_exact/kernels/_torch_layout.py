@@ -8,7 +8,7 @@ from tilekit._exact.boxes import Shape, extent
 from tilekit._exact.chain import Chain
 from tilekit._exact.ghosts import contiguous
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.ops import Conv, Normalize, Pointwise, broadcast
+from tilekit._exact.ops import Concat, Conv, Normalize, Pointwise, broadcast
 
 __all__ = ["in_order", "lies"]
 
@@ -20,7 +20,7 @@ def lies(job: Job[Any]) -> Shape | None:
     """Give the strides of what a kernel makes, in cells; None where it lies in order, or where nobody knows."""
     if (
         not job.given
-        or job.boxes[0] is None
+        or (job.boxes[0] is None and not isinstance(job.op, Concat))
         or all(row is None or _plain(box, row[1]) for box, row in zip(job.boxes, job.given, strict=True))
     ):
         return None
@@ -29,6 +29,9 @@ def lies(job: Job[Any]) -> Shape | None:
         made = _chained(op.call, job) if isinstance(op.call, Chain) else _together(job.extent, _given(job))
     elif isinstance(op, Normalize):
         made = _together(job.extent, _given(job)[:1])
+    elif isinstance(op, Concat):
+        last = len(job.extent) in {4, 5} and all(_channels_last(*row) for row in _given(job))
+        made = _dense(job.extent, (1, *range(len(job.extent) - 1, 1, -1), 0)) if last else contiguous(job.extent)
     elif isinstance(op, Conv):
         made = _convolved(op, job)
     else:
@@ -135,7 +138,7 @@ def _convolved(op: Conv, job: Job[Any]) -> Shape:
 def _channels_last(shape: Shape, strides: Shape) -> bool:
     """Say whether torch takes an array's channels to lie together."""
     inner = [axis for axis in range(len(shape) - 1, 1, -1) if shape[axis] > 1]
-    if shape[1] == 1 or not strides[1] or not inner:
+    if len(shape) < 3 or shape[1] == 1 or not strides[1] or not inner:
         return False
     least = 0
     for axis in (1, *inner, *((0,) if shape[0] > 1 else ())):

@@ -29,7 +29,7 @@ from tilekit._exact.ops import (
 )
 
 __all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "heavy", "moment_pieces", "pieces"]
-__all__ += ["plain_scratch", "pool_pieces", "scratch", "small_pieces"]
+__all__ += ["plain_scratch", "pool_pieces", "scratch", "small_pieces", "times_of"]
 
 SMALL = 1 << 16
 """Cells up to which square distances are summed in float64."""
@@ -40,6 +40,8 @@ CACHED = 1 << 16
 """Cells of a piece of a large array: what is made of it on the way stays in the cache of a processor."""
 TURNED = 4
 """How many times the cells of a strip a weight must have for the strip to be put into the weight's order."""
+SUMS, MOMENTS = 12, 40
+"""Bytes for each group of what is summed beside the distances, and of its moments before they are rounded."""
 CALLS = (Along, Attention, Gather, MatMul, Pool, Reduce, Whole)
 """Kinds that call what the front end handed in, which may make more than it gives."""
 _SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -81,7 +83,8 @@ def _taken(job: Job[Any], device: torch.device) -> int:  # one for each kind
         rows = op.groups * math.prod(extent(job.boxes[0])[axis] for axis in op.batch_axes)
         lies = job.given[0] if job.given else None
         half = size < 4 or (lies is not None and _SIZES.get(lies[0], 4) < 4)
-        return n * max(size, 4) // moment_pieces(n, n // rows, half=half)  # distances from the mean
+        apart = n * max(size, 4) // moment_pieces(n, n // rows, half=half)  # distances from the mean
+        return max(apart + SUMS * rows, MOMENTS * rows)
     return _resampled(job, size) if isinstance(op, Resample) else 0
 
 
@@ -184,22 +187,37 @@ def _resampled(job: Job[Resample], size: int) -> int:
     """Count what is repeated and what is weighed, one axis after the other, and the weights."""
     given = job.boxes[0]
     assert given is not None  # a resampling always reads something
-    shape, taps = list(extent(given)), [_row(job, axis) for axis in range(len(job.box))]
-    if all(count <= 1 for count, _ in taps):
+    times = [1 if taps is None else times_of(job, axis, given) for axis, taps in enumerate(job.op.taps)]
+    if all(times):
         return 0
+    shape = [n * max(1, k) for n, k in zip(extent(given), times, strict=True)]
+    copied = math.prod(shape) * size if any(k > 1 for k in times) else 0
+    taps = [(0, True) if k else _row(job, axis) for axis, k in enumerate(times)]
     wide = max(size, 4) if any(not plain for _, plain in taps) else size
     there = most = math.prod(shape) * wide if wide > size else 0
     for axis, (count, _) in enumerate(taps):
-        if count > 1:
+        if count:
             shape[axis] = job.extent[axis]
             step = math.prod(shape) * wide
-            most = max(most, there + 2 * step)
+            most = max(most, there + step * min(count, 2))
             there = step
-    free = [n for n, (count, _) in zip(job.extent, taps, strict=True) if not count]
+    free = [n for n, taken in zip(job.extent, job.op.taps, strict=True) if taken is None]
     made, count = cells(job.box) * size, pieces(cells(job.box), max(free, default=1))
     most = max(most, there + made) if wide > size else most
     rows = sum(n * (8 + wide) * count for (count, _), n in zip(taps, job.extent, strict=True) if count > 1)
-    return rows + (max(0, most - made) if count == 1 else -(-most // count))
+    return copied + rows + (max(0, most - made) if count == 1 else -(-most // count))
+
+
+def times_of(job: Job[Resample], axis: int, given: Box) -> int:
+    """Give how often each cell given is repeated, if it is just that; else 0."""
+    taps, (start, stop) = job.op.taps[axis], job.box[axis]
+    assert taps is not None  # only such axes ask
+    count, rest = divmod(stop - start, given[axis][1] - given[axis][0])
+    if rest:
+        return 0
+    first = given[axis][0]
+    plain = all(taps[i] == ((first + (i - start) // count, 1.0),) for i in range(start, stop))
+    return count if plain else 0
 
 
 def _row(job: Job[Resample], axis: int) -> tuple[int, bool]:
