@@ -303,8 +303,7 @@ class Exact:
         canary.check(x, planned.sizes)
         program = planned.program
         if plan is not None and plan != planned.plan:
-            checked_plan(plan, program.graph)
-            program = program_of(program.graph, plan.stages, anew=plan.anew)
+            program = program_of(checked_plan(plan, planned.traced.graph), plan.stages, anew=plan.anew)
         return Call(program, kernels, x, planned.traced.constants, planned.plan.axis)
 
     def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:
@@ -318,10 +317,8 @@ class Exact:
         held = self._divided.get(key)
         if held is None or not held.traced.current():
             traced = self._traced(x, key[:-3])
-            if plan is not None:
-                checked_plan(plan, traced.graph)
             plans = plans_of(
-                traced.graph,
+                traced.graph if plan is None else checked_plan(plan, traced.graph),
                 strips.size,
                 self.memory_bytes,
                 kernels.scratch,
@@ -352,7 +349,7 @@ class Exact:
                 raise PlanError(msg)
             choice = self._choose(traced.graph, kernels, x, stream=stream)
             made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
-            checked_plan(made, traced.graph)
+            checked_plan(made, traced.graph, choice.program.graph)
             planned = _Planned(traced, made, choice.program, _sizes(choice))
             with self._lock:
                 self._planned[key] = planned

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving
 from tilekit._exact.flow import ENDLESS
-from tilekit._exact.goals import Frontier, Goal, goals, levels, until, work
+from tilekit._exact.goals import Frontier, Goal, goals, levels, sooner, until, work
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels
 from tilekit._exact.ops import Input, Moments, Reduce
@@ -22,6 +22,8 @@ SCALE = 16
 """What a byte costs in cuts; whole numbers leave room for fractions of it."""
 SMALL = 1 << 16
 """Bytes under which a node that does not slide may be kept whole."""
+NEAR = 8
+"""Operations behind a node, up to which it is near to the input."""
 
 
 class Barriers:
@@ -46,6 +48,8 @@ class Barriers:
         Nodes that are completed before what reads them, though nothing needs them whole.
     joined : bool
         What does not need each other is completed at the same time; parts of the output come one after the other.
+    early : sequence of int
+        Nodes that are all completed before anything that they do not need.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -59,6 +63,7 @@ class Barriers:
         rests: Sequence[int] = (),
         *,
         joined: bool = False,
+        early: Sequence[int] = (),
     ) -> None:
         self.graph, self.labels, self.others = graph, labels, tuple(others)
         self.goals, self.tail = goals(graph, labels, along)
@@ -72,6 +77,8 @@ class Barriers:
         if rests:
             halts = [Goal((index,), readers=graph.users[index]) for index in rests]
             self.goals = (*sorted((*self.goals[:-1], *halts), key=lambda goal: max(goal.nodes)), self.goals[-1])
+        if early:
+            self.goals = sooner(graph, self.goals, early)
         self._statistics = {index: j for j, goal in enumerate(self.goals) for index in goal.statistics}
         self._work = [work(graph, node) for node in graph.nodes]
         self._bytes = [node.nbytes for node in graph.nodes]
@@ -169,8 +176,20 @@ class Barriers:
         return frozenset(i for i in self._crossing[j] if not isinstance(self.graph.nodes[i].op, Input))
 
     def crossing(self, j: int, front: Frontier) -> Frontier:
-        """Give what later stages need of all that was ever made, back to the frontier."""
-        return frozenset(self._behind(self._crossing[j], front))
+        """Give what later stages need of all that was ever made, back to the frontier or an input near by."""
+        return frozenset(self._behind(self._crossing[j], front - self._near))
+
+    @cached_property
+    def _near(self) -> Frontier:
+        """The nodes that are a few operations away from the input: such a one may be let go and made again."""
+        nodes, behind = self.graph.nodes, {self.graph.input: frozenset([self.graph.input])}
+        for node in nodes:
+            sources = [index for index in node.inputs if self.graph.live[index]]
+            if sources and all(index in behind for index in sources) and node.index not in self._statistics:
+                cone = frozenset([node.index]).union(*(behind[index] for index in sources))
+                if len(cone) <= NEAR:
+                    behind[node.index] = cone
+        return frozenset(behind)
 
     @property
     def effort(self) -> int:
@@ -187,7 +206,7 @@ class Barriers:
         self._looked += len(needed) // 4
         root = self._roots(needed, front)
         wanted = {root[index] for index in self._crossing[j] if index in root}
-        stays = front & wanted
+        stays = (front - self._near) & wanted
         open_ = [i for i in dict.fromkeys(root.values()) if i not in stays and self.graph.nodes[i].inputs]
         place = {index: k for k, index in enumerate(open_)}
         reads = {(root[i], root[u]) for i in needed for u in self.graph.users[i] if u in root}
@@ -231,6 +250,6 @@ class Barriers:
 
     def _left_behind(self, j: int, index: int, front: Frontier) -> int:
         """Give the multiply-adds of making a node again."""
-        if index in front:
+        if index in front and index not in self._near:
             return GIVEN
         return self._work[index] if self.first[index] <= j else LATER

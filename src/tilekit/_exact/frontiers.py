@@ -38,6 +38,9 @@ class Frontiers:
     NEAR, FAR = 0.03, INFINITE
     """What a stage may make again, over the work of all, where as little as can be is kept before it."""
 
+    FINE = (INFINITE, 10.0, 5.0, 3.0, 2.0, 1.0, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)
+    """Rates of which each stage takes the largest that keeps little enough."""
+
     MOST = 6
     """How often operations may be carried out."""
 
@@ -45,6 +48,7 @@ class Frontiers:
         self.barriers = barriers
         self._next: dict[tuple[int, Frontier, tuple[float, ...]], tuple[tuple[Frontier, int], ...]] = {}
         self._paths: dict[int, Path | None] = {}
+        self._tight: dict[int, Path | None] = {}
         graph = barriers.graph
         made = frozenset(node.index for node in graph.nodes if graph.live[node.index])
         self._rate = barriers.held(made) / max(1, barriers.spent(made))
@@ -80,6 +84,31 @@ class Frontiers:
             paths = (self._path(allowance, factors, reach, most) for factors, reach in tries)
             self._paths[allowance] = next((path for path in paths if path is not None), None)
         return self._paths[allowance]
+
+    def tight(self, allowance: int) -> Path | None:
+        """Give the path on which each stage makes as little again as keeps it within an allowance, if there is one."""
+        if allowance not in self._tight:
+            self._tight[allowance] = self._through(allowance, self.FINE)
+        return self._tight[allowance]
+
+    @property
+    def least(self) -> Path:
+        """The path that keeps little, however much is made again."""
+        paths = (self._through(INFINITE, (factor,)) for factor in self.FINE[-3:])
+        return min((path for path in paths if path is not None), key=lambda path: (path.held, path.work))
+
+    def _through(self, allowance: float, factors: tuple[float, ...]) -> Path | None:
+        front: Frontier = frozenset()
+        fronts, spent, held = [], 0, 0
+        for j in range(len(self.barriers.goals)):
+            rows = (row for factor in factors for row in self._step(j, front, (factor,)))
+            found = next(((after, more) for after, more in rows if self.barriers.held(after) <= allowance), None)
+            if found is None:
+                return None
+            front = found[0]
+            fronts.append(front)
+            spent, held = spent + found[1], max(held, self.barriers.held(front))
+        return Path(tuple(fronts), spent, held)
 
     def _path(self, allowance: int, factors: tuple[float, ...], reach: float, effort: float) -> Path | None:
         layer: dict[Frontier, Path] = {frozenset(): Path((), 0, 0)}

@@ -13,7 +13,7 @@ from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
 from tilekit._exact.ops import Concat, Conv, Local, Moments, Permute, Pointwise, Pool, Reduce
 
-__all__ = ["Frontier", "Goal", "free", "goals", "levels", "parts", "plain_work", "until", "work"]
+__all__ = ["Frontier", "Goal", "free", "goals", "levels", "parts", "plain_work", "sooner", "until", "work"]
 
 Frontier = frozenset[int]
 """Nodes that are kept between two stages."""
@@ -26,6 +26,8 @@ def work(graph: Graph, node: Node) -> int:
 
 def plain_work(graph: Graph) -> int:
     """Count the multiply-adds of a plain call."""
+    if graph.spent is not None:
+        return graph.spent
     return sum(work(graph, node) for node in graph.nodes if graph.live[node.index])
 
 
@@ -193,6 +195,18 @@ def until(graph: Graph, held: tuple[Goal, ...], ends: Frontier) -> tuple[Goal, .
             wanted.update(node.inputs)
     before = (goal for goal in held if goal.part is None and wanted.issuperset(goal.nodes))
     return (*before, Goal(tuple(sorted(ends))))
+
+
+def sooner(graph: Graph, held: Sequence[Goal], early: Sequence[int]) -> tuple[Goal, ...]:
+    """Put what some nodes need before all else, and these as goals of their own."""
+    wanted = set(early)
+    for node in reversed(graph.nodes):
+        if node.index in wanted:
+            wanted.update(node.inputs)
+    ends = [Goal((index,), readers=graph.users[index]) for index in early]
+    before = [goal for goal in held[:-1] if goal.part is None and wanted.issuperset(goal.nodes)]
+    first = sorted((*before, *ends), key=lambda goal: max(goal.nodes))
+    return (*first, *(goal for goal in held if goal not in before))
 
 
 def levels(graph: Graph, held: Sequence[Goal]) -> tuple[Goal, ...]:

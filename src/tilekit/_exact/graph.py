@@ -54,6 +54,8 @@ class Graph:
     counted: int | None = None
     """The bytes that a plain call was counted to hold at its peak, where the function could be watched: names may live
     longer than the graph needs them."""
+    spent: int | None = None
+    """The multiply-adds of a plain call, where the graph makes more than that."""
 
     @cached_property
     def users(self) -> tuple[tuple[int, ...], ...]:

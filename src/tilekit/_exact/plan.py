@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tilekit._errors import PlanError
 from tilekit._exact.boxes import Box, Shape, cells, full
 from tilekit._exact.graph import Graph
+from tilekit._exact.handed import FACTORS, handed
 from tilekit._exact.ops import Whole
 from tilekit._exact.program import Program
 from tilekit._exact.steps import Kept, Stage, Step
@@ -85,6 +86,9 @@ class ExactPlan:
         Whether the plan is for a stream.
     anew : bool
         Whether each step makes for itself what depends on weights alone, such as weights made from others.
+    handed : int
+        How much of what one part of the output hands on to the next (the last frames of a chunk) is made again from
+        something smaller: 0 for nothing, 5 for the most. The stages name operations of a graph with more of them then.
     """
 
     shape: Shape
@@ -101,6 +105,7 @@ class ExactPlan:
     fingerprint: str
     stream: bool = False
     anew: bool = False
+    handed: int = 0
 
     def to_json(self) -> str:
         """Write the plan as one line of JSON; `ExactPlan.from_json` reads it."""
@@ -237,6 +242,7 @@ def plan_of(graph: Graph, choice: Choice, *, stream: bool = False, notes: tuple[
         graph.fingerprint,
         stream,
         choice.program.anew,
+        choice.level,
     )
 
 
@@ -289,9 +295,23 @@ def _stage_from_json(value: dict[str, Any]) -> Stage:
     )
 
 
-def checked_plan(plan: ExactPlan, graph: Graph) -> None:
+def checked_plan(plan: ExactPlan, graph: Graph, made: Graph | None = None) -> Graph:
     """
     Refuse a plan that is for another function or another input, or leaves out some of the result.
+
+    Parameters
+    ----------
+    plan : ExactPlan
+        The plan.
+    graph : Graph
+        The function.
+    made : Graph, optional
+        The graph that the stages are for, where it is known.
+
+    Returns
+    -------
+    Graph
+        The graph that the stages are for: the function, or one that gives the same and hands less on.
 
     Raises
     ------
@@ -305,8 +325,13 @@ def checked_plan(plan: ExactPlan, graph: Graph) -> None:
             f"of it; this input has shape {source.shape} of {source.dtype}; make the plan anew"
         )
         raise PlanError(msg)
-    rows = (row for stage in plan.stages for step in stage.steps for row in step.targets)
-    made, whole = sum(cells(box) for node, box in rows if node == graph.output), cells(full(plan.out_shape))
-    if made != whole:
-        msg = f"the plan makes {made} cells of a result of {whole}, each of which must be made once; make the plan anew"
+    if plan.handed not in range(len(FACTORS) + 1):
+        msg = f"plan.handed: got {plan.handed}, expected 0 to {len(FACTORS)}; make the plan anew"
         raise PlanError(msg)
+    graph = handed(graph, plan.handed) if made is None else made
+    rows = (row for stage in plan.stages for step in stage.steps for row in step.targets)
+    done, whole = sum(cells(box) for node, box in rows if node == graph.output), cells(full(plan.out_shape))
+    if done != whole:
+        msg = f"the plan makes {done} cells of a result of {whole}, each of which must be made once; make the plan anew"
+        raise PlanError(msg)
+    return graph

@@ -80,7 +80,9 @@ class Program:
         """Multiply-adds of each stage over those of a plain call of all."""
         graph = self.graph
         costs = [node.op.work(node.shape, shapes) for node, shapes in zip(graph.nodes, graph.input_shapes, strict=True)]
-        plain = sum(costs[node.index] * cells(full(node.shape)) for node in graph.nodes if graph.live[node.index])
+        plain = graph.spent  # a graph that hands less on makes more than a plain call
+        if plain is None:
+            plain = sum(costs[node.index] * cells(full(node.shape)) for node in graph.nodes if graph.live[node.index])
         done = (
             sum(costs[index] * count for index, count in stage.made.items() if graph.live[index])
             for stage in self.stages

@@ -9,6 +9,7 @@ from tilekit._exact.forecast import Scratch, no_scratch
 from tilekit._exact.frontiers import Path
 from tilekit._exact.garbage import uncollected
 from tilekit._exact.graph import Graph
+from tilekit._exact.lean import lean, leanest
 from tilekit._exact.steps import Place
 from tilekit._exact.trials import MOST, WRONG, Choice, Trials
 from tilekit._exact.ways import Slide, Tiles, slides
@@ -120,7 +121,11 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
 
 def _within(trials: Trials, budget: int, spill: Place | None) -> Choice | None:
     """Choose within a budget: nothing twice, else what is kept elsewhere, else the least work."""
-    return _same(trials, budget) or _spilled(trials, budget, spill) or _again(trials, budget)
+    held = _same(trials, budget) or _spilled(trials, budget, spill) or lean(trials, budget)
+    if held is not None and held.work <= ENOUGH:
+        return held
+    tries = (choice for choice in (_again(trials, budget), held) if choice is not None)
+    return min(tries, key=lambda choice: (round(choice.work, 2), choice.cost), default=None)
 
 
 def _usual(trials: Trials) -> Choice:
@@ -269,7 +274,8 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
 
 def _least(trials: Trials, spill: Place | None) -> Choice:
     """Give what takes least of all ways, whatever was tried before: so a least that is named is accepted."""
-    best = _smallest(trials.anew())
+    found = (_smallest(trials.anew()), leanest(trials))
+    best = min((choice for choice in found if choice is not None), key=lambda choice: choice.peak_bytes)
     for _ in range(LOWER):
         held = _within(trials.anew(), int(STEP * best.peak_bytes), spill)
         if held is None:

@@ -11,10 +11,12 @@ from tilekit._exact.alike import alike_of
 from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
 from tilekit._exact.frontiers import Path
 from tilekit._exact.graph import Graph
+from tilekit._exact.handed import FACTORS, between, handed
+from tilekit._exact.labels import labels
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Stage
-from tilekit._exact.ways import Slide, Tiles, tilings
+from tilekit._exact.ways import LARGE, Slide, Tiles, tilings
 from tilekit.backends.limits import Limits
 
 __all__ = ["MOST", "WRONG", "Choice", "Trials"]
@@ -66,6 +68,8 @@ class Choice:
 
     worst: str = ""
     """The array or operation that the device would get wrong, if there is one."""
+    level: int = 0
+    """How much of what parts of the output hand on is made again; see `handed`."""
 
     @property
     def cost(self) -> int:
@@ -118,6 +122,8 @@ class Trials:
         self._tiled: list[Tiles | None] = []  # those that were asked for; None is the end
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
         self._alike = alike_of(graph)
+        self._leaner: list[Trials] = []
+        self._level = 0
         program = program_of(graph, plain(graph), alike=self._alike)
         self.plain_bytes = graph.counted or forecast(program, plain_scratch).peak_bytes
         self.whole = self.counted(program, min((way.axis for way in self.slides), default=0))
@@ -138,6 +144,36 @@ class Trials:
         other._tried, other._shares = {}, {}
         other.best = self.whole
         return other
+
+    def leaner(self) -> Iterator["Trials"]:
+        """Give the same for graphs in which parts of the output hand less and less on; none where they hand nothing."""
+        ways = [way for way in self.slides if way.axis != way.along and not way.rests and not way.joined]
+        way = min(ways, key=lambda way: way.scattered, default=None)
+        if way is None or len(self.graph.nodes) > LARGE or not any(between(self.graph, way.axis)):
+            return
+        for level in range(len(FACTORS) + 1):
+            if level == len(self._leaner):
+                self._leaner.append(self._on(handed(self.graph, level), way, level))
+            if not level or self._leaner[level].graph is not self.graph:
+                yield self._leaner[level]
+
+    def _on(self, graph: Graph, way: Slide, level: int) -> "Trials":
+        """Give trials of one way of a graph that gives the same."""
+        other = copy(self)
+        found = {axis: labels(graph, axis) for axis in way.labels}
+        other.graph, other.slides = graph, (Slide(graph, way.along, way.axis, found),)
+        other.largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
+        other._alike, other._level = alike_of(graph), level
+        other._tried, other._counted, other._shares, other._leaner = {}, {}, {}, []
+        return other
+
+    def planned(self, stages: tuple[Stage, ...], way: Slide | Tiles) -> Choice:
+        """Give the plan of some stages, counted once."""
+        key = (way.axis, stages)
+        if key not in self._counted:
+            program = program_of(self.graph, stages, alike=self._alike)
+            self._counted[key] = self.counted(program, way.axis, scattered=way.scattered)
+        return self._counted[key]
 
     def tilings(self) -> Iterator[Tiles]:
         """Give the ways with tiles, as long as it does not take too long."""
@@ -182,10 +218,7 @@ class Trials:
         effort = most_made * self._shares.get(known, 1.0)
         if effort * _weight(scattered=way.scattered) >= most or not self._spend(effort):
             return None
-        choice = self._counted.get(key)
-        if choice is None:
-            program = program_of(self.graph, stages, alike=self._alike)
-            choice = self._counted[key] = self.counted(program, way.axis, scattered=way.scattered)
+        choice = self.planned(stages, way)
         self._left += max(0, int(effort) - choice.operations)
         self._tried[key] = choice
         if known is not None:
@@ -230,7 +263,8 @@ class Trials:
         operations = program.operations
         stages = tuple(plan.stage for plan in program.stages)
         work, worst = program.work, counted.worst
-        return Choice(stages, axis, peak, work, operations, program, counted, self.plain_bytes, scattered, worst)
+        found = Choice(stages, axis, peak, work, operations, program, counted, self.plain_bytes, scattered, worst)
+        return replace(found, level=self._level) if self._level else found
 
     def count(self, program: Program, axis: int) -> Forecast:
         """Count what a program takes; a stream hands its output out along an axis."""

@@ -35,6 +35,8 @@ class Slide:
     """Nodes that are completed before what reads them, so that what waits before and after is not held at once."""
     joined: bool = False
     """Whether what does not need each other is completed at the same time."""
+    early: tuple[int, ...] = ()
+    """Nodes that are all completed before anything that they do not need."""
 
     @cached_property
     def pieces(self) -> int:
@@ -53,6 +55,7 @@ class Slide:
             apart=self._apart,
             rests=self.rests,
             joined=self.joined,
+            early=self.early,
         )
 
     @property

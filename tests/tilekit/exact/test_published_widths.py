@@ -18,7 +18,7 @@ from tilekit._exact.search import search  # noqa: E402
 from tilekit._exact.trace import trace  # noqa: E402
 
 NAMES = {"AutoencoderKL", "Flux 2", "HunyuanVideo", "CogVideoX"}
-MISSED = {("CogVideoX", "decode", 0.20), ("CogVideoX", "encode", 0.42), ("CogVideoX", "encode", 0.25)}
+MISSED: set[tuple[str, Way, float]] = set()
 """What is not reached; such a test fails as soon as it is, so that it is taken from here."""
 
 

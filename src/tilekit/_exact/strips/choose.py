@@ -149,6 +149,10 @@ class _Trials(Trials):
         part = strip_program(program, halos, rank)
         return forecast_part(part, self._scratch, axis=axis if self.stream else None, limits=self._limits)
 
+    def leaner(self) -> Iterator[Trials]:
+        """Give none: what parts hand on lies on all ranks."""
+        yield from ()
+
     def tilings(self) -> Iterator[Tiles]:
         """Give no tiles: the parts of the ranks are those."""
         yield from ()
