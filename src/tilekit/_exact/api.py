@@ -313,7 +313,12 @@ class Exact:
         """Plan for ranks."""
         kernels = kernels_of(x)
         check_input(x, kernels)
-        key = (*_key(x, kernels, stream=stream), strips.size, strips.grid, None if plan is None else plan.stages)
+        key = (
+            *_key(x, kernels, stream=stream),
+            strips.size,
+            strips.grid,
+            None if plan is None else (plan.stages, plan.handed),
+        )
         held = self._divided.get(key)
         if held is None or not held.traced.current():
             traced = self._traced(x, key[:-3])
