@@ -15,7 +15,13 @@ F = torch.nn.functional
 ATOL = 1e-5
 
 
-class Causal(torch.nn.Module):  # type: ignore[misc]  # torch may be absent
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+class Causal(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
     """A decoder of clips that repeats the first frame, norms each frame, doubles time and drops its first frame."""
 
     def __init__(self) -> None:
@@ -29,7 +35,7 @@ class Causal(torch.nn.Module):  # type: ignore[misc]  # torch may be absent
         return self.out(F.silu(y))[:, :, 1:]
 
 
-class Downward(torch.nn.Module):  # type: ignore[misc]  # torch may be absent
+class Downward(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
     """An encoder of pictures: strides, a residual, a border that is copied."""
 
     def __init__(self) -> None:
@@ -54,7 +60,6 @@ def _parts(x: Any, axis: int, rows: int) -> Iterator[Any]:
         (Downward, (2, 2, 12, 26), 3, range(2, 99, 2)),
     ],
 )
-@torch.no_grad()
 def test_a_source_gives_what_the_whole_gives(network: Any, shape: Any, axis: int, lengths: range | None) -> None:
     torch.manual_seed(0)
     module, x = network(), torch.randn(shape)
@@ -65,7 +70,6 @@ def test_a_source_gives_what_the_whole_gives(network: Any, shape: Any, axis: int
         assert len(blocks) > 1
 
 
-@torch.no_grad()
 def test_live_bytes_do_not_grow_and_are_forecast() -> None:
     module = torch.nn.Sequential(torch.nn.Conv1d(4, 16, 5, padding=2), torch.nn.SiLU(), torch.nn.Conv1d(16, 4, 5))
     exact = tilekit.exact(module)
@@ -83,7 +87,6 @@ def test_live_bytes_do_not_grow_and_are_forecast() -> None:
     assert 0.9 * peaks[0] <= forecast <= 1.1 * peaks[0]
 
 
-@torch.no_grad()
 def test_weights_are_read_when_they_are_used() -> None:
     module = Causal()
     exact, x = tilekit.exact(module), torch.randn(1, 2, 9, 4, 4)
