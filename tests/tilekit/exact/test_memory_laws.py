@@ -181,8 +181,9 @@ def summed(x: Any) -> Any:
         (lambda: Called(rolled), torch.ones(1, 8, 20, 16).to(memory_format=torch.channels_last)),
         (lambda: Called(lambda x: F.interpolate(x, size=(29, 35))), torch.ones(1, 4, 20, 16)),
         (lambda: Called(lambda x: x.std(1)), torch.ones(1, 2, 40, 32)),
+        (lambda: Called(lambda x: torch.fft.fft(x, dim=3).real), torch.ones(1, 4, 20, 16)),
     ],
-    ids=["sum", "recurrent", "attention", "joined", "nearest", "pairs"],
+    ids=["sum", "recurrent", "attention", "joined", "nearest", "pairs", "complex"],
 )
 def test_how_an_array_lies_is_forecast(layer: Any, x: Any) -> None:
     network = layer().requires_grad_(False).eval()

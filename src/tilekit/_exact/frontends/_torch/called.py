@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tilekit._exact.boxes import Shape
-from tilekit._exact.frontends._torch.calls import Aten, Slot, freeze
+from tilekit._exact.frontends._torch.calls import Aten, Half, Slot, freeze
 from tilekit._exact.frontends._torch.known import DependsOnInput, Known
 from tilekit._exact.frontends._torch.record import Entry
 from tilekit._exact.graph import Node
@@ -175,6 +175,15 @@ class Called:
         steps = tuple(step if d == axis else 1 for d in range(len(shape)))
         made = [count if d == axis else n for d, n in enumerate(shape)]
         return self.add(Slice(starts, steps), (index,), made, self.dtype_of(index))
+
+    def half(self, index: int, axis: int, part: int) -> int | None:
+        """Give the real or imaginary part that a row of a node is; None where it is none."""
+        node = self._nodes[index]
+        if not isinstance(node.op, Concat) or node.op.axis != axis or len(node.inputs) != 2:
+            return None
+        row = self._nodes[node.inputs[part]]
+        op = self._nodes[row.inputs[0]].op if isinstance(row.op, Reshape) else None
+        return row.inputs[0] if isinstance(op, Pointwise) and isinstance(op.call, Half) else None
 
     def apart(self, index: int) -> int:
         """Take a part of an array into memory of its own; nothing is added where it is more than half of that."""

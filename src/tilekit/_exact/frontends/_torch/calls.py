@@ -20,6 +20,7 @@ __all__ = [
     "Attend",
     "Bits",
     "Filled",
+    "Half",
     "Hop",
     "Linear",
     "Patches",
@@ -74,6 +75,18 @@ def _filled(value: Any, arrays: Sequence[Tensor]) -> Any:
     if isinstance(value, tuple):
         return [_filled(item, arrays) for item in value]
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """The real or the imaginary part of complex numbers, in memory of its own: a view keeps both."""
+
+    name: str
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Copy it."""
+        half: Tensor = getattr(torch, self.name)(arrays[0])
+        return half.clone()
 
 
 @dataclass(frozen=True)

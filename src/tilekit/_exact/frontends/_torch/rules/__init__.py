@@ -8,7 +8,7 @@ from tilekit._exact.frontends._torch.rules import places, products, sums, views
 __all__ = ["RULES", "rule_of"]
 
 _CELLS = ("_to_copy", "where", "masked_fill", "floor_divide", "remainder", "fmod", "nan_to_num", "polar", "complex")
-_MORE_CELLS = ("bitwise_and", "bitwise_or", "bitwise_not", "pow", "real", "imag", "hardswish", "_prelu_kernel")
+_MORE_CELLS = ("bitwise_and", "bitwise_or", "bitwise_not", "pow", "hardswish", "_prelu_kernel")
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys((*_CELLS, *_MORE_CELLS), Called.pointwise),

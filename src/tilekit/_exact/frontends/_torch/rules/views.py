@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.calls import Bits, Strided
-from tilekit._exact.ops import Along, Slice, Whole, Windows
+from tilekit._exact.frontends._torch.calls import Bits, Half, Strided
+from tilekit._exact.ops import Along, Pointwise, Slice, Whole, Windows
 
 __all__ = ["RULES"]
 
@@ -74,7 +74,9 @@ def _select(c: Called) -> int:
     x = c.node(c["self"])
     shape = c.shape_of(x)
     axis = c["dim"] % len(shape)
-    return c.reshape(c.slice(x, axis, c["index"] % shape[axis], 1), c.shape)
+    index = c["index"] % shape[axis]
+    half = c.half(x, axis, index)
+    return c.reshape(c.slice(x, axis, index, 1), c.shape) if half is None else half
 
 
 def _split(c: Called) -> int:
@@ -235,6 +237,10 @@ def _slice_scatter(c: Called) -> int:
     return c.write(x, part, axis, start, step) if math.prod(c.shape_of(part)) else x
 
 
+def _half(c: Called) -> int:
+    return c.add(Pointwise(Half(c.name)), (c.node(c["self"]),))
+
+
 def _as_complex(c: Called) -> int:
     """Put pairs of numbers together, wherever they lie."""
     x, axis = c.node(c["self"]), len(c.shape)
@@ -245,7 +251,7 @@ def _as_complex(c: Called) -> int:
 def _as_real(c: Called) -> int:
     """Lay the two parts of complex numbers beside each other."""
     x, one = c.node(c["self"]), (*c.shape[:-1], 1)
-    parts = [c.cell(name, [x], dtype=c.dtype) for name in ("real", "imag")]
+    parts = [c.add(Pointwise(Half(name)), (x,), c.shape[:-1]) for name in ("real", "imag")]
     return c.concat([c.reshape(part, one) for part in parts], len(c.shape) - 1)
 
 
@@ -274,6 +280,8 @@ RULES: dict[str, Rule] = {
     "as_strided": _as_strided,
     "view_as_complex": _as_complex,
     "view_as_real": _as_real,
+    "real": _half,
+    "imag": _half,
     "select_scatter": _select_scatter,
     "slice_scatter": _slice_scatter,
 }
