@@ -108,6 +108,20 @@ def test_one_plan_serves_all_lengths_also_the_shortest() -> None:
     assert len(exact._sources.held) == 1
 
 
+@pytest.mark.parametrize("layers", [[_longer(2), _skip(3)], [_conv(3, 2, 1), _conv(3, 1, 0)]])
+def test_what_is_too_long_to_be_followed_ends_as_shorter_inputs_do(
+    layers: list[Layer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilekit._exact.sources.plan.LARGE", 0)
+    network = _network(layers)
+    exact = tilekit.exact(network)
+    for n in (100, 101, 203):
+        x = _array(1, 3, n)
+        np.testing.assert_allclose(_whole(exact.stream(_cut(x, [5]), axis=2, rows=4)), network(x), atol=1e-5)
+    (plan,) = exact._sources.held.values()
+    assert max(plan.others) < 100
+
+
 def test_parts_are_asked_for_when_a_step_needs_them() -> None:
     """Two convolutions that each look one row ahead: the first step reads 4 rows, and gives 2 that these complete."""
     exact = tilekit.exact(_network([_conv(3, 1, 1), _conv(3, 1, 1)]))

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import tilekit
+from tilekit.backends.limits import Limits
+from tilekit.testing import limited
 
 torch = pytest.importorskip("torch")
 
@@ -85,6 +87,17 @@ def test_live_bytes_do_not_grow_and_are_forecast() -> None:
     forecast = plan.counted(tilekit._exact.kernels.kernels_of(x).scratch).peak_bytes  # type: ignore[attr-defined]
     assert peaks[0] == peaks[1]
     assert 0.9 * peaks[0] <= forecast <= 1.1 * peaks[0]
+
+
+def test_steps_are_small_enough_for_the_device() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv1d(4, 16, 5, padding=2), torch.nn.SiLU(), torch.nn.Conv1d(16, 4, 5))
+    x = torch.randn(1, 4, 400)
+    parts, want = [part.clone() for part in _parts(x, 2, 20)], module(x)
+    assert len(list(tilekit.exact(module).stream(parts, axis=2))) < 10
+    with limited(Limits(elements=16 * 40)):
+        blocks = [b for _, b in tilekit.exact(module).stream(parts, axis=2)]
+    assert torch.allclose(torch.cat(blocks, 2), want, atol=ATOL)
+    assert max(block.shape[2] for block in blocks) <= 40
 
 
 def test_weights_are_read_when_they_are_used() -> None:

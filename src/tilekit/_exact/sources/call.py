@@ -226,7 +226,8 @@ class _Fed(Arrays):
     def _read_by(self, box: Box) -> Array:
         """Give the rows that wait: what a box of the output depends on is among them."""
         del box
-        return self._feed().whole()
+        waiting = self._feed().whole()
+        return self._source if waiting is None else waiting
 
 
 def _run(

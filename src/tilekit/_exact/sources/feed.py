@@ -64,8 +64,10 @@ class Feed(Generic[V]):
             return start, stop, part
         return self._low, stop, self._hands.own(self._rows(part, self._low - start, stop - start))
 
-    def whole(self) -> V:
-        """Give all rows that wait."""
+    def whole(self) -> V | None:
+        """Give all rows that wait; None where none do."""
+        if not self._parts:
+            return None
         self._gather(self._parts[0][0], self.end)
         return self._parts[0][2]
 

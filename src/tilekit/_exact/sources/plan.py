@@ -11,6 +11,7 @@ from tilekit._exact.forecast import Forecast, Ghosts, Scratch, forecast
 from tilekit._exact.frontends import Traced
 from tilekit._exact.ghosts import Ghost
 from tilekit._exact.graph import Graph
+from tilekit._exact.ops import Resample, Take
 from tilekit._exact.program import Program
 from tilekit._exact.sources.alike import differences
 from tilekit._exact.sources.feed import Feed
@@ -36,8 +37,8 @@ STEPS = 4
 """Steps that the shorter one has, at least."""
 NEAR = 8
 """Units before the end of the input at which no step may be made any more, at most."""
-LARGE = 1 << 28
-"""Bytes of an input that is followed, at most."""
+LARGE, LONG = 1 << 28, 1 << 17
+"""Bytes of an input that is followed, and rows that are listed one by one, at most."""
 KEPT = 32
 """Lengths whose ends are kept, the newest."""
 MIB = 1 << 20
@@ -65,7 +66,7 @@ class Endless:
 
     def current(self) -> bool:
         """Whether the function still is what was followed."""
-        return self.traced.current() and all(traced.current() for traced in list(self.others.values()))
+        return self.traced.current()
 
     def of(self, program: Program) -> Traced:
         """Give what was followed for a program."""
@@ -92,17 +93,19 @@ class Endless:
 
     def _followed(self, rows: int) -> int:
         """Give the length whose end is that of the input: its own, unless it is too large to be followed."""
-        node = self.rounds.graph.nodes[self.rounds.graph.input]
-        if rows <= self.length or node.nbytes // self.length * rows <= LARGE:
-            return rows
-        return self.length + (rows - self.length) % self.rounds.period.unit
+        graph, period = self.rounds.graph, self.rounds.period
+        times = rows // period.unit + 1
+        listed = (node.index for node in graph.nodes if isinstance(node.op, Resample | Take))
+        longest = max((period.shifts[index][1] for index in listed if index in period.shifts), default=0)
+        large = graph.nodes[graph.input].nbytes // self.length * rows > LARGE or longest * times > LONG
+        return self.length + (rows - self.length) % period.unit if large and rows > self.length else rows
 
     def _tail(self, length: int, rows: int, step: int) -> Tail | None:
         units = (rows - length) // self.rounds.period.unit
         number = min(step, self.rounds.again)
         key = (length, number, (step - number) * self.rounds.units - units)
+        graph = self._graph(length)
         if key not in self.tails:
-            graph = self._graph(length)
             tail = None if graph is None else tail_of(self.rounds, graph, step, units)
             if tail is None:
                 return None
@@ -113,16 +116,20 @@ class Endless:
         """Give the graph for a length; None where it is another function."""
         if length == self.length:
             return self.traced.graph
+        if length in self.others and not self.others[length].current():
+            self._forget(length)
         if length not in self.others:
             traced = self.follow(length)
             if not self._is_alike(traced, length):
                 return None
             self.others[length] = traced
-            while len(self.others) > KEPT:
-                gone = next(iter(self.others))
-                del self.others[gone]
-                self.tails = {key: tail for key, tail in self.tails.items() if key[0] != gone}
+            if len(self.others) > KEPT:
+                self._forget(next(iter(self.others)))
         return self.others[length].graph
+
+    def _forget(self, length: int) -> None:
+        del self.others[length]
+        self.tails = {key: tail for key, tail in self.tails.items() if key[0] != length}
 
     def _is_alike(self, traced: Traced, length: int) -> bool:
         """Whether a length gives the same function, as much shorter or longer as its input is."""
