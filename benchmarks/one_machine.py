@@ -2,9 +2,12 @@
 The streams of the networks of LTX-2 beside `tilekit.exact`: error, live bytes, processor time, and what planning takes.
 
     python benchmarks/one_machine.py [video-decoder ...] [--rounds 5] [--dtype bfloat16]
+    python benchmarks/one_machine.py --parts [video-decoder ...]     inputs that are read as they come
+    python benchmarks/one_machine.py --published                     bytes at published widths, by forecast
 
-Seeded weights (the video networks: the shipped checkpoint), torch on the CPU, one thread, ways in turns, the
-median processor time of the rounds. `exact` is given as many bytes as the stream was counted to take.
+Seeded weights (the video networks: the shipped checkpoint, and the blocks of LTX-2 at a quarter of their channels),
+torch on the CPU, one thread, ways in turns, the median processor time of the rounds. `exact` is given as many bytes as
+the stream was counted to take; of parts, both take as many rows at once.
 """
 
 import argparse
@@ -12,7 +15,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,16 @@ import torch
 from tests.tilekit.exact._live import Live
 
 import tilekit
-from ltx_models import default_checkpoint, load_video_decoder, load_video_encoder, stream_decode, stream_encode
+from ltx_models import (
+    default_checkpoint,
+    load_video_decoder,
+    load_video_encoder,
+    plan_exact,
+    stream_decode,
+    stream_encode,
+)
+from ltx_models.nn import backend
+from ltx_models.video_vae import LTX2, LTX2_3, VideoDecoder, VideoEncoder
 
 MIB = 2**20
 
@@ -45,6 +60,25 @@ def encoder(dtype: str) -> tuple[Any, Any, Callable[[], Iterator[Any]]]:
     return network, x, lambda: stream_encode(network, x)
 
 
+def wide(kind: str, config: Any, frames: int) -> Callable[[str], tuple[Any, Any, Callable[[], Iterator[Any]]]]:
+    """Give a video network at a quarter of its published channels, its input, and its stream, when asked."""
+
+    def make(dtype: str) -> tuple[Any, Any, Callable[[], Iterator[Any]]]:
+        torch.manual_seed(0)
+        nn = backend("torch")
+        if kind == "decoder":
+            network: Any = VideoDecoder(nn, replace(config, decoder_base_channels=32))
+            x, stream = video.latents(frames, 256, 320), stream_decode
+        else:
+            network = VideoEncoder(nn, replace(config, encoder_base_channels=32))
+            x, stream = torch.rand(1, 3, frames, 256, 320) * 2 - 1, stream_encode
+        network = network.eval().requires_grad_(False).to(getattr(torch, dtype))
+        x = x.to(getattr(torch, dtype))
+        return network, x, lambda: stream(network, x)
+
+    return make
+
+
 def of_sound(name: str, seconds: float) -> Callable[[str], tuple[Any, Any, Callable[[], Iterator[Any]]]]:
     """Give a network of sound at its real widths, its input, and its stream, when asked."""
 
@@ -60,6 +94,9 @@ def of_sound(name: str, seconds: float) -> Callable[[str], tuple[Any, Any, Calla
 NETWORKS = {
     "video-decoder": decoder,
     "video-encoder": encoder,
+    "video-decoder-2.0-wide": wide("decoder", LTX2, 65),
+    "video-decoder-2.3-wide": wide("decoder", LTX2_3, 65),
+    "video-encoder-2.0-wide": wide("encoder", LTX2, 65),
     "audio-decoder": of_sound("audio-decoder", 4),
     "audio-encoder": of_sound("audio-encoder", 4),
     "vocoder-2.0": of_sound("vocoder-2.0", 2),
@@ -71,6 +108,16 @@ def drained(blocks: Iterator[Any]) -> None:
     """Look at each block and drop it."""
     for block in blocks:
         del block
+
+
+def all_of(blocks: Callable[[], Iterator[Any]]) -> None:
+    """Take all blocks of a stream."""
+    drained(blocks())
+
+
+def first_of(blocks: Callable[[], Iterator[Any]]) -> None:
+    """Take the first block of a stream."""
+    next(blocks())
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -118,21 +165,98 @@ def row(name: str, rounds: int, dtype: str) -> str:
     )
 
 
+def of_parts(name: str, rounds: int, dtype: str) -> str:
+    """Measure one network whose input is read as it comes, in as many rows at once as its stream takes."""
+    network, x, _ = NETWORKS[name](dtype)
+    rows = signature(network.stream).parameters["frames_per_chunk"].default
+    lengths = range(1, 10**9, 8 if name.startswith("video-encoder") else 1)
+    exact, read = tilekit.exact(network), 0
+
+    def parts() -> Iterator[Any]:
+        nonlocal read
+        read = 0
+        for start in range(0, x.shape[2], rows):
+            part = x[:, :, start : start + rows]
+            read += part.shape[2]
+            yield part
+
+    ways: dict[str, Callable[[], Iterator[Any]]] = {
+        "stream": lambda: network.stream(parts()),
+        "exact": lambda: exact.stream(parts(), axis=2, lengths=lengths, rows=rows),
+    }
+    begin = seconds(lambda: next(ways["exact"]()))
+    firsts = {}
+    for way, run in ways.items():
+        taken = seconds(partial(first_of, run))
+        firsts[way] = f"{taken:.2f} s, {read} rows"
+    want = network(x)
+    got = torch.cat([block for _, block in ways["exact"]()], 2)
+    error = float((got - want).abs().max() / want.abs().max())
+    del got, want
+    whole = {way: partial(all_of, run) for way, run in ways.items()}
+    live = {way: counted(run) for way, run in whole.items()}
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in whole.items():
+            times[way].append(seconds(run))
+    usual = {way: statistics.median(row) for way, row in times.items()}
+    return (
+        f"| {name}, {'x'.join(map(str, x.shape))}, {rows} rows | {error:.0e} | {live['stream'] / MIB:.1f} | "
+        f"{live['exact'] / MIB:.1f} | {usual['exact'] / usual['stream']:.2f} | "
+        f"{firsts['stream']} | {firsts['exact']} | {begin:.1f} s |"
+    )
+
+
+def published() -> Iterator[str]:
+    """Forecast what both take of 121 frames of 1920x1088 in bfloat16, at the widths of LTX-2 and 2.3."""
+    for version, config in (("2.0", LTX2), ("2.3", LTX2_3)):
+        for kind, decode in ((VideoDecoder, True), (VideoEncoder, False)):
+            with torch.device("meta"):
+                network: Any = kind(backend("torch"), config)
+            network = network.to(torch.bfloat16).to_empty(device="cpu").requires_grad_(False)
+            shape = (1, 128, 16, 34, 60)
+            x = torch.empty(shape if decode else (1, 3, 121, 1088, 1920), dtype=torch.bfloat16)
+            begin = time.thread_time()
+            chosen = plan_exact(config, shape, decode=decode, itemsize=2)
+            asked = time.thread_time() - begin
+            begin = time.thread_time()
+            plan = tilekit.exact(network, chosen.peak_bytes).plan(x, stream=True)
+            taken = time.thread_time() - begin
+            yield (
+                f"| {kind.__name__} {version} | {chosen.frames} | {chosen.peak_bytes / MIB:.0f} | "
+                f"{asked * 1e3:.0f} ms | {plan.peak_bytes / MIB:.0f} | {plan.work:.2f} | {taken:.1f} s |"
+            )
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", help=", ".join(NETWORKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--parts", action="store_true", help="inputs that are read as they come")
+    parser.add_argument("--published", action="store_true", help="bytes at published widths")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    columns = ("network, input", "error", "plain, MiB", "stream", "exact", "plain", "stream", "exact")
-    columns += ("exact over stream", "first block", "exact", "plan")
-    print("| " + " | ".join(columns) + " |")
-    print("|---" * len(columns) + "|")
-    for name in args.networks or NETWORKS:
-        print(row(name, args.rounds, args.dtype), flush=True)
+    if args.published:
+        table("network | frames at once | stream, MiB | its plan | exact, MiB | work | trace and plan", published())
+        return
+    heads = "network, input | error | plain, MiB | stream | exact | plain | stream | exact | exact over stream"
+    heads += " | first block | exact | plan"
+    if args.parts:
+        heads = "network, input, at once | error | stream, MiB | exact | exact over stream | first block | exact"
+        heads += " | its first call"
+    measure = of_parts if args.parts else row
+    table(heads, (measure(name, args.rounds, args.dtype) for name in args.networks or NETWORKS))
+
+
+def table(heads: str, rows: Iterable[str]) -> None:
+    """Print rows as they come."""
+    print(f"| {heads} |")
+    print("|---" * (heads.count("|") + 1) + "|")
+    for line in rows:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
