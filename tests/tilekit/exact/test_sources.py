@@ -146,6 +146,21 @@ def test_nothing_of_a_part_is_kept_longer_than_it_is_read() -> None:
         assert sum(ref() is not None for ref in alive) <= 3
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 30])
+def test_a_reader_may_fill_one_buffer_again_and_again(rows: int) -> None:
+    network = _network([lambda b, x: b.pointwise(np.negative, x), _conv(3, 1, 1), _skip(2)])
+    x, buffer = _array(1, 3, 60), np.empty((1, 3, 3), np.float32)
+
+    def parts() -> Iterator[Any]:
+        for k in range(0, 60, 3):
+            buffer[:] = x[:, :, k : k + 3]
+            yield buffer
+        buffer[:] = 0
+
+    made = _whole(tilekit.exact(network).stream(parts(), axis=2, rows=rows))
+    np.testing.assert_allclose(made, network(x), atol=1e-5)
+
+
 def test_a_length_that_the_function_does_not_take_is_refused_at_the_end() -> None:
     exact = tilekit.exact(_network([_conv(3, 1, 1)]))
     blocks = exact.stream(_cut(_array(1, 3, 20), [4]), axis=2, lengths=range(1, 1000, 3), rows=4)

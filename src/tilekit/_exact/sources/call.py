@@ -85,7 +85,8 @@ class Parts:
     """
 
     def __init__(self, parts: Any, axis: int) -> None:
-        self._parts = iter([parts] if is_array(parts) else parts)
+        self.lent = not is_array(parts)
+        self._parts = iter(parts if self.lent else [parts])
         self._axis, self._number = axis, -1
         self._kind: Any = None
         self._next: Array | None = None
@@ -236,6 +237,7 @@ def _run(
     emitted: list[tuple[Box, Array]] = []
     current: list[_Fed] = []
     axis, kernels = plan.rounds.period.out_axis, parts.kernels
+    source = plan.rounds.graph.nodes[plan.rounds.graph.input]
     with ExitStack() as stack:
 
         def hands(program: Program) -> _Fed:
@@ -243,7 +245,7 @@ def _run(
             current.append(_Fed(call, lambda box, value: emitted.append((box, value)), stack, lambda: feed))
             return current[-1]
 
-        feed: Feed[Array] = Feed(hands(plan.rounds.program), plan.rounds.period.axis)
+        feed: Feed[Array] = Feed(hands(plan.rounds.program), source, plan.rounds.period.axis, lent=parts.lent)
         steps = rolled(plan.rounds, plan.end, hands, feed, parts)
         done = at = 0
         while (further := _next(steps, kernels, at)) is not None:

@@ -2,7 +2,8 @@
 
 from typing import Any, Generic, TypeVar
 
-from tilekit._exact.boxes import Box
+from tilekit._exact.boxes import Box, full
+from tilekit._exact.graph import Node
 from tilekit._exact.hands import Hands
 
 __all__ = ["Feed"]
@@ -18,8 +19,12 @@ class Feed(Generic[V]):
     ----------
     hands : Hands
         What handles values.
+    node : Node
+        The input.
     axis : int
         Along which parts follow one another.
+    lent : bool
+        Whether the memory of a part may be written to when the next is asked for, as readers do that fill one buffer.
 
     Attributes
     ----------
@@ -29,40 +34,53 @@ class Feed(Generic[V]):
         The row at which the input begins in the boxes that are asked for.
     """
 
-    def __init__(self, hands: Hands[V], axis: int) -> None:
+    def __init__(self, hands: Hands[V], node: Node, axis: int, *, lent: bool = True) -> None:
         self._hands = hands
+        self._node = node
         self._axis = axis
+        self._lent = lent
         self._parts: list[tuple[int, int, V]] = []
+        self._theirs = 0
         self._low = 0
         self.end = self.begin = 0
 
     def put(self, part: V) -> None:
         """Take the rows that come next."""
-        rows = _rows(part, self._axis)
-        if rows:
-            self._parts.append((self.end, self.end + rows, part))
-            self.end += rows
+        rows = _shape(part)[self._axis]
+        self._parts.append((self.end, self.end + rows, part))
+        self._theirs = self.end
+        self.end += rows
 
     def get(self, box: Box) -> V:
         """Give a box of what waits."""
         low, high = (row + self.begin for row in box[self._axis])
         self._gather(low, high)
-        start, _, part = next(row for row in self._parts if row[0] <= low and high <= row[1])
-        return self._cut(part, box, low - start, high - start)
+        start, stop, part = next(row for row in self._parts if row[0] <= low and high <= row[1])
+        region = [slice(*interval) for interval in box]
+        region[self._axis] = slice(low - start, high - start)
+        if any(cut.start or cut.stop < n for cut, n in zip(region, _shape(part), strict=True)):
+            return self._hands.cut(part, tuple(region))
+        if self._lent and stop > self._theirs:  # a view of all of it could stay
+            return self._copied(start, stop, part)[2]
+        return part
 
     def drop(self, row: int) -> None:
         """Let go of the parts that end before a row."""
         self._low = max(self._low, row)
         self._parts = [part for part in self._parts if part[1] > self._low]
 
-    def trim(self) -> None:
-        """Let go of the memory of parts of which the last rows alone wait, before more is asked for."""
-        self._parts = [self._trimmed(*part) for part in self._parts]
+    def keep(self) -> None:
+        """Copy the rows of the last part that wait, before more is asked for."""
+        if not self._lent:
+            return
+        self._parts = [row if row[1] <= self._theirs else self._copied(*row) for row in self._parts]
+        self._theirs = self.end
 
-    def _trimmed(self, start: int, stop: int, part: V) -> tuple[int, int, V]:
-        if start >= self._low:
-            return start, stop, part
-        return self._low, stop, self._hands.own(self._rows(part, self._low - start, stop - start))
+    def _copied(self, start: int, stop: int, part: V) -> tuple[int, int, V]:
+        at = max(start, self._low)
+        rows = self._rows(part, at - start, stop - start)
+        box = full(_shape(rows))
+        return at, stop, self._hands.assemble(self._node, box, [(box, rows)])
 
     def whole(self) -> V | None:
         """Give all rows that wait; None where none do."""
@@ -88,18 +106,6 @@ class Feed(Generic[V]):
         rank = len(_shape(part))
         return self._hands.cut(part, tuple(slice(start, stop) if d == self._axis else slice(None) for d in range(rank)))
 
-    def _cut(self, part: V, box: Box, start: int, stop: int) -> V:
-        region = [slice(*interval) for interval in box]
-        region[self._axis] = slice(start, stop)
-        shape = _shape(part)
-        if all(part.start == 0 and part.stop == n for part, n in zip(region, shape, strict=True)):
-            return part
-        return self._hands.cut(part, tuple(region))
-
 
 def _shape(part: Any) -> tuple[int, ...]:
     return tuple(part.shape)
-
-
-def _rows(part: Any, axis: int) -> int:
-    return int(part.shape[axis])

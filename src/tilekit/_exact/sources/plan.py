@@ -153,7 +153,7 @@ class Endless:
                 yield ghosts.arrived(tuple(shape))
 
         def replay(program: Program, ghosts: Ghosts) -> Iterator[int]:
-            feed = Feed(ghosts, period.axis)
+            feed = Feed(ghosts, node, period.axis)
             return rolled(rounds, self.end, lambda program: ghosts, feed, parts(ghosts))
 
         rows = rounds.units * period.unit

@@ -113,9 +113,8 @@ def rolled(
 
 def _filled(feed: Feed[V], rows: int, parts: Iterator[V]) -> bool:
     """Ask for parts until so many rows have come; tell whether they have."""
-    if feed.end < rows:
-        feed.trim()
     while feed.end < rows:
+        feed.keep()
         part = next(parts, None)
         if part is None:
             return False
