@@ -245,7 +245,8 @@ class Kernels(Library):
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Array:
         """Convolve; sums in float32 at least."""
-        x, weight, *bias = arrays
+        x, *given = arrays
+        weight, *bias = (self._narrowed(w, job) for w in given)
         if x is None:
             made = self.full(job.extent, 0.0, job.dtype)
         else:
@@ -264,7 +265,8 @@ class Kernels(Library):
     def normalize(self, job: Job[Normalize], arrays: Arrays) -> Array:
         """Subtract the mean, divide by the standard deviation, scale and shift; in float32 at least."""
         op = job.op
-        x, moments, *affine = arrays
+        x, moments, *given = arrays
+        affine = [self._narrowed(w, job) for w in given]
         share = job.shapes[0][op.channel_axis] // op.groups
         moments = self.widen(moments)
         mean, variance = moments[..., 0], moments[..., 1]
@@ -294,6 +296,11 @@ class Kernels(Library):
         order = tuple(places[axis] for axis in sorted(places))
         values = xp.permute_dims(values, order) if order != tuple(range(lead + 1)) else values
         return self.reshape(values, tuple(n if axis in places else 1 for axis, n in enumerate(job.extent)))
+
+    def _narrowed(self, weight: Array, job: Job[Any]) -> Array:
+        """Give a weight in float32 where it is wider than sums should be, which it would make wider too."""
+        narrow = job.dtype in {"float32", "bfloat16", "float16"} and self.dtype_name(weight) == "float64"
+        return self.cast(weight, "float32") if narrow else weight
 
     def _per_channel(self, values: Array, channels: Interval, job: Job[Normalize]) -> Array:
         shape = tuple(-1 if axis == job.op.channel_axis else 1 for axis in range(len(job.box)))
