@@ -27,6 +27,8 @@ def necks(graph: Graph) -> tuple[int, ...]:
         return ()
     starts = (-1, *(end for end, _ in pieces))
     rows = [[n.index for n in graph.nodes[start + 1 :] if part[n.index] == k] for k, start in enumerate(starts[:-1])]
+    if not all(rows):  # a part that is a copy of others has nothing of its own
+        return ()
     found = [{_named(graph, index): index for index in _narrow(graph, row)} for row in rows]
     given = between(graph, axis)
     largest = max(rows[-1], key=lambda index: graph.sizes[index])

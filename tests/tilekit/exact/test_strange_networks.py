@@ -188,6 +188,10 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         lambda: nn.Sequential(conv(3, 4, padding_mode="circular"), nn.SiLU(), conv(4, 3, padding_mode="reflect")),
         picture(),
     ),
+    "circular frames": (
+        lambda: Net(lambda m, x: F.pad(F.silu(m.first(x)), (1,) * 6, mode="circular"), first=nn.Conv3d(1, 1, 3)),
+        (1, 1, 4, 6, 5),
+    ),
     "U-Net": (
         lambda: Net(
             u_net,
@@ -274,7 +278,9 @@ def test_no_more_than_a_plain_call_and_what_is_forecast(name: str) -> None:
     assert live.peak == pytest.approx(peak, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["odd transposed", "U-Net", "resized", "running sum", "frames with a cache"])
+@pytest.mark.parametrize(
+    "name", ["odd transposed", "circular frames", "U-Net", "resized", "running sum", "frames with a cache"]
+)
 def test_the_least_that_is_named_works(name: str) -> None:
     torch.manual_seed(0)
     make, shape = NETWORKS[name]
