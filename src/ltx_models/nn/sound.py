@@ -105,12 +105,14 @@ class Filter:
         For each output of a group the taps that weigh the input cells of the group; -1 for none.
     step : int
         Input cells from one group to the next.
+    scale : int
+        What the taps are multiplied by.
     """
 
     groups = 8  # in a block: more are more zeros to multiply, fewer are smaller products
 
-    def __init__(self, order: Sequence[Sequence[int]], step: int) -> None:
-        self.order = tuple(map(tuple, order))
+    def __init__(self, order: Sequence[Sequence[int]], step: int, scale: int = 1) -> None:
+        self.order, self.scale = tuple(map(tuple, order)), scale
         self.width, self.hop = len(self.order[0]), step * self.groups
         self.size = self.hop + self.width - step
 
@@ -128,23 +130,24 @@ class Filter:
             The framework.
         x : array, shape (B, T, C)
             As many cells as `needs` says, or more.
-        taps : array, shape (n,)
-            The filter.
+        taps : array, shape (..., n)
+            The filter; axes before the last have one cell.
 
         Returns
         -------
         array, shape (B, groups * outputs, C)
             The groups of all whole blocks after one another.
         """
-        basis = _band(nn, self.order, self.hop, self.groups, taps.shape[0], taps.dtype, getattr(taps, "device", None))
-        matrix = nn.matmul(taps[None], basis).reshape(-1, self.size)
+        device, count = getattr(taps, "device", None), taps.shape[-1]
+        basis = _band(nn, self.order, self.hop, self.groups, self.scale, count, taps.dtype, device)
+        matrix = nn.matmul(taps.reshape(1, count), basis).reshape(-1, self.size)
         y = nn.matmul(matrix, nn.unfold(x, self.size, self.hop))
         return y.reshape(x.shape[0], -1, x.shape[2])
 
 
 @cache
 def _band(
-    nn: Any, order: tuple[tuple[int, ...], ...], hop: int, groups: int, taps: int, dtype: Any, device: Any
+    nn: Any, order: tuple[tuple[int, ...], ...], hop: int, groups: int, scale: int, taps: int, dtype: Any, device: Any
 ) -> Array:
     """Make the array that maps (1, taps) to the flattened matrix of a block."""
     width, step = len(order[0]), hop // groups
@@ -153,7 +156,7 @@ def _band(
         matrix[group, :, group * step : group * step + width] = order
     basis = matrix.reshape(1, -1) == np.arange(taps)[:, None]
     like = nn.xp.zeros((), dtype=dtype) if device is None else nn.xp.zeros((), dtype=dtype, device=device)
-    return nn.asarray(basis.astype(np.float32), like)
+    return nn.asarray(scale * basis.astype(np.float32), like)
 
 
 def whole(nn: Backend, units: Sequence[Unit], x: Array) -> Array:

@@ -70,14 +70,14 @@ class MelTransform(Module):
         if not frames:
             return xp.zeros_like(xp.broadcast_to(x[:, :0, :1], (batch, 0, channels * self.mel_basis.shape[0])))
         lines = xp.permute_dims(x, (0, 2, 1)).reshape(batch * channels, -1, 1)
-        windows = nn.unfold(lines, self.n_fft, self.hop)[..., 0]
-        waves = nn.matmul(windows, self.stft_fn.forward_basis[:, 0].T)
-        bands = waves.shape[-1] // 2
-        mel = nn.matmul(xp.sqrt(waves[..., :bands] ** 2 + waves[..., bands:] ** 2), self.mel_basis.T)
+        windows = xp.permute_dims(nn.unfold(lines, self.n_fft, self.hop)[..., 0], (0, 2, 1))
+        # the matrix on the left: the frames of all channels never become one axis, so who cuts along time may do so
+        waves = nn.matmul(self.stft_fn.forward_basis[:, 0], windows)
+        bands = waves.shape[1] // 2
+        mel = nn.matmul(self.mel_basis, xp.sqrt(waves[:, :bands] ** 2 + waves[:, bands:] ** 2))
         mel = xp.log(xp.maximum(mel, xp.full_like(mel, FLOOR)))
-        return xp.permute_dims(mel.reshape(batch, channels, -1, mel.shape[-1]), (0, 2, 1, 3)).reshape(
-            batch, -1, channels * mel.shape[-1]
-        )
+        mel = mel.reshape(batch, channels * mel.shape[1], mel.shape[2])
+        return xp.permute_dims(mel, (0, 2, 1))
 
 
 class Resampler:

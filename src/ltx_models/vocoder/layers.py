@@ -11,7 +11,7 @@ from ltx_models.nn.stream import Flow
 SLOPE = 0.1  # of the leaky rectifiers of HiFi-GAN
 
 # of the two halves of a cell the earlier weighs three cells before to two after it, the later two before to three after
-UP = Filter([[11, 9, 7, 5, 3, 1, -1], [-1, 10, 8, 6, 4, 2, 0]], step=1)
+UP = Filter([[11, 9, 7, 5, 3, 1, -1], [-1, 10, 8, 6, 4, 2, 0]], step=1, scale=2)
 DOWN = Filter([[-1, *range(12)]], step=2)
 REACH = 6  # cells that an anti-aliased activation reaches to either side: three for each filter
 
@@ -104,22 +104,22 @@ class Activation(Module):
         cells = x.shape[1] + REACH * ((1 if flow.first else 2) + (1 if flow.last else 0))
         kept = cells - 2 * REACH
         x = window(flow, self, x, REACH, REACH, edge="replicate", spare=UP.needs(kept + UP.groups) - cells)
-        x = self.act(UP(nn, x, 2 * self.upsample.filter.reshape(-1)))
+        x = self.act(UP(nn, x, self.upsample.filter))
         # beyond the ends of the clip lie copies of the outermost halves
         if flow.first:
             x[:, :REACH] = x[:, REACH : REACH + 1]
         if flow.last:
             end = 2 * cells - 3 * REACH
             x[:, end : end + REACH] = x[:, end - 1 : end]
-        return DOWN(nn, x, self.downsample.lowpass.filter.reshape(-1))[:, :kept]
+        return DOWN(nn, x, self.downsample.lowpass.filter)[:, :kept]
 
     def _whole(self, x: Array) -> Array:
         nn, cells = self.nn, x.shape[1]
         after = UP.needs(cells + 2 * REACH) - cells - REACH
         x = nn.pad(x, ((0, 0), (REACH, after), (0, 0)), "replicate")
-        x = self.act(UP(nn, x, 2 * self.upsample.filter.reshape(-1)))
+        x = self.act(UP(nn, x, self.upsample.filter))
         x = nn.repeat_ends_(x, REACH, REACH + 2 * cells)  # beyond the clip lie copies of its outermost halves
-        return DOWN(nn, x, self.downsample.lowpass.filter.reshape(-1))[:, :cells]
+        return DOWN(nn, x, self.downsample.lowpass.filter)[:, :cells]
 
 
 class ResBlock(Module):

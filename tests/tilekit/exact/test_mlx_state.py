@@ -210,6 +210,18 @@ def test_what_only_remembers_is_followed_and_left_as_it_was(name: str, x: Any) -
         assert mx.allclose(exact(x), result, atol=1e-6)
 
 
+INTEGERS = list[int]
+
+
+def test_a_function_may_use_the_name_of_a_type_with_arguments(x: Any) -> None:
+    """What such a name shows of its type cannot be written, so it is not put back."""
+
+    def function(x: Any) -> Any:
+        return x * sum(INTEGERS([1, 2]))
+
+    assert mx.allclose(tilekit.exact(function)(x), 3 * x)
+
+
 def test_a_number_that_the_user_changes_is_seen(x: Any) -> None:
     scale = [2.0]
     exact = tilekit.exact(lambda x: CONV(x) * scale[0])

@@ -82,8 +82,9 @@ class Captured:
             self.containers.append((name, attributes))
         if kind is _CACHED:
             self.caches.append(value)
-        if hasattr(value, "__dict__") and not issubclass(kind, types.MethodType):
-            self.containers.append((name, vars(value)))
+        own = None if issubclass(kind, types.MethodType) else getattr(value, "__dict__", None)
+        if isinstance(own, dict):  # that of a class, also behind list[int], only shows it
+            self.containers.append((name, own))
 
 
 def _children(place: Place, value: Any) -> Iterator[Place]:
