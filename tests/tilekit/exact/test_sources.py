@@ -146,6 +146,15 @@ def test_nothing_of_a_part_is_kept_longer_than_it_is_read() -> None:
         assert sum(ref() is not None for ref in alive) <= 3
 
 
+@pytest.mark.parametrize("n", [40, 41, 43])
+def test_an_end_that_reads_rows_again_finds_them(n: int) -> None:
+    """A mirror image after the last row, of rows that the steps before have read."""
+    network, x = _network([_padded(0, 3, "reflect"), _conv(2, 1, 0)]), _array(1, 3, n)
+    for rows in (1, 4):
+        made = _whole(tilekit.exact(network).stream(_cut(x, [1]), axis=2, rows=rows))
+        np.testing.assert_allclose(made, network(x), atol=1e-5)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 4, 30])
 def test_a_reader_may_fill_one_buffer_again_and_again(rows: int) -> None:
     network = _network([lambda b, x: b.pointwise(np.negative, x), _conv(3, 1, 1), _skip(2)])
@@ -179,7 +188,11 @@ def test_a_length_that_the_function_does_not_take_is_refused_at_the_end() -> Non
         lambda b, x: b.whole(lambda a: a - a.mean(), x, shape=x.shape),
     ],
 )
-def test_what_is_not_alike_all_along_the_axis_is_refused(layer: Layer) -> None:
+@pytest.mark.parametrize("large", [0, 1 << 13])
+def test_what_is_not_alike_all_along_the_axis_is_refused(
+    layer: Layer, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilekit._exact.sources.plan.LARGE", large)
     exact = tilekit.exact(_network([_conv(3, 1, 1), layer]))
     with pytest.raises(PlanError, match="give the whole input"):
         list(exact.stream(_cut(_array(1, 3, 60), [7]), axis=2))

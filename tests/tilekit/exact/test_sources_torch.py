@@ -118,6 +118,7 @@ def test_weights_are_read_when_they_are_used() -> None:
     "function",
     [
         lambda x: x.cumsum(2),
+        lambda x: torch.cat([x, x[:, :, :1]], 2),
         lambda x: x.flip(2),
         lambda x: x + torch.arange(x.shape[2]),
         lambda x: x * torch.tensor(float(x.shape[2])),
@@ -127,6 +128,7 @@ def test_weights_are_read_when_they_are_used() -> None:
         lambda x: x.mean(2),
     ],
 )
-def test_what_looks_at_the_whole_axis_is_refused(function: Any) -> None:
+def test_what_looks_at_the_whole_axis_is_refused(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tilekit._exact.sources.plan.LARGE", 1 << 13)  # no longer inputs are tried
     with pytest.raises(tilekit.PlanError, match="give the whole input"):
         list(tilekit.exact(function).stream([torch.ones(1, 2, 30)] * 3, axis=2))
