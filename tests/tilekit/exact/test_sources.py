@@ -146,6 +146,15 @@ def test_nothing_of_a_part_is_kept_longer_than_it_is_read() -> None:
         assert sum(ref() is not None for ref in alive) <= 3
 
 
+def test_what_is_made_again_at_the_end_needs_no_rows_that_are_gone() -> None:
+    """Pads before each convolution are made again in each step, from rows that the end has less of."""
+    network = _network([_padded(0, 3, "constant"), _skip(1), _padded(0, 3, "constant"), _conv(2, 1, 0)])
+    exact = tilekit.exact(network)
+    for n in (39, 40, 41):
+        x = _array(1, 3, n)
+        np.testing.assert_allclose(_whole(exact.stream(_cut(x, [1]), axis=2, rows=3)), network(x), atol=1e-5)
+
+
 @pytest.mark.parametrize("n", [40, 41, 43])
 def test_an_end_that_reads_rows_again_finds_them(n: int) -> None:
     """A mirror image after the last row, of rows that the steps before have read."""

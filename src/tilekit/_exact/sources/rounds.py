@@ -7,7 +7,7 @@ come is found by placing it there.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from tilekit._exact.boxes import Box, contains, full
@@ -263,14 +263,22 @@ def tail_of(rounds: Rounds, graph: Graph, step: int, units: int) -> Tail | None:
     if not begins_alike(rounds, graph, step) or (step and not _made_alike(rounds, graph, step - 1, units)):
         return None
     bounds = (begin, *(end - rows for end in rounds.ends(step, n + rows)), *((n,) if begin < n else ()))
-    steps = schedule(graph, Stage(tuple(_steps(graph, period, bounds)), again=True), rounds.outside, start=state)
-    program = program_with(graph, rounds.outside, steps)
-    used = {
-        node for step in steps for node, _ in (*step.settled, *(row for make in step.makes for row in make.settled))
-    }
+    stage = Stage(tuple(_steps(graph, period, bounds)), again=True)
+    there = rounds.low(step) - units * period.unit
+    tails = (_tail(rounds, graph, replace(stage, again=again), state, units) for again in (True, False))
+    first = next(tails)
+    return first if first.low >= there else next(tails)
+
+
+def _tail(rounds: Rounds, graph: Graph, stage: Stage, state: State, units: int) -> Tail:
+    """Schedule an end; what is made again may need rows of the input that are gone."""
+    period = rounds.period
+    steps = schedule(graph, stage, rounds.outside, start=state)
+    used = {node for step in steps for node, _ in _settled(step)}
     lows = [low for low, high in (read_rows(graph, period, step) for step in steps) if high]
     kept = {node: box for node, box in state.items() if node in used}
-    return Tail(program, kept, units, min(lows, default=graph.nodes[graph.input].shape[period.axis]))
+    low = min(lows, default=graph.nodes[graph.input].shape[period.axis])
+    return Tail(program_with(graph, rounds.outside, steps), kept, units, low)
 
 
 def ends_alike(period: Period, short: Tail, long: Tail, units: int) -> bool:
