@@ -545,8 +545,31 @@ def test_files_that_end_early_are_refused(tmp_path: Path, name: str) -> None:
             assert frames == 24
     known = re.compile(r"cut off|cannot be decoded|cannot read|damaged|no video track|no frame rate")
     assert all(known.search(text) for text in said), said
-    # A DASH file may end between two fragments; FLV tells by its last tag, and by its length.
-    assert read <= {"dash.mp4": 2, "a.flv": 2}.get(name, 0), f"{read} of {tried}"
+    # A DASH file may end between two fragments.
+    assert read <= {"dash.mp4": 2}.get(name, 0), f"{read} of {tried}"
+
+
+def test_an_flv_that_ends_between_two_packets_is_refused(tmp_path: Path) -> None:
+    """It lost the frames that come late in the file and early in the clip, with a warning at most."""
+    data = foreign(tmp_path / "a.flv", *CONTAINERS["a.flv"]).read_bytes()
+    ends = [int.from_bytes(data[5:9], "big") + 4]
+    while ends[-1] < len(data):
+        ends.append(ends[-1] + 15 + int.from_bytes(data[ends[-1] + 1 : ends[-1] + 4], "big"))
+    assert ends[-1] == len(data)
+    assert len(ends) > 24
+    cut = tmp_path / "cut.flv"
+    for end in ends[4:-1]:  # before them there is no frame, and FFmpeg reads nothing
+        cut.write_bytes(data[:end])
+        with pytest.raises(MediaError, match="longer than the file"):
+            media.read_video(cut)
+
+
+def test_an_flv_whose_length_nobody_knew_is_read(tmp_path: Path) -> None:
+    """As a live recording is written: the name is there, and no number."""
+    data = foreign(tmp_path / "a.flv", *CONTAINERS["a.flv"]).read_bytes()
+    at = data.index(b"filesize") + len(b"filesize") + 1
+    (tmp_path / "live.flv").write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    assert media.read_video(tmp_path / "live.flv").video.shape == (1, 3, 24, 48, 64)
 
 
 def test_a_title_that_is_no_utf_8_is_no_matter(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whether a file ends where it says: FFmpeg reads what there is, and calls that all."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -9,6 +10,7 @@ from ltx_models.media._files import MediaError
 
 _UNKNOWN = 0x7FFFF000  # what programs write into a RIFF's length when they do not know it, or more
 _EBML_HEADER, _SEGMENT = 0x1A45DFA3, 0x18538067
+_FLV_SIZE = b"\x00\x08filesize\x00"  # the name of a number, its length before it and its type behind it
 _TS_PACKETS = {188: 0, 192: 4, 204: 0}  # bytes, and those before the first mark: plain, timed, corrected
 
 
@@ -32,7 +34,8 @@ def refuse_cut(path: str | os.PathLike[str], format_name: str) -> None:
     -----
     A transport stream, or fragments of mp4, cut exactly between two packets or fragments look whole; so does every
     file that was written without its length being known, as live recordings are.
-    Sources: ISO/IEC 14496-12, 4.2 (boxes); RFC 8794, 4 to 6 (EBML); GIF89a, 17 to 27; RIFF as AVI and WAVE use it.
+    Sources: ISO/IEC 14496-12, 4.2 (boxes); RFC 8794, 4 to 6 (EBML); GIF89a, 17 to 27; RIFF as AVI and WAVE use it;
+    Adobe Flash Video File Format Specification 10.1, annex E (tags; the number ``filesize`` of the first of them).
     """
     check = next((check for name, check in _CHECKS.items() if name in format_name.split(",")), None)
     if check is None:
@@ -100,6 +103,20 @@ def _riff(file: BinaryIO, size: int) -> bool:
     return True
 
 
+def _flv(file: BinaryIO, size: int) -> bool:
+    """FLV: a row of tags, of which the first may say how long the file is: a cut between two tags is known by that."""
+    at = int.from_bytes(file.read(9)[5:], "big") + 4
+    file.seek(at)
+    tag = file.read(11)
+    values = file.read(int.from_bytes(tag[1:4], "big")).partition(_FLV_SIZE)[2]
+    if len(values) >= 8 and struct.unpack(">d", values[:8])[0] > size:
+        return False
+    while at < size:
+        file.seek(at)
+        at += 15 + int.from_bytes(file.read(11)[1:4], "big")
+    return at == size
+
+
 def _gif(file: BinaryIO, size: int) -> bool:
     """GIF: blocks, up to a trailer."""
     head = file.read(13)
@@ -140,6 +157,7 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "matroska": _ebml,
     "avi": _riff,
     "wav": _riff,
+    "flv": _flv,
     "gif": _gif,
     "mpegts": _packets,
 }
