@@ -568,8 +568,12 @@ def test_an_flv_whose_length_nobody_knew_is_read(tmp_path: Path) -> None:
     """As a live recording is written: the name is there, and no number."""
     data = foreign(tmp_path / "a.flv", *CONTAINERS["a.flv"]).read_bytes()
     at = data.index(b"filesize") + len(b"filesize") + 1
-    (tmp_path / "live.flv").write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    live = data[:at] + bytes(8) + data[at + 8 :]
+    (tmp_path / "live.flv").write_bytes(live)
     assert media.read_video(tmp_path / "live.flv").video.shape == (1, 3, 24, 48, 64)
+    (tmp_path / "cut.flv").write_bytes(live[:-5])  # within its last packet, which says how long it is
+    with pytest.raises(MediaError, match="longer than the file"):
+        media.read_video(tmp_path / "cut.flv")
 
 
 def test_a_title_that_is_no_utf_8_is_no_matter(tmp_path: Path) -> None:
