@@ -24,15 +24,16 @@ def checked_budget(memory_bytes: int | None) -> int | None:
     return memory_bytes
 
 
-def check_input(x: Array, kernels: Kernels) -> None:
+def check_input(x: Array, kernels: Kernels, name: str = "input", rest: str = "nothing was computed") -> None:
+    """Refuse what cannot be computed with; `rest` says what is known of the result."""
     shape = tuple(x.shape)
     if 0 in shape:
-        msg = f"input: shape {shape} has no cells; give at least one along every axis"
+        msg = f"{name}: shape {shape} has no cells; give at least one along every axis"
         raise InputError(msg)
     refuse_large(x)
     canary.check(x)
     if kernels.backend.is_floating(x) and not kernels.is_finite(x):
-        msg = f"input: NaN or infinity in an array of shape {shape}; nothing was computed"
+        msg = f"{name}: NaN or infinity in an array of shape {shape}; {rest}"
         raise InputError(msg)
 
 

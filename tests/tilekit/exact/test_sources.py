@@ -215,6 +215,9 @@ def test_a_function_that_goes_by_the_length_is_refused_when_that_is_known() -> N
         list(odd.stream(_array(1, 3, 60), axis=2, rows=8))
 
 
+_NAN = np.full((1, 3, 2), np.nan, np.float32)
+
+
 @pytest.mark.parametrize(
     ("x", "options", "error", "text"),
     [
@@ -223,7 +226,8 @@ def test_a_function_that_goes_by_the_length_is_refused_when_that_is_known() -> N
         ([_array(1, 3, 2), _array(1, 2, 2)], {"axis": 2}, InputError, r"part 1 is \(1, 2, n\)"),
         ([_array(1, 3, 2), _array(1, 3, 2).astype(np.float64)], {"axis": 2}, InputError, "part 1 .* of float64"),
         ([_array(1, 3, 2), "end"], {"axis": 2}, InputError, "part 1 is of type str"),
-        ([_array(1, 3, 2), np.full((1, 3, 2), np.nan, np.float32)], {"axis": 2}, InputError, "NaN or infinity"),
+        ([_array(1, 3, 2), _NAN], {"axis": 2}, InputError, "part 1: NaN or infinity .* before is right"),
+        ([_NAN, _array(1, 3, 2)], {"axis": 2}, InputError, "part 0: NaN or infinity .* nothing was computed"),
         ([_array(1, 3, 2)], {}, PlanError, "axis: got None"),
         ([_array(1, 3, 2)], {"axis": 3}, PlanError, "axis: got 3, but part 0"),
         ([_array(1, 3, 2)], {"axis": -1}, PlanError, "axis: got -1"),

@@ -110,7 +110,7 @@ class Parts:
             self._number += 1
             self._check(part)
             if part.shape[self._axis]:
-                check_input(part, self.kernels)
+                check_input(part, self.kernels, f"source: part {self._number}", "what came out before is right")
                 return part
 
     def _taken(self) -> Array:
@@ -120,7 +120,7 @@ class Parts:
             self._kind = self._kind or _kind(part, self._axis, self._number)
             self._check(part)
             if part.shape[self._axis]:
-                check_input(part, kernels_of(part))
+                check_input(part, kernels_of(part), f"source: part {self._number}")
                 return part
         msg = "source: it ended before its first row; nothing was computed"
         raise InputError(msg)
