@@ -3,8 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["Progress", "progress_of", "watched"]
+from tilekit._errors import PlanError
+
+__all__ = ["Progress", "checked_progress", "progress_of", "watched"]
 
 Progress = bool | Callable[[int, int], object] | None
 
@@ -32,9 +35,19 @@ def watched() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def checked_progress(progress: Any) -> Progress:
+    """Refuse what neither shows a bar nor can be told."""
+    if progress is None or isinstance(progress, bool) or callable(progress):
+        given: Progress = progress
+        return given
+    msg = f"progress: got {progress!r}, expected True for a bar, False for none, or a callable of (done, total)"
+    raise PlanError(msg)
+
+
 @contextmanager
 def progress_of(progress: Progress, total: int, label: str, unit: str = "tile") -> Iterator[Callable[[int], object]]:
     """Give a function that takes the number of what is finished, for a bar, for a callable, or for nobody."""
+    progress = checked_progress(progress)
     if callable(progress):
         callback = progress
         yield lambda done: callback(done, total)

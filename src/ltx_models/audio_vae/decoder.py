@@ -10,9 +10,10 @@ from ltx_models.audio_vae.layers import CausalConv2d, Level, Middle, Upsample, a
 from ltx_models.nn import Array, Module
 from ltx_models.nn.border import guarded
 from ltx_models.nn.checks import check_sound
+from ltx_models.nn.chunks import chunks_of, placed
 from ltx_models.nn.sound import cap, whole
 from ltx_models.nn.statistics import PerChannelStatistics
-from ltx_models.nn.stream import Flow, Stage, Unit, chunks_of, placed, run
+from ltx_models.nn.stream import Flow, Stage, Unit, run
 
 
 class AudioDecoder(Module):

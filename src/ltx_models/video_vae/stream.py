@@ -12,8 +12,9 @@ from typing import Any
 
 from ltx_models.nn import Array
 from ltx_models.nn.checks import check_frames
+from ltx_models.nn.chunks import chunks_of, placed
 from ltx_models.nn.patches import unpatchify
-from ltx_models.nn.stream import Stage, chunks_of, placed, run
+from ltx_models.nn.stream import Stage, run
 from ltx_models.video_vae.layers import Context
 
 MakeStages = Callable[[Sequence[Array | None], Context], Sequence[Any]]

@@ -10,8 +10,9 @@ import numpy as np
 
 from ltx_models.nn import Array, Module
 from ltx_models.nn.border import guarded
+from ltx_models.nn.chunks import chunks_of, placed
 from ltx_models.nn.sound import Filter, cap, whole, window
-from ltx_models.nn.stream import Flow, Stage, Unit, chunks_of, placed, run
+from ltx_models.nn.stream import Flow, Stage, Unit, run
 from ltx_models.vocoder.config import BandwidthConfig
 from ltx_models.vocoder.generator import Generator, clamp, side_by_side
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from ltx_models.nn import Array
 from ltx_models.nn.border import guarded
+from ltx_models.nn.chunks import chunks_of, placed
 from ltx_models.nn.sound import whole
-from ltx_models.nn.stream import Stage, chunks_of, placed, run
+from ltx_models.nn.stream import Stage, run
 from ltx_models.vocoder.generator import Generator, side_by_side
 
 

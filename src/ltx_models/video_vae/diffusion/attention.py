@@ -179,5 +179,6 @@ def _mask(seen: tuple[tuple[tuple[bool, ...], ...], ...]) -> Any:
     """Make 0 where a query of a box sees a key, and minus infinity elsewhere: (queries, keys)."""
     allowed = np.ones((1, 1), dtype=bool)
     for axis in seen:
-        allowed = np.kron(allowed, np.asarray(axis, dtype=bool))
+        pairs = allowed[:, None, :, None] & np.asarray(axis, dtype=bool)[:, None, :]
+        allowed = pairs.reshape(len(allowed) * len(axis), -1)
     return np.where(allowed, 0.0, -np.inf).astype(np.float32)

@@ -10,7 +10,7 @@ from ltx_models.byte_sizes import format_bytes
 from ltx_models.notebook import ShownAsText
 from ltx_models.video_vae.config import Triple
 from ltx_models.video_vae.diffusion.config import DiffusionDecoderConfig, Stage
-from ltx_models.video_vae.diffusion.geometry import Sizes, slab_frames
+from ltx_models.video_vae.diffusion.geometry import Sizes, piece_of, slab_frames
 
 AXES = ("time", "height", "width")
 BUSY = 8  # arrays of a piece's size that a block makes beside what it keeps
@@ -97,10 +97,9 @@ class Costs:
 
     def peak(self, axis: int, most: int) -> int:
         """Forecast the bytes of live arrays at the peak."""
-        pieces = [
-            min(grid[axis], self.sizes.most(index, axis, most) if index < len(self.stages) - 1 else most)
-            for index, (_, grid, _) in enumerate(self.stages)
-        ]
+        patches = self.stages[-1][1][axis]
+        pieces = [min(grid[axis], piece_of(grid[axis], most, patches)) for _, grid, _ in self.stages[:-1]]
+        pieces.append(min(patches, most))
         rows = list(zip(self.stages, pieces, strict=True))
         kept = [stage.depth * self._kept(stage, grid, axis, piece, more) for (stage, grid, more), piece in rows]
         busy = [self._busy(stage, grid, axis, piece, more) for (stage, grid, more), piece in rows]

@@ -75,7 +75,12 @@ class Sizes:
 
     def most(self, stage: int, axis: int, most: int) -> int:
         """Give the most cells of an axis that a piece has in a stage, where it has `most` in the denoising blocks."""
-        return max(1, -(-most * self.grid(stage)[axis] // self.patches[axis]))
+        return piece_of(self.grid(stage)[axis], most, self.patches[axis])
+
+
+def piece_of(cells: int, most: int, patches: int) -> int:
+    """Give the most of the cells of a stage that a piece has, where it has `most` of the patches."""
+    return max(1, -(-most * cells // patches))
 
 
 def grown(factor: int, frames: int) -> int:

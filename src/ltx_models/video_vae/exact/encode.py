@@ -7,8 +7,9 @@ from math import prod
 from typing import Any
 
 from ltx_models.nn import Array
+from ltx_models.nn.chunks import chunks_of
 from ltx_models.nn.space import TiledStage
-from ltx_models.nn.stream import Stage, chunks_of
+from ltx_models.nn.stream import Stage
 from ltx_models.progress import Progress
 from ltx_models.video_vae.encoder import VideoEncoder, check_video
 from ltx_models.video_vae.exact.blocks import ask, collect, watched
