@@ -2,29 +2,30 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any, Literal
 
 from tilekit._errors import PlanError
 from tilekit._exact.frontends import Traced
 from tilekit._exact.goals import plain_work
-from tilekit._exact.graph import Graph
-from tilekit._exact.inputs import check_input, checked_budget, example
+from tilekit._exact.inputs import check_input, checked_budget, checked_shape, example
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
 from tilekit._exact.search import search
 from tilekit._exact.sources.call import Caller, Plans, asked
+from tilekit._exact.stages import plain
 from tilekit._exact.strips.call import Divided, joined
 from tilekit._exact.strips.choose import plans_of
 from tilekit._exact.strips.group import Strips
 from tilekit._exact.strips.run import run as run_strip
 from tilekit._exact.strips.run import stream as stream_strip
-from tilekit._exact.trace import trace
+from tilekit._exact.trace import is_stand_in, refuse_input, trace
 from tilekit._exact.trials import Choice
-from tilekit._progress import Progress, progress_of
+from tilekit._progress import Progress, checked_progress, progress_of
 from tilekit.backends import Array, canary
 from tilekit.backends.canary import Sizes
 from tilekit.backends.limits import limits_of
@@ -71,6 +72,7 @@ def exact(
         What live arrays may take at the peak: the result included for a call, one block of it for a stream; the input
         and the weights are not. Left out: about half of a plain call, or as near to that as it can
         be without making anything twice; what takes up to 16 MiB in all is not cut then, unless it is streamed.
+        Where nothing takes less than a plain call, a function of torch is called as it is.
     offload : {"host", "disk"}, optional
         Where arrays may wait that later stages read, if the device is too small for them.
     progress : bool or callable, optional
@@ -136,7 +138,7 @@ class Exact:
             msg = f"offload: got {offload!r}, expected 'host', 'disk' or None"
             raise PlanError(msg)
         self.offload = offload
-        self.progress = progress
+        self.progress = checked_progress(progress)
         self._uncut = SMALL
         self._planned: dict[Any, _Planned] = {}
         self._divided: dict[Any, Divided] = {}
@@ -181,6 +183,8 @@ class Exact:
         TraceError
             If the function cannot be followed.
         """
+        if is_stand_in(x):  # within another exact call: the plain one is meant
+            return self.function(x)
         if strips is not None:
             divided = self._divide(x, plan, strips, stream=False)
             with joined(divided, x, strips, stream=False) as held, self._told(held.program) as told:
@@ -255,7 +259,9 @@ class Exact:
             if plan is not None or strips is not None:
                 msg = "stream: a source of parts takes no plan= and no strips=; give the whole input for these"
                 raise PlanError(msg)
-            yield from self._sources.stream(x, source, Caller(self._follow, self.memory_bytes, self.progress, self))
+            refuse = partial(refuse_input, self.function)
+            caller = Caller(self._follow, self.memory_bytes, self.progress, self, refuse)
+            yield from self._sources.stream(x, source, caller)
             return
         if strips is not None:
             divided = self._divide(x, plan, strips, stream=True)
@@ -293,18 +299,20 @@ class Exact:
             If the function cannot be followed.
         """
         if not hasattr(x, "shape"):
-            x = example(self.function, tuple(int(n) for n in x), like)
+            x = example(self.function, checked_shape(x), like)
         return self._plan(x, stream=stream).plan
 
     def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
         kernels = kernels_of(x)
+        refuse_input(self.function, x)
         check_input(x, kernels)
         planned = self._plan(x, stream=stream)
         canary.check(x, planned.sizes)
-        program = planned.program
+        program, traced = planned.program, planned.traced
         if plan is not None and plan != planned.plan:
-            program = program_of(checked_plan(plan, planned.traced.graph), plan.stages, anew=plan.anew)
-        return Call(program, kernels, x, planned.traced.constants, planned.plan.axis)
+            program = program_of(checked_plan(plan, traced.graph, itself=traced.itself), plan.stages, anew=plan.anew)
+        apart = partial(program_of, traced.graph, plain(traced.graph)) if (plan or planned.plan).itself else None
+        return Call(program, kernels, x, traced.constants, planned.plan.axis, apart)
 
     def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:
         return progress_of(self.progress, program.n_steps, "exact")
@@ -312,12 +320,13 @@ class Exact:
     def _divide(self, x: Array, plan: ExactPlan | None, strips: Strips, *, stream: bool) -> Divided:
         """Plan for ranks."""
         kernels = kernels_of(x)
+        refuse_input(self.function, x)
         check_input(x, kernels)
         key = (
             *_key(x, kernels, stream=stream),
             strips.size,
             strips.grid,
-            None if plan is None else (plan.stages, plan.handed),
+            (plan.stages, plan.handed) if isinstance(plan, ExactPlan) else plan,
         )
         held = self._divided.get(key)
         if held is None or not held.traced.current():
@@ -346,13 +355,16 @@ class Exact:
         planned = self._planned.get(key)
         if planned is None or not planned.traced.current():
             traced = self._traced(x, key)
+            if planned is not None and planned.traced.graph == traced.graph:  # what changed around it has no effect
+                planned = self._planned[key] = replace(planned, traced=traced)
+                return planned
             if stream and not traced.graph.nodes[traced.graph.output].shape:
                 msg = "stream: the function gives one number, which has no blocks; call it instead"
                 raise PlanError(msg)
             if traced.unknown and self.memory_bytes is not None:
                 msg = f"memory_bytes: no budget can be held: {traced.unknown}; leave memory_bytes out"
                 raise PlanError(msg)
-            choice = self._choose(traced.graph, kernels, x, stream=stream)
+            choice = self._choose(traced, kernels, x, stream=stream)
             made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
             checked_plan(made, traced.graph, choice.program.graph)
             planned = _Planned(traced, made, choice.program, _sizes(choice))
@@ -362,10 +374,10 @@ class Exact:
                     del self._planned[next(iter(self._planned))]
         return planned
 
-    def _choose(self, graph: Graph, kernels: Kernels, x: Array, *, stream: bool) -> Choice:
+    def _choose(self, traced: Traced, kernels: Kernels, x: Array, *, stream: bool) -> Choice:
         """Choose how a graph is evaluated."""
         return search(
-            graph,
+            traced.graph,
             self.memory_bytes,
             kernels.scratch,
             plain_scratch=kernels.plain_scratch,
@@ -373,6 +385,7 @@ class Exact:
             spill=self.offload,
             limits=limits_of(x),
             small=self._uncut,
+            itself=traced.itself if self._uncut and not limits_of(x).any else None,
         )
 
     def _follow(self, x: Array) -> Traced:

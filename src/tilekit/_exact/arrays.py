@@ -36,6 +36,8 @@ class Call:
     """Gives captured arrays as they are now."""
     axis: int = 0
     """Along which blocks of the output come."""
+    taken_apart: Callable[[], Program] | None = None
+    """Gives the operations of a function that is called as it is, to find the one that gave NaN."""
 
 
 class Arrays:

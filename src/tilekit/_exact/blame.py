@@ -1,6 +1,7 @@
 """Which operation gave NaN, or one number everywhere: a run once more that looks at every array."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Never
 
 from tilekit._errors import DeviceError, InputError
@@ -92,6 +93,8 @@ def blame(call: Call) -> Never:
     InputError
         Always.
     """
+    if call.taken_apart is not None:
+        call = replace(call, program=call.taken_apart(), taken_apart=None)
     with ExitStack() as stack, call.kernels.computing():
         watch = Watch(call, stack)
         try:

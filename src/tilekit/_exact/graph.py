@@ -80,6 +80,11 @@ class Graph:
         return tuple(node.nbytes for node in self.nodes)
 
     @cached_property
+    def works(self) -> list[int | None]:
+        """For each node, the multiply-adds that `goals.work` has counted."""
+        return [None] * len(self.nodes)
+
+    @cached_property
     def carried(self) -> dict[tuple[int, int], tuple[int | None, ...]]:
         """What `labels.carried` has found, by node and axis."""
         return {}

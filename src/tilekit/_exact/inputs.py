@@ -1,5 +1,6 @@
 """What `exact` is handed in: checked before anything runs, and made where only a shape is known."""
 
+from operator import index
 from typing import Any
 
 from tilekit._errors import InputError, PlanError
@@ -7,7 +8,7 @@ from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit.backends import Array, canary
 from tilekit.backends.limits import refuse_large
 
-__all__ = ["check_input", "checked_budget", "example", "is_array"]
+__all__ = ["check_input", "checked_budget", "checked_shape", "example", "is_array"]
 
 
 def is_array(x: object) -> bool:
@@ -18,10 +19,30 @@ def is_array(x: object) -> bool:
 def checked_budget(memory_bytes: int | None) -> int | None:
     if memory_bytes is None:
         return None
-    if type(memory_bytes) is not int or memory_bytes <= 0:
+    number = _whole(memory_bytes)
+    if number is None or number <= 0:
         msg = f"memory_bytes: got {memory_bytes!r}, expected a positive number of bytes, such as 2 * 2**30, or None"
         raise PlanError(msg)
-    return memory_bytes
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    """Give an integer, of NumPy too; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """Refuse what is no shape of an array with cells."""
+    sizes = [] if isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__") else [_whole(n) for n in shape]
+    if not sizes or any(n is None or n <= 0 for n in sizes):
+        msg = f"plan: got {shape!r}, expected an array or its shape, positive whole numbers such as (1, 4, 64, 64)"
+        raise PlanError(msg)
+    return tuple(n for n in sizes if n is not None)
 
 
 def check_input(x: Array, kernels: Kernels, name: str = "input", rest: str = "nothing was computed") -> None:

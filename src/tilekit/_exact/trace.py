@@ -13,7 +13,7 @@ from tilekit._exact.simplify import turned
 from tilekit.backends import Array, backend_of
 from tilekit.backends.limits import Limits, pretended
 
-__all__ = ["trace"]
+__all__ = ["is_stand_in", "refuse_input", "trace"]
 
 _MODULES = {name: f"tilekit._exact.frontends._{name}" for name in ("jax", "mlx", "torch")}
 
@@ -45,6 +45,24 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
     lies = backend_of(x).name == "mlx"  # its weights lie as its channels do: last or not
     graph = chained(traced.graph if lies else turned(traced.graph))
     return replace(traced, graph=replace(graph, counted=traced.plain_bytes))
+
+
+def is_stand_in(x: Array) -> bool:
+    """Whether an array has no numbers, since somebody follows what calls the function with it."""
+    return type(x).__module__ == "torch._subclasses.fake_tensor"
+
+
+def refuse_input(function: Callable[..., Any], x: Array) -> None:
+    """
+    Refuse an input for which the function is not followed, also where it was followed for others like it.
+
+    Raises
+    ------
+    TraceError
+        If it wants a gradient, say, which tiles do not keep.
+    """
+    if not isinstance(function, GraphFunction) and backend_of(x).name == "torch":
+        import_module(_MODULES["torch"]).check_input(function, x)
 
 
 def _followed(function: Callable[..., Any], x: Array) -> Traced:

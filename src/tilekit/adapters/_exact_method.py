@@ -9,8 +9,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from tilekit._errors import TraceError
+from tilekit._errors import BackendError, TraceError
 from tilekit._exact.api import Exact
+from tilekit._exact.trace import is_stand_in
 from tilekit._progress import Progress
 from tilekit.adapters._classes import Direction, quirks_of, settings
 from tilekit.adapters._self_check import check_once
@@ -135,6 +136,9 @@ class ExactMethod:
             args = (kwargs.pop(next(iter(parameters))),)
         asked = kwargs.pop("return_dict", True)
         x, *rest = args
+        if not isinstance(x, torch.Tensor):
+            msg = f"{self.place.direction}: got {type(x).__name__}, expected a torch.Tensor"
+            raise BackendError(msg)
         # an input that wants a gradient is refused: it would lose it without a word
         with nullcontext() if x.requires_grad else torch.no_grad(), self._lock:
             sample = self._run(x, tuple(rest), kwargs)
@@ -143,10 +147,8 @@ class ExactMethod:
         return _output(sample) if asked else (sample,)
 
     def _run(self, x: Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
-        from torch._subclasses import FakeTensor
-
         function, key = self._function(args, kwargs)
-        if isinstance(x, FakeTensor):  # somebody follows what calls this, tilekit.exact too: the plain call is meant
+        if is_stand_in(x):  # somebody follows what calls this, tilekit.exact too: the plain call is meant
             return function.function(x)
         try:
             check_once(function, x, self.place.owner, (self.place.direction, (self.place.name, key)))

@@ -82,8 +82,9 @@ class Sized(Exact):
         with progress_of(progress, call.program.n_steps, "norms") as told:
             return run(call, told)
 
-    def _choose(self, graph: Graph, kernels: Kernels, x: Array, *, stream: bool) -> Choice:
+    def _choose(self, traced: Traced, kernels: Kernels, x: Array, *, stream: bool) -> Choice:
         del stream
+        graph = traced.graph
         choice = sized(graph, self._pieces(graph), kernels, place=self.offload or "device", limits=limits_of(x))
         if choice.peak_bytes >= WRONG:
             raise PlanError(too_large(choice.worst))

@@ -158,6 +158,25 @@ def test_bad_input_is_refused(network: Any) -> None:
         tk.exact(3)
     with pytest.raises(tk.BackendError):
         tk.exact(function)([1, 2])
+    with pytest.raises(tk.PlanError, match="progress: got 'yes'"):
+        tk.exact(function, progress="yes")  # type: ignore[arg-type]
+    for plan in ('{"a": 1}', 3):
+        with pytest.raises(tk.PlanError, match=r"plan: got (str|int), expected what `plan` gives"):
+            tk.exact(function)(source(), plan=plan)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [None, 3, "abc", (), (1, 2, 40.5, 12), (1, 2, -40, 12), (1, 2, 0, 12), ((1, 2), 3)])
+def test_a_shape_that_is_none_is_refused(network: Any, shape: Any) -> None:
+    function, _ = network
+    with pytest.raises(tk.PlanError, match=r"plan: got .*, expected an array or its shape"):
+        tk.exact(function).plan(shape, like=source())
+
+
+def test_numbers_of_numpy_are_numbers(network: Any) -> None:
+    function, _ = network
+    call = tk.exact(function, np.int64(1 << 30))  # type: ignore[arg-type]
+    assert call.memory_bytes == 1 << 30
+    assert call.plan(np.array([1, 2, 40, 12]).tolist(), like=source()) == call.plan(source())
 
 
 def test_nan_is_blamed_on_the_layer_where_it_came_up(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -413,6 +414,17 @@ def test_a_gradient_is_not_lost_without_a_word() -> None:
     enable_exact_tiling(vae)
     with torch.enable_grad(), pytest.raises(TraceError, match=r"requires a gradient.*disable_exact_tiling"):
         vae.decode(latents().requires_grad_())
+    vae.decode(latents())
+    with torch.enable_grad(), pytest.raises(TraceError, match=r"requires a gradient.*disable_exact_tiling"):
+        vae.decode(latents().requires_grad_())
+
+
+@pytest.mark.parametrize("z", [None, [1, 2], np.zeros((1, 4, 8, 8), np.float32)], ids=["None", "list", "NumPy"])
+def test_what_is_no_tensor_is_refused(z: Any) -> None:
+    vae = made()
+    enable_exact_tiling(vae)
+    with pytest.raises(BackendError, match=r"decode: got \w+, expected a torch\.Tensor"):
+        vae.decode(z)
 
 
 def test_nan_is_refused() -> None:

@@ -167,7 +167,41 @@ def _called_back(x: Any) -> Any:
     return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
 
+def _catching(x: Any) -> Any:
+    try:
+        return x if x.sum() > 0 else -x
+    except jax.errors.ConcretizationTypeError:
+        return 2 * x
+
+
+def test_places_are_rounded_as_the_compiler_rounds_them() -> None:
+    def enlarged(x: Any) -> Any:
+        return jax.image.resize(x, (1, 25), "nearest")
+
+    x = numbers(1, 10)
+    want = np.asarray(enlarged(x))
+    with jax.disable_jit():
+        assert not np.array_equal(np.asarray(enlarged(x)), want)
+    traced = trace(enlarged, x)
+    np.testing.assert_array_equal(np.asarray(Pull(traced, x)(full((1, 25)))), want)
+    assert traced.current()
+
+
+def _taking(cells: list[float]) -> Any:
+    places = jax.jit(functools.partial(jnp.multiply, np.asarray(cells, np.float32), 1.0))
+    return jax.jit(lambda x: jnp.take(x, jnp.floor(places()).astype(jnp.int32), axis=1))
+
+
+def test_programs_of_one_text_have_places_of_their_own() -> None:
+    x = numbers(1, 4, 6, seed=7)
+    for cells in ([0.1, 1.2, 2.9, 3.1], [3.1, 0.2, 1.9, 2.1]):
+        taken = _taking(cells)
+        want = np.asarray(taken(x))
+        np.testing.assert_array_equal(np.asarray(Pull(trace(taken, x), x)(full(want.shape))), want)
+
+
 REFUSED = {
+    "a branch that is caught": (_catching, "looks at the numbers"),
     "a branch of Python": (lambda x: x if x.sum() > 0 else -x, r"looks at the numbers .* jax\.lax\.cond"),
     "a number": (lambda x: x * float(x.mean()), "looks at the numbers"),
     "NumPy": (lambda x: x + np.sin(x), "looks at the numbers"),

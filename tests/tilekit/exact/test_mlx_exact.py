@@ -70,6 +70,14 @@ def test_half_of_the_memory_of_a_plain_call_is_enough(name: str) -> None:
     assert taken <= 1.05 * budget + (1 << 16)
 
 
+def test_borders_copied_along_two_axes_are_made_one_after_the_other() -> None:
+    x = mx.random.normal((1, 64, 64, 16), key=mx.random.key(0))
+    mx.eval(x)
+    exact = tilekit.exact(lambda x: mx.pad(x, [(0, 0), (2, 1), (1, 1), (0, 0)], "edge"), memory_bytes=10 * x.nbytes)
+    taken = peak(lambda: exact(x))[1]
+    assert taken == pytest.approx(exact.plan(x).peak_bytes, rel=0.1)
+
+
 def test_a_budget_that_no_plan_meets_is_refused() -> None:
     norm = seeded(nn.GroupNorm(2, 4, pytorch_compatible=True))
     with pytest.raises(tilekit.PlanError, match="memory_bytes"):

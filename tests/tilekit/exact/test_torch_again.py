@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tilekit._exact import ghosts
+from tilekit._exact.boxes import extent
 from tilekit._exact.kernels._jobs import Job
 
 torch = pytest.importorskip("torch")
@@ -133,6 +134,7 @@ def test_operations_that_are_alike_are_measured_once(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(measured, "_run", counting)
     measured._known.clear()
+    measured._nothing.clear()
     graph = trace(Cached().eval(), torch.zeros(1, 2, 6, 4, 4)).graph
     sums = [node for node in graph.nodes if type(node.op).__name__ in {"Reduce", "Along"}]
     assert len(sums) == 6
@@ -143,3 +145,31 @@ def test_operations_that_are_alike_are_measured_once(monkeypatch: pytest.MonkeyP
         lies = tuple(("float32", ghosts.contiguous(shape)) for shape in shapes)
         measured.measured(Job(node.op, node.shape, shapes, whole, needs, node.dtype, lies), torch.device("cpu"))
     assert len(ran) == 1
+
+
+def test_sums_of_strips_of_any_size_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = importlib.import_module("tilekit._exact.kernels._torch_measured")
+    ran: list[Any] = []
+    run = measured._run
+
+    def counting(*args: Any) -> Any:
+        ran.append(args)
+        return run(*args)
+
+    monkeypatch.setattr(measured, "_run", counting)
+    measured._known.clear()
+    measured._nothing.clear()
+    graph = trace(lambda x: x.norm(dim=1, keepdim=True), torch.zeros(1, 3, 9, 8)).graph
+    (node,) = [node for node in graph.nodes if type(node.op).__name__ == "Reduce"]
+    (shape,) = graph.shapes(node)
+    for rows in range(2, 9):
+        box = tuple((0, n if axis != 2 else rows) for axis, n in enumerate(node.shape))
+        (need,) = node.op.need(box, node.shape, (shape,))
+        assert need is not None
+        lies = ((node.dtype, ghosts.contiguous(extent(need))),)
+        job = Job(node.op, node.shape, (shape,), box, (need,), node.dtype, lies)
+        assert measured.measured(job, torch.device("cpu")) == run(job, torch.device("cpu")) == 0
+    assert len(ran) == 1
+    across = (("float32", (216, 1, 24, 3)),)  # what does not lie in order is measured
+    measured.measured(Job(node.op, node.shape, (shape,), box, (need,), node.dtype, across), torch.device("cpu"))
+    assert len(ran) == 2

@@ -113,3 +113,26 @@ def test_inference_mode_changes_nothing(born: bool) -> None:
         )
     with torch.no_grad():
         assert torch.allclose(f(x), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_triangle_takes_little_more_than_its_cells(lower: bool) -> None:
+    from tests.tilekit.exact._live import Live
+
+    from tilekit._exact.frontends._torch.calls import Triangle
+
+    triangle = Triangle(lower, -2, torch.device("cpu"))
+    with Live() as live:
+        made = triangle(((0, 3), (5, 105), (10, 210)))
+    assert live.peak <= 1.3 * 100 * 200
+    whole = torch.ones(105, 210).tril(-2) if lower else torch.ones(105, 210).triu(-2)
+    assert torch.equal(made, whole.bool()[5:, 10:].expand(3, -1, -1))
+
+
+def test_an_exact_call_within_another_is_followed_through() -> None:
+    torch.manual_seed(0)
+    net, x = torch.nn.Conv2d(2, 3, 3), torch.randn(1, 2, 9, 8)
+    inner = tilekit.exact(net)
+    with torch.no_grad():
+        assert torch.allclose(tilekit.exact(inner)(x), net(x), atol=1e-6)
+        assert torch.allclose(tilekit.exact(lambda x: 2 * inner(x))(x), 2 * net(x), atol=1e-6)

@@ -16,7 +16,8 @@ from tests.tilekit.exact.test_torch_weights import Net, agree, evaluate
 
 torch = pytest.importorskip("torch")
 
-from tilekit._errors import TraceError  # noqa: E402  # after torch is known to be there
+import tilekit  # noqa: E402  # after torch is known to be there
+from tilekit._errors import TraceError  # noqa: E402
 from tilekit._exact.frontends._torch import trace  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional
@@ -77,7 +78,26 @@ def counts_in_a_class(x: Any) -> Any:
     return x * Everywhere.calls
 
 
+def caught(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Give a function that goes another way where a look at its input fails, which a plain call does not."""
+
+    def looks(x: Any) -> Any:
+        try:
+            look(x)
+        except Exception:  # whatever a stand-in raises
+            return -x
+        return x
+
+    return looks
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a branch that is caught": (caught(lambda x: bool(x.max() > 0)), "asks for the value of a tensor that depends on"),
+    "a shape that is caught": (caught(lambda x: x.nonzero()), "makes an array whose shape depends on values"),
+    "memory that is caught": (caught(lambda x: x.numpy()), "asks for the memory of a tensor"),
+    "NumPy that is caught": (caught(np.asarray), "asks for the memory of a tensor"),
+    "an address": (lambda x: x * (x.data_ptr() % 3), "asks for the memory of a tensor"),
+    "memory of another library": (lambda x: torch.utils.dlpack.from_dlpack(x) * 2, "asks for the memory of a tensor"),
     "dropout": (nn.Dropout(0.5).train(), r"Dropout.*draws random numbers.*\.eval\(\)"),
     "noise": (lambda x: x + torch.randn_like(x), r"<lambda>.*draws random numbers \(randn_like\)"),
     "noise in place": (lambda x: x + torch.empty_like(x).normal_(), "draws random numbers"),
@@ -105,7 +125,10 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "two named": (lambda x: {"a": x, "b": x + 1}, r"dict\(a, b\), not one tensor"),
     "none": (lambda x: None, "NoneType, not one tensor"),
     "number": (lambda x: x.shape[0], "int, not one tensor"),
-    "numpy": (lambda x: torch.from_numpy(np.sqrt(x.numpy())), "cannot be followed"),
+    "numpy": (
+        lambda x: torch.from_numpy(np.sqrt(x.numpy())),
+        "asks for the memory.*stay with operations of torch",
+    ),
     "wrong shape": (nn.Conv2d(3, 4, 1), "cannot be followed without running it.*see that the plain call works"),
     "no cells": (lambda x: x[:, :0], r"makes an array of shape \(1, 0, 6, 6\), which has no cells"),
     "beside a view": (lambda x: (x + 1)[:, 1].as_strided((3, 3), (2, 1), 0), "reads memory beside the cells"),
@@ -141,6 +164,23 @@ def test_refused_with_the_reason(name: str) -> None:
 def test_inputs_that_are_refused(x: Any, text: str) -> None:
     with pytest.raises(TraceError, match=text):
         trace(Net(), x)
+
+
+def test_inputs_are_looked_at_in_every_call() -> None:
+    """Where it was followed before too: it would give no gradient, and a wrong one to torch.func."""
+    call = tilekit.exact(nn.Conv2d(2, 2, 1).requires_grad_(False))
+    call(X)
+    wanting = X.clone().requires_grad_()
+    with pytest.raises(TraceError, match="requires a gradient"):
+        call(wanting)
+    with pytest.raises(TraceError, match="requires a gradient"):
+        list(call.stream(wanting))
+    with pytest.raises(TraceError, match="requires a gradient"):
+        list(call.stream([wanting, X], axis=2))
+    with pytest.raises(TraceError, match=r"transform of torch\.func"):
+        torch.func.grad(lambda x: call(x).sum())(X)
+    with torch.no_grad():
+        assert not call(wanting).requires_grad
 
 
 def test_transforms_are_refused() -> None:

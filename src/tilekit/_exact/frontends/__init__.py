@@ -29,6 +29,8 @@ class Traced:
     """Why nobody can say what the function takes, where it is called as it is."""
     own: Callable[[Hashable], bool] = _always
     """Whether a `Constant` stands for numbers of the function itself, and not for a weight that has this name."""
+    itself: Graph | None = None
+    """One operation that calls the function as it is; None where that would do more than give the result."""
     plain_bytes: int | None = None
     """The bytes that a plain call holds at its peak, the input and the weights not counted; None where it was not
     counted."""

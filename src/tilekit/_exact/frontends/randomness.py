@@ -10,4 +10,7 @@ __all__ = ["generators"]
 def generators() -> Any:
     """Give the state of both; NumPy's where it is imported."""
     numpy = sys.modules.get("numpy")
-    return random.getstate(), None if numpy is None else str(numpy.random.get_state()[1:])
+    if numpy is None:
+        return random.getstate(), None
+    _, keys, *rest = numpy.random.get_state()
+    return random.getstate(), (keys.tobytes(), *rest)

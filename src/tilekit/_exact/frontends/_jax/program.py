@@ -1,6 +1,7 @@
 """Read a program of JAX: functions inside it are taken apart, loops of known length are unrolled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from jax.extend.core import Literal
 
 from tilekit._errors import TraceError
 from tilekit._exact.frontends._jax.builder import Builder
+from tilekit._exact.frontends._jax.rounded import rounded
 from tilekit._exact.frontends._jax.rules import Equation, lower
 from tilekit._exact.graph import Node
 from tilekit._exact.ops import Concat, Constant, Input, Slice
@@ -57,8 +59,9 @@ class Program:
         index = self.builder.add(Input(), (), source.aval.shape, str(source.aval.dtype))
         (self.output,) = self._closed(closed, [index], "")
 
-    def _closed(self, closed: Any, given: Sequence[int], where: str) -> list[int]:
-        return self._read(closed.jaxpr, [self._constant(value) for value in closed.consts], given, where)
+    def _closed(self, closed: Any, given: Sequence[int], where: str, *, compiled: bool = False) -> list[int]:
+        constants = [self._constant(value) for value in closed.consts]
+        return self._read(closed.jaxpr, constants, given, where, rounded(closed.jaxpr) if compiled else {})
 
     def _constant(self, value: Any) -> int:
         """Add an array that the function holds, once however often it is read."""
@@ -76,7 +79,14 @@ class Program:
             self.weights.append(value)  # kept, so that no other array gets its id
         return self._keys[id(value)]
 
-    def _read(self, jaxpr: Any, constants: Sequence[int], given: Sequence[int], where: str) -> list[int]:
+    def _read(
+        self,
+        jaxpr: Any,
+        constants: Sequence[int],
+        given: Sequence[int],
+        where: str,
+        known: Mapping[Any, Any] = MappingProxyType({}),
+    ) -> list[int]:
         places: dict[Any, int] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *given), strict=True))
 
         def place(atom: Any) -> int:
@@ -85,6 +95,9 @@ class Program:
             return places[atom]
 
         for equation in jaxpr.eqns:
+            if known and equation.outvars and equation.outvars[0] in known:
+                places[equation.outvars[0]] = self.builder.add_known(known[equation.outvars[0]])
+                continue
             made = self._equation(equation, [place(atom) for atom in equation.invars], where)
             places.update(zip(equation.outvars, made, strict=True))
         return [place(atom) for atom in jaxpr.outvars]
@@ -101,8 +114,9 @@ class Program:
             raise TraceError(msg)
         if name in _CALLS:
             inside = next(parameters[key] for key in _INSIDE if key in parameters)
-            closed = hasattr(inside, "consts")
-            return self._closed(inside, inputs, where) if closed else self._read(inside, (), inputs, where)
+            if not hasattr(inside, "consts"):
+                return self._read(inside, (), inputs, where)
+            return self._closed(inside, inputs, where, compiled=name in {"jit", "pjit"})
         if name == "scan" and parameters["length"] * len(parameters["jaxpr"].jaxpr.eqns) <= UNROLLED:
             return self._unrolled(parameters, equation.outvars, inputs, where)
         before = len(self.builder.nodes)

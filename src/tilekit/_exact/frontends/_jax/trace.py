@@ -13,9 +13,11 @@ from tilekit._errors import TraceError
 from tilekit._exact.frontends import Traced
 from tilekit._exact.frontends._jax.norms import norms
 from tilekit._exact.frontends._jax.program import KEPT, Program
+from tilekit._exact.frontends.looks import watched
 from tilekit._exact.frontends.randomness import generators
 from tilekit._exact.frontends.rewrite import copied
 from tilekit._exact.graph import Graph
+from tilekit._exact.ops import Constant
 
 __all__ = ["trace"]
 
@@ -68,6 +70,14 @@ class _Found:
             self.arrays[key] = jnp.asarray(value)
         return self.arrays[key]
 
+    def place(self, before: "_Found | None" = None) -> None:
+        """Make arrays of JAX of what is known, as weights are before a call, or take those of a trace alike."""
+        if before is not None:
+            self.arrays.update((key, made) for key, made in before.arrays.items() if key in self.known)
+        for node in self.graph.nodes:
+            if isinstance(node.op, Constant) and node.op.key in self.known:
+                self.constant(node.op.key)
+
     def same(self, other: "_Found") -> bool:
         """Whether another trace does the same; its weights may be others."""
         return (
@@ -94,10 +104,11 @@ class _State:
 
     def __init__(self, function: Callable[[Any], Any], x: jax.ShapeDtypeStruct) -> None:
         self.function, self.x = function, x
-        self.found = self._follow()
+        self.found = self._follow(self._watched)
         if not self.found.alike(self._follow()):
             msg = f"two calls of the function give two results (it counts, reads a clock, makes weights?); {_REMEDY}"
             raise TraceError(msg)
+        self.found.place()
 
     def constant(self, key: Hashable) -> jax.Array:
         """Give the array of a `Constant`."""
@@ -108,13 +119,14 @@ class _State:
         found = self._follow()
         if not found.same(self.found):
             return False
+        found.place(self.found)
         self.found = found
         return True
 
-    def _follow(self) -> _Found:
+    def _follow(self, function: Callable[[Any], Any] | None = None) -> _Found:
         drawn = generators()
         with _explained():
-            closed, result = jax.make_jaxpr(self._anew(), return_shape=True)(self.x)
+            closed, result = jax.make_jaxpr(function or self._anew(), return_shape=True)(self.x)
         if generators() != drawn:
             msg = f"the function draws random numbers (of Python or NumPy); {_REMEDY}, or use jax.random with a key"
             raise TraceError(msg)
@@ -130,6 +142,25 @@ class _State:
             return self.function(x)
 
         return called
+
+    def _watched(self, x: Any) -> Any:
+        with watched(_looks, library="jax") as looks:
+            made = self.function(x)
+        if looks:
+            raise looks[0]
+        return made
+
+
+_LOOKS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def _looks(error: BaseException) -> bool:
+    return isinstance(error, _LOOKS)
 
 
 def _check(closed: Any, result: Any) -> None:
@@ -151,12 +182,7 @@ def _check(closed: Any, result: Any) -> None:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.NonConcreteBooleanIndexError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-    ) as error:
+    except _LOOKS as error:
         msg = (
             "the function looks at the numbers of an array while it runs (an if, float(), np.asarray), so it does not "
             "do the same for every input; write it with jnp.where or jax.lax.cond, or give the number as one of Python"

@@ -5,11 +5,9 @@ MLX hands them out through ``mx.export_function`` with a callback. The arrays th
 of the trace, so that they keep their names, and lazy or random weights do not become part of it.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +16,7 @@ from tilekit._errors import TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.captured import Captured, Place
 from tilekit._exact.frontends._mlx.state import Contents
+from tilekit._exact.frontends.looks import watched
 from tilekit.backends._mlx_compile import PROBES, uncompiled
 
 __all__ = ["Primitive", "Result", "Tape", "Unsupported", "random_constants", "record"]
@@ -99,7 +98,7 @@ def record(function: Callable[[Any], Any], x: mx.array, captured: Captured) -> T
     tape = Tape()
 
     def traced(x: mx.array, *weights: mx.array) -> list[mx.array]:
-        with _placed(places, weights), _without_state(captured), _watched() as looks:
+        with _placed(places, weights), _without_state(captured), watched(_looks, PROBES) as looks:
             made, left = function(x), [*map(_left, places)]
         if looks:
             raise looks[0]
@@ -178,7 +177,7 @@ def _guarded(tape: Tape) -> Iterator[None]:
         stack.enter_context(mx.stream(mx.cpu))
         try:
             yield
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             if isinstance(error, TraceError):
                 raise
             _explain(error)
@@ -191,40 +190,13 @@ _LOOKS = (
 )
 
 
-def _looks(error: object) -> bool:
-    return "during function transformations" in str(error)
+def _looks(error: BaseException) -> bool:
+    return isinstance(error, (ValueError, RuntimeError)) and "during function transformations" in str(error)
 
 
-@contextmanager
-def _watched() -> Iterator[list[BaseException]]:
-    """Note looks at numbers whose refusal the function catches itself; a debugger that is there stays alone."""
-    seen: list[BaseException] = []
-    if sys.gettrace() is not None:
-        yield seen
-        return
-
-    def inside(frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "exception" and issubclass(argument[0], ValueError) and _looks(argument[1]):
-            seen[:] = [error for error in seen if error is not argument[1]]  # it goes from frame to frame
-            if frame.f_code not in PROBES:
-                seen.append(argument[1])
-        return inside
-
-    def entered(frame: FrameType, event: str, argument: Any) -> Any:
-        del event, argument
-        frame.f_trace_lines = False
-        return inside
-
-    sys.settrace(entered)
-    try:
-        yield seen
-    finally:
-        sys.settrace(None)
-
-
-def _explain(error: ValueError) -> None:
+def _explain(error: Exception) -> None:
     text = str(error)
-    if _looks(text):
+    if _looks(error):
         raise TraceError(_LOOKS) from error
     if "Unable to get state for primitive" in text:
         raise Unsupported(text.rpartition("primitive ")[2], "MLX does not hand it out") from error

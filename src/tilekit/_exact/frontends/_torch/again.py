@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tilekit._exact.frontends._torch.caches import clear_caches
 from tilekit._exact.frontends._torch.follow import Run, single
-from tilekit._exact.frontends._torch.leaves import Leaves
+from tilekit._exact.frontends._torch.leaves import Leaves, beside
 from tilekit._exact.frontends._torch.record import DEVICE, Entry, Recorder, fake_world, mapped
 from tilekit._exact.frontends.randomness import generators
 
@@ -31,7 +32,7 @@ class _Again(Recorder):
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run.recorder.names, run.recorder.scalar, run.recorder.known, run.fake)
+        super().__init__(run.recorder.names, run.recorder.numbers, run.recorder.known, run.fake)
         self._first, self._fake = run.entries, run.fake
         self._stands: dict[int, tuple[Tensor, weakref.ref[Tensor]]] = {}
         """For each tensor that the function has, that of the first run, by identity."""
@@ -41,6 +42,8 @@ class _Again(Recorder):
         self._latest: Any = None
         """What was handed out last: torch copies what it makes from nothing if it is held, as in the first run."""
         self._at = self._live = self.peak = 0
+        self.own: list[tuple[int, Entry]] = []
+        """What was live after each of our own operations."""
         self._otherwise = False
 
     @property
@@ -65,6 +68,8 @@ class _Again(Recorder):
         out = super().__torch_dispatch__(func, types, mapped(first, args), mapped(first, kwargs or {}))
         self._latest = mapped(lambda x: given[id(x)] if id(x) in given else self._handed(x), out)
         self.peak = max(self.peak, self._live)
+        if type(func) is OpOverload and func.namespace == "tilekit":
+            self.own.append((self._live, self._first[self._at - 1]))
         return self._latest
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -140,9 +145,10 @@ def goes_alike(function: Callable[..., Any], run: Run) -> bool:
     if run.recorder.turned or not all(_stays(entry) for entry in run.entries):
         return False
     again = _Again(run)
+    leaves = Leaves(lambda x: again.numbers(again.aliases.now(again.first(x))), again.note_refused)
     draws = generators()
     try:
-        with fake_world(again, run.fake, Leaves()), run.stand_ins.put(run.stand_ins.tensors):
+        with fake_world(again, run.fake, leaves), run.stand_ins.put(run.stand_ins.tensors):
             made = again.aliases.now(again.first(single(function, function(run.input))))
     # an error of the function that is followed, of any kind: the whole second run, which comes next, says what it is
     except Exception:
@@ -150,7 +156,8 @@ def goes_alike(function: Callable[..., Any], run: Run) -> bool:
     finally:
         clear_caches(run.captured.cached)
     alike = again.alike and made is run.output and generators() == draws
-    run.peak = again.peak if alike else None
+    own = max((live + beside(entry.op, entry.args) for live, entry in again.own), default=0)
+    run.peak = max(again.peak, own) if alike else None
     again.forget()
     return alike
 

@@ -171,10 +171,10 @@ class Triangle:
 
     def __call__(self, box: Box) -> Tensor:
         """Make a box."""
-        rows, columns = (torch.arange(*interval, device=self.device) for interval in box[-2:])
-        apart = columns[None, :] - rows[:, None]
-        inside = apart <= self.diagonal if self.lower else apart >= self.diagonal
-        return inside.expand(extent(box))
+        (first, last), columns = box[-2:]
+        ends = torch.arange(first + self.diagonal, last + self.diagonal, device=self.device)[:, None]
+        places = torch.arange(*columns, device=self.device)
+        return (places <= ends if self.lower else places >= ends).expand(extent(box))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,10 @@ class Hop:
 
     spread: int
     stride: int
+
+    def length(self, cells: int) -> int:
+        """Give how many windows there are over some cells."""
+        return (cells - self.spread) // self.stride + 1
 
     def need(self, wanted: Interval, cells: int) -> Interval:
         """Give the cells that some windows read."""

@@ -5,7 +5,9 @@ Each is named by the steps that lead to it from the function (`Path`), and looke
 replaced modules, loaded weights and copies of the function are seen.
 """
 
+import contextvars
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +19,27 @@ from torch.nn import Module
 
 from tilekit._exact.frontends.reached import LEAVES, MOST, globals_of
 
-__all__ = ["Captured", "Path", "Place", "Step", "children", "dotted", "of_class", "own_children", "resolve"]
+__all__ = [
+    "FOREIGN",
+    "TAKE",
+    "Captured",
+    "Path",
+    "Place",
+    "Step",
+    "children",
+    "dotted",
+    "foreign",
+    "of_class",
+    "own_children",
+    "resolve",
+    "value_of",
+]
 
 Step = tuple[str, Any]
 Path = tuple[Step, ...]
 
 _INNER = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook", "training"}
-_FOREIGN = {
+FOREIGN = {
     "builtins",
     "torch",
     "numpy",
@@ -45,17 +61,17 @@ def children(thing: Any) -> Iterator[tuple[Step, Any]]:
         if isinstance(thing, kind):
             yield from walk(thing)
             return
-    if not _foreign(type(thing)) and hasattr(thing, "__dict__"):
+    if not foreign(type(thing)) and hasattr(thing, "__dict__"):
         yield from ((("attribute", name), value) for name, value in vars(thing).items())
         called = vars(type(thing)).get("__call__")
         if isinstance(called, types.FunctionType):  # for what it refers to
             yield ("class", "__call__"), called
 
 
-def _foreign(thing: Any) -> bool:
+def foreign(thing: Any) -> bool:
     """Whether a class or function belongs to a library that holds nobody's weights."""
     module = thing.__module__ or ""
-    return module.partition(".")[0] in _FOREIGN and not module.startswith(_HOLDERS)
+    return module.partition(".")[0] in FOREIGN and not module.startswith(_HOLDERS)
 
 
 def _of_module(module: Module) -> Iterator[tuple[Step, Any]]:
@@ -75,7 +91,7 @@ def own_children(module: Module) -> Iterator[tuple[Step, Any]]:
 
 def of_class(kind: type) -> Iterator[tuple[Step, Any]]:
     """Give the tensors and the tables that all modules of a class share, and its `forward` for what that refers to."""
-    bases = [base for base in kind.__mro__ if not _foreign(base)]
+    bases = [base for base in kind.__mro__ if not foreign(base)]
     for name in dict.fromkeys(name for base in bases for name in vars(base)):
         value = getattr(kind, name, None)
         shared = isinstance(value, (Tensor, list, dict)) and not name.startswith("__")
@@ -110,7 +126,7 @@ def _of_function(function: types.FunctionType) -> Iterator[tuple[Step, Any]]:
             continue
     yield from ((("default", i), value) for i, value in enumerate(function.__defaults__ or ()))
     yield from ((("keyword default", name), value) for name, value in (function.__kwdefaults__ or {}).items())
-    if not _foreign(function):
+    if not foreign(function):
         for name in sorted(globals_of(function.__code__)):
             if name in function.__globals__:
                 yield ("global", name), function.__globals__[name]
@@ -126,7 +142,15 @@ _WALKS: tuple[tuple[Any, Callable[[Any], Iterator[tuple[Step, Any]]]], ...] = (
 )
 
 
-_TAKE: dict[str, Callable[[Any, Any], Any]] = {
+def value_of(variable: contextvars.ContextVar[Any]) -> Any:
+    """Give what a context variable holds, None where it holds nothing."""
+    try:
+        return variable.get()
+    except LookupError:
+        return None
+
+
+TAKE: dict[str, Callable[[Any, Any], Any]] = {
     "_parameters": lambda thing, key: thing._parameters[key],
     "_buffers": lambda thing, key: thing._buffers[key],
     "_modules": lambda thing, key: thing._modules[key],
@@ -139,13 +163,18 @@ _TAKE: dict[str, Callable[[Any, Any], Any]] = {
     "default": lambda thing, key: thing.__defaults__[key],
     "keyword default": lambda thing, key: thing.__kwdefaults__[key],
     "global": lambda thing, key: thing.__globals__[key],
+    "type": lambda thing, key: type(thing),
+    "own": lambda thing, key: vars(thing.__mro__[key[0]])[key[1]],
+    "value": lambda thing, key: value_of(thing),
+    "called": lambda thing, key: thing(),
+    "imported": lambda thing, key: sys.modules[key],
 }
 
 
 def resolve(thing: Any, path: Path) -> Any:
     """Follow a path; LookupError, AttributeError or TypeError where it leads nowhere any more."""
     for kind, key in path:
-        thing = _TAKE[kind](thing, key)
+        thing = TAKE[kind](thing, key)
     return thing
 
 
@@ -162,7 +191,7 @@ def _keeps(thing: Any) -> bool:
     kept = isinstance(getattr(thing, "__dict__", None), dict)  # that of ``list[int]`` is the class's
     if not kept or isinstance(thing, (type, types.FunctionType, types.MethodType)):
         return False
-    return not callable(thing) or not (_foreign(type(thing)) or type(thing).__module__ == "functools")
+    return not callable(thing) or not (foreign(type(thing)) or type(thing).__module__ == "functools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +263,21 @@ class Captured:
         """The first path to each block of memory, for views of a captured tensor."""
         found: dict[int, Path] = {}
         for place in self.places:
-            if type(place.tensor) in {Tensor, torch.nn.Parameter} and place.tensor.device.type != "meta":
-                found.setdefault(place.tensor.untyped_storage().data_ptr(), place.path)
+            if type(place.tensor) in {Tensor, torch.nn.Parameter}:
+                found.setdefault(_memory(place.tensor), place.path)
         found.pop(0, None)
         return found
+
+    def place_of(self, x: Tensor) -> Place | None:
+        """Give where a tensor was found, or the one whose memory it shows."""
+        path = self.by_identity.get(id(x)) or self.by_memory.get(_memory(x))
+        return None if path is None else self._by_path[path]
+
+    @functools.cached_property
+    def _by_path(self) -> dict[Path, Place]:
+        return {place.path: place for place in self.places}
+
+
+def _memory(x: Tensor) -> int:
+    """Say where the block of memory of a plain tensor lies; 0 where it has none."""
+    return 0 if x.device.type == "meta" or not x.numel() else x.untyped_storage().data_ptr()

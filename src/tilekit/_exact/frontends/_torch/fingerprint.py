@@ -1,6 +1,5 @@
 """Whether a function is still the one that was traced: its modules, their plain options, the state of autocast."""
 
-import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,38 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.modules import module as _modules
 
-from tilekit._exact.frontends._torch.captured import Captured, Path, Step, children, of_class, own_children, resolve
+from tilekit._exact.frontends._torch.captured import Captured, Path, children, of_class, own_children, resolve
+from tilekit._exact.frontends._torch.surroundings import LONGEST, PLAIN, Surroundings, fact
 
 __all__ = ["Fingerprint"]
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
-_EXACTLY = frozenset(_PLAIN)
-_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _TABLES = (dict, OrderedDict, list)
-_LONGEST = 512
-"""Entries of a list or dict that are compared; longer ones are vocabularies and the like."""
-
-
-def _fact(value: Any) -> Any:
-    """Give what a function can tell of a value without running: a hashable description."""
-    if type(value) in _EXACTLY:  # most are, and this is asked at each call
-        return value
-    if isinstance(value, Module):
-        return type(value)
-    return value if isinstance(value, _PLAIN) else _described(value)
-
-
-def _described(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return ("tensor", value.shape, value.dtype)
-    if isinstance(value, types.MethodType):
-        return ("callable", id(value.__func__), id(value.__self__))
-    if isinstance(value, _CALLABLE):
-        return ("callable", id(value))
-    if isinstance(value, (list, tuple)) and len(value) <= _LONGEST:
-        return tuple(_fact(item) for item in value)
-    return type(value)
 
 
 Shared = dict[type, dict[Any, Any]]
@@ -50,40 +25,32 @@ Shared = dict[type, dict[Any, Any]]
 def _facts(thing: Any, without: frozenset[Any], shared: Shared) -> dict[Any, Any]:
     if isinstance(thing, Module):
         return _facts_of_module(thing, without, shared)
-    if isinstance(thing, (list, dict, tuple)) and not 0 < len(thing) <= _LONGEST:
+    if isinstance(thing, (list, dict, tuple)) and not 0 < len(thing) <= LONGEST:
         return {}
-    return {step: _fact(value) for step, value in children(thing) if step[1] not in without}
+    return {step: fact(value) for step, value in children(thing) if step[1] not in without}
 
 
 def _facts_of_module(module: Module, without: frozenset[Any], shared: Shared) -> dict[Any, Any]:
     kind = type(module)
     if kind not in shared:
-        shared[kind] = {step: _fact(value) for step, value in of_class(kind)}
-    facts = {step: _fact(value) for step, value in own_children(module)} | shared[kind]
+        shared[kind] = {step: fact(value) for step, value in of_class(kind)}
+    facts = {step: fact(value) for step, value in own_children(module)} | shared[kind]
     if without:
         facts = {step: fact for step, fact in facts.items() if step[1] not in without}
     facts["attribute", "training"] = module.training
     return facts
 
 
-def _looked_into(thing: Any, step: Step, value: Any) -> bool:
-    """
-    Whether the plain values in what an object refers to are compared too.
-
-    So are those of what a module alone holds (an attention's processor, a list of sizes), and of what its `forward` or
-    a plain function reads from around it.
-    """
-    if isinstance(value, (Module, Tensor, *_PLAIN)):
-        return False
-    if isinstance(thing, Module):
-        return step[0] in {"attribute", "class"}
-    return isinstance(thing, types.FunctionType) and not callable(value)
-
-
-def _dtypes(device: torch.device) -> Any:
-    """Give what autocast and `torch.set_default_dtype` say."""
+def _of_torch(device: torch.device) -> Any:
+    """Give what autocast and `torch.set_default_dtype` say, and the hooks of all modules."""
     kind = device.type
-    return (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind), torch.get_default_dtype())
+    hooks = (_modules._global_forward_hooks, _modules._global_forward_pre_hooks)
+    return (
+        torch.is_autocast_enabled(kind),
+        torch.get_autocast_dtype(kind),
+        torch.get_default_dtype(),
+        *(tuple(table.items()) for table in hooks),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +71,8 @@ class Fingerprint:
     """
     What the trace relied on beside the input's shape and dtype.
 
-    Modules that the call ran or took weights from are compared, and everything between them and the function; the rest
-    of a pipeline is not.
+    Modules that the call ran or took weights from are compared, everything between them and the function, and what
+    their code names of what lies around; the rest of a pipeline is not.
     """
 
     def __init__(
@@ -116,7 +83,7 @@ class Fingerprint:
         device: torch.device,
     ) -> None:
         self.function, self.device = captured.function, device
-        self.dtypes = _dtypes(device)
+        self.torch = _of_torch(device)
         self.known: dict[Path, Tensor] = {}
         self._rows: list[_Row] = []
         shared: Shared = {}
@@ -124,24 +91,22 @@ class Fingerprint:
         for path in used:
             for i in range(len(path) + 1):
                 self._add(path[:i], written, shared)
+        self._around = Surroundings([resolve(self.function, path) for path in self._places], written)
 
     def _add(self, path: Path, written: dict[int, frozenset[Any]], shared: Shared) -> None:
         if path in self._places:
             return
         thing = resolve(self.function, path)
-        if isinstance(thing, (Tensor, *_PLAIN)):
+        if isinstance(thing, (Tensor, *PLAIN)):
             return
         without = written.get(id(thing), frozenset())
         self._places[path] = len(self._rows)
         parent = self._places[path[:-1]] if path else 0
         self._rows.append(_Row(parent, path[-1:], type(thing), _facts(thing, without, shared), without))
-        for step, value in children(thing):
-            if _looked_into(thing, step, value):
-                self._add((*path, step), written, shared)
 
     def current(self, read: Callable[[Path], Tensor]) -> bool:
         """Whether all is as it was."""
-        if _dtypes(self.device) != self.dtypes:
+        if _of_torch(self.device) != self.torch:
             return False
         try:
             return self._holds() and all(torch.equal(read(path), value) for path, value in self.known.items())
@@ -161,4 +126,4 @@ class Fingerprint:
                 continue
             if _facts(thing, row.without, shared) != row.facts:
                 return False
-        return True
+        return self._around.hold(things)

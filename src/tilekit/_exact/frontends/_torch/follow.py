@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Module
 
 from tilekit._errors import TraceError
 from tilekit._exact.frontends._torch.build import alive
 from tilekit._exact.frontends._torch.caches import clear_caches
 from tilekit._exact.frontends._torch.captured import Captured, Path, dotted
-from tilekit._exact.frontends._torch.known import DependsOnInput, Known
+from tilekit._exact.frontends._torch.known import Known
 from tilekit._exact.frontends._torch.leaves import Leaves
 from tilekit._exact.frontends._torch.offload import brought
 from tilekit._exact.frontends._torch.record import Entry, Recorder, fake_world, leaf_tensors
@@ -86,8 +86,11 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
     def run_known(op: Any, args: Any, kwargs: Any) -> Any:
         return known.run(op, args, kwargs)
 
-    recorder = Recorder(_names(captured), lambda t: _scalar(known, t), run_known, fake)
-    known = Known(recorder.entries, found)
+    def numbers(t: Tensor) -> Tensor:
+        return known.numbers(t)
+
+    recorder = Recorder(_names(captured), numbers, run_known, fake)
+    known = Known(recorder.entries, found, captured.place_of)
 
     def run(given: Tensor, weights: Sequence[Tensor]) -> Tensor:
         with stand_ins.put(weights):
@@ -102,13 +105,16 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
     changes: list[Change] = []
     draws = generators()
     try:
-        with fake_world(recorder, fake, Leaves()):
+        leaves = Leaves(lambda t: known.numbers(recorder.aliases.now(t)), recorder.note_refused)
+        with fake_world(recorder, fake, leaves):
             made = recorder.aliases.now(run(source, stand_ins.tensors))
     except TraceError:
         raise
     except Exception as error:
         check_kinds(function, stand_ins, recorder.called)  # the better reason, where there is one
         raise explain(function, error) from error
+    if recorder.refused is not None:  # the function caught it, and went another way
+        raise explain(function, recorder.refused) from recorder.refused
     if generators() != draws:
         raise refuse(function, "it draws random numbers (of Python or NumPy)", "hand the numbers in, or fix them")
     return Run(captured, fake, stand_ins, recorder, known, source, made, changes)
@@ -134,13 +140,6 @@ def _names(captured: Captured) -> dict[Module, str]:
         inside = [str(key) for kind, key in path if kind == "_modules"]
         names[module] = ".".join(inside)
     return names
-
-
-def _scalar(known: Known, x: Tensor) -> Any:
-    try:
-        return known.scalar(x)
-    except DependsOnInput:
-        raise DataDependentOutputException(torch.ops.aten._local_scalar_dense.default) from None
 
 
 def single(function: Callable[..., Any], made: Any) -> Tensor:

@@ -1,18 +1,21 @@
 """Numbers that are known while tracing, since they depend on no input: indices, masks, scalars of the network."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.utils._python_dispatch import _disable_current_modes
 
-from tilekit._exact.frontends._torch.captured import Path
+from tilekit._exact.frontends._torch.captured import Path, Place
 from tilekit._exact.frontends._torch.record import Entry, leaf_tensors
 
 __all__ = ["DependsOnInput", "Known"]
 
 _MOST = 1 << 22
 """Cells of an array that is worked out while tracing."""
+_PLAIN = {Tensor, torch.nn.Parameter}
 
 
 class DependsOnInput(Exception):  # no error: an answer
@@ -29,8 +32,13 @@ class Known:
         The captured arrays that were looked at, as they were: the trace holds as long as they do not change.
     """
 
-    def __init__(self, entries: list[Entry], live: dict[int, tuple[Path, Any]]) -> None:
-        self.entries, self._live = entries, live
+    def __init__(
+        self,
+        entries: list[Entry],
+        live: dict[int, tuple[Path, Any]],
+        place_of: Callable[[Tensor], Place | None] = lambda x: None,
+    ) -> None:
+        self.entries, self._live, self._place_of = entries, live, place_of
         self.used: dict[Path, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._made: dict[int, tuple[int, int]] = {}
@@ -49,10 +57,13 @@ class Known:
         with _disable_current_modes(), torch.no_grad():
             return self._value(x)
 
-    def scalar(self, x: Tensor) -> Any:
-        """Give the one number of a tensor."""
-        with _disable_current_modes():
-            return self.value(x).item()
+    def numbers(self, x: Tensor) -> Tensor:
+        """Give a copy of what a tensor holds, for a function that looks at it; torch's own error where that depends."""
+        try:
+            with _disable_current_modes():
+                return self.value(x).detach().clone()
+        except DependsOnInput:
+            raise DataDependentOutputException(torch.ops.aten._local_scalar_dense.default) from None
 
     def run(self, op: Any, args: Any, kwargs: Any) -> Any:
         """Give what an operation makes where none of its numbers depends on the input; else None."""
@@ -73,7 +84,7 @@ class Known:
         return self._plain(x)
 
     def _plain(self, x: Tensor) -> Tensor:
-        return x if type(x) in {Tensor, torch.nn.Parameter} else self._values[id(x)]
+        return x if type(x) in _PLAIN else self._values[id(x)]
 
     def _needed(self, x: Tensor) -> set[int]:
         """Give the entries that have to be run; weights are looked up on the way."""
@@ -81,7 +92,8 @@ class Known:
         waiting = [x]
         while waiting:
             x = waiting.pop()
-            if type(x) in {Tensor, torch.nn.Parameter} or id(x) in self._values:
+            if type(x) in _PLAIN or id(x) in self._values:
+                self._look(x)
                 continue
             if id(x) in self._live:
                 path, read = self._live[id(x)]
@@ -96,6 +108,12 @@ class Known:
                     raise DependsOnInput
                 waiting += self.entries[i].reads
         return entries
+
+    def _look(self, x: Tensor) -> None:
+        """Note that a captured array was looked at which no stand-in could stand for, such as one in a closure."""
+        place = self._place_of(x) if type(x) in _PLAIN else None
+        if place is not None and place.path not in self.used:
+            self.used[place.path] = place.tensor.detach().clone()
 
     def _filled(self, value: Any) -> Any:
         if isinstance(value, Tensor):

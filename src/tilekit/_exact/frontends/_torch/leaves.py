@@ -6,10 +6,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["Leaves"]
+from tilekit._exact.frontends._torch.record import leaf_tensors, mapped
+from tilekit._exact.kernels._torch_measured import taken
 
+__all__ = ["Leaves", "LookAtMemoryError", "beside"]
+
+LATELY = 1 << 10
+"""Calls of which it is remembered what they take."""
 _LIBRARY = torch.library.Library("tilekit", "DEF")
 _LIBRARY.define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale, bool grouped) -> Tensor"
@@ -104,17 +111,80 @@ for _name, _runs in _RUNS.items():  # where numbers are asked for that do not de
     _LIBRARY.impl(_name, _runs, "CompositeExplicitAutograd")
 
 
+_LOOKS = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
+"""What hands the numbers to NumPy or another library, past torch's dispatcher."""
+
+
+class LookAtMemoryError(RuntimeError):
+    """The function asks for the memory of a tensor that has none while it is followed."""
+
+
+_SEVERAL = {"attention", "times_each", "root_mean_square", "recurrent"}
+"""Operations that may take memory beside their result."""
+_lately: dict[Any, int] = {}
+
+
+def beside(op: Any, args: Sequence[Any]) -> int:
+    """Count the bytes that torch takes beside the result of one of our operations, which stands for several of its."""
+    name = op._opname if op.namespace == "tilekit" else ""
+    if name not in _SEVERAL:
+        return 0
+    tensors = leaf_tensors(args)
+    given = tuple((tuple(x.shape), x.stride(), x.dtype) for x in tensors)
+    device = tensors[0].device
+    key = (name, given, device, str(mapped(lambda x: None, args)))
+    if key not in _lately:
+        if len(_lately) > LATELY:
+            _lately.clear()
+        places = {id(x): i for i, x in enumerate(tensors)}
+        _lately[key] = taken(lambda arrays: _RUNS[name](*mapped(lambda x: arrays[places[id(x)]], args)), given, device)
+    return _lately[key]
+
+
 class Leaves(TorchFunctionMode):
-    """Hands what is kept whole to operations of our own; everything else goes its way."""
+    """
+    Hands what is kept whole to operations of our own; everything else goes its way.
+
+    Parameters
+    ----------
+    numbers : callable
+        Gives what a tensor without memory holds where a function asks for its memory; torch's own error where that
+        depends on the input.
+    refused : callable
+        Told of a look at the memory of a tensor that is refused, which the function may catch.
+    """
+
+    def __init__(self, numbers: Callable[[Tensor], Tensor], refused: Callable[[Exception], object]) -> None:
+        super().__init__()
+        self._numbers, self._refused = numbers, refused
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look a function up."""
+        if function in _LOOKS or (function is Tensor.tolist and type(args[0]) is not FakeTensor):
+            held = self._held(args[0])
+            with _disable_current_modes():
+                return function(held, *args[1:], **(kwargs or {}))
+        if function is Tensor.data_ptr and type(args[0]) is FakeTensor:
+            raise self._look()
         own = _OWN.get(function)
         if own is not None:
             made = own(*args, **(kwargs or {}))
             if made is not None:
                 return made
         return function(*args, **(kwargs or {}))
+
+    def _held(self, x: Tensor) -> Tensor:
+        """Give the numbers of a tensor that does not depend on the input."""
+        try:
+            return self._numbers(x)
+        except DataDependentOutputException as error:
+            raise self._look() from error
+
+    def _look(self) -> LookAtMemoryError:
+        """Say that the function looks at memory; the caller raises it."""
+        error = LookAtMemoryError()
+        self._refused(error)
+        return error
 
 
 def _attend(

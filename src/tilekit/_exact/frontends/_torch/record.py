@@ -1,10 +1,11 @@
 """Record what a function does on tensors without memory: every operation that reaches torch's dispatcher."""
 
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,17 +13,30 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from torch.nn import Module
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
 from tilekit._exact.frontends._torch.remembered import Remembered
 
-__all__ = ["DEVICE", "Entry", "Recorder", "fake_world", "leaf_tensors", "mapped", "place_in_source"]
+__all__ = ["DEVICE", "Entry", "Recorder", "fake_world", "leaf_tensors", "mapped", "place_in_source", "uncompiled"]
 
 aten = torch.ops.aten
 DEVICE = torch.ops.prim.device.default
+_HERE_ALONE = (
+    CannotFollow,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+"""What goes wrong on tensors without numbers, and not in a plain call."""
 
 
 @dataclass(slots=True)
@@ -68,9 +82,8 @@ class Recorder(TorchDispatchMode):
 
     Parameters
     ----------
-    scalar : callable
-        Asked for the number in a tensor of one cell, where the function wants to know it; raises where it depends on
-        the input.
+    numbers : callable
+        Asked for what a tensor holds, where the function wants to know it; raises where that depends on the input.
     known : callable
         ``known(op, args, kwargs)`` gives the numbers that an operation makes where none of them depends on the input;
         else None.
@@ -84,7 +97,7 @@ class Recorder(TorchDispatchMode):
     def __init__(
         self,
         names: dict[Module, str],
-        scalar: Callable[[Tensor], Any],
+        numbers: Callable[[Tensor], Tensor],
         known: Callable[[Any, Any, Any], Any],
         fake: FakeTensorMode,
     ) -> None:
@@ -93,7 +106,9 @@ class Recorder(TorchDispatchMode):
         self.called: dict[Module, None] = {}
         self.turned = False
         """Whether a tensor was turned itself, as ``transpose_`` does, and has another shape than it was made with."""
-        self.names, self.scalar, self.known = names, scalar, known
+        self.refused: Exception | None = None
+        """What a plain call would not have raised; a function that catches it goes another way than that call."""
+        self.names, self.numbers, self.known = names, numbers, known
         self._stack: list[str] = []
         self.aliases = Aliases(self._run)
         self._call = Remembered(fake).run
@@ -107,17 +122,25 @@ class Recorder(TorchDispatchMode):
         """Let the fake tensors compute shapes, and note the operation."""
         if func is DEVICE and type(args[0]) is FakeTensor:  # asked as often as all else
             return args[0].fake_device
-        return self._noted(func, args, kwargs or {})
+        try:
+            return self._noted(func, args, kwargs or {})
+        except _HERE_ALONE as error:
+            self.note_refused(error)
+            raise
+
+    def note_refused(self, error: Exception) -> None:
+        """Remember the first error that a plain call would not have raised."""
+        self.refused = self.refused or error
 
     def _noted(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if isinstance(func, HigherOrderOperator):
             message = f"torch.ops.higher_order.{func.name()} runs functions that are handed to it"
             raise CannotFollow(message)
         if func is aten._local_scalar_dense.default:
-            return self.scalar(self.aliases.now(args[0]))
+            return self._number(self.aliases.now(args[0]))
         if func is aten.equal.default:
             same = self._run(aten.eq.Tensor, mapped(self.aliases.now, args), {})
-            return bool(self.scalar(self._run(aten.all.default, (same,), {})))
+            return bool(self._number(self._run(aten.all.default, (same,), {})))
         if _is_composite(func):  # comes whole where all of its tensors were made in inference mode
             with self:
                 return func.decompose(*args, **kwargs)
@@ -135,6 +158,11 @@ class Recorder(TorchDispatchMode):
         if is_view(func):
             self.aliases.note(func, args[0], args, kwargs, out)
         return out
+
+    def _number(self, x: Tensor) -> Any:
+        """Give the one number of a tensor."""
+        with _disable_current_modes():
+            return self.numbers(x).item()
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Make an operation that writes nothing."""
@@ -249,6 +277,36 @@ def mapped(change: Callable[[Tensor], Any], value: Any) -> Any:
     return value
 
 
+class _Eager:
+    """What torch does with compiled functions, which is one for all threads: the last that leaves puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._stance = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._stance.close()
+
+
+_eager = _Eager()
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Let compiled functions run as they are written."""
+    # where torch._dynamo is not imported nothing is compiled; importing it takes seconds
+    return _eager() if "torch._dynamo" in sys.modules else nullcontext()
+
+
 @contextmanager
 def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterator[None]:
     """Enter what a trace needs: no memory, no gradients, and compiled functions run as they are written."""
@@ -256,8 +314,7 @@ def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterato
         stack.enter_context(torch.no_grad())
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         stack.enter_context(fake)
         stack.enter_context(recorder)
         stack.enter_context(recorder.modules())

@@ -79,6 +79,11 @@ _KNOWN: dict[str, tuple[str, str]] = {
         "makes an array whose shape depends on values (nonzero, masks as indices, unique)",
         "make the shape depend on the input's shape alone",
     ),
+    "LookAtMemoryError": (
+        "asks for the memory of a tensor (`.numpy()`, `np.asarray`, `.data_ptr()`), of which there is none while the "
+        "function is followed",
+        "stay with operations of torch",
+    ),
     "GuardOnDataDependentSymNode": (
         "asks for the value of a tensor that depends on the input (`.item()`, `bool(...)`, `if tensor:`)",
         "take the branch out of the function, or decide it beforehand",

@@ -15,6 +15,7 @@ from tilekit._exact.frontends._torch.captured import Path, dotted
 from tilekit._exact.frontends._torch.checks import check_run
 from tilekit._exact.frontends._torch.fingerprint import Fingerprint
 from tilekit._exact.frontends._torch.follow import Run, follow
+from tilekit._exact.frontends._torch.itself import itself
 from tilekit._exact.frontends._torch.refusals import check_input, explain, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
 from tilekit._exact.frontends._torch.weights import Literal, Reader
@@ -66,14 +67,14 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         graph = _graph(function, run, sources)
         read = Reader(function, sources.literals, x.device)
         fingerprint = _fingerprint(run, sources, x.device)
-        notes, peak = _notes(run), run.peak
+        notes, peak, plain = _notes(run), run.peak, itself(function, run, graph)
         run.forget()
 
     def current() -> bool:
         read.forget()
         return fingerprint.current(read)
 
-    return Traced(graph, _alone(read), _alone(current), notes, own=_is_literal, plain_bytes=peak)
+    return Traced(graph, _alone(read), _alone(current), notes, own=_is_literal, itself=plain, plain_bytes=peak)
 
 
 def _is_literal(key: Any) -> bool:
