@@ -3,6 +3,7 @@ The streams of the networks of LTX-2 beside `tilekit.exact`: error, live bytes, 
 
     python benchmarks/one_machine.py [video-decoder ...] [--rounds 5] [--dtype bfloat16]
     python benchmarks/one_machine.py --parts [video-decoder ...]     inputs that are read as they come
+    python benchmarks/one_machine.py --plain [video-decoder ...]     calls without a budget beside plain ones
     python benchmarks/one_machine.py --published                     bytes at published widths, by forecast
 
 Seeded weights (the video networks: the shipped checkpoint, and the blocks of LTX-2 at a quarter of their channels),
@@ -168,6 +169,21 @@ def row(name: str, rounds: int, dtype: str) -> str:
     )
 
 
+def beside_plain(name: str, rounds: int, dtype: str) -> str:
+    """Measure a call without a budget beside a plain one, in turns."""
+    network, x, _ = NETWORKS[name](dtype)
+    exact = tilekit.exact(network)
+    plan, operations = exact.plan(x), exact._plan(x, stream=False).program.operations
+    want, got = network(x), exact(x)
+    error = float((got - want).abs().max() / want.abs().max())
+    del want, got
+    rows = [(seconds(lambda: network(x)), seconds(lambda: exact(x))) for _ in range(rounds)]
+    return (
+        f"| {name}, {'x'.join(map(str, x.shape))} | {error:.0e} | {statistics.median(b / a for a, b in rows):.2f} | "
+        f"{plan.peak_bytes / plan.plain_bytes:.2f} | {operations} |"
+    )
+
+
 def of_parts(name: str, rounds: int, dtype: str) -> str:
     """Measure one network whose input is read as it comes, in as many rows at once as its stream takes."""
     network, x, _ = NETWORKS[name](dtype)
@@ -253,6 +269,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--parts", action="store_true", help="inputs that are read as they come")
+    parser.add_argument("--plain", action="store_true", help="calls without a budget beside plain ones")
     parser.add_argument("--published", action="store_true", help="bytes at published widths")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -268,7 +285,9 @@ def main() -> None:
     if args.parts:
         heads = "network, input, at once | error | stream, MiB | exact | exact over stream | first block | exact"
         heads += " | its first call"
-    measure = of_parts if args.parts else row
+    if args.plain:
+        heads = "network, input | error | time over plain | share of the plain memory | calls"
+    measure = of_parts if args.parts else beside_plain if args.plain else row
     table(heads, (measure(name, args.rounds, args.dtype) for name in args.networks or NETWORKS))
 
 

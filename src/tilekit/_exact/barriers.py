@@ -7,16 +7,17 @@ the input costs nothing.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
-from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving
+from tilekit._exact.cuts import GIVEN, LATER, Cuts, Leaving, Solved
 from tilekit._exact.flow import ENDLESS
 from tilekit._exact.goals import Frontier, Goal, goals, levels, sooner, until, work
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels
 from tilekit._exact.ops import Input, Moments, Reduce
 
-__all__ = ["Barriers"]
+__all__ = ["Barriers", "Cheapest"]
 
 SCALE = 16
 """What a byte costs in cuts; whole numbers leave room for fractions of it."""
@@ -24,6 +25,17 @@ SMALL = 1 << 16
 """Bytes under which a node that does not slide may be kept whole."""
 NEAR = 8
 """Operations behind a node, up to which it is near to the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cheapest:
+    """What to keep after a stage, and what finding that takes."""
+
+    fronts: tuple[Frontier | None, ...]
+    """For each rate; None where no cut exists."""
+    looked: int
+    """In nodes, beside what solving the problem takes."""
+    solved: Solved
 
 
 class Barriers:
@@ -83,7 +95,6 @@ class Barriers:
         self._work = [work(graph, node) for node in graph.nodes]
         self._bytes = [node.nbytes for node in graph.nodes]
         self._cheapest = Cuts(SCALE)
-        self._looked = 0
 
     @cached_property
     def first(self) -> tuple[int, ...]:
@@ -191,19 +202,13 @@ class Barriers:
                     behind[node.index] = cone
         return frozenset(behind)
 
-    @property
-    def effort(self) -> int:
-        """What choosing what to keep took until now, in nodes looked at."""
-        return self._looked + self._cheapest.effort
-
-    def cuts(self, j: int, front: Frontier, made: Frontier, rates: Sequence[float]) -> tuple[Frontier | None, ...]:
+    def cuts(self, j: int, front: Frontier, made: Frontier, rates: Sequence[float]) -> Cheapest:
         """
         Choose what to keep after stage `j`: the cheapest cut for each rate, from the largest on.
 
-        A rate is what a multiply-add made again costs, in bytes; None where no cut exists.
+        A rate is what a multiply-add made again costs, in bytes.
         """
         needed = sorted(self.crossing(j, front))
-        self._looked += len(needed) // 4
         root = self._roots(needed, front)
         wanted = {root[index] for index in self._crossing[j] if index in root}
         stays = (front - self._near) & wanted
@@ -217,8 +222,9 @@ class Barriers:
             tuple(sorted((place[a], place[b]) for a, b in reads if a != b and a in place and b in place)),
             tuple(sorted(place[index] for index in wanted if index in place)),
         )
-        held = self._cheapest.of(leaving, rates)
-        return tuple(None if kept is None else stays.union(open_[k] for k in kept) for kept in held)
+        solved = self._cheapest.of(leaving, rates)
+        fronts = (None if kept is None else stays.union(open_[k] for k in kept) for kept in solved.kept)
+        return Cheapest(tuple(fronts), len(needed) // 4, solved)
 
     def _roots(self, needed: Sequence[int], front: Frontier) -> dict[int, int]:
         """For each node, what is kept in its place: what it is made of, where that is no larger and costs nothing."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tilekit._errors import BackendError, TileShapeError, TraceError
 from tilekit._exact.boxes import Shape
+from tilekit._exact.chain import Told
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels import kernels_of
@@ -43,7 +44,7 @@ class GraphBuilder:
     Say what a network does, one operation at a time. Made by `GraphFunction`, which hands it to your function.
 
     Every method takes values and gives one. Arrays are (batch, channels, ...) unless an axis says otherwise. What your
-    own calls take for themselves, beside what they give, is not known and in no forecast.
+    own calls take for themselves, beside what they give, is in forecasts where `scratch` says it.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class GraphBuilder:
         axes: Sequence[int],
         shape: Sequence[int],
         work: int = 0,
+        scratch: Callable[..., int] | None = None,
         name: str = "",
     ) -> Value:
         """
@@ -79,6 +81,9 @@ class GraphBuilder:
             Of the result.
         work : int
             Multiply-adds for one cell of the result, by which plans are compared.
+        scratch : callable, optional
+            Of the shape of each array that `call` is given: the bytes that it takes for itself, beside what it gives.
+            Left out: none, so forecasts are too low by what it takes.
         name : str
             For tables and errors.
 
@@ -92,18 +97,67 @@ class GraphBuilder:
         if len(reaches) != len(axes):
             msg = f"{name or 'apply'}: {len(reaches)} reaches for {len(axes)} axes; give one for each, or one for all"
             raise TileShapeError(msg)
-        return self._add(Local(tuple(axes), reaches, _first(call), work), (x,), shape, name)
+        return self._add(Local(tuple(axes), reaches, _told(_first(call), scratch), work), (x,), shape, name)
 
-    def pointwise(self, call: Callable[..., Array], *inputs: Value, name: str = "") -> Value:
-        """Run a call cell by cell, on arrays that are broadcast to the shape of the largest."""
+    def pointwise(
+        self, call: Callable[..., Array], *inputs: Value, scratch: Callable[..., int] | None = None, name: str = ""
+    ) -> Value:
+        """
+        Run a call cell by cell, on arrays that are broadcast to the shape of the largest.
+
+        Parameters
+        ----------
+        call : callable
+            Of as many arrays; it may be called with any part of them.
+        *inputs : Value
+            What it reads.
+        scratch : callable, optional
+            Of the shape of each array that `call` is given: the bytes that it takes for itself, beside what it gives.
+            Left out: none, so forecasts are too low by what it takes.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            What the call gives.
+        """
         for value in inputs:
             self._check(value, name or "pointwise")
         shape = _broadcast(inputs, name or "pointwise")
-        return self._add(Pointwise(_spread(call)), inputs, shape, name)
+        return self._add(Pointwise(_told(_spread(call), scratch)), inputs, shape, name)
 
-    def whole(self, call: Callable[..., Array], *inputs: Value, shape: Sequence[int], name: str = "") -> Value:
-        """Run a call that sees everything, such as self-attention."""
-        return self._add(Whole(name or "call", _spread(call)), inputs, shape, name)
+    def whole(
+        self,
+        call: Callable[..., Array],
+        *inputs: Value,
+        shape: Sequence[int],
+        scratch: Callable[..., int] | None = None,
+        name: str = "",
+    ) -> Value:
+        """
+        Run a call that sees everything, such as self-attention.
+
+        Parameters
+        ----------
+        call : callable
+            Of as many arrays.
+        *inputs : Value
+            What it reads, whole.
+        shape : sequence of int
+            Of the result.
+        scratch : callable, optional
+            Of the shape of each array that `call` is given: the bytes that it takes for itself, beside what it gives.
+            Left out: none, so forecasts are too low by what it takes.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            What the call gives.
+        """
+        return self._add(Whole(name or "call", _told(_spread(call), scratch)), inputs, shape, name)
 
     def conv(  # noqa: PLR0913
         self,
@@ -312,6 +366,12 @@ def _broadcast(values: Sequence[Value], where: str) -> Shape:
         msg = f"{where}: shapes {[value.shape for value in values]} cannot be broadcast together"
         raise TileShapeError(msg)
     return tuple(max(size, default=1) for size in sizes)
+
+
+def _told(
+    call: Callable[[Sequence[Array]], Array], scratch: Callable[..., int] | None
+) -> Callable[[Sequence[Array]], Array]:
+    return call if scratch is None else Told(call, scratch)
 
 
 def _first(call: Callable[[Array], Array]) -> Callable[[Sequence[Array]], Array]:

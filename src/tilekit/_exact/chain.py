@@ -14,7 +14,20 @@ from tilekit._exact.boxes import Box, Shape, cells
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Constant, Pointwise, broadcast
 
-__all__ = ["Chain", "Link", "Writable", "chained"]
+__all__ = ["Chain", "Link", "Told", "Writable", "chained"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A call of which the user says what it takes for itself."""
+
+    call: Callable[[Sequence[Any]], Any]
+    taken: Callable[..., int]
+    """Of the shapes of the arrays that it is given; bytes."""
+
+    def __call__(self, arrays: Sequence[Any]) -> Any:
+        """Call it."""
+        return self.call(arrays)
 
 
 @runtime_checkable
@@ -131,7 +144,7 @@ def _heads(graph: Graph) -> list[int]:
 
 
 def _joins(graph: Graph, node: Node) -> bool:
-    return isinstance(node.op, Pointwise)
+    return isinstance(node.op, Pointwise) and not isinstance(node.op.call, Told)
 
 
 def _large(graph: Graph, node: Node) -> set[int]:

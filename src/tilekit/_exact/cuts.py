@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tilekit._exact.flow import ENDLESS, Network
 
-__all__ = ["GIVEN", "LATER", "Cuts", "Leaving"]
+__all__ = ["GIVEN", "LATER", "Cuts", "Leaving", "Solved"]
 
 GIVEN, LATER = -1, -2
 """Of a node that is kept from before, which is not made again, and of one that is made later in any case."""
@@ -31,6 +31,16 @@ class Leaving:
     """What is read later on."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Solved:
+    """The cheapest cuts of one problem."""
+
+    kept: tuple[tuple[int, ...] | None, ...]
+    """For each rate, from the largest on, what is kept; None where no cut exists."""
+    effort: int
+    """Nodes in all rounds of looking for them."""
+
+
 class Cuts:
     """
     The cheapest cuts at some rates.
@@ -45,19 +55,17 @@ class Cuts:
     """
 
     def __init__(self, scale: int) -> None:
-        self.effort = 0
-        """Nodes in all rounds of all cuts that were looked for."""
         self._scale = scale
-        self._known: dict[tuple[Leaving, tuple[float, ...]], tuple[tuple[int, ...] | None, ...]] = {}
+        self._known: dict[tuple[Leaving, tuple[float, ...]], Solved] = {}
 
-    def of(self, leaving: Leaving, rates: Sequence[float]) -> tuple[tuple[int, ...] | None, ...]:
-        """Give for each rate, from the largest on, what is kept; None where no cut exists."""
+    def of(self, leaving: Leaving, rates: Sequence[float]) -> Solved:
+        """Solve a problem for some rates, from the largest on."""
         key = (leaving, tuple(rates))
         if key not in self._known:
             self._known[key] = self._solve(leaving, rates)
         return self._known[key]
 
-    def _solve(self, leaving: Leaving, rates: Sequence[float]) -> tuple[tuple[int, ...] | None, ...]:
+    def _solve(self, leaving: Leaving, rates: Sequence[float]) -> Solved:
         n = len(leaving.prices)
         source, sink = 2 * n, 2 * n + 1
         net = Network(sink + 1)
@@ -79,8 +87,7 @@ class Cuts:
                     there[place] = cost
             side = net.cut(source, sink)
             held.append(None if side is None else tuple(p for p in range(n) if side[2 * p] and not side[2 * p + 1]))
-        self.effort += n * net.rounds
-        return tuple(reversed(held))
+        return Solved(tuple(reversed(held)), n * net.rounds)
 
     def _again(self, leaving: Leaving, place: int, rate: float) -> int:
         """Give what it costs to leave a node behind."""

@@ -2,7 +2,8 @@
 The cheapest cut of a network of capacities, in integers.
 
 Source: E. Dinic, "Algorithm for solution of a problem of maximum flow in networks with power estimation", 1970; the cut
-by L. Ford and D. Fulkerson, "Maximal flow through a network", 1956.
+by L. Ford and D. Fulkerson, "Maximal flow through a network", 1956. Distances are to the sink, so that no path is begun
+that does not lead there.
 """
 
 __all__ = ["ENDLESS", "Network"]
@@ -40,11 +41,11 @@ class Network:
         """Tell for each place whether it is on the side of the source; None where every cut costs an endless arc."""
         ends = self._ends(sink)
         while not ends[source]:
-            level, reached = self._levels(source, ends)
-            if not reached:
-                return [depth >= 0 for depth in level]
+            far = self._distances(source, ends)
+            if far[source] < 0:
+                return self._reached(source)
             self.rounds += 1
-            self._sent += self._block(source, ends, level)
+            self._sent += self._block(source, ends, far)
             if self._sent >= ENDLESS:
                 return None
         return None
@@ -61,26 +62,37 @@ class Network:
                     queue.append(tail)
         return ends
 
-    def _levels(self, source: int, ends: list[bool]) -> tuple[list[int], bool]:
-        """Give how far places are from the source, up to the nearest end; tell whether there is one."""
+    def _distances(self, source: int, ends: list[bool]) -> list[int]:
+        """Give how far places are from the nearest end, up to the source; -1 for those that are farther."""
         arcs, heads, left = self._arcs, self._heads, self._left
-        level = [-1] * len(arcs)
-        level[source] = depth = 0
-        row, reached = [source], False
-        while row and not reached:
+        far = [0 if end else -1 for end in ends]
+        row = [place for place, end in enumerate(ends) if end]
+        depth = 0
+        while row and far[source] < 0:
             depth, before, row = depth + 1, row, []
             for place in before:
                 for arc in arcs[place]:
-                    head = heads[arc]
-                    if level[head] < 0 and left[arc]:
-                        level[head] = depth
-                        if ends[head]:
-                            reached = True
-                        else:
-                            row.append(head)
-        return level, reached
+                    tail = heads[arc]
+                    if far[tail] < 0 and left[arc ^ 1]:
+                        far[tail] = depth
+                        row.append(tail)
+        return far
 
-    def _block(self, source: int, ends: list[bool], level: list[int]) -> int:
+    def _reached(self, source: int) -> list[bool]:
+        """Tell which places more could be sent to."""
+        arcs, heads, left = self._arcs, self._heads, self._left
+        seen = [False] * len(arcs)
+        seen[source] = True
+        queue = [source]
+        for place in queue:
+            for arc in arcs[place]:
+                head = heads[arc]
+                if left[arc] and not seen[head]:
+                    seen[head] = True
+                    queue.append(head)
+        return seen
+
+    def _block(self, source: int, ends: list[bool], far: list[int]) -> int:
         """Send what goes along shortest paths."""
         heads, turn = self._heads, [0] * len(self._arcs)
         sent, path, place = 0, [0] * 0, source
@@ -91,23 +103,23 @@ class Network:
                 place = heads[path[at] ^ 1]
                 del path[at:]
                 continue
-            arc = self._forward(place, level, turn)
+            arc = self._forward(place, far, turn)
             if arc >= 0:
                 path.append(arc)
                 place = heads[arc]
             elif not path:
                 return sent
             else:
-                level[place] = -1  # a dead end
+                far[place] = -1  # a dead end
                 place = heads[path.pop() ^ 1]
 
-    def _forward(self, place: int, level: list[int], turn: list[int]) -> int:
-        """Give the next arc from a place to one that is farther; -1 where there is none."""
-        arcs, heads, left, depth = self._arcs[place], self._heads, self._left, level[place] + 1
+    def _forward(self, place: int, far: list[int], turn: list[int]) -> int:
+        """Give the next arc from a place to one that is nearer to an end; -1 where there is none."""
+        arcs, heads, left, depth = self._arcs[place], self._heads, self._left, far[place] - 1
         at, n = turn[place], len(arcs)
         while at < n:
             arc = arcs[at]
-            if left[arc] and level[heads[arc]] == depth:
+            if left[arc] and far[heads[arc]] == depth:
                 turn[place] = at
                 return arc
             at += 1

@@ -15,6 +15,7 @@ from tilekit._exact.ops import (
     Expand,
     Fill,
     Input,
+    Local,
     Moments,
     Op,
     Pad,
@@ -198,7 +199,7 @@ class Ghosts:
         if taken is None:
             shape, strides = seen
             return next(value for value in values if value is not None).view(shape, strides)
-        made = self._ledger.ghost(extent(box), node.itemsize)
+        made = self._filled(node, box, boxes)
         self._ledger.touch(taken)
         return _laid(made, taken)
 
@@ -218,10 +219,24 @@ class Ghosts:
         job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype, given)
         if self._tally is not None:
             self._tally.made(node, job)
-        made = self._ledger.ghost(extent(box), node.itemsize)
+        made = self._filled(node, box, boxes)
         taken = self._scratch(job)
+        if job.told:
+            taken = Laid.of(taken + job.told, taken.strides if isinstance(taken, Laid) else None)
         self._ledger.touch(taken)
         return _laid(made, taken), taken
+
+    def _filled(self, node: Node, box: Box, boxes: tuple[Box | None, ...]) -> Ghost:
+        """Give the memory that an operation fills: more than the box, where a layer makes cells that it spoils."""
+        op, given = node.op, boxes[0] if boxes else None
+        if not isinstance(op, Local) or given is None:
+            return self._ledger.ghost(extent(box), node.itemsize)
+        shape, region = list(extent(box)), [slice(None)] * len(box)
+        for axis, reach in zip(op.axes, op.reaches, strict=True):
+            first = box[axis][0] - reach.first(given[axis][0])
+            region[axis] = slice(first, first + shape[axis])
+            shape[axis] = max(first + shape[axis], reach.length(given[axis][1] - given[axis][0]))
+        return self._ledger.ghost(tuple(shape), node.itemsize).cut(tuple(region))
 
     def cut(self, value: Ghost, region: tuple[slice, ...]) -> Ghost:
         return value.cut(region)
@@ -240,7 +255,8 @@ class Ghosts:
     def part(self, op: Moments | Reduce, value: Ghost) -> Ghost:
         dtype = "float32" if value.itemsize > 2 else "bfloat16"
         node = Node(-1, op, (), (0,) * 8, dtype)
-        self._ledger.touch(self._scratch(Job(op, (), (value.shape,), (), (full(value.shape),), dtype)))
+        given = ((dtype, value.strides),) if isinstance(op, Moments) else ()
+        self._ledger.touch(self._scratch(Job(op, (), (value.shape,), (), (full(value.shape),), dtype, given)))
         box = statistic_box(op, node, full(value.shape))
         shape = (*extent(box)[: len(op.batch_axes)], op.groups, 2) if isinstance(op, Moments) else extent(box)
         return self._ledger.ghost(shape, 4)
@@ -271,7 +287,7 @@ class Ghosts:
         node = self._graph.nodes[self._graph.output]
         rows = (*self._whole[:axis], box[axis], *self._whole[axis + 1 :])
         if box == rows:
-            self._result = value
+            self._result = self.own(value)
             return
         block, missing = self._blocks.get(rows) or (self._ledger.ghost(extent(rows), node.itemsize), cells(rows))
         self._blocks[rows] = block, missing - cells(box)

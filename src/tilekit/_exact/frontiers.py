@@ -5,11 +5,12 @@ A stage by stage choice cannot know that a frontier which is cheap now makes a l
 (frontiers) goes from goal to goal; each is followed by the cheapest cuts at several rates.
 """
 
-from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
-from tilekit._exact.barriers import Barriers
+from tilekit._exact.barriers import Barriers, Cheapest
+from tilekit._exact.cuts import Solved
 from tilekit._exact.goals import Frontier
 
 __all__ = ["Frontiers", "Path"]
@@ -24,6 +25,15 @@ class Path:
     fronts: tuple[Frontier, ...]
     work: int
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The frontiers that may be kept after a stage, each with the multiply-adds of the stage."""
+
+    rows: tuple[tuple[Frontier, int], ...]
+    cheapest: Cheapest | None
+    """Where they come from; None after the last stage."""
 
 
 class Frontiers:
@@ -46,17 +56,28 @@ class Frontiers:
 
     def __init__(self, barriers: Barriers) -> None:
         self.barriers = barriers
+        self._known: dict[tuple[int, Frontier, tuple[float, ...]], _Steps] = {}
         self._next: dict[tuple[int, Frontier, tuple[float, ...]], tuple[tuple[Frontier, int], ...]] = {}
+        self._charged: set[Solved] = set()
         self._paths: dict[int, Path | None] = {}
+        self.effort = 0
+        """What looking for frontiers took until now, in nodes looked at."""
         self._tight: dict[int, Path | None] = {}
         graph = barriers.graph
         made = frozenset(node.index for node in graph.nodes if graph.live[node.index])
         self._rate = barriers.held(made) / max(1, barriers.spent(made))
 
-    @property
-    def effort(self) -> int:
-        """What looking for frontiers took until now."""
-        return self.barriers.effort
+    def anew(self) -> "Frontiers":
+        """
+        Give the same as if nothing had been looked for.
+
+        What was found is not computed again, and counts as effort as if it were: so what is found within an effort does
+        not depend on what was looked for before.
+        """
+        other = copy(self)
+        vars(other).pop("lasting", None)
+        other._next, other._charged, other._paths, other.effort = {}, set(), {}, 0
+        return other
 
     @cached_property
     def lasting(self) -> Path:
@@ -149,17 +170,27 @@ class Frontiers:
         """Give the frontiers that may be kept after stage `j`, each with the multiply-adds of the stage."""
         key = (j, front, factors)
         if key not in self._next:
-            barriers = self.barriers
-            last = j + 1 == len(barriers.goals)
-            fronts = {frozenset[int](): None} if last else dict.fromkeys(self._cuts(j, front, factors))
-            self._next[key] = tuple((after, barriers.spent(barriers.made(j, front, after))) for after in fronts)
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = self._cheapest(j, front, factors)
+            if found.cheapest is not None:
+                self.effort += found.cheapest.looked
+                if found.cheapest.solved not in self._charged:
+                    self._charged.add(found.cheapest.solved)
+                    self.effort += found.cheapest.solved.effort
+            self._next[key] = found.rows
         return self._next[key]
 
-    def _cuts(self, j: int, front: Frontier, factors: tuple[float, ...]) -> Iterator[Frontier]:
-        made = self.barriers.made(j, front)
-        rates = [factor * self._rate for factor in factors]
-        for factor, kept in zip(factors, self.barriers.cuts(j, front, made, rates), strict=True):
-            if kept is not None:
-                yield kept
-            elif factor == INFINITE:
-                yield self.barriers.ends(j)
+    def _cheapest(self, j: int, front: Frontier, factors: tuple[float, ...]) -> "_Steps":
+        barriers, found = self.barriers, None
+        fronts: dict[Frontier, None] = {}
+        if j + 1 == len(barriers.goals):
+            fronts[frozenset()] = None
+        else:
+            found = barriers.cuts(j, front, barriers.made(j, front), [factor * self._rate for factor in factors])
+            for factor, kept in zip(factors, found.fronts, strict=True):
+                if kept is not None:
+                    fronts[kept] = None
+                elif factor == INFINITE:
+                    fronts[barriers.ends(j)] = None
+        return _Steps(tuple((after, barriers.spent(barriers.made(j, front, after))) for after in fronts), found)

@@ -5,6 +5,7 @@ Along an axis that slides, a statistic over it (`Moments`, a sum) or an array th
 operation that is not understood) ends a stage: a goal.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,11 @@ Frontier = frozenset[int]
 
 def work(graph: Graph, node: Node) -> int:
     """Count the multiply-adds of a whole node."""
-    return node.op.work(node.shape, graph.shapes(node)) * (node.nbytes // node.itemsize)
+    known = graph.works[node.index]
+    if known is None:
+        known = node.op.work(node.shape, graph.input_shapes[node.index]) * math.prod(node.shape)
+        graph.works[node.index] = known
+    return known
 
 
 def plain_work(graph: Graph) -> int:
@@ -161,7 +166,7 @@ def _gathered(graph: Graph, labels: Labels) -> list[Goal]:
 
 def _read_whole(graph: Graph, node: Node, labels: Labels) -> Iterator[int]:
     axis = labels[node.index]
-    shapes = graph.shapes(node)
+    shapes = graph.input_shapes[node.index]
     sliding = [index for index in node.inputs if graph.live[index] and labels[index] is not None]
     if not sliding:
         return

@@ -167,7 +167,7 @@ class _Choice:
             tuple(sorted({(place[s], place[i]) for i in inner for s in cone.reads[i] if s in place})),
             tuple(place[index] for index in wanted),
         )
-        (cut,) = self._cuts.of(leaving, (self._rate,))
+        (cut,) = self._cuts.of(leaving, (self._rate,)).kept
         if cut is None or any(place[index] in cut for index in wanted):
             return None
         kept = {inner[k]: cone.boxes[inner[k]] for k in cut}

@@ -1,12 +1,11 @@
 """Plans of functions that hand arrays on from one part of the output to the next, in which they hand on less."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from tilekit._exact.frontiers import Path
 from tilekit._exact.goals import plain_work
-from tilekit._exact.necks import necks
 from tilekit._exact.trials import Choice, Trials
 from tilekit._exact.ways import Slide
 
@@ -96,8 +95,5 @@ def _result(trials: Trials) -> int:
 def _ways(trials: Trials) -> Iterator[tuple[Trials, Slide]]:
     """Give the ways that go from part to part, in which another axis slides."""
     for each in trials.leaner():
-        (way,) = each.slides
-        yield each, way
-        ends = necks(each.graph)
-        if ends:
-            yield each, replace(way, early=ends)
+        for way in each.slides:
+            yield each, way

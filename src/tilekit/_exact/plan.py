@@ -89,6 +89,8 @@ class ExactPlan:
     handed : int
         How much of what one part of the output hands on to the next (the last frames of a chunk) is made again from
         something smaller: 0 for nothing, 5 for the most. The stages name operations of a graph with more of them then.
+    itself : bool
+        Whether the function is called as it is, because nothing else takes less. The stages name this one operation.
     """
 
     shape: Shape
@@ -106,6 +108,7 @@ class ExactPlan:
     stream: bool = False
     anew: bool = False
     handed: int = 0
+    itself: bool = False
 
     def to_json(self) -> str:
         """Write the plan as one line of JSON; `ExactPlan.from_json` reads it."""
@@ -238,12 +241,16 @@ def plan_of(graph: Graph, choice: Choice, *, stream: bool = False, notes: tuple[
         choice.counted.step_peaks,
         round(choice.work, 4),
         choice.plain_bytes,
-        (*_not_understood(graph), *notes),
+        (_AS_IT_IS, *notes) if choice.itself else (*_not_understood(graph), *notes),
         graph.fingerprint,
         stream,
         choice.program.anew,
         choice.level,
+        choice.itself,
     )
+
+
+_AS_IT_IS = "the function is called as it is: no plan without a budget would take less"
 
 
 def _rows(program: Program, peaks: tuple[int, ...]) -> tuple[StageRow, ...]:
@@ -295,7 +302,7 @@ def _stage_from_json(value: dict[str, Any]) -> Stage:
     )
 
 
-def checked_plan(plan: ExactPlan, graph: Graph, made: Graph | None = None) -> Graph:
+def checked_plan(plan: object, graph: Graph, made: Graph | None = None, *, itself: Graph | None = None) -> Graph:
     """
     Refuse a plan that is for another function or another input, or leaves out some of the result.
 
@@ -307,6 +314,8 @@ def checked_plan(plan: ExactPlan, graph: Graph, made: Graph | None = None) -> Gr
         The function.
     made : Graph, optional
         The graph that the stages are for, where it is known.
+    itself : Graph, optional
+        One operation that calls the function as it is, where a plan may ask for that.
 
     Returns
     -------
@@ -318,6 +327,9 @@ def checked_plan(plan: ExactPlan, graph: Graph, made: Graph | None = None) -> Gr
     PlanError
         If it is.
     """
+    if not isinstance(plan, ExactPlan):
+        msg = f"plan: got {type(plan).__name__}, expected what `plan` gives; ExactPlan.from_json reads the text of one"
+        raise PlanError(msg)
     source = graph.nodes[graph.input]
     if plan.fingerprint != graph.fingerprint:
         msg = (
@@ -328,6 +340,11 @@ def checked_plan(plan: ExactPlan, graph: Graph, made: Graph | None = None) -> Gr
     if plan.handed not in range(len(FACTORS) + 1):
         msg = f"plan.handed: got {plan.handed}, expected 0 to {len(FACTORS)}; make the plan anew"
         raise PlanError(msg)
+    if made is None and plan.itself:
+        if itself is None:
+            msg = "the plan calls the function as it is, which is not done here; make the plan anew, with memory_bytes"
+            raise PlanError(msg)
+        made = itself
     graph = handed(graph, plan.handed) if made is None else made
     rows = (row for stage in plan.stages for step in stage.steps for row in step.targets)
     done, whole = sum(cells(box) for node, box in rows if node == graph.output), cells(full(plan.out_shape))

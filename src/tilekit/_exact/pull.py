@@ -16,7 +16,7 @@ def pull(graph: Graph, targets: Mapping[int, Box], stop: Frontier = frozenset())
         box = want.get(node.index)
         if box is None or not graph.live[node.index] or (node.index in stop and node.index not in targets):
             continue
-        shapes = graph.shapes(node)
+        shapes = graph.input_shapes[node.index]
         want[node.index] = box = node.op.grow(box, node.shape, shapes)
         for index, needed in zip(node.inputs, node.op.need(box, node.shape, shapes), strict=True):
             if needed is not None and graph.live[index]:

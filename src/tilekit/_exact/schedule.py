@@ -6,7 +6,7 @@ backwards, which knows what later steps want; one forwards again, which knows wh
 twice where some of what would stay can as well be made anew in each step.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -65,6 +65,10 @@ class _Visit:
     stay: Box | None = None
 
 
+_Pulled = tuple[list[_Visit], dict[int, Box]]
+"""What a step visits, users before what they read, and the boxes that it reads of nodes outside."""
+
+
 def schedule(
     graph: Graph,
     stage: Stage,
@@ -93,34 +97,47 @@ def schedule(
     tuple of StepSchedule
         One for each step of the stage, in order.
     """
-    pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike, start or {}))
-    anew = fleeting(graph, _sampled(max(tracks.values(), key=len)), outside) if stage.again and tracks else None
-    if anew:
-        pulled, tracks = _pulled(stage, _Pulls(graph, outside, alike, start or {}, anew))
+    tracks: dict[int, list[Step]] = {}
+    for step in stage.steps:
+        tracks.setdefault(step.track, []).append(step)
+    longest = max(tracks, key=lambda track: len(tracks[track]), default=0)
+    pulled: dict[int, list[_Pulled]] = {}
+    pulls = _Pulls(graph, outside, alike, start or {})
+    if stage.again and tracks:
+        pulled[longest] = _pulled(tracks[longest], pulls)
+        anew = _made_anew(graph, tracks[longest], [visits for visits, _ in pulled[longest]], outside)
+        if anew:
+            pulls = _Pulls(graph, outside, alike, start or {}, anew)
+            del pulled[longest]
+    rows = {track: iter(pulled.get(track) or _pulled(steps, pulls)) for track, steps in tracks.items()}
     windows: dict[int, dict[int, Box]] = {track: {} for track in tracks}
     windows[0] = dict(start or {})
-    rows = zip(stage.steps, pulled, strict=True)
-    return tuple(_arrange(graph, step, *row, windows[step.track]) for step, row in rows)
+    return tuple(_arrange(graph, step, *next(rows[step.track]), windows[step.track]) for step in stage.steps)
 
 
-def _pulled(
-    stage: Stage, pulls: "_Pulls"
-) -> tuple[list[tuple[list[_Visit], dict[int, Box]]], dict[int, list[list[_Visit]]]]:
-    """Give the visits and reads of each step, and the visits of each track, with what stays after them."""
-    tracks: dict[int, list[list[_Visit]]] = {}
-    pulled = []
-    for step in stage.steps:
-        visits, reads = pulls.step(step)
-        tracks.setdefault(step.track, []).append(visits)
-        pulled.append((visits, reads))
-    for steps in tracks.values():
-        _look_ahead(steps)
-    return pulled, tracks
+def _pulled(steps: Sequence[Step], pulls: "_Pulls") -> list[_Pulled]:
+    """Give the visits and reads of each step of a track, with what stays after them."""
+    pulled = [pulls.step(step) for step in steps]
+    _look_ahead([visits for visits, _ in pulled])
+    return pulled
 
 
-def _sampled(steps: list[list[_Visit]]) -> list[Seen]:
-    """Give some steps of a track that come neither first nor last."""
-    numbers = sorted({len(steps) * part // 4 for part in (1, 2, 3)} - {0})
+def _made_anew(
+    graph: Graph, steps: Sequence[Step], visits: list[list[_Visit]], outside: Collection[int]
+) -> frozenset[int]:
+    """Choose what each step of all tracks makes anew, by the longest: nothing that a step makes for some later ones."""
+    first = next((number for number, step in enumerate(steps) if step.targets), 0)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, step in enumerate(steps):
+        kind = () if number < first or step.targets else tuple(index for index, _ in step.ahead)
+        groups.setdefault(kind, []).append(number)
+    numbers = [row[k] for row in groups.values() for k in sorted({len(row) * part // 4 for part in (1, 2, 3)} - {0})]
+    ahead = {index for step in steps[first:] for index, _ in step.ahead}
+    return fleeting(graph, _sampled(visits, sorted(numbers)), outside) - ahead
+
+
+def _sampled(steps: list[list[_Visit]], numbers: Sequence[int]) -> list[Seen]:
+    """Give what some steps of a track make, and what stays of it."""
     seen = []
     for number in numbers:
         left = ((visit.node, meet(visit.want, visit.stay)) for visit in steps[number] if visit.stay is not None)
@@ -147,7 +164,7 @@ class _Pulls:
         self._outside = outside
         self._have: dict[int, dict[int, Box]] = {0: dict(start)}
 
-    def step(self, step: Step) -> tuple[list[_Visit], dict[int, Box]]:
+    def step(self, step: Step) -> _Pulled:
         """Give the visits, users before what they read, and the boxes read of nodes outside."""
         have = self._have.setdefault(step.track, {})
         for index in self._anew:
@@ -171,7 +188,7 @@ class _Pulls:
                     held = want.get(source)
                     if held is None:
                         heappush(heap, -source)
-                    want[source] = hull(held, need)
+                    want[source] = need if held is None else hull(held, need)
         return visits, reads
 
     def _known(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:

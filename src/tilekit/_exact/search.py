@@ -5,6 +5,7 @@ from functools import partial
 from math import inf
 
 from tilekit._errors import PlanError
+from tilekit._exact.batches import gathered
 from tilekit._exact.forecast import Scratch, no_scratch
 from tilekit._exact.frontiers import Path
 from tilekit._exact.garbage import uncollected
@@ -12,7 +13,7 @@ from tilekit._exact.graph import Graph
 from tilekit._exact.lean import lean, leanest
 from tilekit._exact.steps import Place
 from tilekit._exact.trials import MOST, WRONG, Choice, Trials
-from tilekit._exact.ways import Slide, Tiles, slides
+from tilekit._exact.ways import LARGE, Slide, Tiles, slides
 from tilekit.backends.limits import Limits
 
 __all__ = ["chosen", "search"]
@@ -23,16 +24,22 @@ FLOOR, CAP = 1 << 18, 1 << 24
 """Bytes of the largest array in a strip: under these, strips are not worth their calls; up to these in a stream."""
 LONG = 30_000
 """Operations above which more are not planned for without a budget: that takes as long as they do."""
+HALVES = 2
+"""Strips that are enough where they come down to the target, and say nothing of smaller ones where they do not."""
 FEW = 16
 """Strips that are worth their calls whatever their size."""
 GAIN = 0.9
 """The share of its memory that a plan must come down to for strips of half the size to be worth their calls."""
 SLIGHTLY = 1.02
 """The share of a plain call that kernels, which take some memory for themselves, may take where it is not cut."""
+SURE = 0.9
+"""The share of a plain call that a plan which cuts nothing must come down to, as a forecast may be so much too low."""
 ENOUGH = 1.6
 """Work up to which smaller strips are not tried for the sake of keeping more."""
 ROUNDS = 8
 """Smaller and smaller frontiers that are looked at where nearly nothing is made again."""
+CHEAPLY = 2
+"""What choosing a tiling takes mostly, in dry runs of as many operations as the graph has nodes."""
 LOWER, STEP = 2, 0.9
 """How often less than the least is looked for, and the share of it that is asked for then."""
 MIB = 1 << 20
@@ -48,6 +55,7 @@ def search(  # noqa: PLR0913  what a plan depends on
     limits: Limits | None = None,
     plain_scratch: Scratch = no_scratch,
     small: int = 0,
+    itself: Graph | None = None,
 ) -> Choice:
     """
     Choose how a graph is evaluated.
@@ -71,6 +79,8 @@ def search(  # noqa: PLR0913  what a plan depends on
         What the library takes for itself in a plain call.
     small : int
         Bytes up to which a plain call is not cut where no budget is given, unless kernels would take more than it does.
+    itself : Graph, optional
+        One operation that calls the function as it is: what is chosen where no plan takes less.
 
     Returns
     -------
@@ -84,10 +94,12 @@ def search(  # noqa: PLR0913  what a plan depends on
     """
     with uncollected():
         ways = slides(graph, stream=stream)
-        trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch)
-        if memory_bytes is None and not stream and trials.whole.peak_bytes <= small:
-            return _same(trials, int(trials.plain_bytes * SLIGHTLY)) or trials.whole
-        return chosen(trials, memory_bytes, spill)
+        trials = Trials(graph, scratch, ways, stream=stream, limits=limits, plain_scratch=plain_scratch, itself=itself)
+        little = trials.whole if trials.itself is None else min(trials.whole, trials.itself, key=lambda c: c.peak_bytes)
+        if memory_bytes is None and not stream and little.peak_bytes <= small:
+            return _uncut(trials)
+        choice = chosen(trials, memory_bytes, spill)
+        return choice if stream or memory_bytes is not None else gathered(trials, choice)
 
 
 def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None = None) -> Choice:
@@ -99,6 +111,8 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
         below = _within(trials, trials.plain_bytes, spill) or _least(trials, spill)
         if below.peak_bytes <= trials.plain_bytes:
             return below
+        if trials.itself is not None:
+            return trials.itself
         if usual.peak_bytes < WRONG:
             return usual
         memory_bytes = WRONG - 1
@@ -106,6 +120,8 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
     if held is not None:
         return held
     best = _least(trials, spill)
+    if trials.itself is not None and trials.itself.peak_bytes < best.peak_bytes:
+        best = trials.itself
     if best.peak_bytes <= memory_bytes:
         return best
     least = best.peak_bytes
@@ -119,6 +135,13 @@ def chosen(trials: Trials, memory_bytes: int | None = None, spill: Place | None 
     raise PlanError(msg)
 
 
+def _uncut(trials: Trials) -> Choice:
+    """Choose where nothing is worth cutting: the plain call, unless its own operations surely take less."""
+    if trials.itself is None:
+        return _same(trials, int(trials.plain_bytes * SLIGHTLY)) or trials.whole
+    return trials.whole if trials.whole.peak_bytes <= SURE * trials.plain_bytes else trials.itself
+
+
 def _within(trials: Trials, budget: int, spill: Place | None) -> Choice | None:
     """Choose within a budget: nothing twice, else what is kept elsewhere, else the least work."""
     held = _same(trials, budget) or _spilled(trials, budget, spill) or lean(trials, budget)
@@ -130,7 +153,7 @@ def _within(trials: Trials, budget: int, spill: Place | None) -> Choice | None:
 
 def _usual(trials: Trials) -> Choice:
     """Choose where no budget is given: the fewest calls at half of the memory of a plain call, with nothing twice."""
-    target = trials.most_bytes // 2
+    target = (trials.most_bytes if trials.stream else trials.plain_bytes) // 2
     held: list[Choice] = []
     for way in sorted(trials.slides, key=lambda way: way.scattered):
         if way.scattered and any(choice.peak_bytes <= target for choice in held):
@@ -152,13 +175,16 @@ def _roomy(trials: Trials, way: Slide, target: int) -> Choice | None:
     target = max(target, path.held + (trials.most_bytes - path.held) // 4)
     fewest = trials.largest // CAP if trials.stream else 0
     best: Choice | None = None
-    for count in trials.usual:
+    halves = () if trials.stream or len(trials.graph.nodes) > LARGE else (HALVES,)
+    for count in (*halves, *trials.usual):
         small = count > FEW and trials.largest // count < FLOOR
         if best is not None and small:
             break
         if count < min(fewest, trials.usual[-1]):
             continue
         choice = trials.attempt(way, way.stages(path, trials.largest // count))
+        if count == HALVES and choice is not None and choice.peak_bytes > target:
+            continue
         if choice is None or (best is not None and GAIN * best.peak_bytes < choice.peak_bytes < WRONG):
             break
         best = choice
@@ -180,15 +206,19 @@ def _same(trials: Trials, budget: int) -> Choice | None:
         most = min((choice.cost for choice in held), default=inf)
         choice = _strips(trials, way, way.frontiers.lasting, budget, most=most)
         if choice is None and not held and _counts(way.frontiers.lasting, budget):
-            choice = _strips(trials, way, _nearly(trials, way), budget)
+            nearly = _nearly(trials, way, budget)
+            choice = None if nearly is way.frontiers.lasting else _strips(trials, way, nearly, budget)
         if choice is not None and choice.work <= SAME:
             held.append(choice)
     return min(held, key=lambda choice: choice.cost, default=whole if fits else None)
 
 
-def _nearly(trials: Trials, way: Slide) -> Path:
-    """Give the path that keeps least of those that make nearly nothing again."""
+def _nearly(trials: Trials, way: Slide, budget: int) -> Path:
+    """Give the path that keeps least of those that make nearly nothing again; the lasting one where none fits."""
     best = way.frontiers.lasting
+    fits = trials.within(way, budget)
+    if fits is None or way.frontiers.again(fits) > SAME:
+        return best
     for _ in range(ROUNDS):
         path = trials.within(way, best.held - 1)
         if path is None or way.frontiers.again(path) > SAME:
@@ -251,7 +281,7 @@ def _fitted(trials: Trials, way: Slide, size: int, budget: int) -> Choice | None
     allowance = budget
     for _ in range(5):
         path = trials.within(way, allowance)
-        if path is None:
+        if path is None or trials.hopeless(way, path.held, budget):
             return None
         choice = trials.attempt(way, way.stages(path, size), way.frontiers.again(path))
         if choice is None or choice.peak_bytes <= budget:
@@ -274,7 +304,7 @@ def _tiled(trials: Trials, budget: int) -> Iterator[Choice]:
 
 def _least(trials: Trials, spill: Place | None) -> Choice:
     """Give what takes least of all ways, whatever was tried before: so a least that is named is accepted."""
-    found = (_smallest(trials.anew()), leanest(trials))
+    found = (_smallest(trials), leanest(trials))
     best = min((choice for choice in found if choice is not None), key=lambda choice: choice.peak_bytes)
     for _ in range(LOWER):
         held = _within(trials.anew(), int(STEP * best.peak_bytes), spill)
@@ -285,16 +315,29 @@ def _least(trials: Trials, spill: Place | None) -> Choice:
 
 
 def _smallest(trials: Trials) -> Choice:
-    """Give what takes least of ways that keep as little as can be."""
+    """Give what takes least of tiles, and of ways that keep as little as can be."""
+    finest = _finest(trials.anew(2))
+    trials = trials.anew()
+    trials.best = finest
     held = [(way, path) for rungs in _rungs(trials) for way, path in rungs]
     held.sort(key=lambda row: (row[0].frontiers.again(row[1]) > ENOUGH, row[1].held, row[0].scattered))
     for way, path in held:
         _small(trials, way, path)
-    for tiled in trials.tilings():
+    return trials.best
+
+
+def _finest(trials: Trials) -> Choice:
+    """Give what takes least of tiles: whole ones of each grid, then those that take least in the smallest strips."""
+    rows: list[tuple[int, int, Tiles]] = []
+    for tiled in trials.tilings(CHEAPLY):
         if tiled.held < trials.best.peak_bytes:
-            for count in (MOST, MOST // 16):
-                if trials.attempt(tiled, tiled.stages(trials.largest // count)) is not None:
-                    break
+            choice = trials.attempt(tiled, tiled.stages(trials.largest))
+            if choice is not None:
+                rows.append((choice.peak_bytes, len(rows), tiled))
+    for _, _, tiled in sorted(rows)[:1]:
+        for count in (MOST, MOST // 16):
+            if trials.attempt(tiled, tiled.stages(trials.largest // count)) is not None:
+                break
     return trials.best
 
 
@@ -307,11 +350,13 @@ def _rungs(trials: Trials) -> Iterator[list[tuple[Slide, Path]]]:
 
 def _small(trials: Trials, way: Slide, path: Path) -> None:
     """Try smaller and smaller strips, as long as that helps and does not take too long to count."""
-    before = WRONG
-    for count in (4, 16, 64, 256, MOST):
-        if path.held >= trials.best.peak_bytes:
+    before, last = WRONG, 0
+    for count in (2, 4, 16, 64, 256, MOST):
+        if path.held >= trials.best.peak_bytes or trials.hopeless(way, path.held, trials.best.peak_bytes):
             return
         choice = trials.attempt(way, way.stages(path, trials.largest // count), way.frontiers.again(path))
         if choice is None or before <= choice.peak_bytes < WRONG:  # too large for the device: smaller ones may fit
             return
-        before = choice.peak_bytes
+        if last:
+            trials.compare(way, path.held, (last, before), (count, choice.peak_bytes))
+        before, last = choice.peak_bytes, count

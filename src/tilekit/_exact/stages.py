@@ -10,16 +10,15 @@ from itertools import chain, pairwise, product, zip_longest
 
 from tilekit._exact.barriers import Barriers
 from tilekit._exact.boxes import Box, Interval, cells, full, hull
-from tilekit._exact.flow import ENDLESS, Network
-from tilekit._exact.goals import Frontier, Goal, free, work
+from tilekit._exact.goals import Frontier, Goal, free
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.heads import warming
-from tilekit._exact.labels import Labels, carried, cut_at
-from tilekit._exact.ops import Attention, Constant, Conv, Input, Moments
+from tilekit._exact.labels import Labels, carried
+from tilekit._exact.ops import Attention, Constant, Conv, Moments
 from tilekit._exact.pull import pull
 from tilekit._exact.steps import Kept, Place, Stage, Step
 
-__all__ = ["coarse", "grids", "often", "plain", "points", "slide", "tiles"]
+__all__ = ["grids", "plain", "points", "slide", "tiles"]
 
 
 def plain(graph: Graph) -> tuple[Stage, ...]:
@@ -182,7 +181,11 @@ def _source(graph: Graph, index: int, box: Box, rows: Mapping[int, object]) -> t
     while True:
         node = graph.nodes[index]
         live = [i for i in node.inputs if graph.live[i]]
-        needs = dict(zip(node.inputs, node.op.need(box, node.shape, graph.shapes(node)), strict=True)) if live else {}
+        needs = (
+            dict(zip(node.inputs, node.op.need(box, node.shape, graph.input_shapes[index]), strict=True))
+            if live
+            else {}
+        )
         read = needs[live[0]] if len(live) == 1 else None
         if read is None or isinstance(node.op, Conv | Attention):
             return None, box
@@ -209,62 +212,6 @@ def grids(graph: Graph, axis: int, count: int) -> tuple[Interval, ...]:
     n = graph.nodes[graph.output].shape[axis]
     coarse = next((m for m in sorted(graph.nodes[graph.input].shape) if 1 < m <= n and n % m == 0), n)
     return tuple(pairwise(points(n, max(coarse, count), count)))
-
-
-def coarse(graph: Graph, often: Mapping[int, float], rate: float, largest: int) -> Frontier:
-    """
-    Choose what is made on whole frames before the tiles: the cheapest cut.
-
-    `often` tells how often tiles make a node. A node in the cut costs its bytes; a node behind it costs, for each
-    multiply-add that tiles make more than once, `rate`. Nodes of more than `largest` bytes are left to tiles, with all
-    that comes after them.
-    """
-    needed = sorted(often)
-    place = {index: 2 * k for k, index in enumerate(needed)}
-    source, sink = 2 * len(needed), 2 * len(needed) + 1
-    net = Network(sink + 1)
-    for index in needed:
-        node, here = graph.nodes[index], place[index]
-        given = isinstance(node.op, Input)
-        net.add(here, here + 1, 0 if given else node.nbytes * 16 + 1)
-        again = max(0.0, often[index] - 1) * (work(graph, node) * rate * 16 + node.nbytes // 4)
-        net.add(source, here, ENDLESS if given else min(ENDLESS, int(again)))
-        if node.nbytes > largest and not given:
-            net.add(here, sink, ENDLESS)
-        for user in graph.users[index]:
-            if user in place:
-                net.add(here + 1, place[user], ENDLESS)
-                net.add(place[user], here, ENDLESS)
-    net.add(place[graph.output], sink, ENDLESS)
-    side = net.cut(source, sink)
-    if side is None:
-        return frozenset()
-    cut = (index for index in needed if side[place[index]] and not side[place[index] + 1])
-    return frozenset(index for index in cut if not isinstance(graph.nodes[index].op, Input))
-
-
-def often(graph: Graph, grid: Mapping[int, int]) -> dict[int, float]:
-    """Tell how often tiles make each cell of each node, taken as a product over the axes of the grid."""
-    held: dict[int, float] = {}
-    for axis, count in grid.items():
-        shares = graph.shares.get((axis, count))
-        if shares is None:
-            shares = graph.shares[axis, count] = _shares(graph, axis, count)
-        held = {index: held.get(index, 1.0) * share for index, share in shares.items()}
-    return held
-
-
-def _shares(graph: Graph, axis: int, count: int) -> dict[int, float]:
-    """Tell how often parts of one axis make each cell of each node; parts between the ends are taken to be alike."""
-    shape = graph.nodes[graph.output].shape
-    cuts = grids(graph, axis, count)
-    ends = {0: 1, len(cuts) - 1: 1} | ({len(cuts) // 2: len(cuts) - 2} if len(cuts) > 2 else {})
-    shares: dict[int, float] = {}
-    for number, times in ends.items():
-        for index, box in pull(graph, {graph.output: cut_at(shape, axis, cuts[number])}).items():
-            share = cells(box) / max(1, math.prod(graph.nodes[index].shape))
-            shares[index] = shares.get(index, 0.0) + times * share
-    return shares
 
 
 def tiles(  # noqa: PLR0913

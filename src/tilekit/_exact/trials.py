@@ -10,9 +10,11 @@ from typing import ClassVar
 from tilekit._exact.alike import alike_of
 from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
 from tilekit._exact.frontiers import Path
+from tilekit._exact.goals import Frontier
 from tilekit._exact.graph import Graph
 from tilekit._exact.handed import FACTORS, between, handed
 from tilekit._exact.labels import labels
+from tilekit._exact.necks import necks
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.stages import plain
 from tilekit._exact.steps import Stage
@@ -26,7 +28,7 @@ MOST = 1024
 EFFORT, REPEATED = 20_000, 20
 """Operations in all steps up to which a dry run is worth its time, in all and over the nodes of a large graph."""
 TILING = 8
-"""What choosing a tiling takes, in dry runs of as many operations as the graph has nodes."""
+"""What choosing a tiling takes at most, in dry runs of as many operations as the graph has nodes."""
 CUTTING = 900_000
 """Nodes in all rounds of cuts between what is kept and what is made again, in one search for what to keep."""
 MIB = 1 << 20
@@ -36,6 +38,14 @@ WORTH = 0.95
 """The share of its memory that a plan must come down to for each step to make weights from others for itself."""
 STALLED = 0.97
 """The share of its memory that a plan must come down to for strips of half the size to be tried on."""
+
+FLOOR = 1.2
+"""How far above a budget two dry runs must point, over the budget, for smaller strips not to be tried."""
+SOON = 4
+"""How many times as many strips are tried second, at most: two dry runs tell how far down strips may come."""
+
+_Kind = tuple[int, int, tuple[int, ...], bool, tuple[int, ...]]
+"""What tells one way with an axis that slides from others of a graph."""
 
 _Plan = tuple[int, tuple[Stage, ...]]
 """The axis along which blocks come, and the stages."""
@@ -70,6 +80,8 @@ class Choice:
     """The array or operation that the device would get wrong, if there is one."""
     level: int = 0
     """How much of what parts of the output hand on is made again; see `handed`."""
+    itself: bool = False
+    """Whether the function is called as it is."""
 
     @property
     def cost(self) -> int:
@@ -95,6 +107,8 @@ class Trials:
         What the device gets right.
     plain_scratch : callable
         What the library takes for itself in a plain call.
+    itself : Graph, optional
+        One operation that calls the function as it is.
     """
 
     usual: ClassVar[tuple[int, ...]] = (4, 8, 16, 32, 64, 128, 256, 512, MOST)
@@ -109,6 +123,7 @@ class Trials:
         stream: bool,
         limits: Limits | None,
         plain_scratch: Scratch = no_scratch,
+        itself: Graph | None = None,
     ) -> None:
         self.graph, self.slides, self.stream = graph, tuple(ways), stream
         self.largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
@@ -122,6 +137,8 @@ class Trials:
         self._tiled: list[Tiles | None] = []  # those that were asked for; None is the end
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
         self._alike = alike_of(graph)
+        self._depths: dict[tuple[tuple[int, ...], Frontier], int] = {}
+        self._strips: dict[_Kind, float] = {}
         self._leaner: list[Trials] = []
         self._level = 0
         program = program_of(graph, plain(graph), alike=self._alike)
@@ -131,17 +148,27 @@ class Trials:
         """What no plan should take more than."""
         self.best = self.whole
         """What takes least of all that was tried."""
+        self.itself = None if itself is None else self._itself(itself)
+        """The plain call."""
 
-    def anew(self) -> "Trials":
+    def _itself(self, graph: Graph) -> Choice:
+        """Give the plain call, which takes what it takes."""
+        program, taken = program_of(graph, plain(graph)), self.plain_bytes
+        counted = Forecast(taken, (taken,))
+        stages = tuple(stage.stage for stage in program.stages)
+        cost = sum(self.graph.live)
+        return Choice(stages, self.whole.axis, taken, 1.0, cost, program, counted, taken, itself=True)
+
+    def anew(self, share: int = 1) -> "Trials":
         """
-        Give trials of half as many dry runs, which go as if nothing had been tried.
+        Give trials of half as many dry runs, or `share` times that, which go as if nothing had been tried.
 
         So what they find does not depend on a budget that was asked for before. What was counted is not counted again.
         """
         other = copy(self)
-        other.slides = tuple(replace(way) for way in self.slides)
-        other._left, other._cuts = self._effort, CUTTING // 4
-        other._tried, other._shares = {}, {}
+        other.slides = tuple(way.anew() for way in self.slides)
+        other._left, other._cuts = share * self._effort, CUTTING // 4
+        other._tried, other._shares, other._strips = {}, {}, {}
         other.best = self.whole
         return other
 
@@ -158,13 +185,15 @@ class Trials:
                 yield self._leaner[level]
 
     def _on(self, graph: Graph, way: Slide, level: int) -> "Trials":
-        """Give trials of one way of a graph that gives the same."""
+        """Give trials of one way of a graph that gives the same, and of that in which parts wait for one another."""
         other = copy(self)
         found = {axis: labels(graph, axis) for axis in way.labels}
-        other.graph, other.slides = graph, (Slide(graph, way.along, way.axis, found),)
+        ends, across = necks(graph), Slide(graph, way.along, way.axis, found)
+        other.graph, other.slides = graph, (across, *((replace(across, early=ends),) if ends else ()))
         other.largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
         other._alike, other._level = alike_of(graph), level
-        other._tried, other._counted, other._shares, other._leaner = {}, {}, {}, []
+        other._tried, other._counted, other._shares, other._leaner, other._depths = {}, {}, {}, [], {}
+        other._strips = {}
         return other
 
     def planned(self, stages: tuple[Stage, ...], way: Slide | Tiles) -> Choice:
@@ -175,10 +204,17 @@ class Trials:
             self._counted[key] = self.counted(program, way.axis, scattered=way.scattered)
         return self._counted[key]
 
-    def tilings(self) -> Iterator[Tiles]:
-        """Give the ways with tiles, as long as it does not take too long."""
+    def again(self, stages: tuple[Stage, ...], like: Choice) -> Choice:
+        """Count other stages of a way that was chosen; the choice itself where they are the same."""
+        if stages == like.stages:
+            return like
+        program = program_of(self.graph, stages, anew=like.program.anew, alike=self._alike)
+        return self.counted(program, like.axis, scattered=like.scattered)
+
+    def tilings(self, each: int = TILING) -> Iterator[Tiles]:
+        """Give the ways with tiles, as long as it does not take too long: `each` is what one takes."""
         for number in count():
-            if not self._spend(TILING * len(self.graph.nodes)):
+            if not self._spend(each * len(self.graph.nodes)):
                 return
             if number == len(self._tiled):
                 self._tiled.append(next(self._untiled, None))
@@ -193,6 +229,13 @@ class Trials:
         path = way.frontiers.within(allowance, min(CUTTING, self._cuts))
         self._cuts -= way.frontiers.effort - before
         return path
+
+    def _depth(self, stage: Stage) -> int:
+        """Count the operations behind the targets of a stage, once for all strips."""
+        key = tuple(node for node, _ in stage.steps[len(stage.steps) // 2].targets), stage.stored
+        if key not in self._depths:
+            self._depths[key] = _depth(self.graph, *key)
+        return self._depths[key]
 
     def _spend(self, effort: float) -> bool:
         """Take effort from what is left; tell whether there was enough."""
@@ -209,7 +252,7 @@ class Trials:
 
         `work` is how often operations are carried out, `most` the cost from which on the choice would not be taken.
         """
-        most_made = work * sum(len(stage.steps) * _depth(self.graph, stage) for stage in stages) / way.pieces
+        most_made = work * sum(len(stage.steps) * self._depth(stage) for stage in stages) / way.pieces
         known = (way.along, way.axis) if isinstance(way, Slide) else None
         key = (way.axis, stages)
         if key in self._tried:
@@ -236,9 +279,9 @@ class Trials:
         `held` is what is kept whatever the strips, `first` the fewest strips of the largest array, `most` the cost
         from which on the choice would not be taken.
         """
-        if held > budget:
+        if held > budget or self.hopeless(way, held, budget):
             return None
-        count, before, stalled = first, None, False
+        count, before, last, stalled = first, None, 0, False
         while count <= MOST:
             choice = self.attempt(way, cut(self.largest // count), most=most)
             if choice is None or choice.peak_bytes <= budget:
@@ -247,9 +290,24 @@ class Trials:
                 if stalled:
                     return None
                 stalled = True  # once may be a cut between frames that do not divide
-            before = choice
-            count *= _ahead(choice.peak_bytes - held, budget - held)
+            elif before is not None:
+                self.compare(way, held, (last, before.peak_bytes), (count, choice.peak_bytes))
+                if self.hopeless(way, held, budget):
+                    return None
+            ahead = _ahead(choice.peak_bytes - held, budget - held)
+            before, last = choice, count
+            count *= ahead if stalled or last > first else min(ahead, SOON)
         return None
+
+    def compare(self, way: Slide | Tiles, held: int, few: tuple[int, int], many: tuple[int, int]) -> None:
+        """Learn from two counts of strips and their peaks what strips of a way take beside what is kept, at least."""
+        if isinstance(way, Slide) and many[1] < WRONG:
+            least = (many[0] * many[1] - few[0] * few[1]) / (many[0] - few[0])
+            self._strips[_kind(way)] = least - held
+
+    def hopeless(self, way: Slide | Tiles, held: int, budget: int) -> bool:
+        """Whether strips of a way surely take more than a budget, beside what is kept, however small they are."""
+        return isinstance(way, Slide) and held + self._strips.get(_kind(way), -math.inf) > FLOOR * budget
 
     def counted(self, program: Program, axis: int, *, scattered: bool = False) -> Choice:
         """Count what a program takes, however long that is."""
@@ -284,10 +342,14 @@ def _ahead(strips: int, allowed: int) -> int:
     return factor
 
 
-def _depth(graph: Graph, stage: Stage) -> int:
-    """Count the operations behind the targets of a stage."""
-    stack = [node for node, _ in stage.steps[len(stage.steps) // 2].targets]
-    seen = {*stack, *stage.stored}
+def _kind(way: Slide) -> _Kind:
+    return way.along, way.axis, way.rests, way.joined, way.early
+
+
+def _depth(graph: Graph, ends: Sequence[int], stored: Frontier) -> int:
+    """Count the operations behind some nodes."""
+    stack = list(ends)
+    seen = {*stack, *stored}
     count = 0
     while stack:
         count += 1

@@ -8,12 +8,13 @@ from itertools import product
 
 from tilekit._exact.barriers import Barriers
 from tilekit._exact.boxes import full
+from tilekit._exact.coarse import Coarse, often
 from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.goals import Frontier, parts, work
 from tilekit._exact.graph import Graph
 from tilekit._exact.labels import Labels, apart, candidates, cut_at, labels, scattered
 from tilekit._exact.pull import pull
-from tilekit._exact.stages import coarse, often, slide, tiles
+from tilekit._exact.stages import slide, tiles
 from tilekit._exact.steps import Place, Stage
 from tilekit._exact.windows import exits, rest
 
@@ -77,6 +78,12 @@ class Slide:
     def frontiers(self) -> Frontiers:
         """What may be kept between."""
         return Frontiers(self.barriers)
+
+    def anew(self) -> "Slide":
+        """Give the same as if nothing had been looked for; what is known of the graph is not computed again."""
+        other = replace(self)
+        vars(other).update(barriers=self.barriers, frontiers=self.frontiers.anew())
+        return other
 
     def stages(self, path: Path, strip_bytes: int, place: Place = "device") -> tuple[Stage, ...]:
         """Give the stages, with strips of so many bytes of the largest array."""
@@ -231,13 +238,13 @@ def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
     rate = sum(node.nbytes for node in live) / max(1, sum(work(graph, node) for node in live))
     shape = graph.nodes[graph.output].shape
     largest = max(node.nbytes for node in live)
-    seen = set()
+    chosen, seen = Coarse(graph), set()
     for counts, factor in product(SQUARES, FACTORS[-1:]) if len(graph.nodes) > LARGE else product(GRIDS, FACTORS):
         grid = {axis: n for axis, n in zip(others, reversed(counts), strict=False) if n > 1}
         if not grid or any(n > shape[axis] for axis, n in grid.items()):
             continue
         shares = often(graph, grid)
-        front = coarse(graph, shares, factor * rate, largest // math.prod(grid.values()))
+        front = chosen.front(shares, factor * rate, largest // math.prod(grid.values()))
         if (key := (tuple(grid.items()), front)) not in seen:
             seen.add(key)
             way = Tiles(graph, first, grid, front, shares, stream)

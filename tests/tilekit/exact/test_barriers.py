@@ -137,6 +137,18 @@ def test_paths_keep_their_allowance_and_more_of_it_never_costs_work(graph: Graph
     assert everything.work == lasting.work
 
 
+def test_what_was_looked_for_is_found_anew_at_once_and_counts_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Frontiers(barriers(image_decoder()))
+    shares = (0.9, 0.7, 0.5)
+    paths = [first.within(int(share * first.lasting.held)) for share in shares]
+    assert first.anew().within(int(0.7 * first.lasting.held), effort=1) is None
+    monkeypatch.setattr(Barriers, "cuts", None)
+    again = first.anew()
+    assert again.effort == 0
+    assert [again.within(int(share * again.lasting.held)) for share in shares] == paths
+    assert again.effort == first.effort > 0
+
+
 @pytest.mark.parametrize(
     ("make", "lasting", "again", "work"),
     [
@@ -192,7 +204,7 @@ def costs(leaving: Leaving, rate: float) -> Iterator[tuple[int, tuple[int, ...]]
 @given(leavings())
 def test_arrays_are_kept_or_made_again_each_for_itself_as_is_cheapest(leaving: Leaving) -> None:
     rates = (20.0, 3.0, 0.5, 0.0)
-    for rate, kept in zip(rates, Cuts(1).of(leaving, rates), strict=True):
+    for rate, kept in zip(rates, Cuts(1).of(leaving, rates).kept, strict=True):
         every = list(costs(leaving, rate))
         assert kept is not None
         assert min(cost for cost, chosen in every if set(chosen) == set(kept)) == min(cost for cost, _ in every)

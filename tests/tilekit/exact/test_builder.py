@@ -183,3 +183,72 @@ def test_arrays_of_numpy_take_what_is_forecast(dtype: Any, share: float | None) 
     counted = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert counted == pytest.approx(plan.peak_bytes, rel=0.1, abs=1 << 17)
+
+
+PYTHON = 1 << 15
+"""Bytes of objects of Python, of which a run makes some."""
+
+
+def traced_peak(call: Callable[[], Any]) -> int:
+    """Count what NumPy takes for a call."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    call()
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    return int(peak)
+
+
+def swish(x: Any) -> Any:
+    below = 1 + np.exp(-x)
+    return x / below
+
+
+def centred(x: Any) -> Any:
+    squares = x * x
+    return x - squares.mean()
+
+
+def blurred(x: Any) -> Any:
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    two = wide[:, :, :-2] + wide[:, :, 1:-1]  # named, so that NumPy does not write the second sum over it
+    return two + wide[:, :, 2:]
+
+
+@pytest.mark.parametrize("memory_bytes", [None, 1_200_000])
+@pytest.mark.parametrize("kind", ["pointwise", "apply", "whole"])
+def test_what_calls_are_said_to_take_is_in_forecasts(kind: str, memory_bytes: int | None) -> None:
+    def size(shape: tuple[int, ...]) -> int:
+        return 4 * int(np.prod(shape))
+
+    def build(b: tk.GraphBuilder, z: Any) -> Any:
+        x = b.pointwise(np.tanh, z)
+        if kind == "pointwise":
+            return b.pointwise(swish, x, scratch=size)
+        if kind == "whole":
+            return b.whole(centred, x, shape=x.shape, scratch=size)
+        reach = Convolution(3, before=1, after=1)
+        return b.apply(x, blurred, reach, axes=(2,), shape=x.shape, work=3, scratch=lambda s: 2 * size(s))
+
+    x = np.ones((1, 2, 2000, 60), np.float32)
+    call = tk.exact(tk.GraphFunction(build), None if kind == "whole" else memory_bytes)
+    plan = call.plan(x)
+    assert traced_peak(lambda: call(x)) == pytest.approx(plan.peak_bytes, rel=0.1, abs=PYTHON)
+    assert traced_peak(lambda: call.function(x)) == pytest.approx(plan.plain_bytes, rel=0.1, abs=PYTHON)
+
+
+def test_cells_that_a_layer_spoils_are_in_forecasts() -> None:
+    """Each strip is made with eight rows around it, which stay with the block that is cut out of them."""
+
+    def build(b: tk.GraphBuilder, z: Any) -> Any:
+        return b.apply(z, np.array, Convolution(9, before=4, after=4), axes=(2,), shape=z.shape)
+
+    x = np.ones((1, 1, 64, 8000), np.float32)
+    call = tk.exact(tk.GraphFunction(build), 600_000)
+    plan = call.plan(x, stream=True)
+
+    def blocks() -> None:
+        for _, _block in call.stream(x):  # held until the next
+            pass
+
+    assert traced_peak(blocks) == pytest.approx(plan.peak_bytes, rel=0.1, abs=PYTHON)

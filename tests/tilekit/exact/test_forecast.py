@@ -8,6 +8,8 @@ import pytest
 
 import tilekit as tk
 from tilekit._exact import api
+from tilekit._exact.kernels import kernels_of
+from tilekit._exact.ops import Moments
 
 torch = pytest.importorskip("torch")
 from tests.tilekit.exact._live import Live  # noqa: E402  # needs torch
@@ -122,6 +124,25 @@ def test_norms_of_small_half_precisions_take_no_more_than_a_plain_call(
         assert len(call.plan(z).stages) == len(call.plan(z).stages[0].steps) == 1
         assert counted(lambda: call(z)) <= 1.02 * plain
         torch.testing.assert_close(call(z), network(z), atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("shape", "groups"), [((2, 8, 5, 7), 4), ((1, 4, 96, 192), 1), ((1, 4, 257, 263), 2)])
+def test_moments_of_half_precisions_are_those_in_float64(dtype: Any, shape: tuple[int, ...], groups: int) -> None:
+    x = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 4).to(dtype)
+    kernels, op = kernels_of(x), Moments(groups, (0,), 1)
+    rows = x.double().reshape(shape[0], groups, -1)
+    for held in (x, x.to(memory_format=torch.channels_last)):
+        made = kernels.finish(op, kernels.part(op, held))
+        torch.testing.assert_close(made[..., 0].double(), rows.mean(-1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(made[..., 1].double(), rows.var(-1, correction=0), atol=3e-5, rtol=3e-5)
+
+
+def test_moments_of_half_precisions_make_nothing_wider() -> None:
+    x = torch.ones((1, 4, 96, 192), dtype=torch.bfloat16)
+    kernels, op = kernels_of(x), Moments(2, (0,), 1)
+    assert counted(lambda: kernels.part(op, x)) < 512
+    assert counted(lambda: kernels.part(op, x[..., 1:])) > x.nbytes // 16  # a copy of some rows, as they are cut
 
 
 def test_one_object_serves_several_threads() -> None:

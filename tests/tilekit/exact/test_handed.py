@@ -156,7 +156,7 @@ def test_a_call_that_hands_less_on_gives_the_same(stream: bool) -> None:
     module, z = clip()
     graph, scratch = trace(module, z).graph, kernels_of(z).scratch
     *_, most = Trials(graph, scratch, slides(graph, stream=stream), stream=stream, limits=None).leaner()
-    (way,) = most.slides
+    way = most.slides[0]
     choice = most.planned(way.stages(way.frontiers.least, most.largest // 4), way)
     plan = plan_of(graph, choice, stream=stream)
     assert plan.handed == choice.level > 0
@@ -180,7 +180,7 @@ def test_all_chunks_wait_where_that_is_less_than_what_they_would_hand_on() -> No
     ends = necks(graph)
     assert len(ends) == 3
     first, *_ = Trials(graph, scratch, slides(graph), stream=False, limits=None).leaner()
-    (way,) = first.slides
+    way = first.slides[0]
     early = replace(way, early=ends)
     goals = [goal.nodes for goal in early.barriers.goals]
     assert max(goals.index((index,)) for index in ends) < min(

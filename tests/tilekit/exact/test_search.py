@@ -24,6 +24,7 @@ from tests.tilekit.exact._nets import (
 
 from tilekit import PlanError
 from tilekit._exact.boxes import cells, full, meet
+from tilekit._exact.coarse import Coarse, often
 from tilekit._exact.forecast import Forecast, forecast, no_scratch
 from tilekit._exact.graph import Graph
 from tilekit._exact.kernels._jobs import Job
@@ -238,6 +239,18 @@ def test_what_is_made_before_tiles_is_small_so_finer_grids_take_less_memory() ->
     assert peaks[max(peaks)] < 0.6 * peaks[min(peaks)]
 
 
+@pytest.mark.parametrize("make", [image_decoder, cached_encoder, partial(video_decoder, 5, 16, 16)])
+def test_what_is_made_before_finer_tiles_is_what_they_would_find_alone(make: partial[Graph]) -> None:
+    """A network of capacities is added to for the next grid, and made anew where that makes something less often."""
+    graph, chosen = make(), Coarse(make())
+    most = graph.sizes[graph.output] * 4
+    for counts in ((1, 2), (2, 2), (2, 3), (3, 3), (2, 2), (4, 4)):
+        shares = often(graph, dict(zip((3, 2), counts, strict=True)))
+        for rate in (1e-2, 1e-4, 0.0):
+            front = chosen.front(shares, rate, most // prod(counts))
+            assert front == Coarse(graph).front(shares, rate, most // prod(counts))
+
+
 def test_tiles_of_chunks_keep_what_attention_gives_alone() -> None:
     graph = chunked_decoder(4)
     given = 4 * max(node.nbytes for node in graph.nodes if isinstance(node.op, Attention))
@@ -297,6 +310,30 @@ def test_large_graphs_that_give_frames_one_after_the_other_slide_across_each_of_
     graph = batched_decoder(40, 4, 4, (4, 4))
     assert len(graph.nodes) > LARGE
     assert [(way.along, way.axis) for way in slides(graph)] == [(2, 2), (3, 3), (3, 2)]
+
+
+@pytest.mark.parametrize("fixed", [0, 50, 80, 130, 400])
+def test_strips_are_not_made_smaller_where_that_cannot_come_down_to_a_budget(fixed: int) -> None:
+    """Of what strips take, `fixed` is there whatever their size, and the rest goes with it."""
+    (way, *_) = slides(image_decoder())
+    trials = Trials(way.graph, no_scratch, (way,), stream=False, limits=None)
+    tried: list[int] = []
+
+    def attempt(way: Any, count: Any, *, most: float) -> Any:
+        del way, most
+        tried.append(count)
+        return SimpleNamespace(peak_bytes=fixed + 12800 // count)
+
+    trials.attempt = attempt  # type: ignore[method-assign, assignment]
+    cut: Any = lambda size: trials.largest // size  # noqa: E731  a number in the place of stages
+    found = trials.largest_strips(way, cut, 100)
+    if fixed < 100:
+        assert found is not None
+        assert found.peak_bytes <= 100
+        assert fixed + 12800 // (tried[-1] // 4) > 100  # hardly more strips than that takes
+    else:
+        assert found is None
+    assert len(tried) <= (2 if fixed > 120 else 6)
 
 
 def test_few_strips_are_cut_once_more_where_that_saves_a_fifth() -> None:

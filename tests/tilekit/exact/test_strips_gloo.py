@@ -1,11 +1,6 @@
 """Strips over processes of torch.distributed, two, three and four of them; one of them dies."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +11,7 @@ pytest.importorskip("torch.distributed")
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("this torch has no gloo", allow_module_level=True)
 
+from tests.ranks import told_by_ranks  # noqa: E402
 from tests.tilekit.exact._gloo_ranks import CASES, MOST  # noqa: E402
 
 WORLD = 4
@@ -26,21 +22,8 @@ HERE = Path(__file__).parent
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each rank tells; the last one dies in the end."""
     folder = tmp_path_factory.mktemp("ranks")
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "_gloo_ranks.py"), str(folder)]
-    with ExitStack() as stack:
-        running = []
-        for rank in range(WORLD):
-            log = stack.enter_context((folder / f"{rank}.log").open("wb"))
-            started = subprocess.Popen(command, env=env | {"RANK": str(rank)}, stdout=log, stderr=log)
-            stack.callback(started.wait)
-            stack.callback(started.kill)
-            running.append(started)
-        for started in running:
-            started.wait(timeout=150)
-    said = [(folder / f"{rank}.log").read_text() for rank in range(WORLD)]
-    assert all((folder / f"{rank}.json").exists() for rank in range(WORLD)), "\n".join(said)
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)]
+    modules = ("torch.distributed", "torch._dynamo", "tilekit.testing")
+    return told_by_ranks(WORLD, HERE / "_gloo_ranks.py", folder, *modules)
 
 
 def test_all_ranks_together(ranks: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tilekit._exact.boxes import Box, Shape, extent
+from tilekit._exact.chain import Told
 from tilekit._exact.ops import Op
 
 __all__ = ["Job", "Laid"]
@@ -44,6 +45,12 @@ class Job(Generic[Kind_co]):
 
     given: tuple[tuple[str, Shape] | None, ...] = ()
     """Where it is known, how each input lies: its dtype, and its strides in cells."""
+
+    @property
+    def told(self) -> int:
+        """The bytes that the user says a call takes."""
+        call = getattr(self.op, "call", None)
+        return int(call.taken(*(extent(box) for box in self.boxes if box is not None))) if type(call) is Told else 0
 
     @property
     def extent(self) -> Shape:

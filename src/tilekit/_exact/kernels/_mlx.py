@@ -13,7 +13,6 @@ from typing import Any
 import mlx.core as mx
 
 from tilekit._exact.boxes import Box, Shape, extent
-from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._jobs import Job
@@ -24,6 +23,7 @@ from tilekit._exact.ops import (
     Conv,
     Expand,
     Moments,
+    Pad,
     Permute,
     Pointwise,
     Pool,
@@ -179,9 +179,9 @@ class MlxKernels(Kernels):
         return _computed_part(merged) if isinstance(merged, MomentsPart) else _computed(merged)
 
     def scratch(self, job: Job[Any]) -> int:
-        """Count what is unfolded for a convolution, copied for a pool, and on a processor the scores of attention."""
-        if isinstance(job.op, Pointwise):
-            return job.op.call.scratch(job.box) if isinstance(job.op.call, Chain) else 0
+        """Count what is unfolded for a convolution, copied for a pool or a border, and on a processor the scores."""
+        if isinstance(job.op, Pointwise | Pad):
+            return super().scratch(job)
         if isinstance(job.op, Pool):
             return pooled_bytes(job)
         if mx.default_device().type != mx.cpu:

@@ -15,14 +15,12 @@ from tilekit._exact.ghosts import overlaps
 from tilekit._exact.kernels._base import Arrays, Kernels
 from tilekit._exact.kernels._convolve import goes_by_frames
 from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.kernels._statistics import MomentsPart
 from tilekit._exact.kernels._torch_conv import convolve
+from tilekit._exact.kernels._torch_moments import is_half, moments_part
 from tilekit._exact.kernels._torch_pads import padded, pooled
 from tilekit._exact.kernels._torch_scratch import (
-    SMALL,
     at_once,
     chain_pieces,
-    moment_pieces,
     pieces,
     plain_scratch,
     scratch,
@@ -123,7 +121,7 @@ class TorchKernels(Kernels):
         if op.bias:
             shift = shift + self._per_channel(affine[-1], channels, job)
         scale = scale.to(shift.dtype)
-        if x.device.type == "cpu" and x.element_size() < 4 and shift.dtype == torch.float32:
+        if x.device.type == "cpu" and is_half(x) and shift.dtype == torch.float32:
             given = self.dtype_name(x)
             if at_once(op, job.dtype, given, tuple(x.shape), x.stride()):
                 return _scaled(x, scale, shift, op.channel_axis + 1)
@@ -150,34 +148,7 @@ class TorchKernels(Kernels):
         """Take what one box gives to a statistic: in two passes, and put together in float64 where there is any."""
         if not isinstance(op, Moments):
             return super().part(op, x)
-        rest = [a for a in range(x.ndim) if a not in op.batch_axes and a != op.channel_axis]
-        order = (*op.batch_axes, op.channel_axis, *rest)
-        x = x if order == tuple(range(x.ndim)) else x.permute(order)
-        lead = len(op.batch_axes) + 1
-        rows = _merged(x.unflatten(lead - 1, (op.groups, -1)), lead)
-        if rows.ndim == lead + 1:
-            return self._moments(rows, lead)
-        # channels that lie together: each by itself, where putting them in order would be a copy
-        return _of_groups(self._moments(_merged(rows, lead + 1), lead + 1))
-
-    def _moments(self, rows: Tensor, lead: int) -> MomentsPart:
-        """Take mean and square distances along all but the first axes, in two passes, the second in pieces."""
-        axes, exact = tuple(range(lead, rows.ndim)), self.device.type != "mps"
-        axis = max(axes, key=lambda axis: rows.shape[axis])
-        count, kept, wide = math.prod(rows.shape[lead:]), rows.shape[:lead], torch.float64 if exact else torch.float32
-        # half precisions become wider in the arithmetic itself, without a copy
-        rough = rows.mean(axes, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
-        parted = moment_pieces(rows.numel(), rows.shape[axis], half=rows.element_size() < 4)
-        split = rows.tensor_split(parted, axis)
-        # sums along several axes are made one by one, and need the second pass for the mean too
-        if not exact or (split[0].numel() > SMALL and len(axes) == 1):
-            squares = _total([_squares(piece - rough, axes) for piece in split], wide)
-            return MomentsPart(count, rough.reshape(kept).to(wide), squares)
-        # without a copy in float64, which would be above what a plain call of a small network takes
-        parts = [_small_moments(piece - rough, axes) for piece in split]
-        first, squares = (_total(list(sums), wide) for sums in zip(*parts, strict=True))
-        squares = (squares - first * first / count).clamp_(min=0)  # rounding, where all cells are the same
-        return MomentsPart(count, rough.reshape(kept) + first / count, squares)
+        return moments_part(op, x)
 
     def resample(self, job: Job[Resample], arrays: Arrays) -> Tensor:
         """Sum cells with known weights; whole multiples of the nearest cell are one copy for all axes."""
@@ -291,7 +262,7 @@ class TorchKernels(Kernels):
 
     def widen(self, x: Tensor) -> Tensor:
         """Convert half precisions to float32; what is as wide or wider, and integers, stay as they are."""
-        return x.float() if x.is_floating_point() and x.element_size() < 4 else x
+        return x.float() if is_half(x) else x
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """Convert to a dtype by its name; the tensor itself where it has it."""
@@ -313,38 +284,6 @@ def _scaled(x: Tensor, scale: Tensor, shift: Tensor, lead: int) -> Tensor:
     mean, variance = torch.zeros(count), torch.ones(count)
     made = F.batch_norm(x.reshape(1, count, -1), mean, variance, weight, bias, eps=0.0)
     return made.reshape(x.shape)
-
-
-def _merged(x: Tensor, lead: int) -> Tensor:
-    """See all axes from `lead` on as one, where that needs no copy; else as they are."""
-    size = 1
-    for axis in range(x.ndim - 1, lead - 1, -1):
-        if x.shape[axis] != 1 and x.stride(axis) != size * x.stride(-1):
-            return x
-        size *= x.shape[axis]
-    return x.view(*x.shape[:lead], -1)
-
-
-def _of_groups(channels: MomentsPart) -> MomentsPart:
-    """Put the moments of the channels of each group together, which have as many cells each."""
-    mean = channels.mean.mean(-1)
-    apart = (channels.mean - mean[..., None]).square_().sum(-1)
-    count = channels.mean.shape[-1]
-    return MomentsPart(channels.count * count, mean, channels.squares.sum(-1) + apart * channels.count)
-
-
-def _squares(apart: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sum squares along some axes, in place: a dot product of rows would make another copy."""
-    return apart.mul_(apart).sum(axes)
-
-
-def _small_moments(apart: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Give the sum, and the sum of squares in float64."""
-    return apart.sum(axes), torch.linalg.vector_norm(apart, dim=axes, dtype=torch.float64).square_()
-
-
-def _total(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
-    return parts[0].to(dtype) if len(parts) == 1 else torch.stack(parts).sum(0, dtype=dtype)
 
 
 def _taps(op: Resample, axis: int) -> list[Taps]:

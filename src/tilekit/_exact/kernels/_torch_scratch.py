@@ -11,7 +11,7 @@ from tilekit._exact.boxes import Box, Shape, cells, extent
 from tilekit._exact.chain import Chain
 from tilekit._exact.kernels._convolve import crops_of, evened, paddings
 from tilekit._exact.kernels._jobs import Job, Laid
-from tilekit._exact.kernels._torch_layout import lies
+from tilekit._exact.kernels._torch_layout import in_order, lies
 from tilekit._exact.kernels._torch_measured import measured
 from tilekit._exact.ops import (
     Along,
@@ -28,8 +28,8 @@ from tilekit._exact.ops import (
     Whole,
 )
 
-__all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "heavy", "moment_pieces", "pieces"]
-__all__ += ["plain_scratch", "pool_pieces", "scratch", "small_pieces", "times_of"]
+__all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "even_parts", "heavy", "in_turn"]
+__all__ += ["moment_pieces", "pieces", "plain_scratch", "pool_pieces", "scratch", "small_pieces", "times_of"]
 
 SMALL = 1 << 16
 """Cells up to which square distances are summed in float64."""
@@ -79,13 +79,22 @@ def _taken(job: Job[Any], device: torch.device) -> int:  # one for each kind
     if isinstance(op, Normalize):
         return _rounded(job, device) if size < 4 else 0
     if isinstance(op, Moments) and job.boxes[0] is not None:
-        n = cells(job.boxes[0])
-        rows = op.groups * math.prod(extent(job.boxes[0])[axis] for axis in op.batch_axes)
-        lies = job.given[0] if job.given else None
-        half = size < 4 or (lies is not None and _SIZES.get(lies[0], 4) < 4)
-        apart = n * max(size, 4) // moment_pieces(n, n // rows, half=half)  # distances from the mean
-        return max(apart + SUMS * rows, MOMENTS * rows)
+        return _averaged(job, job.boxes[0], size, device)
     return _resampled(job, size) if isinstance(op, Resample) else 0
+
+
+def _averaged(job: Job[Moments], read: Box, size: int, device: torch.device) -> int:
+    """Count the distances from a mean, a piece of them at a time; none where half precisions are read as they are."""
+    op, n = job.op, cells(read)
+    rows = op.groups * math.prod(extent(read)[axis] for axis in op.batch_axes)
+    lies = job.given[0] if job.given else None
+    half = size < 4 or (lies is not None and _SIZES.get(lies[0], 4) < 4)
+    if half and device.type == "cpu" and lies is not None and in_turn(op, extent(read), lies[1]):
+        parted = even_parts(n // rows)
+        if parted:
+            return MOMENTS * rows * parted
+    apart = n * max(size, 4) // moment_pieces(n, n // rows, half=half)
+    return max(apart + SUMS * rows, MOMENTS * rows)
 
 
 def _called(job: Job[Any], size: int, device: torch.device) -> int:
@@ -160,6 +169,22 @@ def at_once(op: Normalize, dtype: str, given: str, shape: Shape, strides: Shape)
     )
 
 
+def in_turn(op: Moments, shape: Shape, strides: Shape) -> bool:
+    """Say whether the cells of each group lie one after the other, and the groups too."""
+    order = op.batch_axes == tuple(range(op.channel_axis))
+    return order and in_order(shape, strides)
+
+
+def even_parts(cells: int) -> int:
+    """
+    Say in how many equal parts the moments of half precisions are taken, by a call that adds in float32.
+
+    Parts are short enough for that to lose nothing; 0 where no number of them is.
+    """
+    least = max(1, -(-cells // SMALL))
+    return next((n for n in range(least, PIECES * least + 1) if cells % n == 0), 0)
+
+
 def _rounded(job: Job[Normalize], device: torch.device) -> int:
     """Count the result before it is rounded, or a piece of it."""
     lies = job.given[0] if job.given else None
@@ -216,6 +241,8 @@ def times_of(job: Job[Resample], axis: int, given: Box) -> int:
     if rest:
         return 0
     first = given[axis][0]
+    if job.op.times(axis) == count and start == first * count:  # mostly, and strips of many rows are asked for often
+        return count
     plain = all(taps[i] == ((first + (i - start) // count, 1.0),) for i in range(start, stop))
     return count if plain else 0
 

@@ -26,6 +26,10 @@ class _Reach:
         self._low = [min(cell for cell, _ in row) for row in taps]
         self._high = [max(cell for cell, _ in row) + 1 for row in taps]
         self._ordered = all(a <= b for rows in (self._low, self._high) for a, b in pairwise(rows))
+        count = sum(row == ((0, 1.0),) for row in taps)
+        plain = bool(count) and all(row == ((cell // count, 1.0),) for cell, row in enumerate(taps))
+        self.times = count if plain else 0
+        """How often each cell of the input follows itself, where the output is just that; else 0."""
 
     @classmethod
     def of(cls, taps: Taps) -> "_Reach":
@@ -64,6 +68,11 @@ class Resample(Op):
             reach = _Reach.of(taps)
             source.append(reach.read(start, stop))
         return (tuple(source),)
+
+    def times(self, axis: int) -> int:
+        """Give how often each cell of the input follows itself along an axis, if all of the output is just that."""
+        taps = self.taps[axis]
+        return 1 if taps is None else _Reach.of(taps).times
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,9 @@ class Windows(Op):
 
 class Reached(Protocol):
     """Which cells of the input some cells of the output depend on, along one axis."""
+
+    def length(self, cells: int, /) -> int:
+        """Give how many cells the layer makes of so many."""
 
     def need(self, wanted: Interval, cells: int, /) -> Interval:
         """Give the cells of the input, of `cells`, that `wanted` depends on."""

@@ -48,6 +48,8 @@ class Caller:
     progress: Progress
     plainly: Callable[[Array], Any]
     """Gives the output of an input that is too short for a stream."""
+    refuse: Callable[[Array], object]
+    """Raises for an array for which the function is not followed."""
 
 
 def asked(x: Any, axis: int | None, lengths: Any, rows: int | None) -> Asked | None:
@@ -82,9 +84,12 @@ class Parts:
         What was handed in.
     axis : int
         Along which they follow one another.
+    refuse : callable
+        Raises for what the function does not take.
     """
 
-    def __init__(self, parts: Any, axis: int) -> None:
+    def __init__(self, parts: Any, axis: int, refuse: Callable[[Array], object]) -> None:
+        self._refuse = refuse
         self.lent = not is_array(parts)
         self._parts = iter(parts if self.lent else [parts])
         self._axis, self._number = axis, -1
@@ -130,6 +135,7 @@ class Parts:
         if kind != self._kind:
             msg = f"source: part {self._number} is {_said(kind)}, those before it are {_said(self._kind)}"
             raise InputError(msg)
+        self._refuse(part)
 
 
 def _kind(part: Any, axis: int, number: int) -> Any:
@@ -188,7 +194,7 @@ class Plans:
 
     def stream(self, x: Any, asked: Asked, caller: Caller) -> Iterator[tuple[int, Any]]:
         """Give the blocks of the output."""
-        parts = Parts(x, asked.axis)
+        parts = Parts(x, asked.axis, caller.refuse)
         plan = self.of(parts, asked, caller)
         canary.check(parts.like, plan.sizes)
         with progress_of(caller.progress, 0, "exact") as tell:

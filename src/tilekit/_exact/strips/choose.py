@@ -153,8 +153,9 @@ class _Trials(Trials):
         """Give none: what parts hand on lies on all ranks."""
         yield from ()
 
-    def tilings(self) -> Iterator[Tiles]:
+    def tilings(self, each: int = 0) -> Iterator[Tiles]:
         """Give no tiles: the parts of the ranks are those."""
+        del each
         yield from ()
 
 
