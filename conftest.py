@@ -4,7 +4,6 @@ import gc
 import os
 import tempfile
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,21 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
 
 
-_begun: set[Path] = set()
-
-
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
+def pytest_runtest_protocol() -> None:
     """
-    Keep what outlives a file of tests out of the garbage collector's sight, at the first test of each file.
+    Keep what is there when a test begins out of the garbage collector's sight.
 
     The collected tests and the imported libraries are half a million objects: a pass over them takes half a second, and
-    each run of a pipeline asks for two or three.
+    each run of a pipeline asks for several. What came since the test before is little, so that a pass here is quick.
     """
-    if item.path not in _begun:
-        _begun.add(item.path)
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 def enter(namespace: dict[str, Any]) -> None:

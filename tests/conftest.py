@@ -36,11 +36,14 @@ def _interrupts() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _cut_small() -> Iterator[None]:
-    """Cut small networks as well where no budget is given: those of the tests are small."""
+def usually_small() -> Iterator[int]:
+    """Cut small networks as well where no budget is given: those of the tests are small. Give what is small else."""
+    from tilekit._exact import api
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tilekit._exact.api.SMALL", 0)
-        yield
+        before = api.SMALL
+        patch.setattr(api, "SMALL", 0)
+        yield before
 
 
 def _name(library: Library) -> str:

@@ -58,6 +58,16 @@ def test_the_tree_of_the_architecture_page_is_that_of_the_sources() -> None:
     assert packages <= set(re.findall(r"^  (\w+)/ ", tree[1], re.MULTILINE))
 
 
+def test_the_table_on_the_page_of_exact_is_what_its_example_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    text = (ROOT / "docs" / "exact.md").read_text()
+    code, table = re.search(r"```python\n(.*?)```", text, re.DOTALL), re.search(r"```text\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    assert table is not None
+    exec(code[1].partition("for start")[0], {})
+    assert capsys.readouterr().out == table[1]
+
+
 def test_every_dependency_is_pinned_at_or_above_its_lower_bound() -> None:
     rows = [row.split("==") for row in (ROOT / "constraints.txt").read_text().splitlines() if "==" in row]
     pinned = {requirement_name(name): version for name, version in rows}

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,22 +33,28 @@ def ran(name: str, folder: Path, *arguments: str) -> "subprocess.CompletedProces
     return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.filterwarnings("default")  # of the hosts, as where a user runs it
 @pytest.mark.parametrize("name", NEEDS)
-def test_an_example_runs_and_is_exact(name: str, tmp_path: Path) -> None:
+def test_an_example_runs_and_is_exact(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], usually_small: int
+) -> None:
+    """In this process, which has imported the hosts already, and without a network."""
     missing = [needed for needed in NEEDS[name] if find_spec(needed) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    done = ran(name, tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    exact = re.findall(
-        r"^(?:exact|cropped): largest difference from the \w+(?: call)? (\S+)$", done.stdout, re.MULTILINE
-    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tilekit._exact.api.SMALL", usually_small)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: pytest.fail(f"it asked for {address}"))
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    exact = re.findall(r"^(?:exact|cropped): largest difference from the \w+(?: call)? (\S+)$", said, re.MULTILINE)
     assert exact
     assert max(map(float, exact)) < 1e-4
-    for tiled in re.findall(r"^(?:tiled|blended): .* (\S+)$", done.stdout, re.MULTILINE):
+    for tiled in re.findall(r"^(?:tiled|blended): .* (\S+)$", said, re.MULTILINE):
         assert float(tiled) > 1e-3
     if name == "diffusers_video":
-        assert "wan.mp4: 9 frames" in done.stdout
+        assert "wan.mp4: 9 frames" in said
         assert [file.name for file in tmp_path.iterdir()] == ["wan.mp4"]
 
 

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("av", reason="needs the extra 'video'")
 pytest.importorskip("PIL", reason="needs the extra 'video'")
 
+from tests.ltx_models.command_line import run
+
 import ltx_models
 from ltx_models import media
 from ltx_models.checkpoints.latent_space import Kind, latent_space
@@ -42,16 +44,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = 0.3 * np.sin(np.arange(26000) / 20, dtype=np.float32)[None, None]
     media.write_video(path, video.astype(np.float32), fps=24, audio=(sound, 48000))
     return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Run the command; give its exit code and what it said."""
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def names(folder: Path) -> list[str]:

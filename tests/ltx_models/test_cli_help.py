@@ -14,21 +14,14 @@ import pytest
 
 pytest.importorskip("av", reason="needs the extra 'video'")
 
+from tests.ltx_models.command_line import run
+
 import ltx_models
 import tilekit
 from ltx_models.cli import doctor, foreign, machine, main, self_test
 from ltx_models.nn import BackendName
 from ltx_models.video_vae import LTX2
 from tilekit.backends.limits import Limits
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def test_the_version_is_that_of_the_engine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,12 @@ import pytest
 pytest.importorskip("av", reason="needs the extra 'video'")
 
 from safetensors.numpy import save_file
+from tests.ltx_models.command_line import run
 
 import ltx_models
 from ltx_models import media
 from ltx_models.audio_vae import AudioDecoder, AudioEncoder, AudioVAEConfig
 from ltx_models.checkpoints.latent_space import latent_space
-from ltx_models.cli import main
 from ltx_models.nn import BackendName, backend
 from ltx_models.sound_files import read_mel, wav_writer
 from ltx_models.upsampler import LatentUpsampler, UpsamplerConfig
@@ -74,16 +74,6 @@ def checkpoint(name: BackendName, tmp_path: Path) -> Path:
     weights |= drawn(nn, Vocoder(nn, GeneratorConfig.read(VOCODER)), "vocoder.")
     save_file(weights, tmp_path / "sound.safetensors", metadata={"config": json.dumps(CONFIG)})
     return tmp_path / "sound.safetensors"
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Run the command; give its exit code and what it said."""
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def test_vocode_writes_what_the_vocoder_gives(

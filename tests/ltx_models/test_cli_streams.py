@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(command: str, latents: Path, video: Path) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which $DECODE is the decode of the latents."""
-    decode = f"{sys.executable} -m ltx_models.cli decode {latents} --backend torch -o {video}"
+    backend = "mlx" if find_spec("mlx") else "torch"  # of which either will do, and the first is imported in no time
+    decode = f"{sys.executable} -m ltx_models.cli decode {latents} --backend {backend} -o {video}"
     given = {"DECODE": decode, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ | given)
 

@@ -20,8 +20,9 @@ pytest.importorskip("av", reason="needs the extra 'video'")
 pytest.importorskip("PIL", reason="needs the extra 'video'")
 pytest.importorskip("torch", reason="needs the extra 'torch'")
 
+from tests.ltx_models.command_line import run
+
 import ltx_models
-from ltx_models.cli import main
 from ltx_models.clips import Bucket, ClipsError, encode_clips, find_clips, fit_clip, task
 from ltx_models.clips.buckets import choose, filled
 from ltx_models.clips.sound import stereo
@@ -402,15 +403,6 @@ def test_the_official_trainer_reads_its_folders(clips: Path, tmp_path: Path, mon
 
 
 # ---- the command line --------------------------------------------------------------------------------------
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def test_the_verb_encodes_folders_and_goes_on(capsys: pytest.CaptureFixture[str], clips: Path, tmp_path: Path) -> None:

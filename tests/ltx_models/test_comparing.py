@@ -133,19 +133,22 @@ def test_bench_tells_each_length_and_refuses_what_does_not_fit(
         assert "expected some of whole, blended, exact" in capsys.readouterr().err
 
 
-def test_the_demo_leaves_pictures_and_a_page_that_needs_no_server(tmp_path: Path) -> None:
+def test_the_demo_leaves_pictures_and_a_page_that_needs_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page holds everything itself, and tells the figures that the script measured."""
     import re
-    import subprocess
+    import runpy
     import sys
 
     for needed in ("torch", "matplotlib", "skvideo"):
         pytest.importorskip(needed)
     examples = Path(__file__).parents[2] / "examples"
+    monkeypatch.syspath_prepend(examples)
     small = ["--frames", "9", "--lengths", "9", "--size", "128x96", "--tiling", "64/32"]
     for script in (["side_by_side.py", *small], ["demo_page.py"]):
-        command = [sys.executable, str(examples / script[0]), "--out", str(tmp_path), *script[1:]]
-        subprocess.run(command, check=True, capture_output=True)
+        monkeypatch.setattr(sys, "argv", [script[0], "--out", str(tmp_path), *script[1:]])
+        runpy.run_path(str(examples / script[0]), run_name="__main__")
     facts = json.loads((tmp_path / "side_by_side.json").read_text())
     assert facts["ways"]["exact"]["largest_difference"] < 1e-4 < facts["ways"]["blended"]["largest_difference"]
     assert {seam["axis"] for seam in facts["seams"]} == {"height", "width"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.ltx_models.test_cli import run
+from tests.ltx_models.command_line import run
 from tests.ltx_models.test_killed import begin
 from tests.ltx_models.test_killed import server as server_of_test_killed
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ltx_models.test_diffusion_decoder import SMALL, drawn, made
+from tests.ltx_models.test_diffusion_decoder import FEWER, drawn, made
 from tests.ltx_models.test_sound_stream import joined, network, sound
 
 from ltx_models import (
@@ -111,7 +111,7 @@ def test_a_diffusion_decoder_is_right_or_refused(
 
 @cache
 def diffusion(name: Any) -> Any:
-    return made(get_backend(name), SMALL)
+    return made(get_backend(name), FEWER)
 
 
 def test_the_noise_of_a_diffusion_decoder_is_refused_where_it_is_too_large() -> None:

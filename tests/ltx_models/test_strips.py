@@ -1,10 +1,6 @@
 """The video autoencoder over two processes: `decode_exact`, `encode_exact` and `stream_decode` with `strips`."""
 
 import json
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from tilekit import PlanError
 
 pytest.importorskip("torch")
 from tests.ltx_models._strips_ranks import COMMAND, noting_frames
+from tests.ranks import told_by_ranks
 
 FILES = {
     "decoder": "video_decoder_dec20_two_layers",
@@ -37,7 +34,9 @@ def test_two_ranks_decode_and_encode_as_one(oracle: Any, tmp_path: Path) -> None
     alone = tmp_path / "alone.mp4"
     with noting_frames(tmp_path / "alone.npy"):
         assert main([*COMMAND, str(tmp_path / "z.safetensors"), "-o", str(alone)]) == 0
-    for rank in _ranks(tmp_path):
+    script = Path(__file__).parent / "_strips_ranks.py"
+    modules = ("torch.distributed", "torch._dynamo", "av", "ltx_models.pipelines", "ltx_models.cli")
+    for rank in told_by_ranks(2, script, tmp_path, *modules):
         assert rank["cli"] == 0
         for name in ("decoder", "noisy"):
             told = rank[name]
@@ -59,24 +58,6 @@ def test_two_ranks_decode_and_encode_as_one(oracle: Any, tmp_path: Path) -> None
     assert [len(list(iter_frames(path))) for path in (tmp_path / "0.mp4", alone)] == [9, 9]
     assert not (tmp_path / "1.mp4").exists()
     assert not (tmp_path / "1.npy").exists()
-
-
-def _ranks(folder: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, str(Path(__file__).parent / "_strips_ranks.py"), str(folder)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    with ExitStack() as stack:
-        running = []
-        for rank in range(2):
-            log = stack.enter_context((folder / f"{rank}.log").open("wb"))
-            started = subprocess.Popen(command, env=env | {"RANK": str(rank)}, stdout=log, stderr=log)
-            stack.callback(started.wait)
-            stack.callback(started.kill)
-            running.append(started)
-        for started in running:
-            started.wait(timeout=150)
-    said = "\n".join((folder / f"{rank}.log").read_text() for rank in range(2))
-    assert all((folder / f"{rank}.json").exists() for rank in range(2)), said
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def test_a_diffusion_decoder_is_refused(tmp_path: Path) -> None:

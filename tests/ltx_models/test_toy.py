@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -231,12 +231,15 @@ def test_the_files_are_small_and_say_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch"])
-def test_the_command_that_the_example_prints_makes_the_video_again(backend: str, tmp_path: Path) -> None:
+def test_the_command_that_the_example_prints_makes_the_video_again(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It decoded the toy's latents with another autoencoder, in another dtype."""
     need(backend)
     script = Path(__file__).parents[2] / "examples" / "generate_video.py"
-    given = ["--backend", backend, "--out", str(tmp_path / "a.mp4")]
-    said = subprocess.run([sys.executable, str(script), *given], capture_output=True, text=True, check=True).stdout
+    monkeypatch.setattr(sys, "argv", [str(script), "--backend", backend, "--out", str(tmp_path / "a.mp4")])
+    runpy.run_path(str(script), run_name="__main__")
+    said = capsys.readouterr().out
     command = re.findall(r"'ltx-models (decode .*)' makes the video again", said)[0].split()
     command[-1] = str(tmp_path / command[-1])
     assert main(command) == 0
