@@ -32,10 +32,11 @@ def refuse_cut(path: str | os.PathLike[str], format_name: str) -> None:
 
     Notes
     -----
-    A transport stream, or fragments of mp4, cut exactly between two packets or fragments look whole; so does every
-    file that was written without its length being known, as live recordings are.
-    Sources: ISO/IEC 14496-12, 4.2 (boxes); RFC 8794, 4 to 6 (EBML); GIF89a, 17 to 27; RIFF as AVI and WAVE use it;
-    Adobe Flash Video File Format Specification 10.1, annex E (tags; the number ``filesize`` of the first of them).
+    A transport stream, or fragments of mp4 without an index, cut exactly between two packets or fragments look whole;
+    so does every file that was written without its length being known, as live recordings are.
+    Sources: ISO/IEC 14496-12, 4.2 (boxes), 8.8 and 8.16.3 (fragments, their index); RFC 8794, 4 to 6 (EBML); GIF89a,
+    17 to 27; RIFF as AVI and WAVE use it; Adobe Flash Video File Format Specification 10.1, annex E (tags; the number
+    ``filesize`` of the first of them).
     """
     check = next((check for name, check in _CHECKS.items() if name in format_name.split(",")), None)
     if check is None:
@@ -49,22 +50,34 @@ def refuse_cut(path: str | os.PathLike[str], format_name: str) -> None:
 
 
 def _boxes(file: BinaryIO, size: int) -> bool:
-    """mp4 and mov: a row of boxes, each of which says its length."""
-    at = 0
+    """mp4 and mov: a row of boxes, each of which says its length; the frames of a fragment stand behind its header."""
+    at, before, fragments = 0, b"", False
     while at < size:
         file.seek(at)
         head = file.read(16)
         kind = head[4:8]
         if at and not (len(kind) == 4 and kind.isascii() and kind.replace(b" ", b"").isalnum()):
-            return len(head) >= 8 or not any(head)  # what somebody put behind the last box
+            # what somebody put behind the last box; the first bytes of a length are zeros too
+            return before != b"moof" and (len(head) >= 8 or (not fragments and not any(head)))
         length = int.from_bytes(head[:4], "big")
         if length == 0:  # the last box, up to the end
             return True
         length = int.from_bytes(head[8:16], "big") if length == 1 else length
-        if length < 8:
+        if length < 8 or (kind == b"sidx" and at + length + _indexed(file, at, length) > size):
             return False
         at += length
-    return at == size
+        before, fragments = kind, fragments or kind == b"moof"
+    return at == size and before != b"moof"
+
+
+def _indexed(file: BinaryIO, at: int, length: int) -> int:
+    """Bytes that a segment index ('sidx') says there are behind it."""
+    file.seek(at + 8)
+    index = file.read(min(length - 8, 32 + 12 * 0xFFFF))
+    start = 16 if index[:1] == b"\0" else 20  # version 1 has times and offsets of 64 bits
+    entries = range(2 * start - 8, len(index) - 11, 12)
+    sizes = (int.from_bytes(index[at : at + 4], "big") & 0x7FFFFFFF for at in entries)
+    return int.from_bytes(index[start : 2 * start - 12], "big") + sum(sizes)
 
 
 def _ebml(file: BinaryIO, size: int) -> bool:
