@@ -28,7 +28,7 @@ NOTHING = Limits()
 @contextmanager
 def unguarded() -> Iterator[None]:
     """Let nobody ask a device, look up its limits, or look whether a result is one number."""
-    names = ("tilekit._exact.api", "tilekit._exact.arrays", "tilekit._run.sizes", "tilekit.backends.flat")
+    names = ("tilekit._exact.planner", "tilekit._exact.arrays", "tilekit._run.sizes", "tilekit.backends.flat")
     with ExitStack() as stack:
         stack.enter_context(patch.object(canary, "check", lambda *_: None))
         stack.enter_context(patch.object(border, "within_limits", lambda *_: ExitStack()))

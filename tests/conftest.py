@@ -38,11 +38,11 @@ def _interrupts() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def usually_small() -> Iterator[int]:
     """Cut small networks as well where no budget is given: those of the tests are small. Give what is small else."""
-    from tilekit._exact import api
+    from tilekit._exact import planner
 
     with pytest.MonkeyPatch.context() as patch:
-        before = api.SMALL
-        patch.setattr(api, "SMALL", 0)
+        before = planner.SMALL
+        patch.setattr(planner, "SMALL", 0)
         yield before
 
 

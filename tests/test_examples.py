@@ -43,7 +43,7 @@ def test_an_example_runs_and_is_exact(
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tilekit._exact.api.SMALL", usually_small)
+    monkeypatch.setattr("tilekit._exact.planner.SMALL", usually_small)
     monkeypatch.setattr(sys, "argv", [f"{name}.py"])
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: pytest.fail(f"it asked for {address}"))
     runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")

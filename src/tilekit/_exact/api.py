@@ -2,53 +2,29 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 from tilekit._errors import PlanError
-from tilekit._exact.frontends import Traced
-from tilekit._exact.goals import plain_work
-from tilekit._exact.inputs import check_input, checked_budget, checked_shape, example
+from tilekit._exact.inputs import check_input, checked_shape, example
 from tilekit._exact.kernels import Kernels, kernels_of
-from tilekit._exact.plan import ExactPlan, checked_plan, plan_of
+from tilekit._exact.plan import ExactPlan, checked_plan
+from tilekit._exact.planner import Offload, Planner
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
-from tilekit._exact.search import search
-from tilekit._exact.sources.call import Caller, Plans, asked
+from tilekit._exact.sources.call import Caller, asked
 from tilekit._exact.stages import plain
-from tilekit._exact.strips.call import Divided, joined
-from tilekit._exact.strips.choose import plans_of
+from tilekit._exact.strips.call import joined
 from tilekit._exact.strips.group import Strips
 from tilekit._exact.strips.run import run as run_strip
 from tilekit._exact.strips.run import stream as stream_strip
-from tilekit._exact.trace import is_stand_in, refuse_input, trace
-from tilekit._exact.trials import Choice
+from tilekit._exact.trace import is_stand_in, refuse_input
 from tilekit._progress import Progress, checked_progress, progress_of
 from tilekit.backends import Array, canary
-from tilekit.backends.canary import Sizes
-from tilekit.backends.limits import limits_of
 
 __all__ = ["Exact", "exact"]
 
-Offload = Literal["host", "disk"]
-SMALL = 1 << 24
-"""Bytes of a plain call up to which nothing is cut without a budget: strips of so little pay for their calls."""
-KEPT = 8
-"""Plans that are kept, the newest; those of long clips take memory."""
 Function = Any  # checked to be callable
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """What is kept between calls; no array of a call is."""
-
-    traced: Traced
-    plan: ExactPlan
-    program: Program
-    sizes: Sizes
-    """The largest arrays, for the canary."""
 
 
 def exact(
@@ -103,7 +79,7 @@ def exact(
     return Exact(function, memory_bytes, offload=offload, progress=progress)
 
 
-class Exact:
+class Exact(Planner):
     """
     A function, evaluated exactly in little memory. Made by `exact`.
 
@@ -129,29 +105,8 @@ class Exact:
         offload: Offload | None = None,
         progress: Progress = None,
     ) -> None:
-        if not callable(function):
-            msg = f"function: expected something to call with an array, got {type(function).__name__}"
-            raise PlanError(msg)
-        self.function = function
-        self.memory_bytes = checked_budget(memory_bytes)
-        if offload not in {None, "host", "disk"}:
-            msg = f"offload: got {offload!r}, expected 'host', 'disk' or None"
-            raise PlanError(msg)
-        self.offload = offload
+        super().__init__(function, memory_bytes, offload)
         self.progress = checked_progress(progress)
-        self._uncut = SMALL
-        self._planned: dict[Any, _Planned] = {}
-        self._divided: dict[Any, Divided] = {}
-        self._sources = Plans.none()
-        self._lock = Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave plans behind: those of a copy must read the weights of the copy."""
-        return {**vars(self), "_planned": {}, "_divided": {}, "_sources": None, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the rest over, with a lock of its own."""
-        vars(self).update(state, _sources=Plans.none(), _lock=Lock())
 
     def __call__(self, x: Array, *, plan: ExactPlan | None = None, strips: Strips | None = None) -> Any:
         """
@@ -186,6 +141,7 @@ class Exact:
         if is_stand_in(x):  # within another exact call: the plain one is meant
             return self.function(x)
         if strips is not None:
+            self._checked(x)
             divided = self._divide(x, plan, strips, stream=False)
             with joined(divided, x, strips, stream=False) as held, self._told(held.program) as told:
                 return run_strip(held, told)
@@ -264,6 +220,7 @@ class Exact:
             yield from self._sources.stream(x, source, caller)
             return
         if strips is not None:
+            self._checked(x)
             divided = self._divide(x, plan, strips, stream=True)
             with joined(divided, x, strips, stream=True) as held, self._told(held.program) as tell:
                 yield from stream_strip(held, divided.plans.axis, tell)
@@ -303,9 +260,7 @@ class Exact:
         return self._plan(x, stream=stream).plan
 
     def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
-        kernels = kernels_of(x)
-        refuse_input(self.function, x)
-        check_input(x, kernels)
+        kernels = self._checked(x)
         planned = self._plan(x, stream=stream)
         canary.check(x, planned.sizes)
         program, traced = planned.program, planned.traced
@@ -314,94 +269,12 @@ class Exact:
         apart = partial(program_of, traced.graph, plain(traced.graph)) if (plan or planned.plan).itself else None
         return Call(program, kernels, x, traced.constants, planned.plan.axis, apart)
 
-    def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:
-        return progress_of(self.progress, program.n_steps, "exact")
-
-    def _divide(self, x: Array, plan: ExactPlan | None, strips: Strips, *, stream: bool) -> Divided:
-        """Plan for ranks."""
+    def _checked(self, x: Array) -> Kernels:
+        """Refuse an input that cannot be computed with; give what computes with it."""
         kernels = kernels_of(x)
         refuse_input(self.function, x)
         check_input(x, kernels)
-        key = (
-            *_key(x, kernels, stream=stream),
-            strips.size,
-            strips.grid,
-            (plan.stages, plan.handed) if isinstance(plan, ExactPlan) else plan,
-        )
-        held = self._divided.get(key)
-        if held is None or not held.traced.current():
-            traced = self._traced(x, key[:-3])
-            plans = plans_of(
-                traced.graph if plan is None else checked_plan(plan, traced.graph),
-                strips.size,
-                self.memory_bytes,
-                kernels.scratch,
-                limits=limits_of(x),
-                spill=self.offload,
-                grid=strips.grid,
-                stream=stream,
-                stages=None if plan is None else plan.stages,
-            )
-            held = Divided(traced, plans)
-            with self._lock:
-                self._divided[key] = held
-                while len(self._divided) > KEPT:
-                    del self._divided[next(iter(self._divided))]
-        return held
+        return kernels
 
-    def _plan(self, x: Array, *, stream: bool) -> _Planned:
-        kernels = kernels_of(x)
-        key = _key(x, kernels, stream=stream)
-        planned = self._planned.get(key)
-        if planned is None or not planned.traced.current():
-            traced = self._traced(x, key)
-            if planned is not None and planned.traced.graph == traced.graph:  # what changed around it has no effect
-                planned = self._planned[key] = replace(planned, traced=traced)
-                return planned
-            if stream and not traced.graph.nodes[traced.graph.output].shape:
-                msg = "stream: the function gives one number, which has no blocks; call it instead"
-                raise PlanError(msg)
-            if traced.unknown and self.memory_bytes is not None:
-                msg = f"memory_bytes: no budget can be held: {traced.unknown}; leave memory_bytes out"
-                raise PlanError(msg)
-            choice = self._choose(traced, kernels, x, stream=stream)
-            made = plan_of(traced.graph, choice, stream=stream, notes=traced.notes)
-            checked_plan(made, traced.graph, choice.program.graph)
-            planned = _Planned(traced, made, choice.program, _sizes(choice))
-            with self._lock:
-                self._planned[key] = planned
-                while len(self._planned) > KEPT:
-                    del self._planned[next(iter(self._planned))]
-        return planned
-
-    def _choose(self, traced: Traced, kernels: Kernels, x: Array, *, stream: bool) -> Choice:
-        """Choose how a graph is evaluated."""
-        return search(
-            traced.graph,
-            self.memory_bytes,
-            kernels.scratch,
-            plain_scratch=kernels.plain_scratch,
-            stream=stream,
-            spill=self.offload,
-            limits=limits_of(x),
-            small=self._uncut,
-            itself=traced.itself if self._uncut and not limits_of(x).any else None,
-        )
-
-    def _follow(self, x: Array) -> Traced:
-        return trace(self.function, x)
-
-    def _traced(self, x: Array, key: tuple[Any, ...]) -> Traced:
-        """Follow the function, or take what was found when the other kind of plan was made."""
-        other = self._planned.get((*key[:-1], not key[-1]))
-        return other.traced if other is not None and other.traced.current() else self._follow(x)
-
-
-def _key(x: Array, kernels: Kernels, *, stream: bool) -> tuple[Any, ...]:
-    return type(x), tuple(x.shape), str(x.dtype), str(kernels.device), limits_of(x), kernels.layout(x), stream
-
-
-def _sizes(choice: Choice) -> Sizes:
-    """Give the largest arrays of a plan, and its work; nothing on devices without limits."""
-    counted = choice.counted
-    return counted.sizes(int(plain_work(choice.program.graph) * choice.work)) if counted.largest else Sizes()
+    def _told(self, program: Program) -> AbstractContextManager[Callable[[int], object]]:
+        return progress_of(self.progress, program.n_steps, "exact")

@@ -9,7 +9,7 @@ import pytest
 from tests.tilekit.exact._graphs import Builder
 
 import tilekit as tk
-from tilekit._exact import api
+from tilekit._exact import newest, planner
 from tilekit._exact.frontends import Traced
 from tilekit._exact.ops import Conv, Pointwise, Whole
 
@@ -35,7 +35,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
         traced.append(x.shape)
         return Traced(built.graph(), lambda key: built.arrays[key])
 
-    monkeypatch.setattr(api, "trace", trace)
+    monkeypatch.setattr(planner, "trace", trace)
     return (lambda x: x), traced
 
 
@@ -73,19 +73,19 @@ def test_what_is_small_is_cut_for_a_budget_or_a_stream_alone(network: Any, monke
 
     function, _ = network
     cut = tk.exact(function).plan(source())
-    monkeypatch.setattr(api, "SMALL", cut.plain_bytes)
+    monkeypatch.setattr(planner, "SMALL", cut.plain_bytes)
     whole = tk.exact(function)
     assert steps(cut) > 1 == steps(whole.plan(source()))
     assert steps(whole.plan(source(), stream=True)) > 1
     assert steps(tk.exact(function, cut.peak_bytes).plan(source())) > 1
-    monkeypatch.setattr(api, "SMALL", cut.plain_bytes - 1)
+    monkeypatch.setattr(planner, "SMALL", cut.plain_bytes - 1)
     assert steps(tk.exact(function).plan(source())) > 1
     np.testing.assert_allclose(whole(source()), tk.exact(function)(source()), atol=1e-5)
 
 
 def test_old_plans_are_let_go(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     function, traced = network
-    monkeypatch.setattr(api, "KEPT", 2)
+    monkeypatch.setattr(newest, "KEPT", 2)
     call = tk.exact(function)
     for rows in (8, 16, 24, 24, 16, 8):
         call(source(rows))
@@ -183,14 +183,14 @@ def test_nan_is_blamed_on_the_layer_where_it_came_up(network: Any, monkeypatch: 
     b = decoder()
     b.add(Pointwise(lambda a: a[0] / (a[0] * 0)), (len(b.nodes) - 1,), (1, 2, 40, 12))
     b.add(Pointwise(lambda a: a[0] * 2), (len(b.nodes) - 1,), (1, 2, 40, 12))
-    monkeypatch.setattr(api, "trace", lambda function, x: Traced(b.graph(), lambda key: b.arrays[key]))
+    monkeypatch.setattr(planner, "trace", lambda function, x: Traced(b.graph(), lambda key: b.arrays[key]))
     with np.errstate(all="ignore"):
         with pytest.raises(tk.InputError, match=r"^node 10 \(Pointwise\) gave NaN or infinity"):
             tk.exact(lambda x: x)(source())
         with pytest.raises(tk.InputError, match=r"^node 10 \(Pointwise\) gave NaN or infinity"):
             list(tk.exact(lambda x: x).stream(source()))
     bad = {key: value * (np.nan if key == 4 else 1) for key, value in decoder().arrays.items()}
-    monkeypatch.setattr(api, "trace", lambda function, x: Traced(decoder().graph(), lambda key: bad[key]))
+    monkeypatch.setattr(planner, "trace", lambda function, x: Traced(decoder().graph(), lambda key: bad[key]))
     with pytest.raises(tk.InputError, match=r"^node 4 \(of the weights\) gave NaN"):
         tk.exact(lambda x: x)(source())
 
@@ -205,7 +205,7 @@ def test_a_shape_alone_is_not_enough_for_a_plain_function(network: Any) -> None:
 def test_what_is_not_understood_is_named_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     b = decoder()
     b.add(Whole("spin", lambda arrays: arrays[0][:, :, ::-1]), (len(b.nodes) - 1,), (1, 2, 40, 12))
-    monkeypatch.setattr(api, "trace", lambda function, x: Traced(b.graph(), lambda key: b.arrays[key]))
+    monkeypatch.setattr(planner, "trace", lambda function, x: Traced(b.graph(), lambda key: b.arrays[key]))
     plan = tk.exact(lambda x: x).plan(source())
     assert "not understood, so it runs whole: spin, 1x" in str(plan)
 
@@ -217,6 +217,6 @@ def test_functions_of_numpy_cannot_be_followed() -> None:
 
 def test_weights_that_changed_their_shape_are_refused(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     b = decoder()
-    monkeypatch.setattr(api, "trace", lambda function, x: Traced(b.graph(), lambda key: np.zeros(3, np.float32)))
+    monkeypatch.setattr(planner, "trace", lambda function, x: Traced(b.graph(), lambda key: np.zeros(3, np.float32)))
     with pytest.raises(tk.TileShapeError, match="when the function was traced"):
         tk.exact(lambda x: x)(source())

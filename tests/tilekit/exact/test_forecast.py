@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tilekit as tk
-from tilekit._exact import api
+from tilekit._exact import planner
 from tilekit._exact.kernels import kernels_of
 from tilekit._exact.ops import Moments
 
@@ -110,7 +110,7 @@ def test_zeros_that_no_stride_reaches_cost_no_copy() -> None:
 def test_norms_of_small_half_precisions_take_no_more_than_a_plain_call(
     monkeypatch: pytest.MonkeyPatch, dtype: Any, batch: int
 ) -> None:
-    monkeypatch.setattr(api, "SMALL", 1 << 24)  # so that it is not cut
+    monkeypatch.setattr(planner, "SMALL", 1 << 24)  # so that it is not cut
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.GroupNorm(2, 8), torch.nn.SiLU()]
     network = torch.nn.Sequential(*layers, torch.nn.Conv2d(8, 3, 3, padding=1)).to(dtype)

@@ -23,7 +23,7 @@ LOOK = 64
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave small networks uncut, as they are outside of the tests."""
-    monkeypatch.setattr("tilekit._exact.api.SMALL", 1 << 24)
+    monkeypatch.setattr("tilekit._exact.planner.SMALL", 1 << 24)
 
 
 class Called(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 from tilekit._errors import DeviceError, InputError, PlanError
@@ -13,6 +12,7 @@ from tilekit._exact.boxes import Box
 from tilekit._exact.frontends import Traced
 from tilekit._exact.inputs import check_input, is_array
 from tilekit._exact.kernels import Kernels, kernels_of
+from tilekit._exact.newest import Newest
 from tilekit._exact.ops import Constant
 from tilekit._exact.program import Program
 from tilekit._exact.sources.feed import Feed
@@ -24,8 +24,6 @@ from tilekit.backends.limits import limits_of
 
 __all__ = ["Asked", "Caller", "Plans", "asked"]
 
-KEPT = 8
-"""Plans that are kept, the newest."""
 ANY = range(1, 1 << 62)
 
 
@@ -159,13 +157,7 @@ def _said(kind: Any) -> str:
 class Plans:
     """The plans of a function for inputs that come in parts; several threads may ask."""
 
-    held: dict[Any, Endless]
-    lock: Any
-
-    @classmethod
-    def none(cls) -> "Plans":
-        """Give no plans."""
-        return cls({}, Lock())
+    held: Newest[Endless]
 
     def of(self, parts: Parts, asked: Asked, caller: Caller) -> Endless:
         """Give the plan for such parts."""
@@ -186,10 +178,7 @@ class Plans:
             other = _other_numbers(kernels)
             scratch = kernels.scratch
             plan = endless(Wanted(at, other, asked.axis, asked.lengths, asked.rows, scratch, caller.budget, limits))
-            with self.lock:
-                self.held[key] = plan
-                while len(self.held) > KEPT:
-                    del self.held[next(iter(self.held))]
+            self.held.add(key, plan)
         return plan
 
     def stream(self, x: Any, asked: Asked, caller: Caller) -> Iterator[tuple[int, Any]]:
