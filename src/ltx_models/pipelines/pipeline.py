@@ -7,32 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from ltx_models.checkpoints import BackendName, DType, open_checkpoint
-from ltx_models.checkpoints.files import described_by
+from ltx_models.checkpoints import BackendName, DType
 from ltx_models.nn import backend as get_backend
 from ltx_models.nn.checks import check_device, check_dtype
-from ltx_models.pipelines import batch, checks, foreign, recipes, steps
-from ltx_models.pipelines.budgets import check_previews, decode_budget, decode_of, said_of_peaks
+from ltx_models.pipelines import batch, foreign, recipes, steps
+from ltx_models.pipelines.budgets import decode_budget, said_of_peaks
 from ltx_models.pipelines.call import Call, Keywords
 from ltx_models.pipelines.components import Components
-from ltx_models.pipelines.duration import most_frames, resolve_duration, timed
+from ltx_models.pipelines.duration import timed
 from ltx_models.pipelines.finding import to_standard_error
 from ltx_models.pipelines.forecast import forecast
 from ltx_models.pipelines.given import Given, refuse_clashes
 from ltx_models.pipelines.keeping import kept_on_failure
 from ltx_models.pipelines.kept import KeptRun
 from ltx_models.pipelines.memory import MemoryPlan, plan_memory
-from ltx_models.pipelines.noise import check_noise
-from ltx_models.pipelines.request import LTX2Output, Request
-from ltx_models.pipelines.resolve import networks_of, resolve, resolve_size, unused
+from ltx_models.pipelines.preparing import Preparing
+from ltx_models.pipelines.request import LTX2Output
 from ltx_models.pipelines.results import finish
 from ltx_models.pipelines.run import Run
-from ltx_models.pipelines.settings import Defaults, Recipe, defaults, settings_of, version_of
+from ltx_models.pipelines.settings import Recipe
 from ltx_models.quantization import Scheme
-from ltx_models.transformer.loading import read_config
 
 
-class LTX2Pipeline:
+class LTX2Pipeline(Preparing):
     """
     From a prompt to a video with sound.
 
@@ -60,14 +57,7 @@ class LTX2Pipeline:
         say: Callable[[str], object] | None = None,
     ) -> None:
         self.say = say or to_standard_error
-        self.components = components
-        self.recipe = recipe
-        self.memory = memory
-        self.version = version_of(components.files.transformer)
-        with open_checkpoint(components.files.transformer, "numpy") as checkpoint:
-            with described_by(checkpoint.path):
-                self.config = read_config(checkpoint, None)
-            self.settings = settings_of(checkpoint.metadata)
+        super().__init__(components, recipe, memory)
 
     @classmethod
     def from_pretrained(
@@ -226,11 +216,6 @@ class LTX2Pipeline:
             msg = f"{type(self).__name__} has no attribute {name!r}{meant}"
             raise AttributeError(msg, name=name, obj=self)
 
-    @property
-    def defaults(self) -> Defaults:
-        """What this recipe uses with this checkpoint unless a call says otherwise."""
-        return defaults(self.recipe, self.version, self.config.layers, self.settings)
-
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
@@ -328,92 +313,3 @@ class LTX2Pipeline:
             files, seed = self.components.files, request.seed
             with kept_on_failure(latents, fps, output.latents_path, output.path, files=files, seed=seed):
                 return finish(run, latents, output, budget, tuple(notes))
-
-    def prepare(self, call: Call) -> tuple[Request, list[str]]:
-        """
-        Check a call and fill in what it leaves open, before anything is computed.
-
-        Parameters
-        ----------
-        call : Call
-            What is asked for.
-
-        Returns
-        -------
-        request : Request
-            All that the run needs to know.
-        notes : list of str
-            What was moved and what is not used, for the user.
-
-        Raises
-        ------
-        ValueError
-            If something does not fit; the text says what would.
-        MediaError
-            If a file cannot be read or written.
-        """
-        streams = checks.find_streams(call.sampling.streams, self.config, call.inputs.retake)
-        duration = resolve_duration(call, self.components.files)
-        fps = self.defaults.fps if call.size.frame_rate is None else call.size.frame_rate
-        longest = None if duration is None else most_frames(duration, fps)
-        size, notes = resolve_size(call, self.recipe, self.defaults, longest)
-        checks.check_call(call, streams, size, self.components.files)
-        request = replace(resolve(call, self.recipe, self.defaults, streams, size), duration=duration)
-        checks.check_embeds(request)
-        checks.check_keyframes(request, self.config)
-        check_noise(request, self.config, self.components.nn)
-        previews = call.callbacks.preview is not None
-        enhancer = call.prompts.enhance_prompt and self.components.files.prompt_enhancer is not None
-        self.components.check(*networks_of(request, call.output, previews=previews, enhancer=enhancer))
-        if previews and "video" in streams:
-            check_previews(self.components, request)
-        if request.duration is None:
-            decode_budget(self.components, self.memory, call.output, request)
-        return request, notes + unused(call, self.recipe)
-
-    def forecast(self, call: Call) -> dict[str, int]:
-        """
-        Forecast the peak of each step of a call, before any weights are read.
-
-        Parameters
-        ----------
-        call : Call
-            What is asked for.
-
-        Returns
-        -------
-        dict of str to int
-            Bytes by step, in order, without what the framework itself takes; the largest is what the run needs.
-
-        Raises
-        ------
-        ValueError
-            If something does not fit; the text says what would.
-        """
-        request, _ = self.prepare(call)
-        budget = decode_budget(self.components, self.memory, call.output, request)
-        return forecast(self.components, self.recipe, request.size, self.config, budget)
-
-    def plan_decode(self, call: Call) -> Any:
-        """
-        Say how the decode of a call will be cut, before any weights are read.
-
-        Parameters
-        ----------
-        call : Call
-            What is asked for.
-
-        Returns
-        -------
-        ExactPlan or DiffusionPlan
-            As `plan_exact` gives it.
-
-        Raises
-        ------
-        ValueError
-            If something does not fit; the text says what would.
-        """
-        request, _ = self.prepare(call)
-        return decode_of(self.components, request.size).plan(
-            decode_budget(self.components, self.memory, call.output, request)
-        )
