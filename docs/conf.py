@@ -32,11 +32,13 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
-# Bases that the architecture page explains, not the reference: of every layer, and of a plan.
+# Bases that the architecture page explains, not the reference: of every layer, plan, exact function and pipeline.
 nitpick_ignore = [
     ("py:class", "ltx_models.nn.Module"),
     ("py:class", "ltx_models.notebook.ShownAsText"),
+    ("py:class", "ltx_models.pipelines.preparing.Preparing"),
     ("py:class", "ltx_models.vocoder.generator.Generator"),
+    ("py:class", "tilekit._exact.planner.Planner"),
     ("py:class", "tilekit._plan.layout.Layout"),
 ]
 
