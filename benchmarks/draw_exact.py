@@ -67,9 +67,10 @@ def draw_boxes(plt: Any, path: Path) -> None:
             ("#4477aa", "made in this step"),
             ("#ddcc77", "kept from the step before"),
             ("#eeeeee", "let go"),
+            ("white", "not yet made"),
         )
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=80)
 
 
