@@ -31,24 +31,23 @@ def exact(
     function: Function, memory_bytes: int | None = None, *, offload: Offload | None = None, progress: Progress = None
 ) -> "Exact":
     """
-    Make a function exact in little memory: no seams, whatever the size.
+    Make a function take less memory and give the same: no tiles to blend, no seams.
 
     The function is followed once for each shape, to a graph of array operations. Each operation knows which box of its
-    inputs makes a box of its output, so boxes of the result are pulled step by step, and what a step has made is kept
-    as far as later ones need it. What is not understood runs whole: then the result is right as well, but less is
-    saved.
+    inputs makes a box of its output, so the result is made piece by piece, and what a step has made is kept as long as
+    later steps read it. What is not understood runs whole: then the result is right as well, but less is saved.
 
     Parameters
     ----------
     function : callable
-        Of one array, which gives one array (or an object that holds one, such as diffusers' ``DecoderOutput``): a
-        module, a method (``vae.decode``) or a plain function of torch, MLX or JAX. It must be a function of its input
-        and its weights alone. Weights are read when they are used.
+        Of one array, of any shape and layout, which gives one array (or an object that holds one, such as diffusers'
+        ``DecoderOutput``): a module, a method (``vae.decode``) or a plain function of torch, MLX or JAX, or a
+        `GraphFunction`. Its result must depend on its input and its weights alone. Weights are read when they are used.
     memory_bytes : int, optional
-        What live arrays may take at the peak: the result included for a call, one block of it for a stream; the input
-        and the weights are not. Left out: about half of a plain call, or as near to that as it can
-        be without making anything twice; what takes up to 16 MiB in all is not cut then, unless it is streamed.
-        Where nothing takes less than a plain call, a function of torch is called as it is.
+        Bytes that live arrays may take at the peak: the result included for a call, one block of it for a stream; the
+        input and the weights are not. Left out: about half of a plain call, or as near to that as goes without making
+        anything twice; what takes up to 16 MiB in all is not cut then, unless it is streamed. Where nothing takes less
+        than a plain call, a function of torch is called as it is.
     offload : {"host", "disk"}, optional
         Where arrays may wait that later stages read, if the device is too small for them.
     progress : bool or callable, optional
@@ -57,13 +56,14 @@ def exact(
     Returns
     -------
     Exact
-        Called like the function.
+        Called like the function, with one array; gives an array of the shape and dtype that the function gives.
 
     Raises
     ------
     PlanError
-        If `memory_bytes` is not a positive integer, or `offload` is no such place. Where no plan meets the budget, the
-        call raises this.
+        If `function` cannot be called, `memory_bytes` is not a positive integer, `offload` is no such place, or
+        `progress` is neither a bool nor a callable. Where no plan meets the budget, the first call of a shape raises
+        this, and names the least that one does.
 
     Examples
     --------
@@ -115,17 +115,17 @@ class Exact(Planner):
         Parameters
         ----------
         x : array
-            Its input.
+            Its input: of any shape, at least one cell, without NaN and infinity. It is not written to.
         plan : ExactPlan, optional
-            How; made by `plan`, here or elsewhere, for the same function and shape.
+            How; made by `plan`, here or elsewhere, for the same function, shape and dtype. Made anew where left out.
         strips : Strips, optional
             The ranks that make the result together, each within `memory_bytes`; all of them make this call.
 
         Returns
         -------
         array
-            What the function gives, but for rounding. With `strips` the `Strip` of this rank; where they gather, the
-            whole result on rank 0 and None on the others.
+            What the function gives, but for rounding, in the object that it gives it in. With `strips` the `Strip` of
+            this rank; where they gather, the whole result on rank 0 and None on the others.
 
         Raises
         ------
@@ -171,28 +171,28 @@ class Exact(Planner):
         Parameters
         ----------
         x : array, or iterable of array
-            Its input, or the parts of it.
+            Its input, or, with `axis`, the parts of it: alike in all but their length along that axis.
         plan : ExactPlan, optional
             How; made by ``plan(..., stream=True)``.
         strips : Strips, optional
             The ranks that make the result together; all of them take the same blocks.
         axis : int, optional
-            The axis of the input along which parts follow one another; an array is one part. The plan is then for
-            inputs of any length.
+            The axis of the input along which parts follow one another, from 0 on; an array is one part. The plan is
+            then for inputs of any length.
         lengths : range, optional
             The numbers of rows that the function takes, such as ``range(1, 10**9, 8)``; any by default. A source
             that ends at another is refused at its end.
         rows : int, optional
-            Rows of the input that a step reads anew, where `axis` is given; chosen by the budget, or by the size of
-            arrays, by default.
+            Rows of the input that a step reads anew, 1 or more, where `axis` is given; chosen by the budget, or by the
+            size of arrays, by default.
 
         Yields
         ------
         start : int
-            The first row (frame) of the block, along the axis of the plan.
+            The first row (frame) of the block, along the axis of the result that slides (`ExactPlan.axis`).
         block : array
-            Rows of the result, in order; yours to change. With `strips` the `Strip` of this rank; where they gather,
-            whole blocks on rank 0 and none on the others.
+            Rows of the result, in order, of its shape along all other axes; yours to change. With `strips` the `Strip`
+            of this rank; where they gather, whole blocks on rank 0 and none on the others.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class Exact(Planner):
         Parameters
         ----------
         x : array or sequence of int
-            The input, or its shape.
+            The input, or its shape; the numbers in it are not read.
         like : array, optional
             Says the library, dtype and device of the input where only its shape is given. Left out: those of the
             weights of the function.
@@ -246,7 +246,7 @@ class Exact(Planner):
         Returns
         -------
         ExactPlan
-            Prints as a table.
+            Prints as a table. It is kept, so that a call of this shape does not plan again.
 
         Raises
         ------
@@ -258,6 +258,11 @@ class Exact(Planner):
         if not hasattr(x, "shape"):
             x = example(self.function, checked_shape(x), like)
         return self._plan(x, stream=stream).plan
+
+    def __repr__(self) -> str:
+        """Name the function and the budget."""
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        return f"<tilekit.exact of {name}, memory_bytes={self.memory_bytes}>"
 
     def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
         kernels = self._checked(x)

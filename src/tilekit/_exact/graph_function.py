@@ -25,7 +25,8 @@ class GraphFunction:
     Parameters
     ----------
     build : callable
-        Of a `GraphBuilder` and the input (a `Value`); gives the output. It is called once for each shape.
+        Of a `GraphBuilder` and the input (a `Value`, of any shape); gives the output, another `Value`. It is called
+        once for each shape, and computes nothing.
 
     Examples
     --------
@@ -57,7 +58,7 @@ class GraphFunction:
         tasks : sequence of Task
             `Apply`, `Norm`, `Store`, `Shortcut`, `Add` and `Attention`, in order.
         axes : sequence of int
-            The axes that may be cut.
+            The axes that may be cut; rows and columns of (B, C, H, W) by default.
         channel_axis : int
             Where the channels are.
 
@@ -65,6 +66,11 @@ class GraphFunction:
         -------
         GraphFunction
             The same network.
+
+        Raises
+        ------
+        PlanError
+            When it is called or planned, if a task does not fit what was stored before it.
         """
         return cls(lambda b, x: build_tasks(b, x, tasks, tuple(axes), channel_axis))
 

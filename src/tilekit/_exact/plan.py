@@ -51,10 +51,13 @@ class StageRow:
     kept_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ExactPlan:
     """
-    How a function is evaluated. Made by `tilekit.exact(...).plan`; integers only.
+    How a function is evaluated, made of integers before anything is computed.
+
+    Made by `tilekit.exact(...).plan`. ``print(plan)`` shows a table: a line for each stage (a pass through the function
+    up to some point) with its steps, its tiles across, its work, its peak and what it keeps for later stages.
 
     Parameters
     ----------
@@ -72,9 +75,9 @@ class ExactPlan:
         Forecast of the bytes of live arrays at the peak: the result included for a call, one block of it for a stream;
         without the input and the weights.
     step_peaks : tuple of int
-        The same for each step.
+        The same for each step, in bytes.
     work : float
-        Multiply-adds over those of a plain call; 1 if nothing is made twice.
+        Multiply-adds over those of a plain call; 1 if nothing is made twice, less where cells are never needed.
     plain_bytes : int
         Bytes of live arrays at the peak of a plain call: counted while the function of PyTorch was followed, with what
         its names keep; else a forecast of what its operations need.
@@ -91,6 +94,15 @@ class ExactPlan:
         something smaller: 0 for nothing, 5 for the most. The stages name operations of a graph with more of them then.
     itself : bool
         Whether the function is called as it is, because nothing else takes less. The stages name this one operation.
+
+    Examples
+    --------
+    >>> import torch, tilekit
+    >>> plan = tilekit.exact(torch.nn.Conv2d(4, 8, 3, padding=1), memory_bytes=2**20).plan((1, 4, 64, 64))
+    >>> plan
+    <ExactPlan (1, 4, 64, 64) -> (1, 8, 64, 64): 1 step, 0.1 of 0.1 MiB, work 1.00>
+    >>> plan.peak_bytes <= 2**20 and tilekit.ExactPlan.from_json(plan.to_json()) == plan
+    True
     """
 
     shape: Shape
@@ -185,6 +197,12 @@ class ExactPlan:
         ax.legend()
         ax.set_title(f"{self.shape} to {self.out_shape}: {len(self.step_peaks)} steps, work {self.work:.2f}")
         return figure
+
+    def __repr__(self) -> str:
+        """Give one line; `print` gives the table, and `to_json` all there is."""
+        sizes = f"{self.peak_bytes / MIB:.1f} of {self.plain_bytes / MIB:.1f} MiB"
+        steps = f"{len(self.step_peaks)} step{'s' * (len(self.step_peaks) != 1)}"
+        return f"<ExactPlan {self.shape} -> {self.out_shape}: {steps}, {sizes}, work {self.work:.2f}>"
 
     def __str__(self) -> str:
         """Give the table."""

@@ -42,10 +42,11 @@ def enable_exact_tiling(pipe: Any, memory_bytes: int | None = None, *, progress:
         compiled. All classes of diffusers are known: Wan, Qwen-Image, HunyuanVideo, CogVideoX, LTX-Video, Mochi,
         Stable Diffusion, Flux, ...
     memory_bytes : int, optional
-        What live arrays may take at the peak of a decode or encode, the result included, weights and input not. Left
-        out: about half of a plain call, or as near to that as goes without making anything twice.
+        Bytes that live arrays may take at the peak of a decode or encode, the result included, weights and input not.
+        Left out: about half of a plain call, or as near to that as goes without making anything twice; what takes up to
+        16 MiB in all is not cut then.
     progress : bool or callable, optional
-        True for a bar, a callable for (finished steps, all steps).
+        True for a bar, a callable for (finished steps, all steps). What it raises ends the decode or encode.
     **old
         ``tile``, ``norm`` and ``offload`` of earlier versions are refused, with what to use now; ``norm="exact"`` and
         None are accepted.
@@ -63,12 +64,18 @@ def enable_exact_tiling(pipe: Any, memory_bytes: int | None = None, *, progress:
 
     Examples
     --------
-    >>> from ltx_models.nn import backend
-    >>> from ltx_models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
-    >>> enable_exact_tiling(AutoencoderKL(backend("torch"), AutoencoderKLConfig()))
+    ``examples/diffusers_image.py`` and ``examples/diffusers_video.py`` run this without a download.
+
+    >>> pipe = WanPipeline.from_pretrained("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")  # doctest: +SKIP
+    >>> enable_exact_tiling(pipe, memory_bytes=2 * 2**30)  # doctest: +SKIP
+    >>> frames = pipe("a lighthouse at night", num_frames=81).frames[0]  # doctest: +SKIP
+
+    What is no autoencoder of diffusers is refused:
+
+    >>> enable_exact_tiling(print)
     Traceback (most recent call last):
         ...
-    tilekit._errors.BackendError: pipeline: ltx_models.autoencoder_kl...AutoencoderKL is no autoencoder of ...
+    tilekit._errors.BackendError: pipeline: got builtin_function_or_method, expected one with an autoencoder as its ...
     """
     _refuse_old(old)
     methods = [method for model, quirks in _models(pipe) for method in _methods(model, quirks, memory_bytes, progress)]

@@ -118,6 +118,9 @@ def test_a_plan_prints_goes_through_json_and_is_used(network: Any) -> None:
     text = str(plan)
     assert "axis" in text
     assert f"{plan.peak_bytes / 2**20:.1f}" in text
+    assert repr(plan).startswith("<ExactPlan (1, 2, 40, 12) -> ")
+    assert len(repr(plan)) < 100
+    assert repr(call) == f"<tilekit.exact of {function.__qualname__}, memory_bytes=None>"
     again = tk.ExactPlan.from_json(plan.to_json())
     assert again == plan
     whole = tk.exact(function, 1 << 30)
