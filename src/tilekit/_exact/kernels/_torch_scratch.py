@@ -27,6 +27,7 @@ from tilekit._exact.ops import (
     Resample,
     Whole,
 )
+from tilekit.backends.torch_onednn import onednn_dtypes
 
 __all__ = ["CALLS", "SMALL", "Frugal", "at_once", "chain_pieces", "even_parts", "heavy", "in_turn"]
 __all__ += ["moment_pieces", "pieces", "plain_scratch", "pool_pieces", "scratch", "small_pieces", "times_of"]
@@ -275,15 +276,20 @@ def heavy(weight: int, given: int, made: int) -> bool:
 
 
 def _convolved(job: Job[Conv], size: int, device: torch.device) -> int:
-    """Count a padded copy, and on a processor those of a small strip in the order of its weight."""
+    """Count a padded copy, and where oneDNN is asked those of a small strip in the order of its weight."""
     op, padded, lies, given = job.op, _padded(job, size), job.given[0] if job.given else None, job.boxes[0]
-    if lies is None or given is None or op.transposed or device.type != "cpu" or lies[1][op.channel_axis] != 1:
+    if lies is None or given is None or op.transposed or lies[1][op.channel_axis] != 1 or not _onednn(job, device):
         return padded
     source, made = padded // size or cells(given), cells(job.box)
     weight = math.prod(op.kernel) * op.channels * job.extent[op.channel_axis]
     if not heavy(weight, source, source // extent(given)[op.channel_axis] * job.extent[op.channel_axis]):
         return padded
     return source * size + max(padded - made * size, made * size)
+
+
+def _onednn(job: Job[Conv], device: torch.device) -> bool:
+    """Say whether a processor has convolutions of oneDNN for a dtype, which not every one has for half precisions."""
+    return device.type == "cpu" and getattr(torch, job.dtype, None) in onednn_dtypes()
 
 
 def _padded(job: Job[Conv], size: int) -> int:
