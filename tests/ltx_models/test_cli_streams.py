@@ -1,6 +1,7 @@
 """What becomes of a command whose output nobody takes, and of an interrupt that somebody swallowed."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,22 +30,23 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(command: str, latents: Path, video: Path) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in which $DECODE is the decode of the latents."""
+    """Run a line of bash in which decode is the decode of the latents."""
     backend = "mlx" if find_spec("mlx") else "torch"  # of which either will do, and the first is imported in no time
-    decode = f"{sys.executable} -m ltx_models.cli decode {latents} --backend {backend} -o {video}"
-    given = {"DECODE": decode, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=os.environ | given)
+    decode = (sys.executable, "-m", "ltx_models.cli", "decode", str(latents), "--backend", backend, "-o", str(video))
+    line = f"decode() {{ {shlex.join(decode)}; }}; {command}"
+    given = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=os.environ | given)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        ("set -o pipefail; $DECODE | true", 0, ""),
-        ("$DECODE 2>&-", 0, ""),
-        ("$DECODE >&- 2>&-", 0, ""),
-        ("$DECODE 2>/dev/full", 0, ""),
-        ("$DECODE >/dev/full", 1, "standard output cannot be written: No space left on device; files are complete"),
+        ("set -o pipefail; decode | true", 0, ""),
+        ("decode 2>&-", 0, ""),
+        ("decode >&- 2>&-", 0, ""),
+        ("decode 2>/dev/full", 0, ""),
+        ("decode >/dev/full", 1, "standard output cannot be written: No space left on device; files are complete"),
     ],
 )
 def test_a_video_is_made_whatever_becomes_of_the_output(
