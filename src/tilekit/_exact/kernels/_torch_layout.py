@@ -16,8 +16,12 @@ Lying = tuple[Shape, Shape]
 """A shape, and strides in cells."""
 
 
-def lies(job: Job[Any]) -> Shape | None:
-    """Give the strides of what a kernel makes, in cells; None where it lies in order, or where nobody knows."""
+def lies(job: Job[Any], *, keeps: bool = True) -> Shape | None:
+    """
+    Give the strides of what a kernel makes, in cells; None where it lies in order, or where nobody knows.
+
+    `keeps` says whether convolutions over frames keep the order of channels that lie together: torch's own do not.
+    """
     if (
         not job.given
         or (job.boxes[0] is None and not isinstance(job.op, Concat))
@@ -33,7 +37,7 @@ def lies(job: Job[Any]) -> Shape | None:
         last = len(job.extent) in {4, 5} and all(_channels_last(*row) for row in _given(job))
         made = _dense(job.extent, (1, *range(len(job.extent) - 1, 1, -1), 0)) if last else contiguous(job.extent)
     elif isinstance(op, Conv):
-        made = _convolved(op, job)
+        made = _convolved(op, job, keeps or len(op.axes) < 3)
     else:
         return None
     return None if in_order(job.extent, made) else made
@@ -121,7 +125,7 @@ def _dense(shape: Shape, order: tuple[int, ...]) -> Shape:
     return tuple(strides)
 
 
-def _convolved(op: Conv, job: Job[Any]) -> Shape:
+def _convolved(op: Conv, job: Job[Any], keeps: bool) -> Shape:
     """Give the layout of a convolution: its channels lie together where those of its input or its weight do."""
     n = len(job.extent)
     lead = tuple(axis for axis in range(n) if axis not in op.axes and axis != op.channel_axis)
@@ -130,7 +134,7 @@ def _convolved(op: Conv, job: Job[Any]) -> Shape:
     rows = _given(job)
     turned = [(tuple(rows[0][0][axis] for axis in order), tuple(rows[0][1][axis] for axis in order)), *rows[1:2]]
     inner = list(range(n - 1, 1, -1))
-    last = any(_channels_last(shape, strides) for shape, strides in turned)
+    last = keeps and any(_channels_last(shape, strides) for shape, strides in turned)
     strides = _dense(made, (1, *inner, 0) if last else (*inner, 1, 0))
     return tuple(strides[order.index(axis)] for axis in range(n))
 

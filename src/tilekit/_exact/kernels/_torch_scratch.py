@@ -66,7 +66,9 @@ class Frugal(Protocol):
 def scratch(job: Job[Any], device: torch.device, more: int = 0) -> int:
     """Count the bytes beside what is made and what is given, and say how what is made lies."""
     taken = _taken(job, device)
-    return taken if isinstance(taken, Laid) else Laid.of(taken + more, lies(job))
+    if isinstance(taken, Laid):
+        return taken
+    return Laid.of(taken + more, lies(job, keeps=device.type != "cpu" or _onednn(job)))
 
 
 def _taken(job: Job[Any], device: torch.device) -> int:  # one for each kind
@@ -278,7 +280,9 @@ def heavy(weight: int, given: int, made: int) -> bool:
 def _convolved(job: Job[Conv], size: int, device: torch.device) -> int:
     """Count a padded copy, and where oneDNN is asked those of a small strip in the order of its weight."""
     op, padded, lies, given = job.op, _padded(job, size), job.given[0] if job.given else None, job.boxes[0]
-    if lies is None or given is None or op.transposed or lies[1][op.channel_axis] != 1 or not _onednn(job, device):
+    if lies is None or given is None or op.transposed or lies[1][op.channel_axis] != 1:
+        return padded
+    if device.type != "cpu" or not _onednn(job):
         return padded
     source, made = padded // size or cells(given), cells(job.box)
     weight = math.prod(op.kernel) * op.channels * job.extent[op.channel_axis]
@@ -287,9 +291,9 @@ def _convolved(job: Job[Conv], size: int, device: torch.device) -> int:
     return source * size + max(padded - made * size, made * size)
 
 
-def _onednn(job: Job[Conv], device: torch.device) -> bool:
-    """Say whether a processor has convolutions of oneDNN for a dtype, which not every one has for half precisions."""
-    return device.type == "cpu" and getattr(torch, job.dtype, None) in onednn_dtypes()
+def _onednn(job: Job[Any]) -> bool:
+    """Say whether this processor has convolutions of oneDNN for a dtype: not every one has those of half precisions."""
+    return getattr(torch, job.dtype, None) in onednn_dtypes()
 
 
 def _padded(job: Job[Conv], size: int) -> int:
