@@ -3,12 +3,21 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from tilekit._errors import BackendError, TileShapeError, TraceError
+from tilekit._errors import TileShapeError, TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.chain import Told
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels import kernels_of
+from tilekit._exact.layer_checks import (
+    axes_of,
+    broadcast,
+    check_convolution,
+    check_counts,
+    check_groups,
+    check_padding,
+    checked_joint,
+)
 from tilekit._exact.ops import (
     Concat,
     Constant,
@@ -25,7 +34,7 @@ from tilekit._exact.ops import (
     Resample,
     Whole,
 )
-from tilekit.backends import Array, backend_of
+from tilekit.backends import Array
 
 __all__ = ["GraphBuilder", "Value"]
 
@@ -43,8 +52,20 @@ class GraphBuilder:
     """
     Say what a network does, one operation at a time. Made by `GraphFunction`, which hands it to your function.
 
-    Every method takes values and gives one. Arrays are (batch, channels, ...) unless an axis says otherwise. What your
-    own calls take for themselves, beside what they give, is in forecasts where `scratch` says it.
+    Every method takes values (arrays that will be there when the network runs) and gives one, with a `shape` and a
+    `dtype`. Arrays are (batch, channels, ...) unless an axis says otherwise; axes are counted from the front or, below
+    0, from the end. What your own calls take for themselves, beside what they give, is in forecasts where `scratch`
+    says it. What does not fit is refused where it is said: with a `TileShapeError` for shapes, axes and counts, and a
+    `TraceError` for a value of another network.
+
+    Examples
+    --------
+    >>> import numpy as np, tilekit
+    >>> def build(b, z):
+    ...     return b.group_norm(b.upsample(z, 2, axes=(2, 3)), 2, name="norm")
+    >>> smaller = tilekit.exact(tilekit.GraphFunction(build))
+    >>> smaller(np.ones((1, 4, 8, 8), np.float32)).shape
+    (1, 4, 16, 16)
     """
 
     def __init__(self) -> None:
@@ -82,8 +103,7 @@ class GraphBuilder:
         work : int
             Multiply-adds for one cell of the result, by which plans are compared.
         scratch : callable, optional
-            Of the shape of each array that `call` is given: the bytes that it takes for itself, beside what it gives.
-            Left out: none, so forecasts are too low by what it takes.
+            Of the shape of each array that `call` is given: the bytes that it takes for itself, none where left out.
         name : str
             For tables and errors.
 
@@ -92,7 +112,7 @@ class GraphBuilder:
         Value
             What the layer gives.
         """
-        axes = _axes(x, axes, name or "apply")
+        axes = axes_of(name or "apply", x.shape, axes)
         reaches = tuple(reach) if isinstance(reach, Sequence) else (reach,) * len(axes)
         if len(reaches) != len(axes):
             msg = f"{name or 'apply'}: {len(reaches)} reaches for {len(axes)} axes; give one for each, or one for all"
@@ -112,8 +132,7 @@ class GraphBuilder:
         *inputs : Value
             What it reads.
         scratch : callable, optional
-            Of the shape of each array that `call` is given: the bytes that it takes for itself, beside what it gives.
-            Left out: none, so forecasts are too low by what it takes.
+            Of the shape of each array that `call` is given: the bytes that it takes for itself, none where left out.
         name : str
             For tables and errors.
 
@@ -124,7 +143,7 @@ class GraphBuilder:
         """
         for value in inputs:
             self._check(value, name or "pointwise")
-        shape = _broadcast(inputs, name or "pointwise")
+        shape = broadcast(name or "pointwise", [value.shape for value in inputs])
         return self._add(Pointwise(_told(_spread(call), scratch)), inputs, shape, name)
 
     def whole(
@@ -147,8 +166,7 @@ class GraphBuilder:
         shape : sequence of int
             Of the result.
         scratch : callable, optional
-            Of the shape of each array that `call` is given: the bytes that it takes for itself, beside what it gives.
-            Left out: none, so forecasts are too low by what it takes.
+            Of the shape of each array that `call` is given: the bytes that it takes for itself, none where left out.
         name : str
             For tables and errors.
 
@@ -192,26 +210,11 @@ class GraphBuilder:
         Value
             The result.
         """
-        label = name or "conv"
+        check_convolution(
+            name or "conv", x.shape, weight, bias, groups=groups, padding=padding, stride=stride, dilation=dilation
+        )
         out, share, *kernel = (int(n) for n in weight.shape)
         dims = len(kernel)
-        _check_counts(label, stride=stride, dilation=dilation, groups=groups)
-        if padding < 0:
-            msg = f"{label}: padding {padding}, expected 0 or more; take cells off before, with a call"
-            raise TileShapeError(msg)
-        if backend_of(weight).name == "mlx":
-            msg = f"{label}: MLX lays weights out in another way; give `exact` the MLX function itself, or use `apply`"
-            raise BackendError(msg)
-        if x.shape[1] != share * groups or dims != len(x.shape) - 2:
-            msg = (
-                f"{label}: a weight of shape {tuple(weight.shape)} in {groups} groups does not fit an array of shape "
-                f"{x.shape}; expected (channels out, {x.shape[1]} / groups, {len(x.shape) - 2} sizes of the kernel)"
-            )
-            raise TileShapeError(msg)
-        if out % groups or (bias is not None and tuple(bias.shape) != (out,)):
-            given = "no bias" if bias is None else f"a bias of shape {tuple(bias.shape)}"
-            msg = f"{label}: {out} channels out in {groups} groups with {given}; expected groups that divide, ({out},)"
-            raise TileShapeError(msg)
         spans = ((k - 1) * dilation + 1 for k in kernel)
         cells = [(n + 2 * padding - span) // stride + 1 for n, span in zip(x.shape[2:], spans, strict=True)]
         op = Conv(
@@ -226,11 +229,7 @@ class GraphBuilder:
             groups,
             share,
         )
-        inputs = (
-            x,
-            *(self.constant(a, f"{name}.{n}") for a, n in ((weight, "weight"), (bias, "bias")) if a is not None),
-        )
-        return self._add(op, inputs, (x.shape[0], out, *cells), name)
+        return self._add(op, (x, *self._affine(weight, bias, name)), (x.shape[0], out, *cells), name)
 
     def group_norm(  # noqa: PLR0913
         self,
@@ -243,25 +242,57 @@ class GraphBuilder:
         channel_axis: int = 1,
         name: str = "",
     ) -> Value:
-        """Normalise groups of channels by mean and variance over everything but the batch, as one whole."""
-        (channel_axis,) = _axes(x, (channel_axis,), name or "group_norm")
-        channels = x.shape[channel_axis]
-        _check_counts(name or "group_norm", groups=groups)
-        if channels % groups or any(tuple(a.shape) != (channels,) for a in (weight, bias) if a is not None):
-            given = [tuple(a.shape) for a in (weight, bias) if a is not None]
-            msg = (
-                f"{name or 'group_norm'}: {channels} channels in {groups} groups with weights of {given}; expected "
-                f"groups that divide {channels}, and weights of shape ({channels},)"
-            )
-            raise TileShapeError(msg)
+        """
+        Normalise groups of channels by mean and variance over everything but the batch, as one whole.
+
+        Parameters
+        ----------
+        x : Value
+            What is normalised.
+        groups : int
+            How many; they divide the channels.
+        weight, bias : array, shape (channels,), optional
+            What is multiplied with and added afterwards; read when they are used.
+        eps : float
+            Is added to the variance.
+        channel_axis : int
+            Where the channels are.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            Of the shape of `x`.
+        """
+        (channel_axis,) = axes_of(name or "group_norm", x.shape, (channel_axis,))
+        check_groups(name or "group_norm", x.shape[channel_axis], groups, weight, bias)
         moments = self._add(Moments(groups, (0,), channel_axis), (x,), (x.shape[0], groups, 2), name, "float32")
         op = Normalize(groups, eps, (0,), channel_axis, weight is not None, bias is not None)
         return self._add(op, (x, moments, *self._affine(weight, bias, name)), x.shape, name)
 
     def upsample(self, x: Value, factor: int, *, axes: Sequence[int], name: str = "") -> Value:
-        """Repeat every cell along some axes."""
-        axes = _axes(x, axes, name or "upsample")
-        _check_counts(name or "upsample", factor=factor)
+        """
+        Repeat every cell along some axes (nearest neighbour).
+
+        Parameters
+        ----------
+        x : Value
+            What is enlarged.
+        factor : int
+            How often, 1 or more.
+        axes : sequence of int
+            Along which axes.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            The larger array.
+        """
+        axes = axes_of(name or "upsample", x.shape, axes)
+        check_counts(name or "upsample", factor=factor)
         taps = tuple(
             tuple(((i // factor, 1.0),) for i in range(n * factor)) if axis in axes else None
             for axis, n in enumerate(x.shape)
@@ -270,44 +301,61 @@ class GraphBuilder:
         return self._add(Resample(taps), (x,), shape, name)
 
     def pad(self, x: Value, widths: Sequence[tuple[int, int]], mode: PadMode = "constant", *, name: str = "") -> Value:
-        """Add cells before and after each axis: zeros, copies of the border, a mirror image, or the other end."""
-        label = name or "pad"
-        if mode not in _MODES:
-            msg = f"{label}: mode {mode!r}, expected one of {', '.join(_MODES)}"
-            raise TileShapeError(msg)
-        if len(widths) != len(x.shape) or any(n < 0 for pair in widths for n in pair):
-            msg = f"{label}: widths {list(widths)} for shape {x.shape}, expected two counts, 0 or more, for each axis"
-            raise TileShapeError(msg)
-        most = {"reflect": 1, "circular": 0}.get(mode)
-        if most is not None and any(max(pair) > n - most for pair, n in zip(widths, x.shape, strict=True)):
-            msg = f"{label}: widths {list(widths)} are more than {mode} can give of shape {x.shape}"
-            raise TileShapeError(msg)
+        """
+        Add cells before and after each axis.
+
+        Parameters
+        ----------
+        x : Value
+            What is padded.
+        widths : sequence of (int, int)
+            Cells before and after, 0 or more, for each axis of `x`.
+        mode : {"constant", "replicate", "reflect", "circular"}
+            Zeros, copies of the border, a mirror image without the border, or the other end.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            The larger array.
+        """
+        check_padding(name or "pad", x.shape, widths, mode)
         before, after = (tuple(side) for side in zip(*widths, strict=True))
         shape = [n + a + b for n, a, b in zip(x.shape, before, after, strict=True)]
         return self._add(Pad(before, after, mode), (x,), shape, name)
 
     def concat(self, values: Sequence[Value], axis: int, *, name: str = "") -> Value:
-        """Put arrays one after the other."""
-        if not values:
-            msg = f"{name or 'concat'}: no values"
-            raise TileShapeError(msg)
-        (axis,) = _axes(values[0], (axis,), name or "concat")
+        """
+        Put arrays one after the other.
+
+        Parameters
+        ----------
+        values : sequence of Value
+            Alike in all but their length along `axis`.
+        axis : int
+            Along which axis.
+        name : str
+            For tables and errors.
+
+        Returns
+        -------
+        Value
+            As long as all of them together.
+        """
+        axis = checked_joint(name or "concat", [value.shape for value in values], axis)
         shape = list(values[0].shape)
-        others = {(*value.shape[:axis], *value.shape[axis + 1 :]) for value in values}
-        if len(others) > 1 or len({len(value.shape) for value in values}) > 1:
-            msg = f"{name or 'concat'}: shapes {[v.shape for v in values]} differ in more than axis {axis}"
-            raise TileShapeError(msg)
         shape[axis] = sum(value.shape[axis] for value in values)
         return self._add(Concat(axis), tuple(values), shape, name)
 
     def constant(self, array: Array, name: str = "") -> Value:
-        """Name a weight; it is read when it is used."""
+        """Name a weight, an array of any shape; it is read when it is used."""
         index = len(self._nodes)
         self._arrays[index] = array
         return self._add(Constant(index), (), tuple(array.shape), name, kernels_of(array).dtype_name(array))
 
     def input(self, shape: Sequence[int], dtype: str) -> Value:
-        """Name the input."""
+        """Name the input, once; `GraphFunction` does so."""
         return self._add(Input(), (), shape, "input", dtype)
 
     def traced(self, source: Value, output: Value) -> Traced:
@@ -337,35 +385,6 @@ class GraphBuilder:
         dtype = dtype or inputs[0].dtype
         self._nodes.append(Node(index, op, tuple(x.index for x in inputs), sizes, dtype, name))
         return Value(index, sizes, dtype)
-
-
-_MODES = ("constant", "replicate", "reflect", "circular")
-
-
-def _axes(x: Value, axes: Sequence[int], where: str) -> tuple[int, ...]:
-    """Give axes counted from the first."""
-    if any(not -len(x.shape) <= axis < len(x.shape) for axis in axes):
-        msg = f"{where}: axes {tuple(axes)} for shape {x.shape}, expected {-len(x.shape)} to {len(x.shape) - 1}"
-        raise TileShapeError(msg)
-    return tuple(axis % len(x.shape) for axis in axes)
-
-
-def _check_counts(where: str, **counts: int) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
-            msg = f"{where}: {name} {count!r}, expected a whole number from 1 on"
-            raise TileShapeError(msg)
-
-
-def _broadcast(values: Sequence[Value], where: str) -> Shape:
-    """Give the shape that arrays have together, as NumPy broadcasts them."""
-    rank = max((len(value.shape) for value in values), default=0)
-    rows = [(1,) * (rank - len(value.shape)) + tuple(value.shape) for value in values]
-    sizes = [{n for n in column if n != 1} for column in zip(*rows, strict=True)]
-    if not values or any(len(size) > 1 for size in sizes):
-        msg = f"{where}: shapes {[value.shape for value in values]} cannot be broadcast together"
-        raise TileShapeError(msg)
-    return tuple(max(size, default=1) for size in sizes)
 
 
 def _told(
