@@ -12,7 +12,8 @@ from tilekit._exact.plan import ExactPlan, checked_plan
 from tilekit._exact.planner import Offload, Planner
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
-from tilekit._exact.sources.call import Caller, asked
+from tilekit._exact.sources.call import Caller
+from tilekit._exact.sources.parts import asked
 from tilekit._exact.stages import plain
 from tilekit._exact.strips.call import joined
 from tilekit._exact.strips.group import Strips

@@ -337,11 +337,6 @@ class GraphBuilder:
             Along which axis.
         name : str
             For tables and errors.
-
-        Returns
-        -------
-        Value
-            As long as all of them together.
         """
         axis = checked_joint(name or "concat", [value.shape for value in values], axis)
         shape = list(values[0].shape)

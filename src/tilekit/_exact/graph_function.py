@@ -1,21 +1,16 @@
 """A network said by hand, as `tilekit.exact` takes it."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from tilekit._errors import PlanError, TraceError
-from tilekit._exact.boxes import full
+from tilekit._errors import TraceError
 from tilekit._exact.builder import GraphBuilder, Value
+from tilekit._exact.evaluate import evaluated
 from tilekit._exact.frontends import Traced
-from tilekit._exact.graph import Graph
 from tilekit._exact.kernels import kernels_of
-from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.ops import Constant, Input
-from tilekit._exact.tally import Tally
 from tilekit._exact.tasks import Task, build_tasks
 from tilekit.backends import Array
-from tilekit.backends.limits import Limits, limits_of
 
-__all__ = ["GraphFunction", "evaluated"]
+__all__ = ["GraphFunction"]
 
 
 class GraphFunction:
@@ -88,53 +83,3 @@ class GraphFunction:
         """Evaluate the network plainly, every array whole."""
         traced = self.trace(x)
         return evaluated(traced, x, {traced.graph.output})[traced.graph.output]
-
-
-def _refuse(graph: Graph, wanted: Collection[int], limits: Limits) -> None:
-    """Refuse to make some nodes whole where one of them is too large for the device."""
-    if not limits.any:
-        return
-    tally = Tally(limits)
-    for index in wanted:
-        node = graph.nodes[index]
-        if not isinstance(node.op, Constant | Input):
-            shapes, whole = graph.shapes(node), full(node.shape)
-            tally.made(node, Job(node.op, node.shape, shapes, whole, tuple(map(full, shapes)), node.dtype))
-    if tally.over > 1:
-        msg = f"statistics cannot be estimated: {tally.what}; take a smaller tile, or norm='exact'"
-        raise PlanError(msg)
-
-
-def evaluated(
-    traced: Traced, x: Array, wanted: Collection[int], known: Mapping[int, Array] | None = None
-) -> dict[int, Array]:
-    """
-    Give some nodes of a graph, made plainly, every array whole; what nothing reads any more goes.
-
-    Nodes that are `known` are taken as they are given. What the device gets wrong is refused before anything runs.
-    """
-    graph, kernels, known = traced.graph, kernels_of(x), known or {}
-    needed = set(wanted)
-    for node in reversed(graph.nodes):
-        if node.index in needed and node.index not in known:
-            needed.update(node.inputs)
-    _refuse(graph, {index for index in needed if index not in known}, limits_of(x))
-    readers = {index: sum(user in needed and user not in known for user in graph.users[index]) for index in needed}
-    there: dict[int, Array] = {graph.input: x, **known}
-    with kernels.computing():
-        for index in sorted(needed):
-            node = graph.nodes[index]
-            if index in known:
-                continue
-            if isinstance(node.op, Constant):
-                there[index] = traced.constants(node.op.key)
-            elif not isinstance(node.op, Input):
-                shapes, whole = graph.shapes(node), full(node.shape)
-                there[index] = kernels.run(
-                    node, shapes, whole, tuple(full(shape) for shape in shapes), [there[i] for i in node.inputs]
-                )
-            for source in dict.fromkeys(node.inputs):
-                readers[source] -= 1
-                if not readers[source] and source not in wanted:
-                    del there[source]
-    return {index: kernels.handed(there[index]) for index in wanted}

@@ -181,13 +181,11 @@ def _source(graph: Graph, index: int, box: Box, rows: Mapping[int, object]) -> t
     while True:
         node = graph.nodes[index]
         live = [i for i in node.inputs if graph.live[i]]
-        needs = (
-            dict(zip(node.inputs, node.op.need(box, node.shape, graph.input_shapes[index]), strict=True))
-            if live
-            else {}
-        )
-        read = needs[live[0]] if len(live) == 1 else None
-        if read is None or isinstance(node.op, Conv | Attention):
+        if len(live) != 1 or isinstance(node.op, Conv | Attention):
+            return None, box
+        needs = dict(zip(node.inputs, node.op.need(box, node.shape, graph.input_shapes[index]), strict=True))
+        read = needs[live[0]]
+        if read is None:
             return None, box
         index, box = live[0], read
         if index in rows:

@@ -9,10 +9,10 @@ from typing import Any
 
 from tilekit._errors import PlanError, TraceError
 from tilekit._exact.api import Exact
+from tilekit._exact.evaluate import evaluated
 from tilekit._exact.forecast import forecast
 from tilekit._exact.frontends import Traced
 from tilekit._exact.graph import Graph, Node
-from tilekit._exact.graph_function import evaluated
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.labels import Labels, labels
 from tilekit._exact.ops import Constant, Moments
