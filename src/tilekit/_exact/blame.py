@@ -52,7 +52,7 @@ class Watch(Arrays):
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Array | None]) -> Array:
         """Make a box, and remember why it is bad, if it is."""
-        made = super().make(node, box, boxes, values)
+        made = super().make(node, box, boxes, [*values])
         if not self._finite(made):
             bad = (i for i, v in zip(node.inputs, values, strict=True) if v is not None and not self._finite(v))
             first = next(bad, None)
@@ -149,7 +149,7 @@ class _Search(Arrays):
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Array | None]) -> Array:
         """Make a box, and end where it is one number that nothing explains."""
-        made = super().make(node, box, boxes, values)
+        made = super().make(node, box, boxes, [*values])
         if self._graph.live[node.index] and is_flat(made) and self._varied(node, values):
             self.cause = f"{node.name or f'operation {node.index}'} ({type(node.op).__name__})"
             raise _Found

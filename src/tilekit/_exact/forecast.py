@@ -6,7 +6,7 @@ from typing import Any
 
 from tilekit._exact.alike import Alike, note
 from tilekit._exact.boxes import Box, Shape, cells, extent, full
-from tilekit._exact.ghosts import Ghost, Ledger, overlaps
+from tilekit._exact.ghosts import Ghost, Ledger, contiguous, holds, overlaps
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels._jobs import Job, Laid
 from tilekit._exact.ops import (
@@ -166,6 +166,7 @@ class Ghosts:
         self._tally = tally
         self._ledger = ledger
         self._scratch = scratch
+        self._spare: int | None = getattr(scratch, "writes", None)
         self._axis = axis
         self._blocks: dict[Box, tuple[Ghost, int]] = {}
         self._result: Ghost | None = None
@@ -188,7 +189,8 @@ class Ghosts:
         if self._alike is None:
             return self._made(node, box, boxes, values)[0]
         lies = tuple([None if value is None else value.strides for value in values])
-        key = (self._alike.kinds[node.index], box, boxes, lies, _behind(node.op, values))
+        held = () if self._spare is None else holds(values, self._spare)
+        key = (self._alike.kinds[node.index], box, boxes, lies, _behind(node.op, values), held)
         known = self._alike.made.get(key)
         if known is None:
             made, taken = self._made(node, box, boxes, values)
@@ -199,9 +201,7 @@ class Ghosts:
         if taken is None:
             shape, strides = seen
             return next(value for value in values if value is not None).view(shape, strides)
-        made = self._filled(node, box, boxes)
-        self._ledger.touch(taken)
-        return _laid(made, taken)
+        return self._laid(node, box, boxes, values, taken)
 
     def _made(
         self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]
@@ -216,15 +216,23 @@ class Ghosts:
             None if value is None else (self._graph.nodes[i].dtype, value.strides)
             for i, value in zip(node.inputs, values, strict=True)
         )
-        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype, given)
+        held = () if self._spare is None else holds(values, self._spare)
+        job = Job(node.op, node.shape, self._graph.input_shapes[node.index], box, boxes, node.dtype, given, held)
         if self._tally is not None:
             self._tally.made(node, job)
-        made = self._filled(node, box, boxes)
         taken = self._scratch(job)
         if job.told:
             taken = Laid.of(taken + job.told, taken.strides if isinstance(taken, Laid) else None)
+        return self._laid(node, box, boxes, values, taken), taken
+
+    def _laid(
+        self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None], taken: int
+    ) -> Ghost:
+        """Give what a kernel makes, as it lies: in memory of its own, or in that of an input."""
+        over = values[taken.over] if isinstance(taken, Laid) and taken.over is not None else None
+        made = self._filled(node, box, boxes) if over is None else over.view(extent(box), contiguous(extent(box)))
         self._ledger.touch(taken)
-        return _laid(made, taken), taken
+        return made.view(made.shape, taken.strides) if isinstance(taken, Laid) and taken.strides else made
 
     def _filled(self, node: Node, box: Box, boxes: tuple[Box | None, ...]) -> Ghost:
         """Give the memory that an operation fills: more than the box, where a layer makes cells that it spoils."""
@@ -302,11 +310,6 @@ def _given(ledger: Ledger, node: Node) -> Ghost:
     return value if strides is None else value.view(node.shape, strides)
 
 
-def _laid(made: Ghost, taken: int) -> Ghost:
-    """Give what a kernel makes, as it lies."""
-    return made.view(made.shape, taken.strides) if isinstance(taken, Laid) else made
-
-
 def _view(op: Op, box: Box, values: list[Ghost | None]) -> Ghost | None:
     """Give the view that an operation makes of an input; None where it fills memory of its own."""
     given = [value for value in values if value is not None]
@@ -333,7 +336,10 @@ def _behind(op: Op, values: Sequence[Ghost | None]) -> int:
 def _stepped(op: Slice, value: Ghost, shape: Shape) -> Ghost | None:
     del shape
     made = value.cut(tuple(slice(None, None, abs(step)) for step in op.steps))
-    return None if op.copied and (min(op.steps) < 0 or not made.owns) else made
+    if op.copied and (min(op.steps) < 0 or not made.owns):
+        return None
+    lies = tuple(-stride if step < 0 else stride for stride, step in zip(made.strides, op.steps, strict=True))
+    return made if lies == made.strides else made.view(made.shape, lies)
 
 
 def _windowed(op: Windows, value: Ghost, shape: Shape) -> Ghost:

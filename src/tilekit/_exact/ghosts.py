@@ -6,11 +6,13 @@ where the run lets go of its arrays.
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from sys import getrefcount
 
 from tilekit._exact.boxes import Shape
 
-__all__ = ["Ghost", "Ledger", "overlaps"]
+__all__ = ["Ghost", "Ledger", "contiguous", "holds", "overlaps"]
 
 
 class Ledger:
@@ -132,7 +134,7 @@ class Ghost:
 def overlaps(shape: Shape, strides: Shape) -> bool:
     """Whether some cells of a view are one in memory, as those of windows that overlap, or of what is repeated."""
     reach = 1
-    for stride, n in sorted((stride, n) for n, stride in zip(shape, strides, strict=True) if n > 1):
+    for stride, n in sorted((abs(stride), n) for n, stride in zip(shape, strides, strict=True) if n > 1):
         if stride < reach:
             return True
         reach += stride * (n - 1)
@@ -147,3 +149,26 @@ def contiguous(shape: Shape) -> Shape:
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
+
+
+def _held(values: "Sequence[Ghost | None]", i: int) -> tuple[int, int]:
+    value = values[i]
+    assert value is not None  # not asked otherwise
+    return getrefcount(value), getrefcount(value.buffer)
+
+
+_ALONE = next(_held(values, i) for values in ([Ledger().ghost((), 1)],) for i, value in enumerate(values))
+
+
+def holds(values: "Sequence[Ghost | None]", spare: int) -> tuple[int, ...]:
+    """
+    Say of each array in a list whether its memory holds more than it does, by more than `spare` bytes.
+
+    Else whether anything but the list refers to it, or to its memory: the numbers are those of `Job.holds`.
+    """
+    return tuple(
+        [
+            0 if value is None or value.buffer.nbytes > value.nbytes + spare else 1 + (_held(values, i) == _ALONE)
+            for i, value in enumerate(values)
+        ]
+    )

@@ -22,7 +22,7 @@ class Hands(Protocol[V]):
         """Give a captured array."""
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[V | None]) -> V:
-        """Make a box of a node."""
+        """Make a box of a node. The list is the hands' to empty: nobody else may hold what is in it."""
 
     def cut(self, value: V, region: tuple[slice, ...]) -> V:
         """Cut a region out, without copying."""

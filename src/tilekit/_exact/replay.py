@@ -93,12 +93,20 @@ class Replay(Generic[V]):
 
     def _make(self, plan: StagePlan, make: Make, windows: dict[int, tuple[Box, V]]) -> None:
         node = self._graph.nodes[make.node]
-        value = self._hands.make(node, make.box, make.needs, self._gather(node, make.needs, windows))
+        value = self._hands.make(node, make.box, make.needs, self._take(node, make, windows))
         self._take_in(plan, make, value, windows)
+
+    def _take(self, node: Node, make: Make, windows: dict[int, tuple[Box, V]]) -> list[V | None]:
+        """Give what a node reads, and let go of what it is the last to read: its memory may be written to."""
+        values = self._gather(node, make.needs, windows)
+        for index, stay in make.settled:
+            if stay is None and index != make.node:
+                del windows[index]
+        return values
 
     def _take_in(self, plan: StagePlan, make: Make, value: V | None, windows: dict[int, tuple[Box, V]]) -> None:
         """Put what was made to what was there, when what it was made of has gone, and give the targets of it."""
-        self._settle([row for row in make.settled if row[0] != make.node], windows)
+        self._settle([row for row in make.settled if row[0] != make.node and row[0] in windows], windows)
         if value is not None:
             windows[make.node] = (make.window, self._window(make, value, windows.pop(make.node, None)))
             del value

@@ -103,7 +103,8 @@ class Kernels(Library):
         boxes : tuple of Box or None
             What ``node.op.need`` asks for.
         arrays : sequence of array or None
-            With just these extents; None where the box is None.
+            With just these extents; None where the box is None. A list may be emptied: a library that computes late
+            writes to the memory of what nobody holds any more.
 
         Returns
         -------
@@ -175,15 +176,18 @@ class Kernels(Library):
         base, part = arrays
         if part is None or base is None:
             return part if base is None else base
+        return self.put(self.copy(base), self._written(job), part)
+
+    def _written(self, job: Job[Scatter]) -> tuple[slice, ...]:
+        """Give where in the box is written."""
         given = job.boxes[1]
         assert given is not None  # `need` gives the box of what is given
         steps = job.op.steps or (1,) * len(given)
         rows = zip(given, job.op.starts, steps, job.box, strict=True)
-        region = tuple(
+        return tuple(
             slice(at + start * k - first, at + (stop - 1) * k + 1 - first, k)
             for (start, stop), at, k, (first, _) in rows
         )
-        return self.put(self.copy(base), region, part)
 
     def pad(self, job: Job[Pad], arrays: Arrays) -> Array:
         """Add cells around, or cut some off."""

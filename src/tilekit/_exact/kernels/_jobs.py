@@ -1,5 +1,6 @@
 """What a kernel is told: one operation, the box that it makes, and the boxes that it is given."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -7,24 +8,40 @@ from tilekit._exact.boxes import Box, Shape, extent
 from tilekit._exact.chain import Told
 from tilekit._exact.ops import Op
 
-__all__ = ["Job", "Laid"]
+__all__ = ["FREE", "OWN", "SHARED", "Job", "Laid", "writes"]
 
+SHARED, OWN, FREE = 0, 1, 2
+"""Memory that holds more than an array; nothing else; and that besides nobody else reads: it may be written to."""
+F = TypeVar("F", bound=Callable[..., int])
 Kind_co = TypeVar("Kind_co", bound=Op, covariant=True)
 
 
 class Laid(int):
-    """Bytes that a kernel takes for itself, where what it makes does not lie in order."""
+    """Bytes that a kernel takes for itself, where what it makes does not lie in order, or in memory of its own."""
 
-    strides: Shape
+    strides: Shape | None
+    """In cells; None where the cells lie in order."""
+    over: int | None
+    """The input in whose memory the result lies; None where it lies in memory of its own."""
 
     @classmethod
-    def of(cls, nbytes: int, strides: Shape | None) -> int:
-        """Give the bytes, with the strides in cells if there are any."""
-        if strides is None:
+    def of(cls, nbytes: int, strides: Shape | None, over: int | None = None) -> int:
+        """Give the bytes, with the strides in cells and the input that is written to if there are any."""
+        if strides is None and over is None:
             return nbytes
         made = cls(nbytes)
-        made.strides = strides
+        made.strides, made.over = strides, over
         return made
+
+
+def writes(spare: int) -> Callable[[F], F]:
+    """Say of what counts a kernel's bytes that it asks what inputs hold, a few bytes beside their cells not counted."""
+
+    def said(count: F) -> F:
+        count.__dict__["writes"] = spare
+        return count
+
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,9 @@ class Job(Generic[Kind_co]):
 
     given: tuple[tuple[str, Shape] | None, ...] = ()
     """Where it is known, how each input lies: its dtype, and its strides in cells."""
+
+    holds: tuple[int, ...] = ()
+    """Where it is asked for, whether the memory of each input is `SHARED`, its own, or `FREE`."""
 
     @property
     def told(self) -> int:

@@ -8,27 +8,28 @@ import math
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from sys import getrefcount
 from typing import Any
 
 import mlx.core as mx
 
-from tilekit._exact.boxes import Box, Shape, extent
+from tilekit._exact.boxes import Box, Shape
+from tilekit._exact.chain import Chain
 from tilekit._exact.graph import Node
 from tilekit._exact.kernels._base import Arrays, Kernels
-from tilekit._exact.kernels._jobs import Job
-from tilekit._exact.kernels._mlx_conv import convolved, unfolded_bytes, unfolded_elsewhere
+from tilekit._exact.kernels._jobs import Job, writes
+from tilekit._exact.kernels._mlx_conv import convolved
+from tilekit._exact.kernels._mlx_over import SPARE, over, pieced, pieces
+from tilekit._exact.kernels._mlx_scratch import moments_piece, taken, taken_elsewhere
 from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
 from tilekit._exact.ops import (
-    Attention,
     Conv,
     Expand,
     Moments,
-    Pad,
     Permute,
-    Pointwise,
-    Pool,
     Reduce,
     Reshape,
+    Scatter,
     Slice,
     Windows,
 )
@@ -36,52 +37,6 @@ from tilekit.backends import Array, Backend
 from tilekit.backends.limits import limits_of
 
 __all__ = ["MlxKernels"]
-
-
-SCORES = 1 << 25
-"""Bytes of attention scores that are made at once on a processor, where MLX makes those of all rows it is given."""
-
-
-def scores_bytes(job: Job[Attention]) -> int:
-    """Count the scores of all rows, in whose place the softmax is taken, and the mask of causal attention."""
-    scores = math.prod(job.extent[:3]) * job.shapes[1][2] * _itemsize(job.dtype)
-    return scores + (job.extent[2] * job.shapes[1][2] if job.op.causal else 0)
-
-
-def attended_bytes(job: Job[Attention]) -> int:
-    """Count the same for a few rows at a time, what is put together of them, and copies of keys and values."""
-    scores = scores_bytes(job)
-    rows = scores if scores <= SCORES else SCORES + math.prod(job.extent) * _itemsize(job.dtype)
-    return rows + _copied(job)
-
-
-def _copied(job: Job[Attention]) -> int:
-    """Count keys and values that do not lie row by row: MLX copies them for its products."""
-    total = 0
-    for box, given in zip(job.boxes[1:3], job.given[1:3], strict=False):
-        if box is not None and given is not None:
-            (dtype, strides), shape = given, extent(box)
-            total += 0 if strides[-2:] in {(shape[-1], 1), (1, shape[-2])} else math.prod(shape) * _itemsize(dtype)
-    return total
-
-
-def _itemsize(dtype: str) -> int:
-    return 4 if dtype == "float32" else 2
-
-
-def pooled_bytes(job: Job[Pool]) -> int:
-    """Count the copy of an input that is a part of another, or lies in another order: windows are a view of one."""
-    if job.boxes[0] is None or not job.given or job.given[0] is None:
-        return 0
-    dtype, strides = job.given[0]
-    shape = extent(job.boxes[0])
-    lies = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    whole = shape == job.shapes[0] and all(n == 1 or a == b for n, a, b in zip(shape, strides, lies, strict=True))
-    return 0 if whole else math.prod(shape) * (4 if dtype == "float32" else 2)
-
-
-PIECE = 1 << 19
-"""Bytes of what moments are taken of at once; three copies of it are there."""
 
 
 LITTLE = 1 << 18
@@ -93,6 +48,28 @@ def _computed(x: mx.array) -> mx.array:
     compute: Any = mx.eval if mx.default_device().type == mx.cpu else mx.async_eval
     compute(x)
     return x
+
+
+def _refs(arrays: Sequence[Array], i: int) -> int:
+    return getrefcount(arrays[i])
+
+
+_ALONE = _refs([mx.array(0)], 0)
+
+
+def _alone(arrays: Sequence[Array], shape: Shape, size: int) -> int | None:
+    """Give the first array of a shape and a size of cells to which nothing but the list refers."""
+    for i in range(len(arrays)):
+        if arrays[i].shape == shape and arrays[i].dtype.size == size and _refs(arrays, i) == _ALONE:
+            return i
+    return None
+
+
+def _rows(x: mx.array, axis: int, first: int, last: int) -> mx.array:
+    """Cut rows of what is broadcast to the result; the axis is counted from the end."""
+    if x.ndim < -axis or x.shape[axis] == 1:
+        return x
+    return x[(..., slice(first, last), *(slice(None),) * (-axis - 1))]
 
 
 def _computed_part(part: MomentsPart) -> MomentsPart:
@@ -140,9 +117,45 @@ class MlxKernels(Kernels):
         17 MiB at the peak computed operation by operation, 39 step by step, 41 left to the end). A graphics processor
         is handed the work and not waited for.
         """
-        made = _computed(super().run(node, shapes, box, boxes, arrays))
-        if isinstance(node.op, _VIEWS) and any(self._is_part(x) for x in arrays):
+        made = super().run(node, shapes, box, boxes, arrays)
+        part = isinstance(node.op, _VIEWS) and any(self._is_part(x) for x in arrays)
+        if isinstance(arrays, list):
+            arrays.clear()  # MLX writes to the memory of what nobody else holds
+        _computed(made)
+        if part:
             self._note(made)
+        return made
+
+    def call(self, job: Job[Any], arrays: Arrays) -> Array:
+        """Call what the front end handed in; a chain of operations cell by cell piece by piece."""
+        chain = job.op.call
+        if isinstance(chain, Chain) and mx.default_device().type == mx.cpu:
+            axis, count = pieces(job, chain)
+            if count > 1:
+                return self._by_pieces(job, arrays, axis, count)
+        return super().call(job, arrays)
+
+    def _by_pieces(self, job: Job[Any], arrays: Arrays, axis: int, count: int) -> Array:
+        """Make a chain piece by piece, over an input that nobody else holds if there is one."""
+        held, dtype = [*arrays], self.dtype(job.dtype)
+        if isinstance(arrays, list):
+            arrays.clear()
+        at = _alone(held, job.extent, dtype.size)
+        made = self.empty(job.extent, job.dtype) if at is None else held[at].view(dtype)
+        given = [x.dtype for x in held]
+        if at is not None:
+            held[at] = None
+        mx.eval(made)
+        for first, last in pieced((0, job.extent[axis]), count):
+            part = job.op.call(
+                [
+                    _rows(made if i == at else x, axis - len(job.extent), first, last).view(given[i])
+                    for i, x in enumerate(held)
+                ]
+            )
+            mx.eval(part)
+            made = mx.slice_update(made, part, mx.array([first]), (axis,))
+            mx.eval(made)
         return made
 
     def conv(self, job: Job[Conv], arrays: Arrays) -> Array:
@@ -166,7 +179,7 @@ class MlxKernels(Kernels):
         if not isinstance(op, Moments):
             return _computed(super().part(op, x))
         axis = max((axis for axis in range(x.ndim) if axis not in op.batch_axes), key=lambda axis: _length(op, x, axis))
-        count = 1 if axis == op.channel_axis else max(1, -(-4 * x.size // PIECE))
+        count = 1 if axis == op.channel_axis else -(-4 * x.size // moments_piece(x.size))
         total: MomentsPart | None = None
         for piece in _pieces(x, axis, count):
             some = _computed_part(super().part(op, piece))
@@ -178,30 +191,28 @@ class MlxKernels(Kernels):
         merged = super().merge(op, a, b)
         return _computed_part(merged) if isinstance(merged, MomentsPart) else _computed(merged)
 
+    @writes(SPARE)
     def scratch(self, job: Job[Any]) -> int:
-        """Count what is unfolded for a convolution, copied for a pool or a border, and on a processor the scores."""
-        if isinstance(job.op, Pointwise | Pad):
-            return super().scratch(job)
-        if isinstance(job.op, Pool):
-            return pooled_bytes(job)
-        if mx.default_device().type != mx.cpu:
-            return unfolded_elsewhere(job, self._limits) if isinstance(job.op, Conv) else 0
-        if isinstance(job.op, Conv):
-            return unfolded_bytes(job)
-        if isinstance(job.op, Moments):
-            return 3 * min(4 * math.prod(job.shapes[0]), PIECE)
-        return attended_bytes(job) if isinstance(job.op, Attention) else 0
+        """Count what is unfolded, copied or summed, and on a processor the scores; there say what is written over."""
+        if mx.default_device().type == mx.cpu:
+            return over(job, taken(job))
+        return taken_elsewhere(job, self._limits)
 
+    @writes(SPARE)
     def plain_scratch(self, job: Job[Any]) -> int:
         """Count the same where nothing is cut into slabs, and nothing goes frame by frame."""
-        if isinstance(job.op, Pool):
-            return pooled_bytes(job)
-        if mx.default_device().type != mx.cpu:
-            limits = replace(self._limits, frames=False)
-            return unfolded_elsewhere(job, limits) if isinstance(job.op, Conv) else 0
-        if isinstance(job.op, Conv):
-            return unfolded_bytes(job, slabs=False)
-        return scores_bytes(job) + _copied(job) if isinstance(job.op, Attention) else 0
+        if mx.default_device().type == mx.cpu:
+            return over(job, taken(job, plain=True))
+        return taken_elsewhere(job, replace(self._limits, frames=False), plain=True)
+
+    def scatter(self, job: Job[Scatter], arrays: Arrays) -> Array:
+        """Write one array over a part of another, in its memory where nobody else holds it."""
+        base, part = arrays
+        if part is None or base is None:
+            return part if base is None else base
+        made = mx.contiguous(base)
+        made[self._written(job)] = part.astype(made.dtype)
+        return made
 
     def owns(self, x: Array) -> bool:
         """Give False: nothing tells whether an array is a part of another; `copy` copies only where one is."""

@@ -51,7 +51,7 @@ class StripReplay(Replay[V], Generic[V]):
             return self._statistic(make, node, make.shared, windows)
         made = None
         if make.part is not None:
-            made = self._hands.make(node, make.part, make.needs, self._gather(node, make.needs, windows))
+            made = self._hands.make(node, make.part, make.needs, self._take(node, make, windows))
         if not make.gives and not make.takes:
             return made if make.here else None
         gives = []

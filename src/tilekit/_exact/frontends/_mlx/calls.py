@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import mlx.core as mx
 
 from tilekit._exact.boxes import Box, Interval, Shape, extent
-from tilekit._exact.kernels._mlx import SCORES
+from tilekit._exact.kernels._mlx_scratch import SCORES
 
 __all__ = [
     "Attend",
