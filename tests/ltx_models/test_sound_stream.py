@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -224,17 +225,17 @@ def test_the_halo_of_a_vocoder_is_what_is_measured(kind: str, spare: int) -> Non
 
 
 def test_the_halo_of_the_decoder_is_what_is_measured() -> None:
-    nn = pytest.importorskip("torch") and backend("torch")
-    net, at = network("torch", "decoder"), 10
+    """In float64: in float32 the last cells that change do so by less than some processors round."""
+    torch = pytest.importorskip("torch")
+    net, at = deepcopy(network("torch", "decoder")).double(), 10
     halo = audio_decoder_halo(net)["time"]
     assert halo is not None
-    x = sound("decoder", 60)
-    other = x.copy()
+    x = torch.from_numpy(sound("decoder", 60)).double()
+    other = x.clone()
     other[:, :, at] += 1000
-    changed = np.flatnonzero(np.abs(nn.to_numpy(net(nn.asarray(x)) - net(nn.asarray(other)))).max(axis=(0, 1, 3)))
+    changed = np.flatnonzero((net(x) - net(other)).abs().amax((0, 1, 3)).numpy())
     assert (int(changed[0]) + 3) // 4 == at
-    reach = (int(changed[-1]) + 3) // 4 - at
-    assert 0 <= halo[0] - reach <= 1, (halo, reach)
+    assert (int(changed[-1]) + 3) // 4 - at == halo[0]
 
 
 def test_a_halo_between_hops_is_refused() -> None:
