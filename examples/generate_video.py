@@ -9,6 +9,7 @@ The toy draws coloured shapes that move and sound, and nothing else; it ends in 
 """
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def main() -> None:
     info = probe_video(options.out)
     print(f"{options.out}: {info.frames} frames of {info.width}x{info.height} at {info.fps} fps, {info.audio}")
     # the toy's autoencoder is found again; another checkpoint is named, with the dtype of this run
-    again = f"{latents} --backend {options.backend} --dtype {pipe.components.dtype}"
-    again += f" --checkpoint {options.checkpoint}" if options.checkpoint else ""
-    print(f"{latents}: 'ltx-models decode {again} -o again.mp4' makes the video again")
+    again = ["ltx-models", "decode", str(latents), "--backend", options.backend, "--dtype", pipe.components.dtype]
+    again += ["--checkpoint", options.checkpoint] if options.checkpoint else []
+    print(f"{latents}; what makes the video again: {shlex.join([*again, '-o', 'again.mp4'])}")
 
 
 def first_frame(path: Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shlex
 import socket
 import sys
 from collections.abc import Callable
@@ -240,7 +241,7 @@ def test_the_command_that_the_example_prints_makes_the_video_again(
     monkeypatch.setattr(sys, "argv", [str(script), "--backend", backend, "--out", str(tmp_path / "a.mp4")])
     runpy.run_path(str(script), run_name="__main__")
     said = capsys.readouterr().out
-    command = re.findall(r"'ltx-models (decode .*)' makes the video again", said)[0].split()
+    command = shlex.split(re.findall(r"what makes the video again: ltx-models (.*)", said)[0])
     command[-1] = str(tmp_path / command[-1])
     assert main(command) == 0
     one, again = read_video(tmp_path / "a.mp4"), read_video(tmp_path / "again.mp4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,18 +57,19 @@ def kept_on_failure(
         if place is None and wanted is not None:
             place = _rescued(latents, fps, wanted, files, seed)
         if place is not None:
-            error.add_note(f"the latents are in {place}: 'ltx-models decode {place}{_flags(files)}' goes on from there")
+            command = shlex.join(("ltx-models", "decode", str(place), *_flags(files)))
+            error.add_note(f"the latents are in {place}; what goes on from there: {command}")
         raise
 
 
-def _flags(files: Files) -> str:
+def _flags(files: Files) -> tuple[str, ...]:
     """Name the files that decode latents, as the command line takes them."""
     if files.transformer.is_relative_to(default_pipeline()):
-        return ""
+        return ()
     if files.video_vae is None and files.audio_vae is None:
-        return f" --checkpoint {files.transformer}"
-    sound = f" --audio-vae-path {files.of('audio_decoder')}"
-    return f" --video-vae-path {files.of('video_decoder')}{sound}"
+        return "--checkpoint", str(files.transformer)
+    pictures, sound = str(files.of("video_decoder")), str(files.of("audio_decoder"))
+    return "--video-vae-path", pictures, "--audio-vae-path", sound
 
 
 def _write(place: Path, latents: Latents, fps: float, files: Files, seed: int) -> None:
