@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tilekit._exact.boxes import Box, Interval, full
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.labels import Labels, carried
-from tilekit._exact.ops import Concat, Conv, Local, Moments, Permute, Pointwise, Pool, Reduce
+from tilekit._exact.ops import Concat, Conv, Local, Moments, Permute, Pointwise, Pool, Reduce, Slice
 
 __all__ = ["Frontier", "Goal", "free", "goals", "levels", "parts", "plain_work", "sooner", "until", "work"]
 
@@ -179,6 +179,23 @@ def _read_whole(graph: Graph, node: Node, labels: Labels) -> Iterator[int]:
         n = graph.nodes[index].shape[label]
         if n > 1 and box[label] == (0, n):
             yield index
+    if isinstance(node.op, Concat) and node.op.axis == axis:
+        yield from _wrapped(graph, node, axis)
+
+
+def _wrapped(graph: Graph, node: Node, axis: int) -> Iterator[int]:
+    """Give what is put together from its own end and then its beginning, as by a roll: first rows need the last."""
+    before: tuple[int, Interval] | None = None
+    for index in node.inputs:
+        part = graph.nodes[index]
+        source, (start, stop) = index, (0, part.shape[axis])
+        if isinstance(part.op, Slice):
+            needs = part.op.need(full(part.shape), part.shape, graph.input_shapes[index])
+            source, (start, stop) = part.inputs[0], (needs[0] or full(part.shape))[axis]
+        n = graph.nodes[source].shape[axis]
+        if before is not None and before[0] == source and 2 * (before[1][1] - start) > n > 1:
+            yield source
+        before = source, (start, stop)
 
 
 def free(graph: Graph, labels: Labels, made: Frontier) -> bool:

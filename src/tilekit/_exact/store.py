@@ -60,5 +60,5 @@ class Store(Generic[V]):
         return self._hands.assemble(self._node, box, pieces)
 
     def release(self, row: int) -> None:
-        """Let go of the boxes that end before a row."""
-        self._parts = [part for part in self._parts if part[0][self._axis][1] > row]
+        """Let go of the boxes that end before a row; one number has no rows."""
+        self._parts = [part for part in self._parts if not part[0] or part[0][self._axis][1] > row]

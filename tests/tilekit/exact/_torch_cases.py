@@ -36,6 +36,14 @@ def zeroed(x: Any) -> Any:
     return y
 
 
+def masked_writes(x: Any) -> Any:
+    y = x * 2
+    y[y < -1] = 0
+    y[:, :, x[0, 0] > 1] = torch.tensor([0.5])
+    y[:, :, [7, 1]] = x[:, :, :2]
+    return y.index_fill(3, torch.tensor([2, 5]), 1.5).index_copy(1, torch.tensor([3]), x[:, :1])
+
+
 def short_filter(x: Any) -> Any:
     taps = torch.linspace(-1, 1, 28).reshape(4, 7)
     return (taps @ x.unfold(2, 7, 3).permute(0, 2, 3, 1)).flatten(1, 2)
@@ -89,7 +97,7 @@ def waves(x: Any) -> Any:
 
 
 def nearest_codes(x: Any) -> Any:
-    book = torch.linspace(-1, 1, 20).reshape(5, 4)
+    book = torch.arange(20.0).reshape(5, 4) / 10 - 1
     codes = torch.cdist(x.mT, book).argmin(-1)
     return F.embedding(codes, book).mT + x.max(1, keepdim=True)[1]
 
@@ -157,6 +165,10 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "batch norm": (seeded(nn.BatchNorm2d(8)), PICTURE),
     "batch norm plain": (seeded(nn.BatchNorm1d(4, affine=False)), SOUND),
     "layer norm": (lambda x: F.layer_norm(x.movedim(1, -1), (8,), torch.ones(8), torch.ones(8)), PICTURE),
+    "layer norm of pictures": (
+        lambda x: F.layer_norm(x, x.shape[1:], *torch.linspace(0, 1, 2 * x[0].numel()).view(2, *x.shape[1:])),
+        (2, 8, 12, 12),
+    ),
     "rms norm": (lambda x: F.rms_norm(x.movedim(1, -1), (8,), torch.ones(8)), PICTURE),
     "normalize": (lambda x: F.normalize(x, dim=1) * 8**0.5, CLIP),
     "global response": (global_response, PICTURE),
@@ -165,12 +177,15 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "mean": (lambda x: x - x.mean((2, 3), keepdim=True), PICTURE),
     "sums": (lambda x: x.sum(1) + x.amax(1) - x.amin(1) + x.std(1) + x.var(1, unbiased=False), PICTURE),
     "max": (lambda x: x.max(dim=2).values + x.min(dim=2)[0], PICTURE),
+    "extremes": (lambda x: sum(torch.aminmax(x, dim=2)) - sum(torch.aminmax(x)), PICTURE),
+    "middle": (lambda x: x.median(1)[0] + x.kthvalue(3, 1)[0] - x.round().mode(1).values, PICTURE),
     "any": (lambda x: (x > 0).any(1) & (x < 2).all(1), PICTURE),
     "argmax": (lambda x: x.argmax(1), PICTURE),
     "softmax": (lambda x: x.softmax(1).log_softmax(2), PICTURE),
     "cumsum": (lambda x: x.cumsum(-1), PICTURE),
     "renorm": (lambda x: torch.renorm(x, 2, 1, 1.0), PICTURE),
     "bucketize": (lambda x: torch.bucketize(x, torch.linspace(-1, 1, 7)), PICTURE),
+    "searchsorted": (lambda x: torch.searchsorted(torch.arange(-1.0, 2), x, right=True), PICTURE),
     "isin": (lambda x: torch.isin((2 * x).long(), torch.tensor([0, 2, -3])), PICTURE),
     "complex variance": (lambda x: torch.complex(x, x.flip(2)).var((2, 3)), PICTURE),
     "conj": (lambda x: torch.complex(x, x.flip(2)).conj().imag, PICTURE),
@@ -193,6 +208,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "area": (upsampled((5, 7), mode="area"), PICTURE),
     "avg pool": (lambda x: F.avg_pool2d(x, 2), PICTURE),
     "avg pool padded": (lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False), PICTURE),
+    "avg pool divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), PICTURE),
     "avg pool 1d": (lambda x: F.avg_pool1d(x, 4, 3, 1), SOUND),
     "max pool": (lambda x: F.max_pool2d(x, 3, 2, 1), PICTURE),
     "max pool ceil": (lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True), PICTURE),
@@ -200,6 +216,10 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "adaptive max pool": (lambda x: F.adaptive_max_pool2d(x, (4, 5)) - F.adaptive_max_pool2d(x, 1), PICTURE),
     "adaptive max pool uneven": (lambda x: F.adaptive_max_pool2d(x, (5, 7)), PICTURE),
     "patches": (lambda x: F.unfold(x, (3, 2), (1, 2), (1, 0), (2, 1)).flip(1), PICTURE),
+    "patches put back": (
+        lambda x: F.fold(F.unfold(x, (5, 4), 1, (2, 1), 3) * 2, (12, 10), (5, 4), 1, (2, 1), 3),
+        PICTURE,
+    ),
     "patches unbatched": (lambda x: F.unfold(x[0], 3, padding=1), PICTURE),
     "pixel shuffle": (lambda x: F.pixel_shuffle(x, 2), PICTURE),
     "pixel unshuffle": (lambda x: F.pixel_unshuffle(x, 2), PICTURE),
@@ -238,6 +258,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "repeats": (lambda x: x.repeat_interleave(torch.tensor([1, 2] * 5), 3), PICTURE),
     "strided": (lambda x: x.transpose(2, 3).contiguous().as_strided((10, 8, 5), (12, 120, 2), 3), PICTURE),
     "gather": (lambda x: x.gather(1, (x > 0).long()), PICTURE),
+    "gather some": (lambda x: x.gather(2, x[:, :5, :, 2:].argsort(2)), PICTURE),
+    "scatter": (lambda x: torch.zeros_like(x).scatter(1, x.topk(3, 1)[1], 1.0), PICTURE),
+    "scatter add": (lambda x: x.scatter_add(2, x.argmax(2, keepdim=True), x[:, :, :1]), PICTURE),
+    "masked writes": (masked_writes, PICTURE),
+    "table": (lambda x: torch.arange(24.0).view(8, 3)[x.argmax(1)], PICTURE),
     "tril": (lambda x: x.tril(1) + x.triu(-2), PICTURE),
     "arange": (lambda x: x * torch.arange(10) + torch.linspace(0, 1, 12)[:, None], PICTURE),
     "where": (lambda x: torch.where(x > 0, x, 0.1 * x).masked_fill(x > 1, 1.0).clamp(-1, 1), PICTURE),
@@ -267,6 +292,11 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "lstm": (seeded(Recurrent(nn.LSTM)), SOUND),
     "gru": (seeded(Recurrent(nn.GRU)), SOUND),
     "grid_sample": (lambda x: F.grid_sample(x, torch.zeros(1, 4, 4, 2), align_corners=False), PICTURE),
+    "samples where it says": (lambda x: F.grid_sample(x, x[:, :2, :5].movedim(1, -1), align_corners=True), PICTURE),
+    "samples of clips": (
+        lambda x: F.grid_sample(x, x[:, :3, :2].movedim(1, -1), "nearest", "border", align_corners=False),
+        CLIP,
+    ),
     "to float64": (lambda x: (x.double() * 2).float(), PICTURE),
     "integers": (lambda x: (x * 127).to(torch.int32) // 3, PICTURE),
     "input": (lambda x: x, PICTURE),

@@ -21,6 +21,7 @@ from tilekit._exact.ops import (
     MatMul,
     Moments,
     Normalize,
+    Pick,
     Pointwise,
     Pool,
     Reduce,
@@ -43,7 +44,7 @@ TURNED = 4
 """How many times the cells of a strip a weight must have for the strip to be put into the weight's order."""
 SUMS, MOMENTS = 12, 40
 """Bytes for each group of what is summed beside the distances, and of its moments before they are rounded."""
-CALLS = (Along, Attention, Gather, MatMul, Pool, Reduce, Whole)
+CALLS = (Along, Attention, Gather, MatMul, Pick, Pool, Reduce, Whole)
 """Kinds that call what the front end handed in, which may make more than it gives."""
 _SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -16,7 +16,7 @@ with the list of arrays.
 from tilekit._exact.ops._base import Op, broadcast
 from tilekit._exact.ops._cells import Constant, Fill, Input, Pointwise
 from tilekit._exact.ops._sums import Along, Attention, MatMul, Moments, Normalize, Reduce, Whole
-from tilekit._exact.ops._views import Concat, Expand, Gather, Pad, PadMode, Permute, Reshape, Scatter, Slice, Take
+from tilekit._exact.ops._views import Concat, Expand, Gather, Pad, PadMode, Permute, Pick, Reshape, Scatter, Slice, Take
 from tilekit._exact.ops._windows import Conv, Local, Pool, Reached, Resample, Windows
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Pad",
     "PadMode",
     "Permute",
+    "Pick",
     "Pointwise",
     "Pool",
     "Reached",

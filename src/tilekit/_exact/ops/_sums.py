@@ -86,18 +86,25 @@ class Along(Op):
     """
     A call that needs the first input whole along `axes` and is cell by cell over the others.
 
-    Softmax, a norm per position, a sort, a Fourier transform. Other inputs (weights) are needed whole.
+    Softmax, a norm per position, a sort, a Fourier transform. Other inputs (weights) are needed whole, or go `beside`
+    the first: whole along the same axes, as what is scattered.
     """
 
     axes: tuple[int, ...]
     call: Call
+    beside: bool = False
 
     def grow(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Box:
         return tuple((0, n) if axis in self.axes else box[axis] for axis, n in enumerate(shape))
 
     def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
-        source = tuple((0, n) if axis in self.axes else box[axis] for axis, n in enumerate(inputs[0]))
-        return (source, *(full(other) for other in inputs[1:]))
+        return (
+            self._along(box, inputs[0]),
+            *(self._along(box, other) if self.beside else full(other) for other in inputs[1:]),
+        )
+
+    def _along(self, box: Box, source: Shape) -> Box:
+        return tuple((0, n) if axis in self.axes else box[axis] for axis, n in enumerate(source))
 
 
 @dataclass(frozen=True, slots=True)

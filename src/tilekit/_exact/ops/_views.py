@@ -8,7 +8,7 @@ from typing import Literal
 from tilekit._exact.boxes import Box, Interval, Shape, full
 from tilekit._exact.ops._base import Call, Needs, Op, broadcast, with_interval
 
-__all__ = ["Concat", "Expand", "Gather", "Pad", "PadMode", "Permute", "Reshape", "Scatter", "Slice", "Take"]
+__all__ = ["Concat", "Expand", "Gather", "Pad", "PadMode", "Permute", "Pick", "Reshape", "Scatter", "Slice", "Take"]
 
 PadMode = Literal["constant", "replicate", "reflect", "circular"]
 
@@ -159,6 +159,29 @@ class Gather(Op):
         kept = list(box[lead:])
         kept.insert(self.axis, (0, inputs[0][self.axis]))
         return (tuple(kept), box[:lead])
+
+
+@dataclass(frozen=True, slots=True)
+class Pick(Op):
+    """
+    Cells of the first input, anywhere along `axes`, that the others point at: by number, or places between cells.
+
+    Along other axes of the first input the output goes with it. `places` gives for each axis of each other input the
+    axis of the output that goes along with it; None where it is read whole.
+    """
+
+    axes: tuple[int, ...]
+    places: tuple[tuple[int | None, ...], ...]
+    call: Call
+
+    def need(self, box: Box, shape: Shape, inputs: Sequence[Shape]) -> Needs:
+        source = tuple((0, n) if axis in self.axes else box[axis] for axis, n in enumerate(inputs[0]))
+        rows = zip(self.places, inputs[1:], strict=True)
+        pointers = (
+            tuple((0, n) if axis is None else box[axis] for axis, n in zip(axes, other, strict=True))
+            for axes, other in rows
+        )
+        return (source, *pointers)
 
 
 def _sliced(interval: Interval, start: int, step: int) -> Interval:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilekit._exact.boxes import Box, Interval, Shape, extent
+from tilekit._exact.boxes import Box, Shape, extent
 from tilekit._exact.frontends._torch.aliases import CannotFollow
 from tilekit._exact.kernels._torch_scratch import small_pieces
 
@@ -19,11 +19,10 @@ __all__ = [
     "Aten",
     "Attend",
     "Bits",
+    "Distances",
     "Filled",
     "Half",
-    "Hop",
     "Linear",
-    "Patches",
     "Ramp",
     "RootMeanSquare",
     "Slot",
@@ -190,43 +189,6 @@ class Bits:
 
 
 @dataclass(frozen=True, slots=True)
-class Patches:
-    """The cells of each window of a picture, as channels: ``torch.nn.functional.unfold`` with rows and columns kept."""
-
-    kernel: tuple[int, ...]
-    dilation: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
-        """Take them."""
-        rows = zip(arrays[0].shape[2:], self.kernel, self.dilation, self.stride, strict=True)
-        sizes = [(n - (k - 1) * d - 1) // step + 1 for n, k, d, step in rows]
-        made: Tensor = F.unfold(arrays[0], self.kernel, self.dilation, 0, self.stride)
-        return made.reshape(*made.shape[:2], *sizes)
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """Which cells of an axis windows read that come one after the other."""
-
-    spread: int
-    stride: int
-
-    def length(self, cells: int) -> int:
-        """Give how many windows there are over some cells."""
-        return (cells - self.spread) // self.stride + 1
-
-    def need(self, wanted: Interval, cells: int) -> Interval:
-        """Give the cells that some windows read."""
-        del cells
-        return wanted[0] * self.stride, (wanted[1] - 1) * self.stride + self.spread
-
-    def first(self, start: int) -> int:
-        """Give the first window over cells that begin at `start`."""
-        return start // self.stride
-
-
-@dataclass(frozen=True, slots=True)
 class Strided:
     """Cells by their places in memory, for which the array is laid there as it lay when the function was followed."""
 
@@ -250,6 +212,17 @@ class Linear:
     def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
         """Multiply."""
         return F.linear(arrays[0], arrays[1].mT, *arrays[2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Distances of rows from rows, of which the second ones are given as columns."""
+
+    call: Aten
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Any:
+        """Measure them."""
+        return self.call((arrays[0], arrays[1].mT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import torch
 
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.rules import places, products, sums, views
+from tilekit._exact.frontends._torch.rules import places, products, sums, taken, views
 
 __all__ = ["RULES", "rule_of"]
 
@@ -16,6 +16,7 @@ RULES: dict[str, Rule] = {
     **products.RULES,
     **places.RULES,
     **sums.RULES,
+    **taken.RULES,
 }
 
 

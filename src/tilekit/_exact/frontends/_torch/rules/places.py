@@ -1,4 +1,4 @@
-"""Padding, resampling, windows, numbers by their place, and cells taken by number."""
+"""Padding, resampling, windows, and numbers by their place."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.calls import Aten, Filled, Hop, Patches, Ramp, Slot, Triangle
+from tilekit._exact.frontends._torch.calls import Aten, Filled, Ramp, Slot, Triangle
+from tilekit._exact.frontends._torch.patches import Folded, Hop, Lap, Patches
 from tilekit._exact.frontends._torch.taps import averaged, cubic, linear, nearest
-from tilekit._exact.ops import Fill, Gather, Local, Pad, Pool, Reduce, Resample, Take
+from tilekit._exact.ops import Fill, Local, Pad, Pool, Reduce, Resample
 from tilekit._exact.ops import PadMode as Mode
 
 __all__ = ["RULES"]
@@ -104,7 +105,8 @@ def _avg_pool(c: Called) -> int:
         call = Aten(f"aten::avg_pool{n}d.", (Slot(0), kernel, stride, zero))
         return c.add(Pool(tuple(range(lead, lead + n)), kernel, stride, (1,) * n, call), (x,))
     if divisor is not None:
-        return c.whole()
+        call = Aten(f"aten::avg_pool{n}d.", (Slot(0), kernel, stride, (0,) * n, False, True, divisor))
+        return c.add(Pool(tuple(range(lead, lead + n)), kernel, stride, (1,) * n, call, padding), (x,))
     shape = c.shape_of(x)
     taps = [None] * lead + [
         averaged(shape[lead + d], c.shape[lead + d], kernel[d], stride[d], padding[d], c["count_include_pad"])
@@ -155,6 +157,26 @@ def _patches(c: Called) -> int:
     return c.reshape(c.add(op, (x,), (batch, channels * math.prod(kernel), *counts)), c.shape)
 
 
+def _folded(c: Called) -> int:
+    """Windows that are summed where they overlap, each at its place."""
+    x = c.node(c["self"])
+    if len(c.shape_of(x)) != 3:
+        return c.whole()
+    kernel, dilation, padding, stride = (_each(c[k], 2) for k in ("kernel_size", "dilation", "padding", "stride"))
+    spread = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    rows = list(zip(c.shape[2:], spread, stride, padding, strict=True))
+    counts = [(n + 2 * before - wide) // step + 1 for n, wide, step, before in rows]
+    laps = [Lap(wide, step, before) for _, wide, step, before in rows]
+    ends = [lap.length(count) - lap.before for lap, count in zip(laps, counts, strict=True)]
+    sizes = [min(n, end) for n, end in zip(c.shape[2:], ends, strict=True)]
+    if any(wide < step for _, wide, step, _ in rows):
+        return c.whole()
+    x = c.reshape(x, (*c.shape_of(x)[:2], *counts))
+    made = c.add(Local((2, 3), tuple(laps), Folded(kernel, dilation, stride)), (x,), (*c.shape[:2], *sizes))
+    rest = [n - size for n, size in zip(c.shape[2:], sizes, strict=True)]
+    return _padded(c, made, (0, rest[1], 0, rest[0]), "constant")
+
+
 def _full(c: Called) -> int:
     name = c.name
     value = 0 if "zero" in name or "empty" in name else 1
@@ -196,57 +218,6 @@ def _triangle(c: Called) -> int:
     return c.cell("where.self", (inside, c.node(c["self"]), zero), dtype=c.dtype)
 
 
-def _index_select(c: Called) -> int:
-    return _taken(c, c.node(c["self"]), c["dim"] % max(1, len(c.shape)), c["index"]) or c.whole()
-
-
-def _embedding(c: Called) -> int:
-    call, inputs = c.call()
-    return c.add(Gather(0, call), inputs) if len(inputs) == 2 else c.whole()
-
-
-def _taken(c: Called, x: int, axis: int, index: Tensor) -> int | None:
-    numbers = c.numbers(index)
-    if numbers is None or not numbers.numel():
-        return None
-    n = c.shape_of(x)[axis]
-    cells = tuple(int(i) % n for i in numbers.flatten().tolist())
-    shape = c.shape_of(x)
-    if cells == tuple(range(n)):
-        return x
-    return c.add(Take(axis, cells), (x,), (*shape[:axis], len(cells), *shape[axis + 1 :]), c.dtype_of(x))
-
-
-def _index(c: Called) -> int:
-    """Cells by known numbers along one axis, or along axes that go independently of one another."""
-    given = list(c["indices"])
-    used = [d for d, index in enumerate(given) if index is not None]
-    if any(given[d].dtype in {torch.bool, torch.uint8} for d in used) or not _grid(given, used):
-        return c.whole()
-    x = c.node(c["self"])
-    for d in used:
-        taken = _taken(c, x, d, given[d])
-        if taken is None:
-            return c.whole()
-        x = taken
-    return c.reshape(x, c.shape)
-
-
-def _grid(given: Sequence[Tensor | None], used: Sequence[int]) -> bool:
-    """Whether the axes of the result follow one another as the axes that are indexed do."""
-    if len(used) == 1:
-        return True
-    if not used or list(used) != list(range(used[0], used[0] + len(used))):
-        return False
-    shapes = [tuple(index.shape) for index in given if index is not None]
-    rank = max(len(shape) for shape in shapes)
-    for place, shape in enumerate(shapes):
-        shape = (1,) * (rank - len(shape)) + shape
-        if rank != len(used) or any(n != 1 for axis, n in enumerate(shape) if axis != place):
-            return False
-    return True
-
-
 _SAMPLED = [
     *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),
     *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
@@ -266,11 +237,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys((*_FILLED, *_LIKE), _full),
     **{f"adaptive_max_pool{n}d": _adaptive_max for n in (1, 2, 3)},
     "im2col": _patches,
+    "col2im": _folded,
     "fill": _fill,
     "copy": _copy,
     "arange": _arange,
     **dict.fromkeys(("tril", "triu"), _triangle),
-    "index_select": _index_select,
-    "index": _index,
-    "embedding": _embedding,
 }

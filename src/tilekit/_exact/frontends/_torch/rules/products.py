@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from tilekit._exact.frontends._torch.called import Called, Rule
-from tilekit._exact.frontends._torch.calls import Aten, Attend, Linear, Slot, TimesEach
+from tilekit._exact.frontends._torch.calls import Aten, Attend, Distances, Linear, Slot, TimesEach
 from tilekit._exact.ops import Attention, Conv, MatMul
 
 __all__ = ["RULES"]
@@ -98,6 +98,16 @@ def _linear(c: Called) -> int:
     return c.add(MatMul(Linear()), inputs)
 
 
+def _distances(c: Called) -> int:
+    """Distances of rows of the first array from rows of the second."""
+    call, inputs = c.call()
+    if len(inputs) != 2 or call.args[:2] != (Slot(0), Slot(1)) or len(c.shape) < 2:
+        return c.whole()
+    n = len(c.shape_of(inputs[1]))
+    columns = c.permute(inputs[1], (*range(n - 2), n - 1, n - 2))
+    return c.add(MatMul(Distances(call)), (inputs[0], columns))
+
+
 def _times_each(c: Called) -> int:
     return c.add(MatMul(TimesEach()), (c.node(c["matrix"]), c.node(c["x"])))
 
@@ -145,6 +155,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
     **dict.fromkeys(("mv", "dot"), _vector),
     "linear": _linear,
+    **dict.fromkeys(("_euclidean_dist", "_cdist_forward"), _distances),
     "times_each": _times_each,
     "attention": _own_attention,
     **dict.fromkeys(_VARIANTS, _torch_attention),

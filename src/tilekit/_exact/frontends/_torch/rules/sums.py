@@ -87,6 +87,14 @@ def _extreme_of(c: Called, given: Any) -> int:
     return _reduce(c, x, axes, Aten(f"aten::a{how}.", (Slot(0), axes, keep)), how, c.dtype, keep)
 
 
+def _extremes(c: Called) -> int:
+    """The smallest and the largest at once."""
+    x = c.node(c["self"])
+    how: Literal["max", "min"] = "max" if c.part else "min"
+    axes, keep = _axes(c, c["dim"], len(c.shape_of(x))), bool(c["keepdim"])
+    return _reduce(c, x, axes, Aten(f"aten::a{how}.", (Slot(0), axes, keep)), how, c.dtype, keep)
+
+
 def _vector_norm(c: Called) -> int:
     """The root of the sum of squares; by torch's own call where the sum is short, as over channels."""
     x = c.node(c["self"])
@@ -194,12 +202,27 @@ def _normalized_batch(c: Called, x: int, epsilon: float, wide: str) -> int:
 
 
 def _layer_norm(c: Called) -> int:
-    """A norm per position: over the last axes."""
+    """A norm per position: over the last axes; where these are many cells, by statistics made of parts."""
     if c.part:
         return c.whole()
+    n, normed = len(c.shape), c["normalized_shape"]
+    axes = tuple(range(n - len(normed), n))
+    if c.name == "native_layer_norm" and len(axes) > 1 and math.prod(normed) > _LONG:
+        return _normed_over(c, axes)
     call, inputs = c.call()
-    n = len(c.shape)
-    return c.add(Along(tuple(range(n - len(c["normalized_shape"]), n)), call), inputs)
+    return c.add(Along(axes, call), inputs)
+
+
+def _normed_over(c: Called, axes: tuple[int, ...]) -> int:
+    batch, wide = tuple(range(axes[0])), _wide(c.dtype)
+    affine = [("mul.Tensor", c["weight"]), ("add.Tensor", c["bias"])]
+    x = c.node(c["input"])
+    x = c.cast(x, wide) if any(p is not None for _, p in affine) else x
+    moments = c.add(Moments(1, batch, axes[0]), (x,), (*c.shape[: axes[0]], 1, 2), wide)
+    made = c.add(Normalize(1, c["eps"], batch, axes[0], False, False), (x, moments), c.shape, c.dtype_of(x))
+    for name, given in affine:
+        made = made if given is None else c.cell(name, (made, c.cast(c.node(given), wide)), dtype=wide)
+    return c.cast(made, c.dtype)
 
 
 def _root_mean_square(c: Called) -> int:
@@ -228,19 +251,14 @@ def _log_sigmoid(c: Called) -> int:
     return c.whole() if c.part else c.cell("log_sigmoid.", (c.node(c["self"]),), dtype=c.dtype)
 
 
-def _looked_up(c: Called) -> int:
-    """Cell by cell, with another array that each cell is looked up in."""
-    call, inputs = c.call()
-    known = call.args[:1] == (Slot(0),) and c.shape_of(inputs[0]) == c.shape
-    return c.add(Along((), call), inputs) if known else c.whole()
-
-
 _SUMMED: dict[str, Rule] = {
     "sum": _sum,
     "mean": _mean,
     **dict.fromkeys(("amax", "amin", "max", "min"), _extreme),
+    "aminmax": _extremes,
     "linalg_vector_norm": _vector_norm,
     **dict.fromkeys(("prod", "any", "all", "argmax", "argmin", "logsumexp", "norm"), _other_reduction),
+    **dict.fromkeys(("kthvalue", "median", "nanmedian", "mode"), _other_reduction),
     **dict.fromkeys(("var", "std", "var_mean", "std_mean"), _variance),
 }
 _NORMS: dict[str, Rule] = {
@@ -260,5 +278,4 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys((*_ALONG, *_FOURIER), _along_dim),
     "renorm": _renorm,
     "log_sigmoid_forward": _log_sigmoid,
-    **dict.fromkeys(("bucketize", "isin"), _looked_up),
 }
