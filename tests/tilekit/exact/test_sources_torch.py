@@ -132,3 +132,14 @@ def test_what_looks_at_the_whole_axis_is_refused(function: Any, monkeypatch: pyt
     monkeypatch.setattr("tilekit._exact.sources.plan.LARGE", 1 << 13)  # no longer inputs are tried
     with pytest.raises(tilekit.PlanError, match="give the whole input"):
         list(tilekit.exact(function).stream([torch.ones(1, 2, 30)] * 3, axis=2))
+
+
+def test_lengths_that_a_function_fails_at_are_refused_with_the_cure(capfd: pytest.CaptureFixture[str]) -> None:
+    exact = tilekit.exact(torch.nn.Sequential(torch.nn.PixelUnshuffle(2), torch.nn.Conv2d(12, 4, 3, padding=1)))
+    x = torch.randn(1, 3, 30, 20)
+    with pytest.raises(tilekit.TraceError, match="lengths="):
+        next(exact.stream(_parts(x, 2, 3), axis=2))
+    assert not capfd.readouterr().err  # torch prints what its stand-ins fail at
+    with torch.no_grad():
+        blocks = [b for _, b in exact.stream(_parts(x, 2, 3), axis=2, lengths=range(2, 1000, 2), rows=4)]
+    assert torch.allclose(torch.cat(blocks, 2), exact.function(x), atol=1e-6)

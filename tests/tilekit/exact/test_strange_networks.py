@@ -244,6 +244,10 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         lambda: Net(lambda m, x: m.last(F.layer_norm(h := m.first(x), h.shape[1:])), first=conv(3, 8), last=conv(8, 3)),
         picture(1, 3, 40, 18),
     ),
+    "triangles": (
+        lambda: Net(lambda m, x: m.last(m.first(x).tril(2)), first=conv(3, 8), last=conv(8, 3)),
+        picture(1, 3, 40, 18),
+    ),
     "flat": (lambda: Net(lambda m, x: m.first(x).flatten(1), first=conv(3, 3)), picture()),
     "pixel": (lambda: nn.Sequential(conv(3, 4), nn.GroupNorm(2, 4), conv(4, 3)), picture(1, 3, 1, 1)),
 }
@@ -309,7 +313,7 @@ def test_the_least_that_is_named_works(name: str) -> None:
         close(call(x), network(x))
 
 
-@pytest.mark.parametrize("name", ["shifted windows", "norm of pictures"])
+@pytest.mark.parametrize("name", ["shifted windows", "norm of pictures", "triangles"])
 def test_half_of_a_plain_call_is_enough(name: str) -> None:
     torch.manual_seed(0)
     make, shape = NETWORKS[name]
@@ -322,6 +326,7 @@ def test_half_of_a_plain_call_is_enough(name: str) -> None:
         got = call(x)
     close(got, want)
     assert live.peak <= plain.peak // 2
+    assert live.peak == pytest.approx(call.plan(x).peak_bytes, rel=0.1)
 
 
 def test_one_number_has_no_blocks() -> None:

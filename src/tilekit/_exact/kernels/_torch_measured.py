@@ -17,7 +17,7 @@ from tilekit._exact.kernels._jobs import Job, Laid
 from tilekit._exact.kernels._torch_layout import in_order
 from tilekit._exact.ops import Attention, Reduce
 
-__all__ = ["measured", "taken"]
+__all__ = ["measured", "quiet", "taken"]
 
 KNOWN = 1 << 14
 """Calls that are remembered; strips ask for the same again and again."""
@@ -86,7 +86,7 @@ def taken(call: Callable[[list[Any]], Any], given: Sequence[Lying | None], devic
         arrays = [None if row is None else torch.empty_strided(*row[:2], dtype=row[2], device=device) for row in given]
         counted = _Counted(arrays)
         try:
-            with counted, _quiet():
+            with counted, quiet():
                 made = call(arrays)
         # torch has no one error for what needs numbers; the run itself raises whatever is wrong with the call
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
@@ -97,7 +97,7 @@ def taken(call: Callable[[list[Any]], Any], given: Sequence[Lying | None], devic
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep torch from printing what it cannot run without numbers."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True

@@ -250,9 +250,19 @@ def endless(wanted: Wanted) -> Endless:
         if 4 * pair.b.graph.nodes[pair.b.graph.input].nbytes > LARGE:
             break
     if short is not None:
-        raise short
+        raise _refused(short, wanted.lengths)
     msg = f"source: the function {why}; give the whole input"
     raise PlanError(msg)
+
+
+def _refused(error: ValueError, lengths: range) -> ValueError:
+    """Say of a function that fails at the lengths that were followed how to name those that it takes."""
+    if lengths.step > 1 or error.__cause__ is None:
+        return error
+    cure = "where it takes some lengths of a source alone, name them with lengths=, such as range(8, 10**9, 8)"
+    named = type(error)(f"{error}; {cure}")
+    named.__cause__ = error.__cause__
+    return named
 
 
 def _found(wanted: Wanted, pair: Pair, period: Period) -> Endless | None:

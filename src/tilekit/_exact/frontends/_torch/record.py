@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from tilekit._exact.frontends._torch.aliases import Aliases, CannotFollow, is_view, without_writing
 from tilekit._exact.frontends._torch.remembered import Remembered
+from tilekit._exact.kernels._torch_measured import quiet
 
 __all__ = ["DEVICE", "Entry", "Recorder", "fake_world", "leaf_tensors", "mapped", "place_in_source", "uncompiled"]
 
@@ -315,6 +316,7 @@ def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterato
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         stack.enter_context(uncompiled())
+        stack.enter_context(quiet())
         stack.enter_context(fake)
         stack.enter_context(recorder)
         stack.enter_context(recorder.modules())

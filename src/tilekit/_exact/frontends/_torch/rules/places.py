@@ -213,7 +213,7 @@ def _arange(c: Called) -> int:
 
 
 def _triangle(c: Called) -> int:
-    inside = c.add(Fill(Triangle(c.name == "tril", c["diagonal"], c.output.device)), (), c.shape, "bool")
+    inside = c.add(Fill(Triangle(c.name == "tril", c["diagonal"], c.output.device)), (), c.shape[-2:], "bool")
     zero = c.add(Fill(Filled(0, c.output.dtype, c.output.device)), (), (1,) * len(c.shape))
     return c.cell("where.self", (inside, c.node(c["self"]), zero), dtype=c.dtype)
 
