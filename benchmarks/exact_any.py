@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.tilekit.exact._autoencoders import ZOO, Entry
+from tests.tilekit.exact._autoencoders import ZOO, Entry, tensor
 from tests.tilekit.exact._live import Live
 
 from tilekit import PlanError
@@ -28,16 +28,6 @@ from tilekit.adapters import disable_exact_tiling, enable_exact_tiling
 from tilekit.adapters._classes import quirks_of, settings
 
 MIB = 2**20
-
-
-def tensor(made: Any) -> Any:
-    """Give the tensor in what a class returns."""
-    made = made[0] if type(made) is tuple else made
-    names = ("sample", "latents", "latent", "latent_dist")
-    made = next((getattr(made, name) for name in names if hasattr(made, name)), made)
-    if isinstance(made, torch.Tensor):
-        return made
-    return made.parameters if hasattr(made, "logvar") else made.mode() if hasattr(made, "mode") else made.mean
 
 
 def grown(shape: tuple[int, ...], factor: int) -> tuple[int, ...]:

@@ -37,6 +37,16 @@ class Entry:
         return vae.eval()
 
 
+def tensor(made: Any) -> Any:
+    """Give the tensor in whatever a class returns."""
+    made = made[0] if type(made) is tuple else made
+    names = ("sample", "latents", "latent", "latent_dist")
+    made = next((getattr(made, name) for name in names if hasattr(made, name)), made)
+    if hasattr(made, "shape"):
+        return made
+    return made.parameters if hasattr(made, "logvar") else made.mode() if hasattr(made, "mode") else made.mean
+
+
 def _numbers(channels: int) -> dict[str, Any]:
     return {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
 

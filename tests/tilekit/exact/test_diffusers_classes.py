@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from tests.tilekit.exact._autoencoders import ZOO, Entry  # noqa: E402  # after the libraries that may be missing
+from tests.tilekit.exact._autoencoders import ZOO, Entry, tensor  # noqa: E402  # after what may be missing
 from tests.tilekit.exact._live import Live  # noqa: E402
 
 import tilekit  # noqa: E402
@@ -29,16 +29,6 @@ WAYS = ("decode", "encode")
 
 def numbers(*shape: int, seed: int = 1) -> Any:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def tensor(made: Any) -> Any:
-    """Give the tensor in whatever a class returns."""
-    made = made[0] if type(made) is tuple else made
-    names = ("sample", "latents", "latent", "latent_dist")
-    made = next((getattr(made, name) for name in names if hasattr(made, name)), made)
-    if isinstance(made, torch.Tensor):
-        return made
-    return made.parameters if hasattr(made, "logvar") else made.mode() if hasattr(made, "mode") else made.mean
 
 
 def plain(vae: Any, way: str, x: Any, **given: Any) -> Any:

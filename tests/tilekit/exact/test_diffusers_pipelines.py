@@ -22,8 +22,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
 
-from tests.tilekit.exact._autoencoders import ZOO, Entry  # noqa: E402  # after the libraries that may be missing
-from tests.tilekit.exact.test_diffusers_classes import numbers, plain, tensor  # noqa: E402
+from tests.tilekit.exact._autoencoders import ZOO, Entry, tensor  # noqa: E402  # after what may be missing
+from tests.tilekit.exact.test_diffusers_classes import numbers, plain  # noqa: E402
 
 from tilekit import TraceError  # noqa: E402
 from tilekit.adapters import disable_exact_tiling, enable_exact_tiling  # noqa: E402

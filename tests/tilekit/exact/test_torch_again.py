@@ -123,10 +123,14 @@ def test_what_is_remembered_is_what_torch_works_out() -> None:
                 assert got.untyped_storage()._cdata == entry.args[0].untyped_storage()._cdata
 
 
-def test_operations_that_are_alike_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = importlib.import_module("tilekit._exact.kernels._torch_measured")
+measured = importlib.import_module("tilekit._exact.kernels._torch_measured")
+run = measured._run
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Forget what was measured, and note every run that measures."""
     ran: list[Any] = []
-    run = measured._run
 
     def counting(*args: Any) -> Any:
         ran.append(args)
@@ -135,6 +139,10 @@ def test_operations_that_are_alike_are_measured_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(measured, "_run", counting)
     measured._known.clear()
     measured._nothing.clear()
+    return ran
+
+
+def test_operations_that_are_alike_are_measured_once(runs: list[Any]) -> None:
     graph = trace(Cached().eval(), torch.zeros(1, 2, 6, 4, 4)).graph
     sums = [node for node in graph.nodes if type(node.op).__name__ in {"Reduce", "Along"}]
     assert len(sums) == 6
@@ -144,21 +152,10 @@ def test_operations_that_are_alike_are_measured_once(monkeypatch: pytest.MonkeyP
         needs = node.op.need(whole, node.shape, shapes)
         lies = tuple(("float32", ghosts.contiguous(shape)) for shape in shapes)
         measured.measured(Job(node.op, node.shape, shapes, whole, needs, node.dtype, lies), torch.device("cpu"))
-    assert len(ran) == 1
+    assert len(runs) == 1
 
 
-def test_sums_of_strips_of_any_size_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = importlib.import_module("tilekit._exact.kernels._torch_measured")
-    ran: list[Any] = []
-    run = measured._run
-
-    def counting(*args: Any) -> Any:
-        ran.append(args)
-        return run(*args)
-
-    monkeypatch.setattr(measured, "_run", counting)
-    measured._known.clear()
-    measured._nothing.clear()
+def test_sums_of_strips_of_any_size_are_measured_once(runs: list[Any]) -> None:
     graph = trace(lambda x: x.norm(dim=1, keepdim=True), torch.zeros(1, 3, 9, 8)).graph
     (node,) = [node for node in graph.nodes if type(node.op).__name__ == "Reduce"]
     (shape,) = graph.shapes(node)
@@ -169,7 +166,7 @@ def test_sums_of_strips_of_any_size_are_measured_once(monkeypatch: pytest.Monkey
         lies = ((node.dtype, ghosts.contiguous(extent(need))),)
         job = Job(node.op, node.shape, (shape,), box, (need,), node.dtype, lies)
         assert measured.measured(job, torch.device("cpu")) == run(job, torch.device("cpu")) == 0
-    assert len(ran) == 1
+    assert len(runs) == 1
     across = (("float32", (216, 1, 24, 3)),)  # what does not lie in order is measured
     measured.measured(Job(node.op, node.shape, (shape,), box, (need,), node.dtype, across), torch.device("cpu"))
-    assert len(ran) == 2
+    assert len(runs) == 2

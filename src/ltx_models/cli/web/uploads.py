@@ -47,45 +47,13 @@ def take_picture(path: Path, target: Path, most_bytes: int) -> tuple[int, int]:
 
 
 def take_sound(path: Path, target: Path, most_bytes: int) -> None:
-    """
-    Check an upload, and copy it.
-
-    Parameters
-    ----------
-    path : Path
-        What was uploaded.
-    target : Path
-        Where the run finds it.
-    most_bytes : int
-        How large an upload may be.
-
-    Raises
-    ------
-    MediaError
-        If it has no sound, or is too large.
-    """
+    """Check an uploaded sound as `check_sound` does, and copy it to where the run finds it."""
     check_sound(path, most_bytes)
     shutil.copyfile(path, target)
 
 
 def take_clip(path: Path, target: Path, most_bytes: int) -> None:
-    """
-    Check an upload, and copy it.
-
-    Parameters
-    ----------
-    path : Path
-        What was uploaded.
-    target : Path
-        Where the run finds it.
-    most_bytes : int
-        How large an upload may be.
-
-    Raises
-    ------
-    MediaError
-        If it is no clip, or too large.
-    """
+    """Check an uploaded clip as `check_clip` does, and copy it to where the run finds it."""
     check_clip(path, most_bytes)
     shutil.copyfile(path, target)
 
