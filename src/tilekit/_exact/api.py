@@ -84,7 +84,9 @@ class Exact(Planner):
     """
     A function, evaluated exactly in little memory. Made by `exact`.
 
-    One object may be called from several threads: nothing of a call is kept in it but its plan.
+    One object may be called from several threads: nothing of a call is kept in it but its plan. While a function of
+    torch is followed, at the first call of each shape, its modules hold stand-ins for their weights: exact calls of
+    other threads wait for that, but plain calls of the same modules must not be made beside it.
 
     Parameters
     ----------

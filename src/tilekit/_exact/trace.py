@@ -1,5 +1,6 @@
 """Which front end follows functions of which array library."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -13,7 +14,7 @@ from tilekit._exact.simplify import turned
 from tilekit.backends import Array, backend_of
 from tilekit.backends.limits import Limits, pretended
 
-__all__ = ["is_stand_in", "refuse_input", "trace"]
+__all__ = ["is_stand_in", "plainly", "refuse_input", "trace"]
 
 _MODULES = {name: f"tilekit._exact.frontends._{name}" for name in ("jax", "mlx", "torch")}
 
@@ -48,8 +49,16 @@ def trace(function: Callable[..., Any], x: Array) -> Traced:
 
 
 def is_stand_in(x: Array) -> bool:
-    """Whether an array has no numbers, since somebody follows what calls the function with it."""
-    return type(x).__module__ == "torch._subclasses.fake_tensor"
+    """Whether somebody follows what calls the function with an array, which may have no numbers."""
+    if type(x).__module__ in {"torch._subclasses.fake_tensor", "torch.fx.proxy"}:
+        return True
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor) and import_module(_MODULES["torch"]).is_followed()
+
+
+def plainly(function: Callable[..., Any], x: Array) -> Any:
+    """Call a function as it is, while no other thread follows it."""
+    return import_module(_MODULES["torch"]).plainly(function, x) if backend_of(x).name == "torch" else function(x)
 
 
 def refuse_input(function: Callable[..., Any], x: Array) -> None:

@@ -1,5 +1,11 @@
 """What users hand in and do around a call: the result is right, or the refusal says why."""
 
+import copy
+import functools
+import importlib
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,3 +37,148 @@ def test_a_single_number_of_all_cells_is_kept(largest: Any) -> None:
     cut = tilekit.exact(scaled, 20_000)
     agree(cut(X), scaled(X))
     agree(torch.cat([block for _, block in cut.stream(X)], cut.plan(X, stream=True).axis), scaled(X))
+
+
+def replaced_memory(x: Any) -> Any:
+    """Let a tensor show the memory of another, and write to both."""
+    made = x.clone()
+    before = made[:, :2]
+    made.data = other = x * 2
+    before.add_(5)
+    other.mul_(3)
+    return made + 1
+
+
+def replaced_by_its_own(x: Any) -> Any:
+    made = x + 1
+    made.data = made.data.clamp(-1, 1)
+    return made * 2
+
+
+@pytest.mark.parametrize("function", [replaced_memory, replaced_by_its_own])
+def test_a_tensor_may_be_given_the_memory_of_another(function: Any) -> None:
+    agree(tilekit.exact(function, 20_000)(X), function(X))
+
+
+def test_copies_are_followed() -> None:
+    net = convolutions()
+
+    def copies(x: Any) -> Any:
+        return copy.deepcopy(net)(copy.deepcopy(x)) * 2
+
+    agree(tilekit.exact(copies, 20_000)(X), net(X) * 2)
+
+
+@functools.cache
+def ramp(n: int) -> Any:
+    return torch.arange(float(n))
+
+
+def test_tables_that_are_made_once_are_left_to_plain_calls() -> None:
+    net = convolutions()
+
+    class Ramped(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+        def forward(self, x: Any) -> Any:
+            return net(x) + ramp(x.shape[-1])
+
+    got = tilekit.exact(Ramped(), 20_000)(X)
+    agree(got, Ramped()(X))
+
+
+def test_numbers_that_are_no_inputs_may_be_written_as_text() -> None:
+    scale = torch.full((4, 1, 1), 0.5)
+
+    def scaled(x: Any) -> Any:
+        return x * float(f"{scale[0, 0, 0]:.1f}") * len(str(scale))
+
+    agree(tilekit.exact(scaled)(X), scaled(X))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_writes_the_plain_call_into_graphs_of_its_own() -> None:
+    net, other = convolutions(), X * 2
+    call = tilekit.exact(net, 20_000)
+    make_fx = importlib.import_module("torch.fx.experimental.proxy_tensor").make_fx
+    graph = make_fx(lambda x: call(x) * 2)(X)
+    agree(graph(other), net(other) * 2)
+    agree(torch.jit.trace(lambda x: call(x) * 2, X, check_trace=False)(other), net(other) * 2)
+    agree(torch.fx.symbolic_trace(lambda x: tilekit.exact(torch.tanh)(x) * 2)(other), other.tanh() * 2)
+
+
+def in_threads(call: Callable[[int], object], number: int = 4) -> None:
+    """Call in several threads at once, and raise what one of them raised."""
+    errors: list[BaseException] = []
+
+    def caught(i: int) -> None:
+        try:
+            call(i)
+        except BaseException as error:  # of any kind; it is raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=caught, args=(i,), daemon=True) for i in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    for error in errors:
+        raise error
+
+
+def test_plain_calls_wait_while_another_thread_follows() -> None:
+    gate = importlib.import_module("tilekit._exact.frontends._torch.gate").GATE
+    call = importlib.import_module("tilekit._exact.frontends._torch.itself").Itself
+    inside, order = threading.Event(), list[str]()
+
+    def plain(x: Any) -> Any:
+        order.append("called")
+        return x
+
+    def calls(i: int) -> None:
+        if i:
+            assert inside.wait(20)
+            call(plain)([X])
+            return
+        with gate.alone():
+            inside.set()
+            time.sleep(0.05)
+            order.append("followed")
+
+    in_threads(calls, 2)
+    assert order == ["followed", "called"]
+
+
+def test_exact_calls_within_plain_calls_wait_for_no_one_that_waits_for_them() -> None:
+    both = threading.Barrier(2, timeout=20)
+    inner = convolutions()
+
+    def outer(x: Any) -> Any:
+        both.wait()
+        return tilekit.exact(inner)(x)
+
+    plainly = importlib.import_module("tilekit._exact.trace").plainly
+    in_threads(lambda i: plainly(outer, X), 2)
+
+
+def test_a_process_is_forked_after_a_function_was_followed() -> None:
+    gate = importlib.import_module("tilekit._exact.frontends._torch.gate").Gate()
+    order: list[str] = []
+
+    def follows(i: int) -> None:
+        with gate.alone():
+            inside.set()
+            time.sleep(0.05)
+            order.append("followed")
+
+    inside = threading.Event()
+    thread = threading.Thread(target=follows, args=(0,))
+    thread.start()
+    inside.wait()
+    gate.hold_still()
+    order.append("forked")
+    gate.go_on()
+    thread.join()
+    assert order == ["followed", "forked"]
+    gate.begin_anew()
+    with gate.together(), gate.alone(), gate.together():
+        pass

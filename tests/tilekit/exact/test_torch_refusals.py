@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import pickle
 import random
 import threading
 import time
@@ -91,12 +92,29 @@ def caught(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return looks
 
 
+CLAMPED = nn.Conv2d(2, 2, 1)
+
+
+def replaces(x: Any) -> Any:
+    CLAMPED.weight.data = CLAMPED.weight.data.clamp(-0.1, 0.1)
+    return CLAMPED(x)
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a branch that is caught": (caught(lambda x: bool(x.max() > 0)), "asks for the value of a tensor that depends on"),
     "a shape that is caught": (caught(lambda x: x.nonzero()), "makes an array whose shape depends on values"),
     "memory that is caught": (caught(lambda x: x.numpy()), "asks for the memory of a tensor"),
     "NumPy that is caught": (caught(np.asarray), "asks for the memory of a tensor"),
     "an address": (lambda x: x * (x.data_ptr() % 3), "asks for the memory of a tensor"),
+    "memory as numbers": (caught(lambda x: x.untyped_storage().data_ptr()), "asks for the memory of a tensor"),
+    "text": (lambda x: x * len(f"{x}"), "makes text of a tensor.*write its shape"),
+    "text that is caught": (caught(repr), "makes text of a tensor"),
+    "its class": (lambda x: x if type(x) is torch.Tensor else -x, "of the very class torch.Tensor.*ask isinstance"),
+    "the name of its class": (lambda x: x * len(type(x).__name__), "of the very class torch.Tensor.*ask isinstance"),
+    "its attributes": (lambda x: x * (1 + len(vars(x))), "of the very class torch.Tensor"),
+    "pickle": (caught(pickle.dumps), "asks for the memory of a tensor"),
+    "weights that are replaced": (replaces, "the call writes to weight"),
+    "another memory of another shape": (caught(lambda x: setattr(x + 1, "data", x[0])), "another shape or dtype"),
     "memory of another library": (lambda x: torch.utils.dlpack.from_dlpack(x) * 2, "asks for the memory of a tensor"),
     "dropout": (nn.Dropout(0.5).train(), r"Dropout.*draws random numbers.*\.eval\(\)"),
     "noise": (lambda x: x + torch.randn_like(x), r"<lambda>.*draws random numbers \(randn_like\)"),

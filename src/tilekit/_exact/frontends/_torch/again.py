@@ -28,14 +28,16 @@ class _Again(Recorder):
     """
     Compares each operation with the one that the first run asked for in its place, and gives the same again.
 
-    The function is handed a new tensor for each of the first run, so that it is seen how long it keeps it.
+    The function is handed a new tensor for each of the first run, so that it is seen how long it keeps it. With `bare`
+    these are of the very class `torch.Tensor`, as in a plain call.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, bare: bool) -> None:
         super().__init__(run.recorder.names, run.recorder.numbers, run.recorder.known, run.fake)
-        self._first, self._fake = run.entries, run.fake
+        self._first, self._fake, self._bare = run.entries, run.fake, bare
         self._stands: dict[int, tuple[Tensor, weakref.ref[Tensor]]] = {}
         """For each tensor that the function has, that of the first run, by identity."""
+        self.input = run.input
         there = (run.input, *run.stand_ins.tensors)
         self._tensors = {x.untyped_storage()._cdata: 1 for x in there}
         """For each memory, in how many tensors the function has it; that of the input and of weights stays."""
@@ -54,8 +56,10 @@ class _Again(Recorder):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Ask for the operation of the first run's tensors, and hand out others."""
         self._latest = None
-        if func is DEVICE and type(args[0]) is FakeTensor:
-            return args[0].fake_device
+        if func is DEVICE:
+            known = self.first(args[0])
+            if type(known) is FakeTensor:
+                return known.fake_device
         given: dict[int, Tensor] = {}
 
         def first(x: Tensor) -> Tensor:
@@ -89,9 +93,7 @@ class _Again(Recorder):
         """Give a tensor that stands for one of the first run, and count its array as long as one like it is there."""
         if id(x) in self._stands:  # made by an operation that came in parts
             return x
-        with in_kernel_invocation_manager(self._fake):
-            shared = x.detach()
-        made = FakeTensor(self._fake, shared, x.device)
+        made = self.stand(x)
         memory = self.aliases.source(x).untyped_storage()
         key, number = memory._cdata, id(made)
         if key not in self._tensors:
@@ -108,6 +110,25 @@ class _Again(Recorder):
 
         self._stands[number] = x, weakref.ref(made, gone)
         return made
+
+    def stand(self, x: Tensor) -> Tensor:
+        """Give another tensor for one of the first run; that of the input has to be held."""
+        with in_kernel_invocation_manager(self._fake):
+            shared = x.detach()
+        device = x.device
+        if not self._bare:
+            return FakeTensor(self._fake, shared, device)
+        return Tensor._make_subclass(Tensor, shared, False, dispatch_device=True, device_for_backend_keys=device)
+
+    def given(self) -> Tensor:
+        """Give what stands for the input."""
+        made = self.stand(self.input)
+        self._stands[id(made)] = self.input, weakref.ref(made)
+        return made
+
+    def replace(self, x: Tensor, value: Tensor) -> None:
+        """Follow ``x.data = value`` of the tensors of the first run."""
+        super().replace(self.first(x), self.first(value))
 
     def forget(self) -> None:
         """Let go of all tensors, which are held in a circle."""
@@ -135,21 +156,23 @@ def _same(a: Any, b: Any) -> bool:
     return str(a) == str(b)
 
 
-def goes_alike(function: Callable[..., Any], run: Run) -> bool:
+def goes_alike(function: Callable[..., Any], run: Run, *, bare: bool) -> bool:
     """
     Whether a second run asks for the same operations of the same tensors as the first.
 
     False also says that this cannot be told so simply: where random numbers are drawn, where a tensor itself is turned,
-    or where the second run fails. What the run writes is left to the caller to put back.
+    or where the second run fails. What the run writes is left to the caller to put back. With `bare` the function is
+    handed tensors of the very class of a plain call.
     """
     if run.recorder.turned or not all(_stays(entry) for entry in run.entries):
         return False
-    again = _Again(run)
-    leaves = Leaves(lambda x: again.numbers(again.aliases.now(again.first(x))), again.note_refused)
+    again = _Again(run, bare=bare)
+    leaves = Leaves(lambda x: again.numbers(again.aliases.now(again.first(x))), again.note_refused, again.replace)
     draws = generators()
     try:
         with fake_world(again, run.fake, leaves), run.stand_ins.put(run.stand_ins.tensors):
-            made = again.aliases.now(again.first(single(function, function(run.input))))
+            source = again.given() if bare else run.input
+            made = again.aliases.now(again.first(single(function, function(source))))
     # an error of the function that is followed, of any kind: the whole second run, which comes next, says what it is
     except Exception:
         return False

@@ -158,6 +158,16 @@ class Aliases:
         base.value, base.version = new, base.version + 1
         view.value, view.version = value, base.version
 
+    def replace(self, x: Tensor, value: Tensor) -> None:
+        """Let `x` show the memory of another tensor from now on, as ``x.data = value`` does."""
+        if (x.shape, x.dtype) != (value.shape, value.dtype):
+            message = "`.data = ` with another shape or dtype"
+            raise CannotFollow(message)
+        self.active = True
+        self.written.append(x)
+        base, steps = self._view(value).base, self._view(value).steps
+        self._views[id(x)] = _View(base, steps, self.now(value), base.version)
+
     def turn(self, op: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Let `x` show the same memory otherwise, as ``transpose_`` does."""
         self.active = True

@@ -105,9 +105,10 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
     changes: list[Change] = []
     draws = generators()
     try:
-        leaves = Leaves(lambda t: known.numbers(recorder.aliases.now(t)), recorder.note_refused)
+        aliases = recorder.aliases
+        leaves = Leaves(lambda t: known.numbers(aliases.now(t)), recorder.note_refused, recorder.replace)
         with fake_world(recorder, fake, leaves):
-            made = recorder.aliases.now(run(source, stand_ins.tensors))
+            made = aliases.now(run(source, stand_ins.tensors))
     except TraceError:
         raise
     except Exception as error:

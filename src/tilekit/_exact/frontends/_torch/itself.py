@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tilekit._exact.frontends._torch.follow import Run, single
+from tilekit._exact.frontends._torch.gate import GATE
 from tilekit._exact.frontends._torch.record import uncompiled
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.ops import Input, Whole
@@ -23,7 +24,7 @@ class Itself:
 
     def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
         """Call it."""
-        with uncompiled():
+        with GATE.together(), uncompiled():
             return single(self.function, self.function(arrays[0]))
 
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tilekit._exact.frontends._torch.record import leaf_tensors, mapped
 from tilekit._exact.kernels._torch_measured import taken
 
-__all__ = ["Leaves", "LookAtMemoryError", "beside"]
+__all__ = ["Leaves", "LookAtMemoryError", "LookAtTextError", "beside"]
 
 LATELY = 1 << 10
 """Calls of which it is remembered what they take."""
@@ -111,12 +111,19 @@ for _name, _runs in _RUNS.items():  # where numbers are asked for that do not de
     _LIBRARY.impl(_name, _runs, "CompositeExplicitAutograd")
 
 
-_LOOKS = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
-"""What hands the numbers to NumPy or another library, past torch's dispatcher."""
+_LOOKS = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.__reduce_ex__}
+"""What hands the numbers to NumPy, another library or a file, past torch's dispatcher."""
+_MEMORY = {Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage, Tensor._typed_storage}
+_TEXT = {Tensor.__repr__, Tensor.__format__}
+_REPLACED = Tensor.data.__set__  # type: ignore[attr-defined]  # a property, whose type has no such name
 
 
 class LookAtMemoryError(RuntimeError):
     """The function asks for the memory of a tensor that has none while it is followed."""
+
+
+class LookAtTextError(RuntimeError):
+    """The function makes text of a tensor that has no numbers while it is followed."""
 
 
 _SEVERAL = {"attention", "times_each", "root_mean_square", "recurrent"}
@@ -152,20 +159,29 @@ class Leaves(TorchFunctionMode):
         depends on the input.
     refused : callable
         Told of a look at the memory of a tensor that is refused, which the function may catch.
+    replaced : callable
+        ``replaced(x, value)`` is told that a tensor shows the memory of another from now on: ``x.data = value``.
     """
 
-    def __init__(self, numbers: Callable[[Tensor], Tensor], refused: Callable[[Exception], object]) -> None:
+    def __init__(
+        self,
+        numbers: Callable[[Tensor], Tensor],
+        refused: Callable[[Exception], object],
+        replaced: Callable[[Tensor, Tensor], object],
+    ) -> None:
         super().__init__()
-        self._numbers, self._refused = numbers, refused
+        self._numbers, self._refused, self._replaced = numbers, refused, replaced
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look a function up."""
         if function in _LOOKS or (function is Tensor.tolist and type(args[0]) is not FakeTensor):
-            held = self._held(args[0])
-            with _disable_current_modes():
-                return function(held, *args[1:], **(kwargs or {}))
-        if function is Tensor.data_ptr and type(args[0]) is FakeTensor:
-            raise self._look()
+            return self._shown(LookAtMemoryError(), function, args, kwargs)
+        if function in _TEXT:
+            return self._shown(LookAtTextError(), function, args, kwargs)
+        if function in _MEMORY and type(args[0]) is FakeTensor:
+            raise self._said(LookAtMemoryError())
+        if function == _REPLACED:
+            return self._replaced(*args)
         own = _OWN.get(function)
         if own is not None:
             made = own(*args, **(kwargs or {}))
@@ -173,16 +189,17 @@ class Leaves(TorchFunctionMode):
                 return made
         return function(*args, **(kwargs or {}))
 
-    def _held(self, x: Tensor) -> Tensor:
-        """Give the numbers of a tensor that does not depend on the input."""
+    def _shown(self, error: Exception, function: Any, args: Any, kwargs: Any) -> Any:
+        """Look at the numbers of a tensor that does not depend on the input."""
         try:
-            return self._numbers(x)
-        except DataDependentOutputException as error:
-            raise self._look() from error
+            held = self._numbers(args[0])
+        except DataDependentOutputException as cause:
+            raise self._said(error) from cause
+        with _disable_current_modes():
+            return function(held, *args[1:], **(kwargs or {}))
 
-    def _look(self) -> LookAtMemoryError:
-        """Say that the function looks at memory; the caller raises it."""
-        error = LookAtMemoryError()
+    def _said(self, error: Exception) -> Exception:
+        """Say what is refused; the caller raises it."""
         self._refused(error)
         return error
 
@@ -250,6 +267,10 @@ def _norm(
     return made
 
 
+def _copied(x: Tensor, memo: dict[int, Any]) -> Tensor:
+    return memo.setdefault(id(x), x.detach().clone())  # type: ignore[no-any-return]  # a table of anything
+
+
 def _recur(name: str) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         if isinstance(args[3], (list, tuple)):  # packed sequences
@@ -268,6 +289,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     F.linear: _project,
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _multiply),
     **dict.fromkeys((F.rms_norm, torch.rms_norm), _norm),
+    Tensor.__deepcopy__: _copied,
     **{getattr(torch, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     **{getattr(torch._VF, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }

@@ -133,6 +133,14 @@ class Recorder(TorchDispatchMode):
         """Remember the first error that a plain call would not have raised."""
         self.refused = self.refused or error
 
+    def replace(self, x: Tensor, value: Tensor) -> None:
+        """Follow ``x.data = value``."""
+        try:
+            self.aliases.replace(x, value)
+        except CannotFollow as error:
+            self.note_refused(error)
+            raise
+
     def _noted(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if isinstance(func, HigherOrderOperator):
             message = f"torch.ops.higher_order.{func.name()} runs functions that are handed to it"

@@ -80,9 +80,14 @@ _KNOWN: dict[str, tuple[str, str]] = {
         "make the shape depend on the input's shape alone",
     ),
     "LookAtMemoryError": (
-        "asks for the memory of a tensor (`.numpy()`, `np.asarray`, `.data_ptr()`), of which there is none while the "
-        "function is followed",
+        "asks for the memory of a tensor (`.numpy()`, `np.asarray`, `.data_ptr()`, `.untyped_storage()`, pickle), of "
+        "which there is none while the function is followed",
         "stay with operations of torch",
+    ),
+    "LookAtTextError": (
+        "makes text of a tensor that depends on the input (`print`, `str`, f-strings), which has no numbers while the "
+        "function is followed",
+        "take that out, or write its shape",
     ),
     "GuardOnDataDependentSymNode": (
         "asks for the value of a tensor that depends on the input (`.item()`, `bool(...)`, `if tensor:`)",

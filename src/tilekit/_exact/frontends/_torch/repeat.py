@@ -58,11 +58,24 @@ def _goes_alike(function: Callable[..., Any], run: Run, changes: list[Change]) -
     written = run.changes if changes else []
     if any(True for change in written for _ in leaf_tensors([change.before, change.after])):
         return False
+    if _again(function, run, written, bare=True):
+        return True
+    if not _again(function, run, written, bare=False):
+        return False
+    raise refuse(
+        function,
+        "it goes another way for a tensor of the very class torch.Tensor than for one of a subclass, as which it is "
+        "followed (`type(x)`, `x.__class__`, `x.__dict__`)",
+        "ask isinstance(x, torch.Tensor), or call the function plainly",
+    )
+
+
+def _again(function: Callable[..., Any], run: Run, written: list[Change], *, bare: bool) -> bool:
     snapshot = Snapshot(run.captured.objects)
     try:
         for change in written:
             _write(change, _hollow(change.after, [], {}))
-        return goes_alike(function, run)
+        return goes_alike(function, run, bare=bare)
     finally:
         snapshot.restore()
 

@@ -15,6 +15,7 @@ from tilekit._exact.frontends._torch.captured import Path, dotted
 from tilekit._exact.frontends._torch.checks import check_run
 from tilekit._exact.frontends._torch.fingerprint import Fingerprint
 from tilekit._exact.frontends._torch.follow import Run, follow
+from tilekit._exact.frontends._torch.gate import GATE
 from tilekit._exact.frontends._torch.itself import itself
 from tilekit._exact.frontends._torch.refusals import check_input, explain, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
@@ -24,8 +25,8 @@ from tilekit._exact.graph import Graph
 
 __all__ = ["trace"]
 
-_LOCK = threading.RLock()
-"""Stand-ins are put into modules while a trace is made."""
+_LOOKING = threading.RLock()
+"""Hooks bring weights for one thread at a time."""
 
 
 def trace(function: Callable[..., Any], x: Tensor) -> Traced:
@@ -59,11 +60,11 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
     """
     check_input(function, x)
     # in inference mode torch does not take its composite calls apart, and dropout would look like a draw
-    with _LOCK, uncollected(), torch.inference_mode(mode=False):
+    with GATE.alone(), uncollected(), torch.inference_mode(mode=False):
         run = follow(function, x)
         check_run(function, run)
-        check_state(function, run, x)
         sources = _sources(function, run)
+        check_state(function, run, x)
         graph = _graph(function, run, sources)
         read = Reader(function, sources.literals, x.device)
         fingerprint = _fingerprint(run, sources, x.device)
@@ -74,18 +75,18 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         read.forget()
         return fingerprint.current(read)
 
-    return Traced(graph, _alone(read), _alone(current), notes, own=_is_literal, itself=plain, plain_bytes=peak)
+    return Traced(graph, _looking(read), _looking(current), notes, own=_is_literal, itself=plain, plain_bytes=peak)
 
 
 def _is_literal(key: Any) -> bool:
     return isinstance(key, Literal)
 
 
-def _alone(look: Callable[..., Any]) -> Callable[..., Any]:
+def _looking(look: Callable[..., Any]) -> Callable[..., Any]:
     """Look at modules only while no other thread's trace holds stand-ins in them."""
 
     def looked(*key: Any) -> Any:
-        with _LOCK:
+        with GATE.together(), _LOOKING:
             return look(*key)
 
     return looked
