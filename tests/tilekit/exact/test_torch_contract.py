@@ -182,3 +182,35 @@ def test_a_process_is_forked_after_a_function_was_followed() -> None:
     gate.begin_anew()
     with gate.together(), gate.alone(), gate.together():
         pass
+
+
+class Doubled(torch.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]  # torch comes by importorskip
+    """Changes what a function of torch gives."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        return made * 2 if function is F.silu else made
+
+
+def tripled(self: Any, x: Any = None, inplace: bool = False) -> Any:
+    return (self if x is None else x) * 3
+
+
+@pytest.mark.parametrize("memory_bytes", [None, 20_000])
+def test_what_is_put_in_the_place_of_functions_of_torch_is_seen(
+    memory_bytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = convolutions()
+    call = tilekit.exact(net, memory_bytes)
+    plain = net(X)
+    agree(call(X), plain)
+    with Doubled():
+        agree(call(X), net(X))
+        assert not torch.equal(net(X), plain)
+    agree(call(X), plain)
+    for place, name in ((F, "silu"), (nn.SiLU, "forward")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, tripled)
+            agree(call(X), net(X))
+            assert not torch.equal(net(X), plain)
+        agree(call(X), plain)

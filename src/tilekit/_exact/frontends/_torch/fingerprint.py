@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules import module as _modules
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from tilekit._exact.frontends._torch.captured import Captured, Path, children, of_class, own_children, resolve
 from tilekit._exact.frontends._torch.surroundings import LONGEST, PLAIN, Surroundings, fact
@@ -34,6 +37,7 @@ def _facts_of_module(module: Module, without: frozenset[Any], shared: Shared) ->
     kind = type(module)
     if kind not in shared:
         shared[kind] = {step: fact(value) for step, value in of_class(kind)}
+        shared[kind]["class", "forward"] = fact(getattr(kind, "forward", None))  # of torch's own classes too
     facts = {step: fact(value) for step, value in own_children(module)} | shared[kind]
     if without:
         facts = {step: fact for step, fact in facts.items() if step[1] not in without}
@@ -42,7 +46,12 @@ def _facts_of_module(module: Module, without: frozenset[Any], shared: Shared) ->
 
 
 def _of_torch(device: torch.device) -> Any:
-    """Give what autocast and `torch.set_default_dtype` say, and the hooks of all modules."""
+    """
+    Give what decides what torch does with a function.
+
+    Autocast and `torch.set_default_dtype`, the hooks of all modules, what stands in `torch.nn.functional`, where users
+    put attention of their own, and what intercepts calls, such as ``with torch.device(...)``.
+    """
     kind = device.type
     hooks = (_modules._global_forward_hooks, _modules._global_forward_pre_hooks)
     return (
@@ -50,6 +59,8 @@ def _of_torch(device: torch.device) -> Any:
         torch.get_autocast_dtype(kind),
         torch.get_default_dtype(),
         *(tuple(table.items()) for table in hooks),
+        tuple(vars(F).values()),
+        tuple(mode.device if type(mode) is DeviceContext else mode for mode in _get_current_function_mode_stack()),
     )
 
 
