@@ -1,11 +1,12 @@
 """`exact`: a function whose result equals that of a plain call, in the memory there is."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from tilekit._errors import PlanError
+from tilekit._exact.compilers import apart, each_apart, uncompiled
 from tilekit._exact.inputs import check_input, checked_shape, example
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan
@@ -13,7 +14,7 @@ from tilekit._exact.planner import Offload, Planner
 from tilekit._exact.program import Program, program_of
 from tilekit._exact.run import Call, run, stream
 from tilekit._exact.sources.call import Caller
-from tilekit._exact.sources.parts import asked
+from tilekit._exact.sources.parts import Asked, asked
 from tilekit._exact.stages import plain
 from tilekit._exact.strips.call import joined
 from tilekit._exact.strips.group import Strips
@@ -111,6 +112,7 @@ class Exact(Planner):
         super().__init__(function, memory_bytes, offload)
         self.progress = checked_progress(progress)
 
+    @uncompiled
     def __call__(self, x: Array, *, plan: ExactPlan | None = None, strips: Strips | None = None) -> Any:
         """
         Evaluate the function.
@@ -141,17 +143,9 @@ class Exact(Planner):
         TraceError
             If the function cannot be followed.
         """
-        if is_stand_in(x):  # within another exact call: the plain one is meant
-            return self.function(x)
-        if strips is not None:
-            self._checked(x)
-            divided = self._divide(x, plan, strips, stream=False)
-            with joined(divided, x, strips, stream=False) as held, self._told(held.program) as told:
-                return run_strip(held, told)
-        call = self._call(x, plan, stream=False)
-        with self._told(call.program) as told:
-            return run(call, told)
+        return apart(self._evaluate)(x, plan, strips)
 
+    @uncompiled
     def stream(  # noqa: PLR0913
         self,
         x: Array | Iterable[Array],
@@ -214,23 +208,7 @@ class Exact(Planner):
         True
         """
         source = asked(x, axis, lengths, rows)
-        if source is not None:
-            if plan is not None or strips is not None:
-                msg = "stream: a source of parts takes no plan= and no strips=; give the whole input for these"
-                raise PlanError(msg)
-            refuse = partial(refuse_input, self.function)
-            caller = Caller(self._follow, self.memory_bytes, self.progress, self, refuse)
-            yield from self._sources.stream(x, source, caller)
-            return
-        if strips is not None:
-            self._checked(x)
-            divided = self._divide(x, plan, strips, stream=True)
-            with joined(divided, x, strips, stream=True) as held, self._told(held.program) as tell:
-                yield from stream_strip(held, divided.plans.axis, tell)
-            return
-        call = self._call(x, plan, stream=True)
-        with self._told(call.program) as tell:
-            yield from stream(call, call.axis if plan is None else plan.axis, tell)
+        yield from each_apart(self._blocks(x, source, plan, strips))
 
     def plan(self, x: Array | Sequence[int], *, like: Array | None = None, stream: bool = False) -> ExactPlan:
         """
@@ -266,6 +244,39 @@ class Exact(Planner):
         """Name the function and the budget."""
         name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
         return f"<tilekit.exact of {name}, memory_bytes={self.memory_bytes}>"
+
+    def _evaluate(self, x: Array, plan: ExactPlan | None, strips: Strips | None) -> Any:
+        if is_stand_in(x):  # within another exact call: the plain one is meant
+            return self.function(x)
+        if strips is not None:
+            self._checked(x)
+            divided = self._divide(x, plan, strips, stream=False)
+            with joined(divided, x, strips, stream=False) as held, self._told(held.program) as told:
+                return run_strip(held, told)
+        call = self._call(x, plan, stream=False)
+        with self._told(call.program) as told:
+            return run(call, told)
+
+    def _blocks(
+        self, x: Any, source: Asked | None, plan: ExactPlan | None, strips: Strips | None
+    ) -> Generator[tuple[int, Any], None, None]:
+        if source is not None:
+            if plan is not None or strips is not None:
+                msg = "stream: a source of parts takes no plan= and no strips=; give the whole input for these"
+                raise PlanError(msg)
+            refuse = partial(refuse_input, self.function)
+            caller = Caller(self._follow, self.memory_bytes, self.progress, self, refuse)
+            yield from self._sources.stream(x, source, caller)
+            return
+        if strips is not None:
+            self._checked(x)
+            divided = self._divide(x, plan, strips, stream=True)
+            with joined(divided, x, strips, stream=True) as held, self._told(held.program) as tell:
+                yield from stream_strip(held, divided.plans.axis, tell)
+            return
+        call = self._call(x, plan, stream=True)
+        with self._told(call.program) as tell:
+            yield from stream(call, call.axis if plan is None else plan.axis, tell)
 
     def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
         kernels = self._checked(x)

@@ -214,3 +214,17 @@ def test_what_is_put_in_the_place_of_functions_of_torch_is_seen(
             agree(call(X), net(X))
             assert not torch.equal(net(X), plain)
         agree(call(X), plain)
+
+
+def test_a_compiled_function_leaves_exact_calls_as_they_are() -> None:
+    net = convolutions()
+    call = tilekit.exact(net, 20_000)
+
+    def streamed(x: Any) -> Any:
+        return torch.cat([block for _, block in call.stream(x)], 2) * 2
+
+    for function in (lambda x: call(x) * 2, streamed):
+        agree(torch.compile(function, backend="eager")(X), net(X) * 2)
+    whole = torch.compile(lambda x: call(x) * 2, backend="eager", fullgraph=True)
+    with pytest.raises(RuntimeError, match="compile without fullgraph=True"):
+        whole(X)
