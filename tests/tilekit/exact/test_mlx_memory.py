@@ -61,6 +61,10 @@ def quantised(x: Any) -> Any:
     return BOOK[mx.argmin(far, -1)]
 
 
+def scaled(x: Any) -> Any:
+    return x / (1 + mx.var(x, axis=2, keepdims=True))
+
+
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "linear and silu": lambda x: nn.silu(LINEAR(x)),
     "linear and gelu": lambda x: nn.gelu(LINEAR(x)),
@@ -76,6 +80,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "norm": lambda x: nn.GroupNorm(4, 128, affine=False)(x[None] * 2),
     "turned": lambda x: LINEAR(x[::-1]) * 2,
     "indices": lambda x: x + mx.argsort(x, -1).astype(mx.float32) * 0.1,
+    "variance": lambda x: scaled(LINEAR(x).reshape(1, 32, 32, 128)),
     "chain": lambda x: mx.sin(x * 2) * x + mx.cos(x),
 }
 
@@ -127,6 +132,25 @@ def test_what_operations_take_one_after_the_other_is_forecast(names: list[str], 
     made, live = taken(lambda: call(x))
     assert mx.allclose(made, want, atol=1e-4)
     assert live == pytest.approx(plan.peak_bytes, rel=0.1, abs=1 << 14)
+
+
+def test_what_waits_in_another_order_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tilekit._exact.planner.SMALL", 0)
+    book, wide = numbers(32, 8), nn.Conv2d(8, 32, 1)
+    mx.eval(wide.parameters())
+
+    def shuffled(x: Any) -> Any:
+        x = wide(mx.repeat(x.reshape(1, 64, 64, 8), 2, 1))
+        x = x.reshape(1, 128, 64, 2, 2, 8).transpose(0, 1, 3, 2, 4, 5).reshape(1, 256, 128, 8)
+        return book[mx.argmin((x * x).sum(-1, keepdims=True) - 2 * (x @ book.T) + (book * book).sum(-1), -1)]
+
+    x = numbers(256, 128)
+    call = tilekit.exact(shuffled)
+    plan = call.plan(x)
+    assert len(plan.step_peaks) > 1
+    made, live = taken(lambda: call(x))
+    assert mx.array_equal(made, shuffled(x))
+    assert live == pytest.approx(plan.peak_bytes, rel=0.1)
 
 
 def test_an_array_that_is_read_again_is_not_written_to() -> None:

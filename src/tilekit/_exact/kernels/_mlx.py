@@ -8,6 +8,7 @@ import math
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from sys import getrefcount
 from typing import Any
 
@@ -25,12 +26,14 @@ from tilekit._exact.kernels._statistics import MomentsPart, merge_moments
 from tilekit._exact.ops import (
     Conv,
     Expand,
+    Fill,
     Moments,
     Permute,
     Reduce,
     Reshape,
     Scatter,
     Slice,
+    Whole,
     Windows,
 )
 from tilekit.backends import Array, Backend
@@ -78,9 +81,14 @@ def _computed_part(part: MomentsPart) -> MomentsPart:
     return part
 
 
-def _length(op: Moments, x: mx.array, axis: int) -> int:
-    """Say how well an axis can be cut: not at all where it holds the groups."""
-    return 0 if axis == op.channel_axis else int(x.shape[axis])
+def _cuts(op: Moments, x: mx.array, axis: int, count: int) -> tuple[int, bool]:
+    """Say into how many pieces an axis can be cut, best where they add up; into none where it holds the groups."""
+    return (0 if axis == op.channel_axis else min(count, x.shape[axis])), axis not in op.batch_axes
+
+
+def _side_by_side(parts: Sequence[MomentsPart], axis: int) -> MomentsPart:
+    mean, squares = (mx.concatenate(rows, axis=axis) for rows in ([p.mean for p in parts], [p.squares for p in parts]))
+    return _computed_part(MomentsPart(parts[0].count, mean, squares))
 
 
 def _pieces(x: mx.array, axis: int, count: int) -> Iterator[mx.array]:
@@ -119,6 +127,7 @@ class MlxKernels(Kernels):
         """
         made = super().run(node, shapes, box, boxes, arrays)
         part = isinstance(node.op, _VIEWS) and any(self._is_part(x) for x in arrays)
+        part = part or isinstance(node.op, Fill | Whole)  # a call may give a part of what it makes
         if isinstance(arrays, list):
             arrays.clear()  # MLX writes to the memory of what nobody else holds
         _computed(made)
@@ -178,13 +187,14 @@ class MlxKernels(Kernels):
         """Take what one box gives to a statistic, in pieces whose copies stay small."""
         if not isinstance(op, Moments):
             return _computed(super().part(op, x))
-        axis = max((axis for axis in range(x.ndim) if axis not in op.batch_axes), key=lambda axis: _length(op, x, axis))
-        count = 1 if axis == op.channel_axis else -(-4 * x.size // moments_piece(x.size))
-        total: MomentsPart | None = None
-        for piece in _pieces(x, axis, count):
-            some = _computed_part(super().part(op, piece))
-            total = some if total is None else _computed_part(merge_moments(total, some))
-        return total
+        count = -(-4 * x.size // moments_piece(x.size))
+        axis = max(range(x.ndim), key=lambda axis: _cuts(op, x, axis, count))
+        parts = (_computed_part(super(MlxKernels, self).part(op, p)) for p in _pieces(x, axis, count))
+        if axis == op.channel_axis:
+            return super().part(op, x)
+        if axis in op.batch_axes:
+            return _side_by_side([*parts], op.batch_axes.index(axis))
+        return reduce(lambda a, b: _computed_part(merge_moments(a, b)), parts)
 
     def merge(self, op: Moments | Reduce, a: Any, b: Any) -> Any:
         """Put what two boxes gave together."""
@@ -215,8 +225,8 @@ class MlxKernels(Kernels):
         return made
 
     def owns(self, x: Array) -> bool:
-        """Give False: nothing tells whether an array is a part of another; `copy` copies only where one is."""
-        return False
+        """Whether an array is no part of another that was noted."""
+        return not self._is_part(x)
 
     def is_finite(self, x: Array) -> bool:
         """Whether no NaN and no infinity is in an array; a sum shows it without masks, three bytes for each cell."""
