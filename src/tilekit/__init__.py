@@ -1,5 +1,9 @@
 """
-Tiled and exact decoding through an autoencoder, for any array library.
+Decode and encode large pictures, clips and sounds in little memory, through any autoencoder.
+
+`exact` takes a function of PyTorch, MLX or JAX and gives what the plain call gives, without seams, within a budget of
+memory; `tilekit.adapters.enable_exact_tiling` does so for a pipeline of diffusers. For any other function there are
+blended tiles:
 
     shape + axes -> plan -> tiles -> run -> blend -> result
 

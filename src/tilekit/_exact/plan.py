@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["ExactPlan", "StageRow", "checked_plan", "plan_of"]
 
 MIB = 1 << 20
+WIDEST = 37
+"""Letters of the name of a stage in a table of 80."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class ExactPlan:
     def __str__(self) -> str:
         """Give the table."""
         head = f"{self.shape} {self.dtype} -> {self.out_shape}, axis {self.axis} slides"
-        names = [row.name or f"stage {i}" for i, row in enumerate(self.rows, 1)]
+        names = [_short(row.name) or f"stage {i}" for i, row in enumerate(self.rows, 1)]
         width = max(5, *(len(name) for name in names))
         lines = [head, f"{'stage':<{width}}  steps  tiles   work  peak MiB  kept MiB"]
         for name, row in zip(names, self.rows, strict=True):
@@ -266,6 +268,14 @@ def plan_of(graph: Graph, choice: Choice, *, stream: bool = False, notes: tuple[
         choice.level,
         choice.itself,
     )
+
+
+def _short(name: str) -> str:
+    """Leave out the beginning of a layer's path where a line of the table would be wider than a terminal."""
+    kind, space, path = name.rpartition(" ")
+    while len(kind) + len(space) + len(path) > WIDEST and "." in path.lstrip("."):
+        path = f"..{path.lstrip('.').partition('.')[2]}"
+    return f"{kind}{space}{path}"
 
 
 _AS_IT_IS = "the function is called as it is: no plan without a budget would take less"

@@ -83,6 +83,14 @@ def test_what_is_small_is_cut_for_a_budget_or_a_stream_alone(network: Any, monke
     np.testing.assert_allclose(whole(source()), tk.exact(function)(source()), atol=1e-5)
 
 
+def test_a_table_is_no_wider_than_a_terminal(network: Any) -> None:
+    plan = tk.exact(network[0]).plan(source())
+    long = replace(plan.rows[0], name="statistics of decoder.up_blocks.2.resnets.0.conv1")
+    text = str(replace(plan, rows=(long, replace(long, name="output"))))
+    assert "\nstatistics of ..2.resnets.0.conv1  " in text
+    assert max(map(len, text.splitlines()[1:4])) <= 80
+
+
 def test_old_plans_are_let_go(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     function, traced = network
     monkeypatch.setattr(newest, "KEPT", 2)
