@@ -372,3 +372,18 @@ def test_a_change_of_the_default_dtype_is_seen() -> None:
         assert call(x).dtype == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+OUTSIDE: dict[str, Any] = {
+    "x[:, :, i]": lambda x: x[:, :, torch.tensor([1, 18])],
+    "index_select": lambda x: x.index_select(3, torch.tensor([0, -1])),
+    "index_copy": lambda x: (x + 1).index_copy(3, torch.tensor([-1]), x[..., :1]),
+    "index_fill": lambda x: (x + 1).index_fill(3, torch.tensor([18]), 2.0),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_numbers_that_point_outside_are_refused_as_by_torch(name: str) -> None:
+    """They were taken from the other end."""
+    with pytest.raises(IndexError):
+        tk.exact(OUTSIDE[name])(torch.randn(1, 2, 18, 18))

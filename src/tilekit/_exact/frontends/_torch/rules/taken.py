@@ -18,7 +18,8 @@ _MOST = 64
 
 
 def _index_select(c: Called) -> int:
-    return _taken(c, c.node(c["self"]), c["dim"] % max(1, len(c.shape)), c["index"]) or c.whole()
+    taken = _taken(c, c.node(c["self"]), c["dim"] % max(1, len(c.shape)), c["index"], from_end=False)
+    return c.whole() if taken is None else taken
 
 
 def _embedding(c: Called) -> int:
@@ -26,16 +27,25 @@ def _embedding(c: Called) -> int:
     return c.add(Gather(0, call), inputs) if len(inputs) == 2 else c.whole()
 
 
-def _taken(c: Called, x: int, axis: int, index: Tensor) -> int | None:
+def _taken(c: Called, x: int, axis: int, index: Tensor, *, from_end: bool = True) -> int | None:
+    shape = c.shape_of(x)
+    cells = _cells(c, index, shape[axis], from_end=from_end)
+    if cells is None:
+        return None
+    if cells == tuple(range(shape[axis])):
+        return x
+    return c.add(Take(axis, cells), (x,), (*shape[:axis], len(cells), *shape[axis + 1 :]), c.dtype_of(x))
+
+
+def _cells(c: Called, index: Tensor, n: int, *, from_end: bool) -> tuple[int, ...] | None:
+    """Give the cells of an axis that are meant; None where they are not known, or torch's own call refuses one."""
     numbers = c.numbers(index)
     if numbers is None or not numbers.numel():
         return None
-    n = c.shape_of(x)[axis]
-    cells = tuple(int(i) % n for i in numbers.flatten().tolist())
-    shape = c.shape_of(x)
-    if cells == tuple(range(n)):
-        return x
-    return c.add(Take(axis, cells), (x,), (*shape[:axis], len(cells), *shape[axis + 1 :]), c.dtype_of(x))
+    cells = [int(i) for i in numbers.flatten().tolist()]
+    if min(cells) < (-n if from_end else 0) or max(cells) >= n:
+        return None
+    return tuple(i % n for i in cells)
 
 
 def _index(c: Called) -> int:
@@ -115,7 +125,9 @@ def _put(c: Called) -> int:
         mask = c.reshape(c.node(index), (*index.shape, *(1,) * (len(c.shape) - axis - index.ndim)))
         value = c.reshape(c.cast(c.node(values), c.dtype), ())
         return c.cell("where.self", (mask, value, c.node(c["self"])), dtype=c.dtype)
-    return _rows(c, axis, index, values) if index.ndim == 1 and index.dtype not in _MASKS else c.whole()
+    if index.ndim != 1 or index.dtype in _MASKS:
+        return c.whole()
+    return _rows(c, axis, index, values, from_end=True)
 
 
 def _put_rows(c: Called) -> int:
@@ -124,22 +136,22 @@ def _put_rows(c: Called) -> int:
     values = c["source" if "source" in names else "value"]
     if c["index"].ndim != 1 or not c.shape:
         return c.whole()
-    return _rows(c, c["dim"] % len(c.shape), c["index"], values)
+    return _rows(c, c["dim"] % len(c.shape), c["index"], values, from_end=c.name == "index_fill")
 
 
-def _rows(c: Called, axis: int, index: Tensor, values: Any) -> int:
-    numbers = c.numbers(index)
-    if numbers is None or not 0 < numbers.numel() <= _MOST:
+def _rows(c: Called, axis: int, index: Tensor, values: Any, *, from_end: bool) -> int:
+    cells = _cells(c, index, c.shape[axis], from_end=from_end)
+    if cells is None or len(cells) > _MOST:
         return c.whole()
-    rows = (*c.shape[:axis], numbers.numel(), *c.shape[axis + 1 :])
+    rows = (*c.shape[:axis], len(cells), *c.shape[axis + 1 :])
     if isinstance(values, Tensor):
         value = c.cast(c.node(values), c.dtype)
         value = c.expand(c.reshape(value, (*(1,) * (len(rows) - values.ndim), *values.shape)), rows)
     else:
         value = c.add(Fill(Filled(values, c.output.dtype, c.output.device)), (), rows)
     made = c.node(c["self"])
-    for at, row in enumerate(numbers.tolist()):
-        made = c.write(made, c.slice(value, axis, at, 1), axis, row % c.shape[axis])
+    for at, cell in enumerate(cells):
+        made = c.write(made, c.slice(value, axis, at, 1), axis, cell)
     return made
 
 
