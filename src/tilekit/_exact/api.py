@@ -7,6 +7,7 @@ from typing import Any
 
 from tilekit._errors import PlanError
 from tilekit._exact.compilers import apart, each_apart, uncompiled
+from tilekit._exact.frontends import refuse_changed
 from tilekit._exact.inputs import check_input, checked_shape, example
 from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit._exact.plan import ExactPlan, checked_plan
@@ -275,8 +276,11 @@ class Exact(Planner):
                 yield from stream_strip(held, divided.plans.axis, tell)
             return
         call = self._call(x, plan, stream=True)
+        changed = call.watch(x)
         with self._told(call.program) as tell:
-            yield from stream(call, call.axis if plan is None else plan.axis, tell)
+            for block in stream(call, call.axis if plan is None else plan.axis, tell):
+                refuse_changed(changed)
+                yield block
 
     def _call(self, x: Array, plan: ExactPlan | None, *, stream: bool) -> Call:
         kernels = self._checked(x)
@@ -285,13 +289,13 @@ class Exact(Planner):
         program, traced = planned.program, planned.traced
         if plan is not None and plan != planned.plan:
             program = program_of(checked_plan(plan, traced.graph, itself=traced.itself), plan.stages, anew=plan.anew)
-        apart = partial(program_of, traced.graph, plain(traced.graph)) if (plan or planned.plan).itself else None
-        return Call(program, kernels, x, traced.constants, planned.plan.axis, apart)
+        whole = partial(program_of, traced.graph, plain(traced.graph)) if (plan or planned.plan).itself else None
+        return Call(program, kernels, x, traced.constants, planned.plan.axis, whole, traced.watch)
 
     def _checked(self, x: Array) -> Kernels:
         """Refuse an input that cannot be computed with; give what computes with it."""
-        kernels = kernels_of(x)
         refuse_input(self.function, x)
+        kernels = kernels_of(x)
         check_input(x, kernels)
         return kernels
 

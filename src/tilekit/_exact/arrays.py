@@ -38,6 +38,8 @@ class Call:
     """Along which blocks of the output come."""
     taken_apart: Callable[[], Program] | None = None
     """Gives the operations of a function that is called as it is, to find the one that gave NaN."""
+    watch: Callable[[Any], Callable[[], str]] = lambda x: str
+    """See `Traced`."""
 
 
 class Arrays:

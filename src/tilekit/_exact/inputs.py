@@ -8,7 +8,7 @@ from tilekit._exact.kernels import Kernels, kernels_of
 from tilekit.backends import Array, canary
 from tilekit.backends.limits import refuse_large
 
-__all__ = ["check_input", "checked_budget", "checked_shape", "example", "is_array"]
+__all__ = ["check_input", "checked_budget", "checked_shape", "example", "is_array", "made_empty"]
 
 
 def is_array(x: object) -> bool:
@@ -65,7 +65,23 @@ def example(function: Any, shape: tuple[int, ...], like: Array | None) -> Array:
         msg = f"plan: a shape {shape} alone does not say the library and the dtype; give `like`, an array that does"
         raise PlanError(msg)
     kernels = kernels_of(like)
-    return kernels.empty(shape, kernels.dtype_name(like))
+    return made_empty(kernels, shape, kernels.dtype_name(like))
+
+
+def made_empty(kernels: Kernels, shape: tuple[int, ...], dtype: str) -> Array:
+    """
+    Make an array of a shape, of which the library touches nothing.
+
+    Raises
+    ------
+    PlanError
+        If the library makes none so large.
+    """
+    try:
+        return kernels.empty(shape, dtype)
+    except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        msg = f"no array of shape {shape} of {dtype} can be made here ({str(error).partition(chr(10))[0]})"
+        raise PlanError(msg) from error
 
 
 def _first_weight(function: Any) -> Array | None:

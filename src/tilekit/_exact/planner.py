@@ -60,7 +60,7 @@ class Planner:
             raise PlanError(msg)
         self.function = function
         self.memory_bytes = checked_budget(memory_bytes)
-        if offload not in {None, "host", "disk"}:
+        if offload not in (None, "host", "disk"):  # what cannot be hashed is refused too
             msg = f"offload: got {offload!r}, expected 'host', 'disk' or None"
             raise PlanError(msg)
         self.offload = offload
@@ -116,8 +116,11 @@ class Planner:
     def _follow(self, x: Array) -> Traced:
         return trace(self.function, x)
 
-    def _divide(self, x: Array, plan: ExactPlan | None, strips: Strips, *, stream: bool) -> Divided:
+    def _divide(self, x: Array, plan: ExactPlan | None, strips: Any, *, stream: bool) -> Divided:
         """Give the plans of all ranks."""
+        if not isinstance(strips, Strips):
+            msg = f"strips: got {type(strips).__name__}, expected tilekit.Strips"
+            raise PlanError(msg)
         kernels = kernels_of(x)
         key = (
             *_key(x, kernels, stream=stream),

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import tilekit
+from tilekit import InputError, TraceError
+from tilekit._errors import TilekitError
 
 torch = pytest.importorskip("torch")
 
@@ -228,3 +230,68 @@ def test_a_compiled_function_leaves_exact_calls_as_they_are() -> None:
     whole = torch.compile(lambda x: call(x) * 2, backend="eager", fullgraph=True)
     with pytest.raises(RuntimeError, match="compile without fullgraph=True"):
         whole(X)
+
+
+def biased(net: Any) -> None:
+    net[2].bias.add_(1)
+
+
+def another_layer(net: Any) -> None:
+    net[2] = nn.Conv2d(8, 3, 3, padding=1)
+
+
+def another_weight(net: Any) -> None:
+    net[0].weight = nn.Parameter(net[0].weight * 2)
+
+
+@pytest.mark.parametrize("change", [biased, another_layer, another_weight, None])
+@pytest.mark.parametrize("source", [False, True])
+def test_a_stream_is_refused_once_its_weights_or_its_input_change(change: Any, source: bool) -> None:
+    net, x = convolutions(), X.clone()
+    options: dict[str, Any] = {"axis": 2, "rows": 4} if source else {}
+    call = tilekit.exact(net, None if source else 20_000)
+    for moved in (False, True):
+        blocks = call.stream(iter([x[:, :, :9], x[:, :, 9:]]) if source else x, **options)
+        next(blocks)
+        net.to(torch.device("cpu"))
+        if not moved:
+            assert list(blocks)
+        elif change is not None:
+            with torch.no_grad():
+                change(net)
+            with pytest.raises(TraceError, match=r"was changed while it went on.*begin it anew"):
+                list(blocks)
+        elif not source:
+            x.zero_()
+            with pytest.raises(TraceError, match="the input was changed while it went on"):
+                list(blocks)
+    net.eval()
+    agree(call(X), net(X))
+
+
+NONE: Any = []
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda net: tilekit.exact(net, offload=NONE), "offload: got"),
+        (lambda net: tilekit.exact(net)(X, strips=NONE), "strips: got list, expected tilekit.Strips"),
+        (lambda net: tilekit.exact(net).plan((1 << 20, 4, 1 << 20, 1 << 20)), "no array of shape"),
+        (lambda net: list(tilekit.exact(net).stream(iter([X]), axis=2, rows=1 << 50)), "no array of shape"),
+        (lambda net: tilekit.exact(net)(torch.nested.nested_tensor([X[0]])), "nested: several tensors"),
+    ],
+    ids=["offload", "strips", "plan", "rows", "nested"],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_what_is_none_is_refused_with_what_is_expected(call: Any, text: str) -> None:
+    with pytest.raises(TilekitError, match=text):
+        call(convolutions())
+
+
+def test_floats_of_8_bits_are_taken() -> None:
+    net, small = convolutions(), X.to(torch.float8_e4m3fn)
+    agree(tilekit.exact(lambda x: net(x.float()), 20_000)(small), net(small.float()))
+    small[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="NaN"):
+        tilekit.exact(lambda x: net(x.float()))(small)

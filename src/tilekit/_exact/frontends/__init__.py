@@ -4,14 +4,20 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from tilekit._errors import TraceError
 from tilekit._exact.graph import Graph
 
-__all__ = ["Traced"]
+__all__ = ["Traced", "refuse_changed"]
 
 
 def _always(*key: Hashable) -> bool:
     del key
     return True
+
+
+def _unwatched(x: Any) -> Callable[[], str]:
+    del x
+    return str
 
 
 @dataclass(frozen=True)
@@ -34,3 +40,20 @@ class Traced:
     plain_bytes: int | None = None
     """The bytes that a plain call holds at its peak, the input and the weights not counted; None where it was not
     counted."""
+    watch: Callable[[Any], Callable[[], str]] = _unwatched
+    """Begins to look at the input and at weights: gives what names one that was changed since, where that is known."""
+
+
+def refuse_changed(changed: Callable[[], str]) -> None:
+    """
+    Refuse to go on with a stream whose weights were changed.
+
+    Raises
+    ------
+    TraceError
+        If one was.
+    """
+    name = changed()
+    if name:
+        msg = f"stream: {name} was changed while it went on; what came out before is right; begin it anew"
+        raise TraceError(msg)

@@ -56,6 +56,10 @@ class TorchKernels(Kernels):
         self._taken: dict[tuple[int, int], tuple[Resample, list[Taps]]] = {}
         self._methods[Pointwise] = self.pointwise
 
+    def is_finite(self, x: Tensor) -> bool:
+        """Whether no NaN and no infinity is in a tensor; torch sums no floats of 8 bits."""
+        return super().is_finite(x if x.itemsize > 1 else x.to(torch.bfloat16))
+
     def pointwise(self, job: Job[Pointwise], arrays: Arrays) -> Tensor:
         """Go cell by cell; what makes arrays on the way, such as wider copies, goes piece by piece."""
         call = job.op.call

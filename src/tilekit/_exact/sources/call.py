@@ -9,7 +9,8 @@ from tilekit._errors import DeviceError, InputError, PlanError
 from tilekit._exact.arrays import Arrays, Call, NotFiniteError
 from tilekit._exact.blame import said_flat
 from tilekit._exact.boxes import Box
-from tilekit._exact.frontends import Traced
+from tilekit._exact.frontends import Traced, refuse_changed
+from tilekit._exact.inputs import made_empty
 from tilekit._exact.kernels import Kernels
 from tilekit._exact.newest import Newest
 from tilekit._exact.ops import Constant
@@ -54,7 +55,7 @@ class Plans:
 
             def at(length: int) -> Traced:
                 shape = tuple(length if d == asked.axis else n for d, n in enumerate(rest))
-                traced = caller.follow(kernels.empty(shape, parts.dtype))
+                traced = caller.follow(made_empty(kernels, shape, parts.dtype))
                 if traced.unknown:
                     msg = f"source: the function cannot be streamed: {traced.unknown}; give the whole input"
                     raise PlanError(msg)
@@ -126,6 +127,7 @@ def _run(
             return current[-1]
 
         feed: Feed[Array] = Feed(hands(plan.rounds.program), source, plan.rounds.period.axis, lent=parts.lent)
+        changed = plan.of(plan.rounds.program).watch(parts.like)
         steps = rolled(plan.rounds, plan.end, hands, feed, parts)
         done = at = 0
         while (further := _next(steps, kernels, at)) is not None:
@@ -134,6 +136,7 @@ def _run(
             while emitted:
                 start, block = _block(*emitted.pop(0), axis, further, kernels)
                 at = start + block.shape[axis]
+                refuse_changed(changed)
                 yield start, block
                 del block
             done += 1

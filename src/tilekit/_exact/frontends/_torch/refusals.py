@@ -63,6 +63,8 @@ def kind_of_weight(x: Tensor) -> str:
     """Say what a tensor is where it is no plain one: a subclass, sparse, quantised; else nothing."""
     if type(x) not in _PLAIN:
         return f"a {type(x).__module__.partition('.')[0]} tensor of type {type(x).__name__}"
+    if x.is_nested:
+        return "nested: several tensors of several shapes"
     if x.is_quantized:
         return f"quantised ({x.dtype})"
     if x.layout != torch.strided:

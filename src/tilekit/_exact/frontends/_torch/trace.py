@@ -19,6 +19,7 @@ from tilekit._exact.frontends._torch.gate import GATE
 from tilekit._exact.frontends._torch.itself import itself
 from tilekit._exact.frontends._torch.refusals import check_input, explain, refuse
 from tilekit._exact.frontends._torch.repeat import check_state
+from tilekit._exact.frontends._torch.watch import watched
 from tilekit._exact.frontends._torch.weights import Literal, Reader
 from tilekit._exact.garbage import uncollected
 from tilekit._exact.graph import Graph
@@ -71,11 +72,14 @@ def trace(function: Callable[..., Any], x: Tensor) -> Traced:
         notes, peak, plain = _notes(run), run.peak, itself(function, run, graph)
         run.forget()
 
-    def current() -> bool:
+    def holds() -> bool:
         read.forget()
         return fingerprint.current(read)
 
-    return Traced(graph, _looking(read), _looking(current), notes, own=_is_literal, itself=plain, plain_bytes=peak)
+    keys = [node.op.key for node in graph.constants if not _is_literal(node.op.key)]  # type: ignore[attr-defined]  # of constants
+    watch = _looking(lambda x: _looking(watched(function, keys, x)))
+    look, current = _looking(read), _looking(holds)
+    return Traced(graph, look, current, notes, own=_is_literal, itself=plain, plain_bytes=peak, watch=watch)
 
 
 def _is_literal(key: Any) -> bool:
