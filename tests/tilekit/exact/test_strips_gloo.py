@@ -1,7 +1,9 @@
 """Strips over processes of torch.distributed, two, three and four of them; one of them dies."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 
 from tests.ranks import told_by_ranks  # noqa: E402
 from tests.tilekit.exact._gloo_ranks import CASES, MOST  # noqa: E402
+
+from tilekit._exact.strips import _torch  # noqa: E402
+from tilekit._exact.strips._torch import _Gloo  # noqa: E402
 
 WORLD = 4
 HERE = Path(__file__).parent
@@ -97,3 +102,34 @@ def check_death(ranks: list[dict[str, Any]]) -> None:
         assert "lost another rank" in rank["killed"]["text"]
         assert "start them again" in rank["killed"]["text"]
         assert rank["killed"]["seconds"] < 20
+
+
+def test_no_rank_leaves_while_another_is_being_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was refused at once ended its connections, and another said that it had lost a rank."""
+    store, left, early = torch.distributed.HashStore(), Event(), []
+    connect = torch.distributed.ProcessGroupGloo
+
+    def slow(store: Any, rank: int, *more: Any) -> Any:
+        made = connect(store, rank, *more)
+        if rank == 1:
+            early.append(left.wait(0.2))
+        return made
+
+    def rank(number: int) -> None:
+        _Gloo((0, 1), number)
+        if number == 0:
+            left.set()
+
+    monkeypatch.setattr(torch.distributed, "ProcessGroupGloo", slow)
+    monkeypatch.setattr(_torch, "_get_default_store", lambda: store)
+    monkeypatch.setattr(_Gloo, "_made", Alike())
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(rank, (0, 1)))
+    assert early == [False]
+
+
+class Alike(dict[tuple[int, ...], int]):
+    """The numbers of groups where two ranks are threads, each of which makes its first."""
+
+    def get(self, ranks: Any, default: Any = None) -> Any:
+        return default

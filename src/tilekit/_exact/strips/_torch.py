@@ -44,6 +44,8 @@ class _Gloo:
         number = self._made[ranks] = self._made.get(ranks, 0) + 1
         store = PrefixStore(f"tilekit/strips/{ranks}/{number}", _get_default_store())
         self._group: Any = dist.ProcessGroupGloo(store, rank, len(ranks), TIMEOUT)
+        # a rank that is refused before it sends anything ends its connections, which others may still be making
+        self._group.barrier().wait()  # type: ignore[attr-defined]  # torch does not list it
 
     def start(self, gives: Sequence[Give], takes: Sequence[tuple[int, Tensor]]) -> list[Any]:
         if self._group is None:
