@@ -32,21 +32,11 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
-# Bases that the architecture page explains, not the reference: of every layer, plan, exact function and pipeline.
-nitpick_ignore = [
-    ("py:class", "ltx_models.nn.Module"),
-    ("py:class", "ltx_models.notebook.ShownAsText"),
-    ("py:class", "ltx_models.pipelines.preparing.Preparing"),
-    ("py:class", "ltx_models.vocoder.generator.Generator"),
-    ("py:class", "tilekit._exact.planner.Planner"),
-    ("py:class", "tilekit._plan.layout.Layout"),
-]
-
 # Types stand in the numpydoc sections, as shapes and layouts; in signatures they would only be repeated.
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True  # as they are written: LTX2_VIDEO, and not all that it holds
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 numpydoc_show_class_members = False
 
 # Short lists of the names that are linked to stand beside, so that no build asks a network.
@@ -113,6 +103,13 @@ def docstring_of_geometry(*event: Any) -> None:
         lines[:] = text
 
 
+def bases_of_error(*event: Any) -> None:
+    """Say of an error which others it is: callers may catch either. Bases of other classes are of no use to a reader."""
+    _, what, _, error, _, lines = event
+    if what == "exception":
+        lines[:0] = [f"Bases: {', '.join(f'``{base.__name__}``' for base in error.__bases__)}", ""]
+
+
 def add_flags(_: Any, page: str, source: list[str]) -> None:
     """Fill the page of all flags from the parser."""
     if page == "reference/flags":
@@ -123,3 +120,4 @@ def setup(app: Any) -> None:
     """Connect with Sphinx."""
     app.connect("source-read", add_flags)
     app.connect("autodoc-process-docstring", docstring_of_geometry, priority=400)  # before numpydoc
+    app.connect("autodoc-process-docstring", bases_of_error, priority=600)
