@@ -104,7 +104,7 @@ def docstring_of_geometry(*event: Any) -> None:
 
 
 def bases_of_error(*event: Any) -> None:
-    """Say of an error which others it is: callers may catch either. Bases of other classes are of no use to a reader."""
+    """Say of an error which others it is: callers may catch either. Bases of other classes would tell nothing."""
     _, what, _, error, _, lines = event
     if what == "exception":
         lines[:0] = [f"Bases: {', '.join(f'``{base.__name__}``' for base in error.__bases__)}", ""]
