@@ -284,10 +284,19 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "attention by hand": (lambda x: (x.flatten(2).mT @ x.flatten(2)).softmax(-1) @ x.flatten(2).mT, PICTURE),
     "linear attention": (linear_attention, PICTURE),
     "baddbmm": (lambda x: torch.baddbmm(x[0], x[0], x[0, :, :10] * 2, beta=0.5, alpha=2), (1, 8, 12, 10)),
+    "einsum of rows": (lambda x: torch.einsum("bchw,wk->bchk", x, torch.arange(30.0).view(10, 3)), PICTURE),
+    "einsum of channels": (lambda x: torch.einsum("bdchw,bdnhw->bcnhw", *(x.view(2, 2, 2, 12, 10),) * 2), PICTURE),
     "einsum": (lambda x: torch.einsum("bchw,dc->bdhw", x, torch.ones(3, 8)), PICTURE),
     "fft": (lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=-1) * 2, n=10), PICTURE),
     "stft": (spectrum, SOUND),
     "istft": (waves, SOUND),
+    "windows that are summed": (
+        lambda x: (
+            torch.ops.aten.unfold_backward(x.unfold(1, 3, 2) * 2, [2, 4, 40], 1, 3, 2)
+            + torch.ops.aten.unfold_backward(x.unfold(2, 7, 4), [2, 4, 40], 2, 7, 4)
+        ),
+        SOUND,
+    ),
     "codes": (nearest_codes, SOUND),
     "lstm": (seeded(Recurrent(nn.LSTM)), SOUND),
     "gru": (seeded(Recurrent(nn.GRU)), SOUND),

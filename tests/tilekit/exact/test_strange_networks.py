@@ -27,7 +27,7 @@ class Net(nn.Module):  # type: ignore[misc, name-defined]  # torch comes by impo
         super().__init__()
         self.function = function
         for name, layer in layers.items():
-            self.add_module(name, layer)
+            setattr(self, name, layer)
 
     def forward(self, x: Any) -> Any:
         return self.function(self, x)
@@ -173,6 +173,18 @@ def shifted_windows(m: Any, x: Any) -> Any:
     return m.last(torch.roll(h, (2, 2), (2, 3)))
 
 
+def neighbours(m: Any, x: Any) -> Any:
+    h = m.first(x)
+    near = F.unfold(h, 5, padding=2).view(1, 2, 4, 25, *x.shape[2:])
+    seen = torch.einsum("bdchw,bdcnhw->bdnhw", h.view(1, 2, 4, *x.shape[2:]), near).softmax(2)
+    return m.last(torch.einsum("bdnhw,bdcnhw->bdchw", seen, near).flatten(1, 2))
+
+
+def vocoder(m: Any, x: Any) -> Any:
+    size, phase = m.first(x).chunk(2, 1)
+    return torch.istft(torch.polar(size.exp(), phase), 14, 3, window=torch.hann_window(14), length=240)
+
+
 def two() -> dict[str, Any]:
     return {"first": conv(3, 4), "last": conv(4, 3)}
 
@@ -244,6 +256,17 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         lambda: Net(lambda m, x: m.last(F.layer_norm(h := m.first(x), h.shape[1:])), first=conv(3, 8), last=conv(8, 3)),
         picture(1, 3, 40, 18),
     ),
+    "products of rows": (
+        lambda: Net(
+            lambda m, x: m.last(torch.einsum("bchw,wk->bchk", m.first(x), m.table)),
+            first=conv(3, 8),
+            last=conv(8, 3),
+            table=nn.Parameter(torch.randn(18, 18)),
+        ),
+        picture(2, 3, 40, 18),
+    ),
+    "neighbours": (lambda: Net(neighbours, first=conv(3, 8), last=conv(8, 3)), picture(1, 3, 20, 18)),
+    "inverse Fourier transform": (lambda: Net(vocoder, first=nn.Conv1d(3, 16, 3, padding=1)), (1, 3, 82)),
     "triangles": (
         lambda: Net(lambda m, x: m.last(m.first(x).tril(2)), first=conv(3, 8), last=conv(8, 3)),
         picture(1, 3, 40, 18),
@@ -313,7 +336,17 @@ def test_the_least_that_is_named_works(name: str) -> None:
         close(call(x), network(x))
 
 
-@pytest.mark.parametrize("name", ["shifted windows", "norm of pictures", "triangles"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shifted windows",
+        "norm of pictures",
+        "products of rows",
+        "neighbours",
+        "inverse Fourier transform",
+        "triangles",
+    ],
+)
 def test_half_of_a_plain_call_is_enough(name: str) -> None:
     torch.manual_seed(0)
     make, shape = NETWORKS[name]

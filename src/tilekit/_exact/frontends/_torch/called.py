@@ -14,7 +14,7 @@ from tilekit._exact.frontends._torch.calls import Aten, Half, Slot, freeze
 from tilekit._exact.frontends._torch.known import DependsOnInput, Known
 from tilekit._exact.frontends._torch.record import Entry
 from tilekit._exact.graph import Node
-from tilekit._exact.ops import Concat, Expand, Op, Permute, Pointwise, Reshape, Scatter, Slice, Whole
+from tilekit._exact.ops import Concat, Expand, MatMul, Op, Permute, Pointwise, Reshape, Scatter, Slice, Whole
 
 __all__ = ["Called", "Nodes", "Rule", "dtype_name"]
 
@@ -143,10 +143,19 @@ class Called:
         return self.add(Pointwise(call), (index,), self.shape_of(index), dtype)
 
     def reshape(self, index: int, shape: Sequence[int]) -> int:
-        """See the same cells under another shape."""
+        """See the same cells under another shape; those of a product not under two, one after the other."""
+        product = self.merged(index)
+        index = product if isinstance(self._nodes[product].op, MatMul) else index
         if self.shape_of(index) == tuple(shape):
             return index
         return self.add(Reshape(), (index,), shape, self.dtype_of(index))
+
+    def merged(self, index: int) -> int:
+        """Give the node that a node shows under another shape, or the node itself."""
+        node = self._nodes[index]
+        while isinstance(node.op, Reshape):
+            node = self._nodes[node.inputs[0]]
+        return node.index
 
     def permute(self, index: int, axes: Sequence[int]) -> int:
         """Put the axes into another order."""

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tilekit._exact.boxes import Interval
 
-__all__ = ["Folded", "Hop", "Lap", "Patches"]
+__all__ = ["Folded", "Hop", "Lap", "Overlaid", "Patches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +84,17 @@ class Lap:
     def first(self, start: int) -> int:
         """Give the first cell that windows from one on make."""
         return start * self.stride - self.before
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaid:
+    """Windows of an axis, whose cells are the last axis, summed where they overlap."""
+
+    axis: int
+    stride: int
+
+    def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Sum them."""
+        *sizes, size = arrays[0].shape
+        sizes[self.axis] = (sizes[self.axis] - 1) * self.stride + size
+        return torch.ops.aten.unfold_backward(arrays[0], sizes, self.axis, size, self.stride)  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tilekit._exact.frontends._torch.called import Called, Rule
 from tilekit._exact.frontends._torch.calls import Aten, Filled, Ramp, Slot, Triangle
-from tilekit._exact.frontends._torch.patches import Folded, Hop, Lap, Patches
+from tilekit._exact.frontends._torch.patches import Folded, Hop, Lap, Overlaid, Patches
 from tilekit._exact.frontends._torch.taps import averaged, cubic, linear, nearest
 from tilekit._exact.ops import Fill, Local, Pad, Pool, Reduce, Resample
 from tilekit._exact.ops import PadMode as Mode
@@ -177,6 +177,19 @@ def _folded(c: Called) -> int:
     return _padded(c, made, (0, rest[1], 0, rest[0]), "constant")
 
 
+def _overlaid(c: Called) -> int:
+    """Windows of one axis, as an inverse Fourier transform of short pieces sums them."""
+    x = c.node(c["grad_in"])
+    axis, lap = c["dim"] % len(c.shape), Lap(c["size"], c["step"], 0)
+    if lap.spread < lap.stride:
+        return c.whole()
+    made = [*c.shape_of(x)[:-1]]
+    made[axis] = lap.length(made[axis])
+    summed = c.add(Local((axis,), (lap,), Overlaid(axis, lap.stride)), (x,), made)
+    rest = [0, 0] * (len(made) - 1 - axis)
+    return _padded(c, summed, (*rest, 0, c.shape[axis] - made[axis]), "constant")
+
+
 def _full(c: Called) -> int:
     name = c.name
     value = 0 if "zero" in name or "empty" in name else 1
@@ -238,6 +251,7 @@ RULES: dict[str, Rule] = {
     **{f"adaptive_max_pool{n}d": _adaptive_max for n in (1, 2, 3)},
     "im2col": _patches,
     "col2im": _folded,
+    "unfold_backward": _overlaid,
     "fill": _fill,
     "copy": _copy,
     "arange": _arange,

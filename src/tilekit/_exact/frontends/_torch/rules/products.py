@@ -54,7 +54,39 @@ def _convolution(c: Called) -> int:
 
 
 def _matmul(c: Called, left: int, right: int) -> int:
-    return c.add(MatMul(Aten("aten::matmul.", (Slot(0), Slot(1)))), (left, right))
+    """Multiply; rows or matrices of many axes, which torch puts together for its call, stay apart."""
+    apart = _apart(c, left, right)
+    if apart is None:
+        return c.add(MatMul(Aten("aten::matmul.", (Slot(0), Slot(1)))), (left, right))
+    left, right = apart
+    made = (*c.shape_of(left)[:-1], c.shape_of(right)[-1])
+    return c.reshape(c.add(MatMul(Aten("aten::matmul.", (Slot(0), Slot(1)))), (left, right), made), c.shape)
+
+
+def _apart(c: Called, left: int, right: int) -> tuple[int, int] | None:
+    """Give two arrays before several axes of them became one; None where there are no such."""
+    (*batch, rows, inner), columns = c.shape_of(left), c.shape_of(right)
+    one = math.prod(columns[:-2]) == 1
+    count = math.prod(batch) * (rows if one else 1)
+    before = [c.merged(left), c.merged(right)]
+    leads = [_lead(c.shape_of(index), count) for index in before]
+    if len(leads[0]) < 2 or (before[0] == left and math.prod(batch) == count):
+        return None
+    if one:
+        return c.reshape(before[0], (*leads[0], inner)), c.reshape(right, columns[-2:])
+    if leads[0] != leads[1]:
+        return None
+    return c.reshape(before[0], (*leads[0], rows, inner)), c.reshape(before[1], (*leads[0], *columns[-2:]))
+
+
+def _lead(shape: Sequence[int], count: int) -> tuple[int, ...]:
+    """Give the first axes of a shape that hold so many cells, without those of one; nothing where no such do."""
+    lead: list[int] = []
+    for n in shape:
+        if math.prod(lead) == count:
+            break
+        lead += [n] if n > 1 else []
+    return tuple(lead) if math.prod(lead) == count else ()
 
 
 def _mm(c: Called) -> int:
