@@ -267,6 +267,10 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     ),
     "neighbours": (lambda: Net(neighbours, first=conv(3, 8), last=conv(8, 3)), picture(1, 3, 20, 18)),
     "inverse Fourier transform": (lambda: Net(vocoder, first=nn.Conv1d(3, 16, 3, padding=1)), (1, 3, 82)),
+    "sums of windows": (
+        lambda: Net(lambda m, x: F.fold(m.first(x), (1, 727), (1, 16), stride=(1, 9)), first=nn.Conv1d(3, 16, 3)),
+        (1, 3, 82),
+    ),
     "triangles": (
         lambda: Net(lambda m, x: m.last(m.first(x).tril(2)), first=conv(3, 8), last=conv(8, 3)),
         picture(1, 3, 40, 18),
@@ -344,6 +348,7 @@ def test_the_least_that_is_named_works(name: str) -> None:
         "products of rows",
         "neighbours",
         "inverse Fourier transform",
+        "sums of windows",
         "triangles",
     ],
 )

@@ -142,6 +142,15 @@ def test_a_triangle_takes_little_more_than_its_cells(lower: bool) -> None:
     assert torch.equal(made, whole.bool()[5:, 10:].expand(3, -1, -1))
 
 
+def test_windows_put_back_take_the_memory_of_their_cells() -> None:
+    from tilekit._exact.frontends._torch.patches import Folded
+
+    x = numbers((1, 8 * 9, 10, 10))
+    made = Folded((3, 3), (1, 1), (1, 1))([x])
+    assert torch.equal(made, torch.nn.functional.fold(x.flatten(2), (12, 12), 3))
+    assert made.untyped_storage().nbytes() == made.nbytes
+
+
 def test_an_exact_call_within_another_is_followed_through() -> None:
     torch.manual_seed(0)
     net, x = torch.nn.Conv2d(2, 3, 3), torch.randn(1, 2, 9, 8)

@@ -18,6 +18,7 @@ from tilekit._exact.ops import (
     Attention,
     Conv,
     Gather,
+    Local,
     MatMul,
     Moments,
     Normalize,
@@ -78,7 +79,7 @@ def _taken(job: Job[Any], device: torch.device) -> int:  # one for each kind
         return _convolved(job, size, device) if job.boxes[0] is not None else 0
     if isinstance(op, Pointwise) and isinstance(op.call, Chain):
         return _chained(op.call, job.box, size, device)
-    if isinstance(op, CALLS):
+    if isinstance(op, CALLS) or _windowed(op):
         return _called(job, size, device) if job.given else 0
     if isinstance(op, Normalize):
         return _rounded(job, device) if size < 4 else 0
@@ -112,7 +113,12 @@ def plain_scratch(job: Job[Any], device: torch.device) -> int:
     op = job.op
     if isinstance(op, Along | MatMul) and isinstance(op.call, Frugal):
         job = replace(job, op=replace(op, call=op.call.plain))
-    return measured(job, device) if isinstance(op, CALLS) and job.given else 0
+    return measured(job, device) if (isinstance(op, CALLS) or _windowed(op)) and job.given else 0
+
+
+def _windowed(op: Any) -> bool:
+    """Whether windows are taken or put back by a call of torch; other layers say themselves what they take."""
+    return isinstance(op, Local) and getattr(op.call, "windowed", False)
 
 
 def _pooled(job: Job[Pool], size: int, device: torch.device) -> int:

@@ -1,7 +1,9 @@
 """Windows of pictures as channels, and such windows put back."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ __all__ = ["Folded", "Hop", "Lap", "Overlaid", "Patches"]
 class Patches:
     """The cells of each window of a picture, as channels: ``torch.nn.functional.unfold`` with rows and columns kept."""
 
+    windowed: ClassVar[bool] = True
     kernel: tuple[int, ...]
     dilation: tuple[int, ...]
     stride: tuple[int, ...]
@@ -53,6 +56,7 @@ class Hop:
 class Folded:
     """Windows put back to a picture, summed where they overlap; rows and columns of windows are axes of their own."""
 
+    windowed: ClassVar[bool] = True
     kernel: tuple[int, ...]
     dilation: tuple[int, ...]
     stride: tuple[int, ...]
@@ -60,8 +64,12 @@ class Folded:
     def __call__(self, arrays: Sequence[Tensor]) -> Tensor:
         """Put them back."""
         rows = zip(arrays[0].shape[2:], self.kernel, self.dilation, self.stride, strict=True)
-        sizes = tuple((n - 1) * step + (k - 1) * d + 1 for n, k, d, step in rows)
-        return F.fold(arrays[0].flatten(2), sizes, self.kernel, self.dilation, 0, self.stride)
+        sizes = [(n - 1) * step + (k - 1) * d + 1 for n, k, d, step in rows]
+        x = arrays[0].flatten(2)
+        # torch's own result keeps the memory of all windows
+        made = x.new_empty((x.shape[0], x.shape[1] // math.prod(self.kernel), *sizes))
+        put = torch.ops.aten.col2im.out
+        return put(x, sizes, self.kernel, self.dilation, [0, 0], self.stride, out=made)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class Lap:
 class Overlaid:
     """Windows of an axis, whose cells are the last axis, summed where they overlap."""
 
+    windowed: ClassVar[bool] = True
     axis: int
     stride: int
 
