@@ -6,7 +6,7 @@ library has a call that writes to what it is given, no memory of its own.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -86,9 +86,14 @@ class Chain:
             held.append(link.call([held[index] for index in link.sources]))
             yield link.name, held[-1]
 
-    def scratch(self, box: Box) -> int:
-        """Count the bytes that its inner arrays take at the most, beside the result."""
-        held: dict[int, int] = {}
+    def scratch(self, box: Box, free: Mapping[int, int] | None = None) -> int:
+        """
+        Count the bytes that its inner arrays take at the most, beside the result.
+
+        `free` are the bytes of inputs that go with their last reader.
+        """
+        held = dict(free or {})
+        given = sum(held.values())
         peak = size = 0
         for number, link in enumerate(self.links, self.n_inputs):
             size = cells(broadcast(box, link.shape)) * link.itemsize
@@ -97,7 +102,7 @@ class Chain:
             for index in link.done:
                 held.pop(index, None)
             held[number] = size
-        return peak - size
+        return max(0, peak - size - given)
 
 
 def chained(graph: Graph) -> Graph:

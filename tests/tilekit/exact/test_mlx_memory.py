@@ -134,6 +134,30 @@ def test_what_operations_take_one_after_the_other_is_forecast(names: list[str], 
     assert live == pytest.approx(plan.peak_bytes, rel=0.1, abs=1 << 14)
 
 
+TURN = [0, 2, 1, 3] * 16
+STREAMS: dict[str, Callable[[Any], Any]] = {
+    "added up": lambda x: mx.cumsum(x, 0) * 0.1,
+    "taken": lambda x: (y := mx.take(mx.clip(x, -1, 1), mx.array(TURN), 1)) - mx.logsumexp(y, -1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_blocks_that_do_not_lie_in_order_take_what_is_forecast(name: str) -> None:
+    function, x = STREAMS[name], numbers(64, 64, 128)
+    call = tilekit.exact(function)
+    plan = call.plan(x, stream=True)
+
+    def last() -> Any:
+        block = None
+        for _, block in call.stream(x):
+            mx.eval(block)
+        return block
+
+    _, live = taken(last)
+    assert len(plan.step_peaks) > 1
+    assert live == pytest.approx(plan.peak_bytes, rel=0.1)
+
+
 def test_what_waits_in_another_order_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tilekit._exact.planner.SMALL", 0)
     book, wide = numbers(32, 8), nn.Conv2d(8, 32, 1)

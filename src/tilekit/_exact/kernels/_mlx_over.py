@@ -12,9 +12,9 @@ from typing import Any
 from tilekit._exact.boxes import Interval, Shape, extent
 from tilekit._exact.chain import Chain, Writable
 from tilekit._exact.kernels._jobs import FREE, Job, Laid
-from tilekit._exact.ops import Along, Normalize, Pointwise, Scatter
+from tilekit._exact.ops import Along, Normalize, Pad, Pointwise, Scatter, Take
 
-__all__ = ["SPARE", "in_order", "over", "pieced", "pieces"]
+__all__ = ["SPARE", "in_order", "itemsize", "over", "pieced", "pieces"]
 
 SPARE = 1 << 14
 """Bytes by which memory may be larger than what MLX writes to it."""
@@ -83,12 +83,23 @@ def _chain(job: Job[Any], chain: Chain) -> int:
     axis, count = pieces(job, chain)
     rows = max(pieced(job.box[axis], count), key=lambda rows: rows[1] - rows[0]) if job.box else (0, 1)
     piece = (*job.box[:axis], rows, *job.box[axis + 1 :])
-    taken = chain.scratch(piece) + (math.prod(extent(piece)) * itemsize(job.dtype) if count > 1 else 0)
+    taken = chain.scratch(piece) + math.prod(extent(piece)) * itemsize(job.dtype)
     fit = _fitting(job)
     if count == 1:
+        taken = chain.scratch(job.box, _freed(job))
         straight = _straight(job, chain) and _known(chain.links[0].call)
         fit = [i for i in fit if straight and in_order(job.extent, _strides(job, i))]
     return Laid.of(taken, None, fit[0] if fit else None)
+
+
+def _freed(job: Job[Any]) -> dict[int, int]:
+    """Give the bytes of inputs that are free."""
+    rows = enumerate(zip(job.boxes, job.given, job.holds, strict=True))
+    return {
+        i: math.prod(extent(box)) * itemsize(row[0])
+        for i, (box, row, holds) in rows
+        if box is not None and row is not None and holds == FREE
+    }
 
 
 def _along(job: Job[Any], taken: int) -> int:
@@ -103,11 +114,30 @@ def _first(job: Job[Any], taken: int) -> int:
     return Laid.of(taken, None, 0) if 0 in _fitting(job) and in_order(job.extent, _strides(job, 0)) else taken
 
 
+def _by_number(job: Job[Any], taken: int) -> int:
+    """Say how cells lie that MLX takes by number: those of the axis that is taken stand farthest apart."""
+    given = job.boxes[0]
+    if given is None or getattr(job.op, "mode", "") == "constant":
+        return taken
+    axes = [job.op.axis] if isinstance(job.op, Take) else range(len(given))
+    order = list(range(len(given)))
+    for axis in axes:
+        if isinstance(job.op, Take) or extent(given)[axis] != job.extent[axis]:
+            order = [axis, *(other for other in order if other != axis)]
+    strides, step = [0] * len(order), 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= job.extent[axis]
+    return Laid.of(taken, tuple(strides))
+
+
 _PLACES: dict[type, Callable[[Job[Any], int], int]] = {
     Along: _along,
     Normalize: _first,
+    Pad: _by_number,
     Pointwise: _cell_by_cell,
     Scatter: _first,
+    Take: _by_number,
 }
 
 
