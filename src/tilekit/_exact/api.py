@@ -71,7 +71,9 @@ def exact(
     Examples
     --------
     >>> import torch, tilekit
-    >>> decoder = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 3))
+    >>> decoder = torch.nn.Sequential(
+    ...     torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 3)
+    ... )
     >>> decode = tilekit.exact(decoder)
     >>> z = torch.randn(1, 4, 64, 64)
     >>> bool(torch.allclose(decode(z), decoder(z), atol=1e-5))
@@ -201,10 +203,13 @@ class Exact(Planner):
         Examples
         --------
         >>> import torch, tilekit
-        >>> smooth = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 9, padding=4), torch.nn.Tanh(), torch.nn.Conv1d(4, 1, 9))
+        >>> smooth = torch.nn.Sequential(
+        ...     torch.nn.Conv1d(1, 4, 9, padding=4), torch.nn.Tanh(), torch.nn.Conv1d(4, 1, 9)
+        ... )
         >>> sound = torch.randn(1, 1, 1000)
         >>> parts = (sound[:, :, k : k + 70] for k in range(0, 1000, 70))
-        >>> blocks = [block for start, block in tilekit.exact(smooth).stream(parts, axis=2, rows=64)]
+        >>> stream = tilekit.exact(smooth).stream(parts, axis=2, rows=64)
+        >>> blocks = [block for start, block in stream]
         >>> bool(torch.allclose(torch.cat(blocks, 2), smooth(sound), atol=1e-6))
         True
         """
