@@ -1,6 +1,5 @@
 """Which front end follows functions of which array library."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -52,8 +51,8 @@ def is_stand_in(x: Array) -> bool:
     """Whether somebody follows what calls the function with an array, which may have no numbers."""
     if type(x).__module__ in {"torch._subclasses.fake_tensor", "torch.fx.proxy"}:
         return True
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor) and import_module(_MODULES["torch"]).is_followed()
+    library = type(x).__module__.partition(".")[0]
+    return library in {"mlx", "torch"} and bool(import_module(_MODULES[library]).is_followed())
 
 
 def plainly(function: Callable[..., Any], x: Array) -> Any:
@@ -70,8 +69,9 @@ def refuse_input(function: Callable[..., Any], x: Array) -> None:
     TraceError
         If it wants a gradient, say, which tiles do not keep.
     """
-    if not isinstance(function, GraphFunction) and backend_of(x).name == "torch":
-        import_module(_MODULES["torch"]).check_input(function, x)
+    library = backend_of(x).name
+    if library == "mlx" or (library == "torch" and not isinstance(function, GraphFunction)):
+        import_module(_MODULES[library]).check_input(function, x)
 
 
 def _followed(function: Callable[..., Any], x: Array) -> Traced:

@@ -17,6 +17,7 @@ from mlx import nn  # noqa: E402
 from tests.tilekit.exact._mlx_networks import seeded  # noqa: E402
 
 import tilekit  # noqa: E402
+from tilekit import TraceError  # noqa: E402
 from tilekit.backends._mlx_compile import probing  # noqa: E402
 
 
@@ -230,3 +231,41 @@ def test_a_number_that_the_user_changes_is_seen(x: Any) -> None:
     exact(x)
     scale[0] = 3.0
     assert mx.allclose(exact(x), CONV(x) * 3.0, atol=1e-6)
+
+
+def summed(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda z: call(z).sum()
+
+
+TRANSFORMS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "grad": lambda call, net, z: mx.grad(summed(call))(z),
+    "jvp": lambda call, net, z: mx.jvp(call, (z,), (z,)),
+    "vmap": lambda call, net, z: mx.vmap(call)(z[None]),
+    "compile": lambda call, net, z: mx.compile(call)(z),
+    "weights": lambda call, net, z: nn.value_and_grad(net, lambda net: call(z).sum())(net),
+    "a stream": lambda call, net, z: mx.grad(lambda z: sum(block.sum() for _, block in call.stream(z)))(z),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_are_refused(name: str) -> None:
+    """Gradients through pieces were wrong, and those of weights nothing."""
+    mx.random.seed(0)
+    net, z = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 3, 3)), mx.ones((1, 20, 12, 4))
+    mx.eval(net.parameters())
+    call = tilekit.exact(net, 20_000)
+    want = net(z)
+    for _ in range(2):
+        with pytest.raises(TraceError, match=r"inside a transform of MLX.*transform the plain function"):
+            TRANSFORMS[name](call, net, z)
+        assert mx.allclose(call(z), want, atol=1e-5)
+
+
+def test_an_exact_call_within_another_is_followed_through() -> None:
+    net, z = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 3, 3)), mx.ones((1, 20, 12, 4))
+    mx.eval(net.parameters())
+    inner = tilekit.exact(net, 20_000)
+    outer = tilekit.exact(lambda z: inner(z) * 2, 20_000)
+    assert mx.allclose(outer(z), net(z) * 2, atol=1e-5)
+    net.layers[0].weight = net.layers[0].weight * 2
+    assert mx.allclose(outer(z), net(z) * 2, atol=1e-5)

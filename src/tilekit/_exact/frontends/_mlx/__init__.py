@@ -5,6 +5,7 @@ Front end for MLX: any function or module of one array becomes a graph.
 over many cells, attention).
 """
 
+from tilekit._exact.frontends._mlx.outside import check_input, is_followed
 from tilekit._exact.frontends._mlx.trace import trace
 
-__all__ = ["trace"]
+__all__ = ["check_input", "is_followed", "trace"]

@@ -15,6 +15,7 @@ import mlx.core as mx
 from tilekit._errors import TraceError
 from tilekit._exact.boxes import Shape
 from tilekit._exact.frontends._mlx.captured import Captured, Place
+from tilekit._exact.frontends._mlx.outside import following
 from tilekit._exact.frontends._mlx.state import Contents
 from tilekit._exact.frontends.looks import watched
 from tilekit.backends._mlx_compile import PROBES, uncompiled
@@ -98,7 +99,7 @@ def record(function: Callable[[Any], Any], x: mx.array, captured: Captured) -> T
     tape = Tape()
 
     def traced(x: mx.array, *weights: mx.array) -> list[mx.array]:
-        with _placed(places, weights), _without_state(captured), watched(_looks, PROBES) as looks:
+        with _placed(places, weights), _without_state(captured), following(), watched(_looks, PROBES) as looks:
             made, left = function(x), [*map(_left, places)]
         if looks:
             raise looks[0]
