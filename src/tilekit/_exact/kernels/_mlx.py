@@ -228,6 +228,10 @@ class MlxKernels(Kernels):
         """Whether an array is no part of another that was noted."""
         return not self._is_part(x)
 
+    def handed(self, x: Array) -> Array:
+        """Give another array over the same memory, which MLX copies where one of them is written to."""
+        return _computed(mx.stop_gradient(x))
+
     def is_finite(self, x: Array) -> bool:
         """Whether no NaN and no infinity is in an array; a sum shows it without masks, three bytes for each cell."""
         return bool(mx.isfinite(mx.sum(x)).item()) or bool(mx.all(mx.isfinite(x)).item())
