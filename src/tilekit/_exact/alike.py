@@ -28,28 +28,36 @@ class Alike:
     ----------
     graph : Graph
         The function.
+    like : Alike, optional
+        What is known of a graph that has many of the same operations.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, like: "Alike | None" = None) -> None:
         numbers: dict[Any, int] = {}
+        self._said: dict[int, tuple[Any, str | int]] = {} if like is None else like._said
+        """What operations do, in words, by where they are in memory: they stay there."""
         self.kinds: list[int] = []
         """For each node, a number that those share which are alike."""
         for node, shapes in zip(graph.nodes, graph.input_shapes, strict=True):
             dtypes = tuple([graph.nodes[index].dtype for index in node.inputs])
-            kind = (_said(node.op), node.op, node.shape, node.dtype, shapes, dtypes)
+            if id(node.op) not in self._said:
+                self._said[id(node.op)] = node.op, _said(node.op)
+            kind = (self._said[id(node.op)][1], node.op, node.shape, node.dtype, shapes, dtypes)
             self.kinds.append(numbers.setdefault(kind, len(numbers)))
         live = [kind for kind, made in zip(self.kinds, graph.live, strict=True) if made]
         self.many = OFTEN * len(set(live)) <= len(live)
         """Whether it is worth remembering answers."""
+        self.needs: Answers = {}
+        """What a box grows to and what that needs, by kind and box."""
         self.visits: Answers = {}
         """What is missing of a box and what that needs, by kind, box and what is there."""
         self.made: Answers = {}
         """What making a box takes, by kind, boxes and how the inputs lie."""
 
 
-def alike_of(graph: Graph) -> Alike | None:
-    """Find the nodes of a graph that are alike; None where they are few."""
-    alike = Alike(graph)
+def alike_of(graph: Graph, like: Alike | None = None) -> Alike | None:
+    """Find the nodes of a graph that are alike; None where they are few. `like` is of one with the same operations."""
+    alike = Alike(graph, like)
     return alike if alike.many else None
 
 

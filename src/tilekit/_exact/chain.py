@@ -8,7 +8,8 @@ library has a call that writes to what it is given, no memory of its own.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from functools import cache
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from tilekit._exact.boxes import Box, Shape, cells
 from tilekit._exact.graph import Graph, Node
@@ -42,6 +43,16 @@ class Writable(Protocol):
 
     def symmetric(self) -> bool:
         """Whether two arrays may change places."""
+
+
+def _is_writable(call: Any) -> TypeGuard[Writable]:
+    """Whether a call is one; kinds are asked once, as that takes as long as following an operation."""
+    return _knows(type(call))  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _knows(kind: type) -> bool:
+    return issubclass(kind, Writable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +184,7 @@ def _joined(graph: Graph, members: Sequence[int]) -> Node:
         done = {index for index in node.inputs if last[index] == m}
         free = {i for i in done & fresh if (graph.nodes[i].shape, graph.nodes[i].dtype) == (node.shape, node.dtype)}
         sources, writing = _writing(call, node.inputs, free)
-        if writing is not None or (isinstance(call, Writable) and call.fresh()):
+        if writing is not None or (_is_writable(call) and call.fresh()):
             fresh.add(m)
         dead = tuple(place[index] for index in sorted(done))
         links.append(
@@ -194,7 +205,7 @@ def _joined(graph: Graph, members: Sequence[int]) -> Node:
 
 def _writing(call: Any, inputs: tuple[int, ...], free: set[int]) -> tuple[tuple[int, ...], Any]:
     """Give the order of the inputs, and the call that writes to the first of them, if that may be written to."""
-    writing = call.writing() if isinstance(call, Writable) else None
+    writing = call.writing() if _is_writable(call) else None
     if writing is None or len(set(inputs)) != len(inputs):
         return inputs, None
     if inputs[0] in free:

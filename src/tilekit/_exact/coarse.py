@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tilekit._exact.alike import Alike
 from tilekit._exact.boxes import cells
 from tilekit._exact.flow import ENDLESS, Network
 from tilekit._exact.goals import Frontier, work
@@ -93,25 +94,25 @@ class Coarse:
         return net
 
 
-def often(graph: Graph, grid: Mapping[int, int]) -> dict[int, float]:
+def often(graph: Graph, grid: Mapping[int, int], alike: Alike | None = None) -> dict[int, float]:
     """Tell how often tiles make each cell of each node, taken as a product over the axes of the grid."""
     held: dict[int, float] = {}
     for axis, count in grid.items():
         shares = graph.shares.get((axis, count))
         if shares is None:
-            shares = graph.shares[axis, count] = _shares(graph, axis, count)
+            shares = graph.shares[axis, count] = _shares(graph, axis, count, alike)
         held = {index: held.get(index, 1.0) * share for index, share in shares.items()}
     return held
 
 
-def _shares(graph: Graph, axis: int, count: int) -> dict[int, float]:
+def _shares(graph: Graph, axis: int, count: int, alike: Alike | None) -> dict[int, float]:
     """Tell how often parts of one axis make each cell of each node; parts between the ends are taken to be alike."""
     shape = graph.nodes[graph.output].shape
     cuts = grids(graph, axis, count)
     ends = {0: 1, len(cuts) - 1: 1} | ({len(cuts) // 2: len(cuts) - 2} if len(cuts) > 2 else {})
     shares: dict[int, float] = {}
     for number, times in ends.items():
-        for index, box in pull(graph, {graph.output: cut_at(shape, axis, cuts[number])}).items():
+        for index, box in pull(graph, {graph.output: cut_at(shape, axis, cuts[number])}, alike=alike).items():
             share = cells(box) / max(1, math.prod(graph.nodes[index].shape))
             shares[index] = shares.get(index, 0.0) + times * share
     return shares

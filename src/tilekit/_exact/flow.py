@@ -40,8 +40,9 @@ class Network:
     def cut(self, source: int, sink: int) -> list[bool] | None:
         """Tell for each place whether it is on the side of the source; None where every cut costs an endless arc."""
         ends = self._ends(sink)
+        border = self._border(ends)
         while not ends[source]:
-            far = self._distances(source, ends)
+            far = self._distances(source, ends, border)
             if far[source] < 0:
                 return self._reached(source)
             self.rounds += 1
@@ -62,12 +63,19 @@ class Network:
                     queue.append(tail)
         return ends
 
-    def _distances(self, source: int, ends: list[bool]) -> list[int]:
+    def _border(self, ends: list[bool]) -> list[int]:
+        """Give the arcs that lead to an end from elsewhere."""
+        arcs, heads = self._arcs, self._heads
+        return [arc ^ 1 for place, end in enumerate(ends) if end for arc in arcs[place] if not ends[heads[arc]]]
+
+    def _distances(self, source: int, ends: list[bool], border: list[int]) -> list[int]:
         """Give how far places are from the nearest end, up to the source; -1 for those that are farther."""
         arcs, heads, left = self._arcs, self._heads, self._left
         far = [0 if end else -1 for end in ends]
-        row = [place for place, end in enumerate(ends) if end]
-        depth = 0
+        row = list(dict.fromkeys([heads[arc ^ 1] for arc in border if left[arc]]))
+        for place in row:
+            far[place] = 1
+        depth = 1
         while row and far[source] < 0:
             depth, before, row = depth + 1, row, []
             for place in before:

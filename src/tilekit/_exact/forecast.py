@@ -53,6 +53,8 @@ class Forecast:
     """Which one that is."""
     largest: tuple[tuple[str, int], ...] = ()
     """The most elements, or multiply-adds, of what each limit of the device is about; empty where it has none."""
+    waits: int = 0
+    """The most bytes of live arrays between two steps, without the input and the weights."""
 
     def sizes(self, work: int) -> Sizes:
         """Give what the canary asks for, of a run of so many multiply-adds; nothing where nothing is limited."""
@@ -105,14 +107,15 @@ def forecast(  # noqa: PLR0913  what is run, and how
     tally = Tally(limits) if limits is not None and limits.any else None
     ledger = _Watched(tally) if tally is not None else Ledger()
     steps = replay(program, Ghosts(program.graph, ledger, scratch, axis, tally, result, alike))
-    peaks = []
+    peaks, waiting = [], [0]
     for _ in steps:
         peaks.append(ledger.peak)
+        waiting.append(ledger.live)
         ledger.peak = ledger.live
-    peak = max([*peaks, ledger.peak])
+    peak, waits = max([*peaks, ledger.peak]), max(waiting[:-1])
     if tally is None:
-        return Forecast(peak, tuple(peaks))
-    return Forecast(peak, tuple(peaks), tally.over, tally.what, tuple(tally.largest.items()))
+        return Forecast(peak, tuple(peaks), waits=waits)
+    return Forecast(peak, tuple(peaks), tally.over, tally.what, tuple(tally.largest.items()), waits)
 
 
 class _Watched(Ledger):
@@ -170,6 +173,7 @@ class Ghosts:
         self._axis = axis
         self._blocks: dict[Box, tuple[Ghost, int]] = {}
         self._result: Ghost | None = None
+        self._constants: dict[int, Ghost] = {}
         source = graph.nodes[graph.input]
         self._source = _given(ledger, source)
 
@@ -181,7 +185,10 @@ class Ghosts:
         return self._ledger.ghost(shape, self._source.itemsize)
 
     def constant(self, node: Node) -> Ghost:
-        return _given(self._ledger, node)
+        found = self._constants.get(node.index)
+        if found is None:
+            found = self._constants[node.index] = _given(self._ledger, node)
+        return found
 
     def make(self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]) -> Ghost:
         if self._tally is None and type(node.op) is Fill and getattr(node.op.call, "one", False):
@@ -194,14 +201,16 @@ class Ghosts:
         known = self._alike.made.get(key)
         if known is None:
             made, taken = self._made(node, box, boxes, values)
-            seen = (made.shape, made.strides) if taken is None else None
-            note(self._alike.made, key, (seen, taken))
+            note(self._alike.made, key, (Ledger().like(made), taken))  # a ghost of its own, so that the memory may go
             return made
         seen, taken = known
         if taken is None:
-            shape, strides = seen
-            return next(value for value in values if value is not None).view(shape, strides)
-        return self._laid(node, box, boxes, values, taken)
+            return next(value for value in values if value is not None).view(seen.shape, seen.strides)
+        if isinstance(taken, Laid) and taken.over is not None:
+            return self._laid(node, box, boxes, values, taken)
+        made = self._ledger.like(seen)
+        self._ledger.touch(taken)
+        return made
 
     def _made(
         self, node: Node, box: Box, boxes: tuple[Box | None, ...], values: list[Ghost | None]

@@ -26,18 +26,24 @@ class Ledger:
         """Give an array in memory of its own."""
         return Ghost(shape, contiguous(shape), itemsize, _Buffer(self, math.prod(shape) * itemsize))
 
+    def like(self, ghost: "Ghost") -> "Ghost":
+        """Give an array in memory of its own that lies as another does."""
+        return Ghost(ghost.shape, ghost.strides, ghost.itemsize, _Buffer(self, ghost.buffer.nbytes))
+
     def uncounted(self, shape: Shape, itemsize: int) -> "Ghost":
         """Give an array that is the caller's: the input, a weight."""
         return Ghost(shape, contiguous(shape), itemsize, _Buffer(Ledger(), math.prod(shape) * itemsize))
 
     def add(self, nbytes: int) -> None:
         """Count memory."""
-        self.live += nbytes
-        self.peak = max(self.peak, self.live)
+        live = self.live = self.live + nbytes
+        if live > self.peak:  # noqa: PLR1730  in the innermost loop
+            self.peak = live
 
     def touch(self, nbytes: int) -> None:
         """Count memory that goes at once."""
-        self.peak = max(self.peak, self.live + nbytes)
+        if self.live + nbytes > self.peak:  # noqa: PLR1730  in the innermost loop
+            self.peak = self.live + nbytes
 
 
 class _Buffer:

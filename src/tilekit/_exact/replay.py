@@ -106,13 +106,18 @@ class Replay(Generic[V]):
 
     def _take_in(self, plan: StagePlan, make: Make, value: V | None, windows: dict[int, tuple[Box, V]]) -> None:
         """Put what was made to what was there, when what it was made of has gone, and give the targets of it."""
-        self._settle([row for row in make.settled if row[0] != make.node and row[0] in windows], windows)
+        index, settled = make.node, make.settled
+        own: list[Settled] = []
+        if settled:
+            own = [row for row in settled if row[0] == index]
+            self._settle([row for row in settled if row[0] != index and row[0] in windows], windows)
         if value is not None:
-            windows[make.node] = (make.window, self._window(make, value, windows.pop(make.node, None)))
+            windows[index] = (make.window, self._window(make, value, windows.pop(index, None)))
             del value
         if make.emit is not None:
-            self._emit(plan, make.node, make.emit, self._fetch(make.node, make.emit, windows))
-        self._settle([row for row in make.settled if row[0] == make.node], windows)
+            self._emit(plan, index, make.emit, self._fetch(index, make.emit, windows))
+        if own:
+            self._settle(own, windows)
 
     def _window(self, make: Make, value: V, held: tuple[Box, V] | None) -> V:
         """Put what was made to what was there."""
@@ -131,8 +136,10 @@ class Replay(Generic[V]):
 
     def _settle(self, settled: Sequence[Settled], windows: dict[int, tuple[Box, V]]) -> None:
         for node, stay in settled:
-            box, value = windows.pop(node)
-            if stay is not None:
+            if stay is None:
+                del windows[node]
+            else:
+                box, value = windows.pop(node)
                 windows[node] = (stay, self._hands.own(self._cut(value, box, stay)))
 
     def _emit(self, plan: StagePlan, node: int, box: Box, value: V) -> None:

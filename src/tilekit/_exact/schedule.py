@@ -22,7 +22,7 @@ Settled = tuple[int, Box | None]
 """A node, and what of it stays; None: it goes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take twice as long to make, and there are as many as operations
 class Make:
     """One box of one node."""
 
@@ -65,8 +65,11 @@ class _Visit:
     stay: Box | None = None
 
 
-_Pulled = tuple[list[_Visit], dict[int, Box]]
-"""What a step visits, users before what they read, and the boxes that it reads of nodes outside."""
+_Pulled = tuple[list[_Visit], dict[int, Box], dict[int, int]]
+"""
+What a step visits, users before what they read, the boxes that it reads of nodes outside, and for each node that is
+read the last one that reads it.
+"""
 
 
 def schedule(
@@ -105,20 +108,20 @@ def schedule(
     pulls = _Pulls(graph, outside, alike, start or {})
     if stage.again and tracks:
         pulled[longest] = _pulled(tracks[longest], pulls)
-        anew = _made_anew(graph, tracks[longest], [visits for visits, _ in pulled[longest]], outside)
+        anew = _made_anew(graph, tracks[longest], [visits for visits, *_ in pulled[longest]], outside)
         if anew:
             pulls = _Pulls(graph, outside, alike, start or {}, anew)
             del pulled[longest]
     rows = {track: iter(pulled.get(track) or _pulled(steps, pulls)) for track, steps in tracks.items()}
     windows: dict[int, dict[int, Box]] = {track: {} for track in tracks}
     windows[0] = dict(start or {})
-    return tuple(_arrange(graph, step, *next(rows[step.track]), windows[step.track]) for step in stage.steps)
+    return tuple(_arrange(step, *next(rows[step.track]), windows[step.track]) for step in stage.steps)
 
 
 def _pulled(steps: Sequence[Step], pulls: "_Pulls") -> list[_Pulled]:
     """Give the visits and reads of each step of a track, with what stays after them."""
     pulled = [pulls.step(step) for step in steps]
-    _look_ahead([visits for visits, _ in pulled])
+    _look_ahead([visits for visits, *_ in pulled])
     return pulled
 
 
@@ -165,31 +168,38 @@ class _Pulls:
         self._have: dict[int, dict[int, Box]] = {0: dict(start)}
 
     def step(self, step: Step) -> _Pulled:
-        """Give the visits, users before what they read, and the boxes read of nodes outside."""
+        """Give the visits, users before what they read, what is read of nodes outside, and by which node at last."""
         have = self._have.setdefault(step.track, {})
         for index in self._anew:
             have.pop(index, None)
         want: dict[int, Box] = {}
         for index, box in (*step.targets, *step.ahead):
             want[index] = hull(want.get(index), box)
-        heap = [-index for index in want]
-        heapify(heap)
         visits: list[_Visit] = []
         reads: dict[int, Box] = {}
+        last: dict[int, int] = {}
+        nodes, outside = self._nodes, self._outside
+        visited = self._visit if self._alike is None else self._known
+        heap = [-index for index in want]
+        heapify(heap)
         while heap:
             index = -heappop(heap)
-            if index in self._outside:
+            if index in outside:
                 reads[index] = want[index]
                 continue
-            visit = (self._visit if self._alike is None else self._known)(index, want[index], have)
+            visit = visited(index, want[index], have)
             visits.append(visit)
-            for source, need in zip(self._nodes[index].inputs, visit.needs, strict=False):  # none if it is not made
+            if visit.new is None:
+                continue
+            for source, need in zip(nodes[index].inputs, visit.needs, strict=True):
                 if need is not None:
                     held = want.get(source)
                     if held is None:
                         heappush(heap, -source)
                     want[source] = need if held is None else hull(held, need)
-        return visits, reads
+                    if source not in last:
+                        last[source] = index
+        return visits, reads, last
 
     def _known(self, index: int, want: Box, have: dict[int, Box]) -> _Visit:
         """Visit a node, where a node like it was not asked the same before."""
@@ -239,63 +249,66 @@ def _look_ahead(steps: list[list[_Visit]]) -> None:
     later: dict[int, Box] = {}
     for visits in reversed(steps):
         for visit in visits:
-            visit.stay = later.get(visit.node)
-            if visit.new is not None and visit.axis is None:
-                later.pop(visit.node, None)
-            else:
-                later[visit.node] = hull(later.get(visit.node), visit.want)
+            stay = visit.stay = later.get(visit.node)
+            if visit.new is None or visit.axis is not None:
+                later[visit.node] = visit.want if stay is None else hull(stay, visit.want)
+            elif stay is not None:
+                del later[visit.node]
 
 
 def _arrange(
-    graph: Graph, step: Step, visits: list[_Visit], reads: dict[int, Box], windows: dict[int, Box]
+    step: Step, visits: list[_Visit], reads: dict[int, Box], last: dict[int, int], windows: dict[int, Box]
 ) -> StepSchedule:
     """Third pass: what is there after each operation, and which operation is the last to read a node."""
-    made = [(visit, visit.new) for visit in reversed(visits) if visit.new is not None]  # in the order of the graph
-    settled = _last_readers(graph, visits)
-    stays = {visit.node: visit.stay for visit in visits}
+    visits = visits[::-1]  # in the order of the graph
+    settled = _last_readers(visits, last)
     targets = dict(step.targets)
-
-    def settle(nodes: list[int]) -> tuple[Settled, ...]:
-        return tuple((node, _settle(windows, node, stays[node])) for node in nodes)
-
-    first = settle(settled.get(None, []))
+    first = _settle(windows, settled.pop(None, ()))
     makes = []
-    for visit, new in made:
-        window, axis = _joined(visit, new, windows.get(visit.node))
-        windows[visit.node] = window
-        emit = targets.pop(visit.node, None)
-        makes.append(Make(visit.node, new, visit.needs, window, axis, emit, settle(settled.get(visit.node, []))))
+    for visit in visits:
+        new = visit.new
+        if new is None:
+            continue
+        node, axis, window = visit.node, visit.axis, new
+        if axis is not None:
+            window, axis = _joined(visit, new, axis, windows.get(node))
+        windows[node] = window
+        emit = targets.pop(node, None) if targets else None
+        over = settled.get(node)
+        makes.append(Make(node, new, visit.needs, window, axis, emit, _settle(windows, over) if over else ()))
     return StepSchedule(step.track, tuple(targets.items()), first, tuple(makes), tuple(reads.items()))
 
 
-def _last_readers(graph: Graph, visits: list[_Visit]) -> dict[int | None, list[int]]:
+def _last_readers(visits: list[_Visit], last: dict[int, int]) -> dict[int | None, list[_Visit]]:
     """For each node that is made, the nodes that nothing after it reads; under None those that nothing reads at all."""
-    last = {visit.node: None if visit.new is None else visit.node for visit in reversed(visits)}
-    for visit in reversed(visits):
-        for source, box in zip(graph.nodes[visit.node].inputs, visit.needs, strict=False):  # none if it is not made
-            if box is not None and source in last:
-                last[source] = visit.node
-    settled: dict[int | None, list[int]] = {}
-    for node, reader in last.items():
-        settled.setdefault(reader, []).append(node)
+    settled: dict[int | None, list[_Visit]] = {}
+    for visit in visits:
+        reader = last.get(visit.node, None if visit.new is None else visit.node)
+        if reader in settled:
+            settled[reader].append(visit)
+        else:
+            settled[reader] = [visit]
     return settled
 
 
-def _joined(visit: _Visit, new: Box, held: Box | None) -> tuple[Box, int | None]:
+def _joined(visit: _Visit, new: Box, axis: int, held: Box | None) -> tuple[Box, int | None]:
     """Give what is there after a box was made, and the axis along which it is put to what was there."""
-    if visit.axis is None or held is None:
+    if held is None:
         return new, None
     bound = visit.want if visit.stay is None else hull(visit.want, visit.stay)
     window = meet(bound, hull(held, new))
     if window is None or contains(new, window):
         return new, None
-    return window, visit.axis
+    return window, axis
 
 
-def _settle(windows: dict[int, Box], node: int, stay: Box | None) -> Box | None:
-    """Cut what is there of a node to what later steps want."""
-    held = windows.pop(node)
-    left = None if stay is None else meet(held, stay)
-    if left is not None:
-        windows[node] = left
-    return left
+def _settle(windows: dict[int, Box], visits: Sequence[_Visit]) -> tuple[Settled, ...]:
+    """Cut what is there of some nodes to what later steps want."""
+    settled = []
+    for visit in visits:
+        held = windows.pop(visit.node)
+        left = None if visit.stay is None else meet(held, visit.stay)
+        if left is not None:
+            windows[visit.node] = left
+        settled.append((visit.node, left))
+    return tuple(settled)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
+from tilekit._exact.alike import Alike
 from tilekit._exact.barriers import Barriers
 from tilekit._exact.boxes import full
 from tilekit._exact.coarse import Coarse, often
@@ -228,7 +229,7 @@ SQUARES = ((2, 2), (3, 3), (4, 4), (5, 6))
 """Grids for large graphs, where what tiles keep takes long to choose."""
 
 
-def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
+def tilings(graph: Graph, *, stream: bool = False, alike: Alike | None = None) -> Iterator[Tiles]:
     """Give the ways with tiles, from the fewest on: the first axis slides, the longest others are cut."""
     axes = candidates(graph)
     first, others = min(axes, default=0), [axis for axis in axes if axis != min(axes)][:2]
@@ -243,7 +244,7 @@ def tilings(graph: Graph, *, stream: bool = False) -> Iterator[Tiles]:
         grid = {axis: n for axis, n in zip(others, reversed(counts), strict=False) if n > 1}
         if not grid or any(n > shape[axis] for axis, n in grid.items()):
             continue
-        shares = often(graph, grid)
+        shares = often(graph, grid, alike)
         front = chosen.front(shares, factor * rate, largest // math.prod(grid.values()))
         if (key := (tuple(grid.items()), front)) not in seen:
             seen.add(key)

@@ -13,7 +13,7 @@ operation is a call of the library itself (an exponential, a sort), the front en
 with the list of arrays.
 """
 
-from tilekit._exact.ops._base import Op, broadcast
+from tilekit._exact.ops._base import Needs, Op, broadcast
 from tilekit._exact.ops._cells import Constant, Fill, Input, Pointwise
 from tilekit._exact.ops._sums import Along, Attention, MatMul, Moments, Normalize, Reduce, Whole
 from tilekit._exact.ops._views import Concat, Expand, Gather, Pad, PadMode, Permute, Pick, Reshape, Scatter, Slice, Take
@@ -32,6 +32,7 @@ __all__ = [
     "Local",
     "MatMul",
     "Moments",
+    "Needs",
     "Normalize",
     "Op",
     "Pad",

@@ -20,7 +20,7 @@ Shared = tuple[tuple[int, int], ...]
 """The ranks that give to a statistic, in the order in which it is put together, and the cells of each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PartMake(Make):
     """One box of one node on one rank: `box` is what is there when the borders have come."""
 
