@@ -125,7 +125,7 @@ class Barriers:
         ends = (*self.goals[j].nodes, *after)
         return frozenset(index for index in self._behind(ends, front) if index not in front)
 
-    def spent(self, made: Frontier) -> int:
+    def spent(self, made: Iterable[int]) -> int:
         """Count the multiply-adds of some nodes."""
         return sum(self._work[index] for index in made)
 

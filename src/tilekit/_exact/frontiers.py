@@ -8,6 +8,7 @@ A stage by stage choice cannot know that a frontier which is cheap now makes a l
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from tilekit._exact.barriers import Barriers, Cheapest
 from tilekit._exact.cuts import Solved
@@ -59,7 +60,7 @@ class Frontiers:
         self._known: dict[tuple[int, Frontier, tuple[float, ...]], _Steps] = {}
         self._next: dict[tuple[int, Frontier, tuple[float, ...]], tuple[tuple[Frontier, int], ...]] = {}
         self._charged: set[Solved] = set()
-        self._paths: dict[int, Path | None] = {}
+        self._paths: dict[tuple[int, float], Path | None] = {}
         self.effort = 0
         """What looking for frontiers took until now, in nodes looked at."""
         self._tight: dict[int, Path | None] = {}
@@ -90,21 +91,22 @@ class Frontiers:
             spent, held = spent + more, max(held, self.barriers.held(front))
         return Path(tuple(fronts), spent, held)
 
-    def within(self, allowance: int, effort: float = INFINITE) -> Path | None:
+    def within(self, allowance: int, effort: float = INFINITE, most: float = MOST) -> Path | None:
         """
         Give the path of least work that keeps at most so many bytes between two stages.
 
-        None where none does, or where looking for it takes more than the effort.
+        None where none does, or where looking for it takes more than the effort; `most` is how often operations may
+        be carried out.
         """
         if self.lasting.held <= allowance:
             return self.lasting
-        if allowance not in self._paths:
-            most = self.effort + effort
+        if (allowance, most) not in self._paths:
+            limit = self.effort + effort
             near = self.NEAR * self.lasting.work
             tries = ((self.FACTORS, near), (self.LEAST, near), (self.LEAST, self.FAR))
-            paths = (self._path(allowance, factors, reach, most) for factors, reach in tries)
-            self._paths[allowance] = next((path for path in paths if path is not None), None)
-        return self._paths[allowance]
+            paths = (self._path(allowance, factors, reach, limit, most) for factors, reach in tries)
+            self._paths[allowance, most] = next((path for path in paths if path is not None), None)
+        return self._paths[allowance, most]
 
     def tight(self, allowance: int) -> Path | None:
         """Give the path on which each stage makes as little again as keeps it within an allowance, if there is one."""
@@ -131,14 +133,26 @@ class Frontiers:
             spent, held = spent + found[1], max(held, self.barriers.held(front))
         return Path(tuple(fronts), spent, held)
 
-    def _path(self, allowance: int, factors: tuple[float, ...], reach: float, effort: float) -> Path | None:
+    @cached_property
+    def _once(self) -> tuple[int, ...]:
+        """For each goal, the multiply-adds of all that may be made by then, the next stage's included, made once."""
+        barriers = self.barriers
+        spent = [0] * (len(barriers.goals) + 2)  # the last but one is what no goal needs
+        for index, j in enumerate(barriers.first):
+            spent[j] += barriers.spent((index,))
+        return tuple(min(done, self.lasting.work) for done in accumulate(spent))[1:-1]
+
+    def _path(
+        self, allowance: int, factors: tuple[float, ...], reach: float, effort: float, most: float
+    ) -> Path | None:
+        more_than_once = (most - 1) * self.lasting.work
         layer: dict[Frontier, Path] = {frozenset(): Path((), 0, 0)}
         for j in range(len(self.barriers.goals)):
             after: dict[Frontier, Path] = {}
             for front, path in layer.items():
                 for following, more in self._step(j, front, factors):
                     held = self.barriers.held(following)
-                    if held > allowance or path.work + more > self.MOST * self.lasting.work:
+                    if held > allowance or path.work + more - self._once[j] > more_than_once:
                         continue
                     longer = Path((*path.fronts, following), path.work + more, max(path.held, held))
                     if following not in after or longer.work < after[following].work:

@@ -7,7 +7,7 @@ from math import inf
 from tilekit._errors import PlanError
 from tilekit._exact.batches import gathered
 from tilekit._exact.forecast import Scratch, no_scratch
-from tilekit._exact.frontiers import Path
+from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.garbage import uncollected
 from tilekit._exact.graph import Graph
 from tilekit._exact.lean import lean, leanest
@@ -216,11 +216,11 @@ def _same(trials: Trials, budget: int) -> Choice | None:
 def _nearly(trials: Trials, way: Slide, budget: int) -> Path:
     """Give the path that keeps least of those that make nearly nothing again; the lasting one where none fits."""
     best = way.frontiers.lasting
-    fits = trials.within(way, budget)
+    fits = trials.within(way, budget, SAME)
     if fits is None or way.frontiers.again(fits) > SAME:
         return best
     for _ in range(ROUNDS):
-        path = trials.within(way, best.held - 1)
+        path = trials.within(way, best.held - 1, SAME)
         if path is None or way.frontiers.again(path) > SAME:
             break
         best = path
@@ -259,16 +259,20 @@ def _strips(  # noqa: PLR0913
 
 def _again(trials: Trials, budget: int) -> Choice | None:
     """Give the way of least work, where something must be made again."""
-    held = [*_remade(trials, budget), *_tiled(trials, budget)]
+    if len(trials.graph.nodes) > LARGE:  # few tilings, and a long search for what to keep
+        held = list(_tiled(trials, budget))
+        held += _remade(trials, budget, min((choice.work for choice in held), default=Frontiers.MOST))
+    else:
+        held = [*_remade(trials, budget), *_tiled(trials, budget)]
     return min(held, key=lambda choice: (round(choice.work, 2), choice.cost), default=None)
 
 
-def _remade(trials: Trials, budget: int) -> Iterator[Choice]:
-    """Give ways that keep less at barriers: as much as strips leave of the budget."""
+def _remade(trials: Trials, budget: int, most: float = Frontiers.MOST) -> Iterator[Choice]:
+    """Give ways that keep less at barriers: as much as strips leave of the budget; `most` is the most work."""
     ranked = sorted(trials.slides, key=lambda way: (way.frontiers.lasting.held, way.scattered, len(way.barriers.goals)))
     for way in [way for way in ranked if _counts(way.frontiers.lasting, budget)][:2]:
         for counts in ((64, 32, 16), (256,)):  # large graphs have larger strips, which are counted sooner
-            tries = (_fitted(trials, way, trials.largest // count, budget) for count in counts)
+            tries = (_fitted(trials, way, trials.largest // count, budget, most) for count in counts)
             choice = next((choice for choice in tries if choice is not None), None)
             if choice is not None and choice.peak_bytes <= budget:
                 yield choice
@@ -276,11 +280,11 @@ def _remade(trials: Trials, budget: int) -> Iterator[Choice]:
                     break
 
 
-def _fitted(trials: Trials, way: Slide, size: int, budget: int) -> Choice | None:
+def _fitted(trials: Trials, way: Slide, size: int, budget: int, most: float) -> Choice | None:
     """Give the most that may be kept between stages with strips of one size."""
     allowance = budget
     for _ in range(5):
-        path = trials.within(way, allowance)
+        path = trials.within(way, allowance, most)
         if path is None or trials.hopeless(way, path.held, budget):
             return None
         choice = trials.attempt(way, way.stages(path, size), way.frontiers.again(path))

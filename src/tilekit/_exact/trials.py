@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tilekit._exact.alike import alike_of
 from tilekit._exact.forecast import Forecast, Scratch, forecast, no_scratch
-from tilekit._exact.frontiers import Path
+from tilekit._exact.frontiers import Frontiers, Path
 from tilekit._exact.goals import Frontier
 from tilekit._exact.graph import Graph
 from tilekit._exact.handed import FACTORS, between, handed
@@ -41,6 +41,8 @@ STALLED = 0.97
 
 FLOOR = 1.2
 """How far above a budget two dry runs must point, over the budget, for smaller strips not to be tried."""
+NEAR = 1.08
+"""How far above a budget two dry runs may point for so many strips to be tried."""
 SOON = 4
 """How many times as many strips are tried second, at most: two dry runs tell how far down strips may come."""
 
@@ -133,10 +135,10 @@ class Trials:
         self._cuts = CUTTING * 4 // 3
         self._tried: dict[_Plan, Choice] = {}
         self._counted: dict[_Plan, Choice] = {}  # whoever tried it
-        self._untiled = tilings(graph, stream=stream)
+        self._alike = alike_of(graph)
+        self._untiled = tilings(graph, stream=stream, alike=self._alike)
         self._tiled: list[Tiles | None] = []  # those that were asked for; None is the end
         self._shares: dict[tuple[int, int] | None, float] = {}  # what steps make of all that their targets are made of
-        self._alike = alike_of(graph)
         self._depths: dict[tuple[tuple[int, ...], Frontier], int] = {}
         self._strips: dict[_Kind, float] = {}
         self._leaner: list[Trials] = []
@@ -191,7 +193,7 @@ class Trials:
         ends, across = necks(graph), Slide(graph, way.along, way.axis, found)
         other.graph, other.slides = graph, (across, *((replace(across, early=ends),) if ends else ()))
         other.largest = max(node.nbytes for node in graph.nodes if graph.live[node.index])
-        other._alike, other._level = alike_of(graph), level
+        other._alike, other._level = alike_of(graph, self._alike), level
         other._tried, other._counted, other._shares, other._leaner, other._depths = {}, {}, {}, [], {}
         other._strips = {}
         return other
@@ -223,10 +225,14 @@ class Trials:
                 return
             yield way
 
-    def within(self, way: Slide, allowance: int) -> Path | None:
-        """Give what may be kept between stages in so many bytes; None where nothing may, or it takes too long."""
+    def within(self, way: Slide, allowance: int, most: float = Frontiers.MOST) -> Path | None:
+        """
+        Give what may be kept between stages in so many bytes; None where nothing may, or it takes too long.
+
+        `most` is how often operations may be carried out.
+        """
         before = way.frontiers.effort
-        path = way.frontiers.within(allowance, min(CUTTING, self._cuts))
+        path = way.frontiers.within(allowance, min(CUTTING, self._cuts), most)
         self._cuts -= way.frontiers.effort - before
         return path
 
@@ -286,6 +292,9 @@ class Trials:
             choice = self.attempt(way, cut(self.largest // count), most=most)
             if choice is None or choice.peak_bytes <= budget:
                 return choice
+            self._learn(way, choice, held)
+            if self.hopeless(way, held, budget):
+                return None
             if before is not None and STALLED * before.peak_bytes < choice.peak_bytes < WRONG:
                 if stalled:
                     return None
@@ -295,14 +304,22 @@ class Trials:
                 if self.hopeless(way, held, budget):
                     return None
             ahead = _ahead(choice.peak_bytes - held, budget - held)
+            if before is not None and not stalled:
+                ahead = max(ahead, _further((last, before.peak_bytes), (count, choice.peak_bytes), budget))
             before, last = choice, count
             count *= ahead if stalled or last > first else min(ahead, SOON)
         return None
 
+    def _learn(self, way: Slide | Tiles, choice: Choice, held: int) -> None:
+        """Learn from what waits between two steps what strips of a way take beside what is kept, however small."""
+        if isinstance(way, Slide) and not self.stream:
+            kind, waits = _kind(way), choice.counted.waits - held
+            self._strips[kind] = max(waits, self._strips.get(kind, waits))
+
     def compare(self, way: Slide | Tiles, held: int, few: tuple[int, int], many: tuple[int, int]) -> None:
         """Learn from two counts of strips and their peaks what strips of a way take beside what is kept, at least."""
         if isinstance(way, Slide) and many[1] < WRONG:
-            least = (many[0] * many[1] - few[0] * few[1]) / (many[0] - few[0])
+            least = _least(few, many)
             self._strips[_kind(way)] = least - held
 
     def hopeless(self, way: Slide | Tiles, held: int, budget: int) -> bool:
@@ -340,6 +357,21 @@ def _ahead(strips: int, allowed: int) -> int:
     while factor < MOST and factor * allowed < strips:
         factor *= 2
     return factor
+
+
+def _further(few: tuple[int, int], many: tuple[int, int], budget: int) -> int:
+    """Give by how much more strips there must be, as a power of two, so that two counts point near to a budget."""
+    least = _least(few, many)
+    strips = many[1] - least
+    factor = 1
+    while factor * many[0] < MOST and least + strips / factor > NEAR * budget:
+        factor *= 2
+    return factor if factor * many[0] < MOST else 1
+
+
+def _least(few: tuple[int, int], many: tuple[int, int]) -> float:
+    """Give to what two counts of strips and their peaks point, if memory but for that goes down with their size."""
+    return (many[0] * many[1] - few[0] * few[1]) / (many[0] - few[0])
 
 
 def _kind(way: Slide) -> _Kind:

@@ -137,6 +137,17 @@ def test_paths_keep_their_allowance_and_more_of_it_never_costs_work(graph: Graph
     assert everything.work == lasting.work
 
 
+@given(nets(), st.data())
+def test_paths_make_no_more_again_than_they_may(graph: Graph, data: st.DataObject) -> None:
+    axis = data.draw(st.sampled_from(candidates(graph)))
+    search = Frontiers(barriers(graph, axis))
+    for share, most in ((0.7, 1.0), (0.7, 1.2), (0.4, 1.2), (0.4, 2.0)):
+        path = search.within(int(share * search.lasting.held), most=most)
+        if path is not None:
+            assert path.held <= share * search.lasting.held
+            assert path.work <= most * search.lasting.work
+
+
 def test_what_was_looked_for_is_found_anew_at_once_and_counts_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Frontiers(barriers(image_decoder()))
     shares = (0.9, 0.7, 0.5)

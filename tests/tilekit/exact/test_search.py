@@ -1,6 +1,7 @@
 """What is chosen, and whether its forecast keeps the budget."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import combinations, pairwise
@@ -34,7 +35,7 @@ from tilekit._exact.search import search
 from tilekit._exact.sized import HALVED, sized
 from tilekit._exact.stages import plain, points
 from tilekit._exact.steps import Kept, Stage
-from tilekit._exact.trials import Trials
+from tilekit._exact.trials import FLOOR, Trials
 from tilekit._exact.ways import LARGE, slides, tilings
 
 WIDE = (128, 256, 512, 512)
@@ -312,9 +313,10 @@ def test_large_graphs_that_give_frames_one_after_the_other_slide_across_each_of_
     assert [(way.along, way.axis) for way in slides(graph)] == [(2, 2), (3, 3), (3, 2)]
 
 
+@pytest.mark.parametrize("waiting", [False, True])
 @pytest.mark.parametrize("fixed", [0, 50, 80, 130, 400])
-def test_strips_are_not_made_smaller_where_that_cannot_come_down_to_a_budget(fixed: int) -> None:
-    """Of what strips take, `fixed` is there whatever their size, and the rest goes with it."""
+def test_strips_are_not_made_smaller_where_that_cannot_come_down_to_a_budget(fixed: int, waiting: bool) -> None:
+    """Of what strips take, `fixed` is there whatever their size (between steps too, if it waits), the rest goes."""
     (way, *_) = slides(image_decoder())
     trials = Trials(way.graph, no_scratch, (way,), stream=False, limits=None)
     tried: list[int] = []
@@ -322,7 +324,7 @@ def test_strips_are_not_made_smaller_where_that_cannot_come_down_to_a_budget(fix
     def attempt(way: Any, count: Any, *, most: float) -> Any:
         del way, most
         tried.append(count)
-        return SimpleNamespace(peak_bytes=fixed + 12800 // count)
+        return SimpleNamespace(peak_bytes=fixed + 12800 // count, counted=SimpleNamespace(waits=fixed * waiting))
 
     trials.attempt = attempt  # type: ignore[method-assign, assignment]
     cut: Any = lambda size: trials.largest // size  # noqa: E731  a number in the place of stages
@@ -333,7 +335,19 @@ def test_strips_are_not_made_smaller_where_that_cannot_come_down_to_a_budget(fix
         assert fixed + 12800 // (tried[-1] // 4) > 100  # hardly more strips than that takes
     else:
         assert found is None
-    assert len(tried) <= (2 if fixed > 120 else 6)
+    assert len(tried) <= (6 if fixed < 120 else 1 if waiting else 2)
+
+
+@pytest.mark.parametrize("make", [partial(image_decoder, 64, 64), partial(cached_decoder, 3)])
+def test_what_waits_between_few_strips_waits_between_many(make: Callable[[], Graph]) -> None:
+    """So that smaller ones are not tried where that alone is too much."""
+    graph = make()
+    trials = Trials(graph, no_scratch, slides(graph), stream=False, limits=None)
+    for way in trials.slides:
+        tried = [trials.planned(way.stages(way.frontiers.lasting, trials.largest // n), way) for n in (2, 4, 8, 16)]
+        for few, many in pairwise(tried):
+            assert 0 < few.counted.waits <= FLOOR * many.peak_bytes
+            assert few.counted.waits <= few.peak_bytes
 
 
 def test_few_strips_are_cut_once_more_where_that_saves_a_fifth() -> None:
