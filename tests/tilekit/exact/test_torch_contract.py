@@ -295,3 +295,24 @@ def test_floats_of_8_bits_are_taken() -> None:
     small[0, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="NaN"):
         tilekit.exact(lambda x: net(x.float()))(small)
+
+
+@pytest.mark.parametrize("name", ["changes", "_put_back"])
+def test_a_network_that_is_followed_is_put_back_where_the_user_interrupts_that(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = importlib.import_module("tilekit._exact.frontends._torch.state").Snapshot
+    plain, times = getattr(snapshot, name), list[int]()
+
+    def interrupted(self: Any) -> Any:
+        times.append(1)
+        if len(times) == 1:
+            raise KeyboardInterrupt
+        return plain(self)
+
+    net = convolutions()
+    monkeypatch.setattr(snapshot, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tilekit.exact(net, 20_000)(X)
+    assert all(type(weight) is nn.Parameter for weight in net.parameters())
+    agree(tilekit.exact(net, 20_000)(X), net(X))

@@ -97,10 +97,11 @@ def follow(function: Callable[..., Any], x: Tensor, remembered: Sequence[Tensor]
             try:
                 return single(function, function(given))
             finally:
-                # what it wrote is read before the stand-ins go
-                changes.extend(_without(snapshot.changes(), weights))
-                snapshot.restore()
-                clear_caches(captured.cached)
+                try:  # what it wrote is read before the stand-ins go
+                    changes.extend(_without(snapshot.changes(), weights))
+                finally:
+                    snapshot.restore()
+                    clear_caches(captured.cached)
 
     changes: list[Change] = []
     draws = generators()

@@ -1,13 +1,13 @@
 """What a function writes outside of its result: seen by comparison, and put back."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["Change", "Snapshot", "same"]
+__all__ = ["Change", "Snapshot", "same", "surely"]
 
 _MISSING = object()
 
@@ -55,6 +55,15 @@ def _copied(store: list[Any] | dict[Any, Any]) -> Any:
     return list.copy(store) if isinstance(store, list) else dict.copy(store)
 
 
+def surely(put_back: Callable[[], object]) -> None:
+    """Put something back, and once more where the user interrupts it: a network must not be left with stand-ins."""
+    try:
+        put_back()
+    except BaseException:
+        put_back()
+        raise
+
+
 class Snapshot:
     """The contents of objects at one moment."""
 
@@ -77,7 +86,10 @@ class Snapshot:
         return found
 
     def restore(self) -> None:
-        """Put everything back."""
+        """Put everything back, whatever comes between."""
+        surely(self._put_back)
+
+    def _put_back(self) -> None:
         for _, store, before in self._kept:
             if isinstance(store, list):
                 store[:] = before

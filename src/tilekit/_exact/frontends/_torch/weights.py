@@ -13,6 +13,7 @@ from torch.nn import Module
 from tilekit._exact.frontends._torch.captured import Captured, Path, Place, dotted, resolve
 from tilekit._exact.frontends._torch.offload import brought, bypasses, compute_dtype, hooked, moved
 from tilekit._exact.frontends._torch.refusals import kind_of_weight, refuse
+from tilekit._exact.frontends._torch.state import surely
 
 __all__ = ["Literal", "Reader", "StandIns"]
 
@@ -61,6 +62,11 @@ class StandIns:
     def put(self, tensors: Sequence[Tensor]) -> Iterator[None]:
         """Let the function find these tensors; hooks that bring weights are passed by. The caller puts all back."""
         replaced: list[tuple[Any, str, Any]] = []
+
+        def put_back() -> None:
+            for holder, name, value in reversed(replaced):
+                vars(holder)[name] = value
+
         try:
             for module in self.captured.modules:
                 for holder, name, value in bypasses(module):
@@ -72,8 +78,7 @@ class StandIns:
                 store[place.path[-1][1]] = tensor
             yield
         finally:
-            for holder, name, value in reversed(replaced):
-                vars(holder)[name] = value
+            surely(put_back)
 
 
 def _store(place: Place) -> Any:
