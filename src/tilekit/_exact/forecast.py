@@ -9,6 +9,7 @@ from tilekit._exact.boxes import Box, Shape, cells, extent, full
 from tilekit._exact.ghosts import Ghost, Ledger, contiguous, holds, overlaps
 from tilekit._exact.graph import Graph, Node
 from tilekit._exact.kernels._jobs import Job, Laid
+from tilekit._exact.lent import lent
 from tilekit._exact.ops import (
     Concat,
     Constant,
@@ -171,6 +172,7 @@ class Ghosts:
         self._scratch = scratch
         self._spare: int | None = getattr(scratch, "writes", None)
         self._axis = axis
+        self._lent = axis is not None and lent(graph)
         self._blocks: dict[Box, tuple[Ghost, int]] = {}
         self._result: Ghost | None = None
         self._constants: dict[int, Ghost] = {}
@@ -304,7 +306,7 @@ class Ghosts:
         node = self._graph.nodes[self._graph.output]
         rows = (*self._whole[:axis], box[axis], *self._whole[axis + 1 :])
         if box == rows:
-            self._result = self.own(value)
+            self._result = self._ledger.ghost(value.shape, value.itemsize) if self._lent else self.own(value)
             return
         block, missing = self._blocks.get(rows) or (self._ledger.ghost(extent(rows), node.itemsize), cells(rows))
         self._blocks[rows] = block, missing - cells(box)

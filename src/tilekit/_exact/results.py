@@ -8,7 +8,7 @@ from tilekit._exact.graph import Node
 from tilekit._exact.kernels import Kernels
 from tilekit.backends import Array
 
-__all__ = ["Blocks", "Collect"]
+__all__ = ["Blocks", "Collect", "own_block"]
 
 
 class Collect:
@@ -60,12 +60,15 @@ class Blocks:
         Whose rows.
     kernels : Kernels
         For its arrays.
+    lent : bool
+        Whether boxes may lie in memory that is still read.
     """
 
-    def __init__(self, node: Node, axis: int, kernels: Kernels) -> None:
+    def __init__(self, node: Node, axis: int, kernels: Kernels, *, lent: bool) -> None:
         self._node = node
         self._axis = axis
         self._kernels = kernels
+        self._lent = lent
         self._open: dict[Interval, tuple[Array, int]] = {}
         self._at = 0
 
@@ -74,11 +77,7 @@ class Blocks:
         rows = box[self._axis]
         held = (*full(self._node.shape)[: self._axis], rows, *full(self._node.shape)[self._axis + 1 :])
         if box == held:
-            # the caller may write to what is handed out
-            self._open[rows] = (
-                self._kernels.handed(value) if self._kernels.owns(value) else self._kernels.copy(value),
-                0,
-            )
+            self._open[rows] = own_block(value, self._kernels, lent=self._lent), 0
             return
         block, missing = self._open.get(rows) or (self._kernels.empty(extent(held), self._node.dtype), cells(held))
         self._open[rows] = (self._kernels.write(block, within(held, box), value), missing - cells(box))
@@ -100,6 +99,11 @@ class Blocks:
         missing = self._node.shape[self._axis] - self._at
         if missing > 0:
             raise _incomplete(missing * cells(full(self._node.shape)) // self._node.shape[self._axis], self._node)
+
+
+def own_block(value: Array, kernels: Kernels, *, lent: bool) -> Array:
+    """Give a block that the caller may write to."""
+    return kernels.handed(value) if kernels.owns(value) and not lent else kernels.copy(value)
 
 
 def _incomplete(missing: int, node: Node) -> PlanError:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from tilekit._exact.arrays import Arrays, Call, NotFiniteError
 from tilekit._exact.blame import accuse, blame
 from tilekit._exact.boxes import Box
+from tilekit._exact.lent import lent
 from tilekit._exact.replay import Replay
 from tilekit._exact.results import Blocks, Collect
 from tilekit.backends import Array
@@ -25,7 +26,7 @@ def run(call: Call, told: Told) -> Array:
 
 def stream(call: Call, axis: int, told: Told) -> Iterator[tuple[int, Array]]:
     """Give the output block by block along an axis, in order."""
-    blocks = Blocks(call.program.output, axis, call.kernels)
+    blocks = Blocks(call.program.output, axis, call.kernels, lent=lent(call.program.graph))
     for done in _steps(call, blocks):
         yield from blocks.ready()
         told(done)

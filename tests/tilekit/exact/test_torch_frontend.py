@@ -158,3 +158,19 @@ def test_an_exact_call_within_another_is_followed_through() -> None:
     with torch.no_grad():
         assert torch.allclose(tilekit.exact(inner)(x), net(x), atol=1e-6)
         assert torch.allclose(tilekit.exact(lambda x: 2 * inner(x))(x), 2 * net(x), atol=1e-6)
+
+
+def test_a_block_that_is_still_read_may_be_written_to() -> None:
+    torch.manual_seed(0)
+    layer, x = torch.nn.Conv1d(16, 16, 3, padding=1), torch.randn(1, 16, 256)
+
+    def doubled(x: Any) -> Any:
+        y = torch.sin(x) * 2
+        return torch.cat([y, layer(y)], 2)
+
+    call, blocks = tilekit.exact(doubled), []
+    for _, block in call.stream(x):
+        blocks.append(block.clone())
+        block.zero_()
+    assert len(blocks) > 1
+    assert torch.allclose(torch.cat(blocks, 2), doubled(x), atol=1e-5)

@@ -12,9 +12,11 @@ from tilekit._exact.boxes import Box
 from tilekit._exact.frontends import Traced, refuse_changed
 from tilekit._exact.inputs import made_empty
 from tilekit._exact.kernels import Kernels
+from tilekit._exact.lent import lent
 from tilekit._exact.newest import Newest
 from tilekit._exact.ops import Constant
 from tilekit._exact.program import Program
+from tilekit._exact.results import own_block
 from tilekit._exact.sources.feed import Feed
 from tilekit._exact.sources.parts import Asked, Parts
 from tilekit._exact.sources.plan import Endless, Wanted, endless
@@ -118,7 +120,7 @@ def _run(
     emitted: list[tuple[Box, Array]] = []
     current: list[_Fed] = []
     axis, kernels = plan.rounds.period.out_axis, parts.kernels
-    source = plan.rounds.graph.nodes[plan.rounds.graph.input]
+    source, lends = plan.rounds.graph.nodes[plan.rounds.graph.input], lent(plan.rounds.graph)
     with ExitStack() as stack:
 
         def hands(program: Program) -> _Fed:
@@ -134,7 +136,9 @@ def _run(
             if current and current[-1].flat is not None:
                 raise DeviceError(said_flat(parts.like, current[-1].flat))
             while emitted:
-                start, block = _block(*emitted.pop(0), axis, further, kernels)
+                box, value = emitted.pop(0)
+                start, block = box[axis][0] + further, own_block(value, kernels, lent=lends)
+                del value
                 at = start + block.shape[axis]
                 refuse_changed(changed)
                 yield start, block
@@ -153,8 +157,3 @@ def _next(steps: Iterator[int], kernels: Kernels, at: int) -> int | None:
     except NotFiniteError:
         msg = f"NaN or infinity came out from row {at} of the output on; the rows of the source had none"
         raise InputError(msg) from None
-
-
-def _block(box: Box, value: Array, axis: int, further: int, kernels: Kernels) -> tuple[int, Array]:
-    """Give rows of the output that whoever takes them may write to, and where they begin."""
-    return box[axis][0] + further, kernels.handed(value) if kernels.owns(value) else kernels.copy(value)

@@ -10,6 +10,7 @@ from tilekit._exact.arrays import Arrays, Call, NotFiniteError
 from tilekit._exact.blame import said_flat
 from tilekit._exact.boxes import Box, Shape, extent, full, within
 from tilekit._exact.graph import Node
+from tilekit._exact.lent import lent
 from tilekit._exact.ops import Pointwise
 from tilekit._exact.results import Blocks, Collect
 from tilekit._exact.strips.array_link import ArrayLink
@@ -81,7 +82,8 @@ def run(held: StripCall, told: Told) -> Strip | Array | None:
 def stream(held: StripCall, axis: int, told: Told) -> Iterator[tuple[int, Strip | Array]]:
     """Give the part of this rank block by block; where the first rank gathers, the others give nothing."""
     own = held.own(held.transport.rank)
-    blocks = Blocks(replace(held.output, shape=extent(own)), axis, held.call.kernels)
+    node, lends = replace(held.output, shape=extent(own)), lent(held.program.graph)
+    blocks = Blocks(node, axis, held.call.kernels, lent=lends)
     for done in _steps(held, lambda box, value: blocks(_moved(box, own), value)):
         for start, block in blocks.ready():
             rows = start, start + block.shape[axis]
