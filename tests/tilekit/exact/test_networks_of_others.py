@@ -66,6 +66,36 @@ def test_encodec_decodes_with_its_lstm_whole() -> None:
     exact_and_smaller(model.encoder, numbers(1, 1, 8 * 200))
 
 
+def test_mimi_decodes_codes_through_its_transformer() -> None:
+    """Transformers asks whether a tensor is a stand-in, and leaves a look at numbers out for one."""
+    from transformers import MimiConfig, MimiModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_filters": 4, "head_dim": 8}
+    heads: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 1,
+        "sliding_window": 20,
+    }
+    codes: dict[str, Any] = {
+        "codebook_size": 32,
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "num_quantizers": 2,
+    }
+    more: dict[str, Any] = {
+        "num_semantic_quantizers": 1,
+        "upsampling_ratios": [4, 2],
+        "upsample_groups": 16,
+        "use_cache": False,
+    }
+    model = ready(MimiModel(MimiConfig(**sizes, **heads, **codes, **more)))
+    given = torch.randint(0, 32, (1, 2, 31))
+    want = model.decode(given).audio_values
+    got = tilekit.exact(lambda codes: model.decode(codes).audio_values)(given)
+    assert float((got - want).abs().max() / want.abs().max()) < ROUNDING
+
+
 def test_a_vocoder_turns_long_spectrograms_into_sound() -> None:
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 

@@ -317,6 +317,21 @@ def uncompiled() -> AbstractContextManager[object]:
 
 
 @contextmanager
+def _as_in_a_plain_call() -> Iterator[None]:
+    """Let transformers, which leaves out looks at numbers for stand-ins, go the way of a plain call."""
+    library = sys.modules.get("transformers.utils.import_utils")
+    asked = getattr(library, "is_fake_tensor", None)
+    if library is None or asked is None:
+        yield
+        return
+    setattr(library, "is_fake_tensor", lambda x: False)  # noqa: B010  # mypy knows no attributes of modules
+    try:
+        yield
+    finally:
+        setattr(library, "is_fake_tensor", asked)  # noqa: B010
+
+
+@contextmanager
 def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterator[None]:
     """Enter what a trace needs: no memory, no gradients, and compiled functions run as they are written."""
     with ExitStack() as stack:
@@ -325,6 +340,7 @@ def fake_world(recorder: Recorder, fake: FakeTensorMode, leaves: Any) -> Iterato
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         stack.enter_context(uncompiled())
         stack.enter_context(quiet())
+        stack.enter_context(_as_in_a_plain_call())
         stack.enter_context(fake)
         stack.enter_context(recorder)
         stack.enter_context(recorder.modules())
