@@ -316,3 +316,18 @@ def test_a_network_that_is_followed_is_put_back_where_the_user_interrupts_that(
         tilekit.exact(net, 20_000)(X)
     assert all(type(weight) is nn.Parameter for weight in net.parameters())
     agree(tilekit.exact(net, 20_000)(X), net(X))
+
+
+def test_gradients_are_kept_again_where_the_user_interrupts_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, call = convolutions(), tilekit.exact(convolutions(), 20_000)
+    call(X)
+
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.no_grad, "__exit__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            call(X)
+    assert torch.is_grad_enabled()
+    agree(call(X), net(X))

@@ -1,8 +1,8 @@
 """What PyTorch does faster than by the array API alone, or otherwise."""
 
 import math
-from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -209,12 +209,15 @@ class TorchKernels(Kernels):
         """Count what calls make beside what they give; torch's own norms and paddings take nothing."""
         return plain_scratch(job, self.device)
 
-    def computing(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def computing(self) -> Iterator[None]:
         """Keep no gradients; what autocast converts is in the graph already."""
-        stack = ExitStack()
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(self.device.type, enabled=False))
-        return stack
+        before = torch.is_grad_enabled()
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                yield
+        finally:
+            torch._C._set_grad_enabled(before)  # where the user interrupts torch just when it would put that back
 
     # what is used of the library ------------------------------------------------------------------------------------
 
