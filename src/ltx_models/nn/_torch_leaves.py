@@ -14,10 +14,15 @@ from tilekit.backends.torch_onednn import onednn_convolution, onednn_dtypes
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "GroupNorm", "followed"]
 
+_FAKE: Any = torch._C._TorchDispatchModeKey.FAKE
+"""While there is a mode of this kind, tensors of the very class have no values either."""
+
 
 def followed(x: Tensor) -> bool:
     """Say whether something follows the calls with tensors that have no values: a compiler, `tilekit.exact`."""
-    return torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter} or x.is_meta
+    if torch.compiler.is_compiling() or type(x) not in {Tensor, torch.nn.Parameter} or x.is_meta:
+        return True
+    return torch._C._get_dispatch_mode(_FAKE) is not None
 
 
 def _prefers_onednn(conv: torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d, x: Tensor) -> bool:
