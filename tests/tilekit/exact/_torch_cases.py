@@ -262,6 +262,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "scatter": (lambda x: torch.zeros_like(x).scatter(1, x.topk(3, 1)[1], 1.0), PICTURE),
     "scatter add": (lambda x: x.scatter_add(2, x.argmax(2, keepdim=True), x[:, :, :1]), PICTURE),
     "masked writes": (masked_writes, PICTURE),
+    "one of several": (lambda x: F.one_hot(x.argmax(1), 8).movedim(-1, 1) * x, PICTURE),
     "table": (lambda x: torch.arange(24.0).view(8, 3)[x.argmax(1)], PICTURE),
     "tril": (lambda x: x.tril(1) + x.triu(-2), PICTURE),
     "arange": (lambda x: x * torch.arange(10) + torch.linspace(0, 1, 12)[:, None], PICTURE),

@@ -267,6 +267,13 @@ def _norm(
     return made
 
 
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor | None:  # torch's names
+    """Compare with each number; torch looks at the numbers first, of which stand-ins have none."""
+    if num_classes < 1 or tensor.dtype != torch.int64:
+        return None
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+
 def _copied(x: Tensor, memo: dict[int, Any]) -> Tensor:
     return memo.setdefault(id(x), x.detach().clone())  # type: ignore[no-any-return]  # a table of anything
 
@@ -289,6 +296,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     F.linear: _project,
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _multiply),
     **dict.fromkeys((F.rms_norm, torch.rms_norm), _norm),
+    F.one_hot: _one_hot,
     Tensor.__deepcopy__: _copied,
     **{getattr(torch, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     **{getattr(torch._VF, name): _recur(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
