@@ -64,9 +64,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-networks", venv_backend="none")
 def tests_networks(session: nox.Session) -> None:
-    """Compare exact with untiled for classes and pipelines of diffusers, and plan at published widths: too long."""
+    """Compare exact with plain calls: classes and pipelines of diffusers, all operations of torch, published widths."""
     python = shared(session, "test", "networks")
-    tried = ("test_published_widths", "test_diffusers_classes", "test_diffusers_pipelines")
+    tried = ("test_published_widths", "test_diffusers_classes", "test_diffusers_pipelines", "test_every_operation")
     paths = session.posargs or [f"tests/tilekit/exact/{name}.py" for name in tried]
     env = {**ONE_THREAD, "TILEKIT_NETWORKS": "all"}
     session.run(python, "-m", "pytest", "-n", "logical", "--dist", "load", *paths, env=env)
