@@ -12,7 +12,7 @@ from sys import getrefcount
 
 from tilekit._exact.boxes import Shape
 
-__all__ = ["Ghost", "Ledger", "contiguous", "holds", "overlaps"]
+__all__ = ["Ghost", "Ledger", "contiguous", "holds", "in_order", "overlaps"]
 
 
 class Ledger:
@@ -155,6 +155,13 @@ def contiguous(shape: Shape) -> Shape:
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
+
+
+def in_order(shape: Shape, strides: Shape) -> bool:
+    """Say whether cells lie one after the other, the last axis first."""
+    return strides == contiguous(shape) or all(
+        n == 1 or stride == whole for n, stride, whole in zip(shape, strides, contiguous(shape), strict=True)
+    )
 
 
 def _held(values: "Sequence[Ghost | None]", i: int) -> tuple[int, int]:

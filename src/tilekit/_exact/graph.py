@@ -15,7 +15,7 @@ from typing import Any
 from tilekit._exact.boxes import Shape
 from tilekit._exact.ops import Constant, Input, Op
 
-__all__ = ["Graph", "Node"]
+__all__ = ["Graph", "Node", "cell_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Node:
     @property
     def itemsize(self) -> int:
         """The bytes of one cell."""
-        return _itemsize(self.dtype)
+        return cell_bytes(self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -131,5 +131,6 @@ class Graph:
 
 
 @cache
-def _itemsize(dtype: str) -> int:
+def cell_bytes(dtype: str) -> int:
+    """Give the bytes of a cell of a dtype."""
     return 1 if dtype == "bool" else max(1, int(re.sub(r"\D", "", dtype.partition("_")[0]) or 32) // 8)

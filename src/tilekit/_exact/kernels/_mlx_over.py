@@ -11,10 +11,12 @@ from typing import Any
 
 from tilekit._exact.boxes import Interval, Shape, extent
 from tilekit._exact.chain import Chain, Writable
+from tilekit._exact.ghosts import in_order
+from tilekit._exact.graph import cell_bytes
 from tilekit._exact.kernels._jobs import FREE, Job, Laid
 from tilekit._exact.ops import Along, Normalize, Pad, Pointwise, Scatter, Take
 
-__all__ = ["SPARE", "in_order", "itemsize", "over", "pieced", "pieces"]
+__all__ = ["SPARE", "over", "pieced", "pieces"]
 
 SPARE = 1 << 14
 """Bytes by which memory may be larger than what MLX writes to it."""
@@ -24,19 +26,12 @@ PIECES = 128
 """In how many a chain is made at most: what one takes is little beside the result then."""
 _COPIED = {"sort", "partition"}
 """What MLX makes in the place of a copy."""
-_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "complex64": 8, "bool": 1, "int8": 1, "uint8": 1}
-_BYTES |= dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2)
-
-
-def itemsize(dtype: str) -> int:
-    """Give the bytes of a cell."""
-    return _BYTES.get(dtype, 4)
 
 
 def pieces(job: Job[Any], chain: Chain) -> tuple[int, int]:
     """Give the axis along which a chain is made piece by piece, and how many; one where that saves nothing."""
     shape = job.extent
-    count = min(PIECES, math.prod(shape) * itemsize(job.dtype) // LEAST)
+    count = min(PIECES, math.prod(shape) * cell_bytes(job.dtype) // LEAST)
     if count < 2 or _straight(job, chain):
         return 0, 1
     axis = next((axis for axis, n in enumerate(shape) if n >= count), max(range(len(shape)), key=shape.__getitem__))
@@ -83,7 +78,7 @@ def _chain(job: Job[Any], chain: Chain) -> int:
     axis, count = pieces(job, chain)
     rows = max(pieced(job.box[axis], count), key=lambda rows: rows[1] - rows[0]) if job.box else (0, 1)
     piece = (*job.box[:axis], rows, *job.box[axis + 1 :])
-    taken = chain.scratch(piece) + math.prod(extent(piece)) * itemsize(job.dtype)
+    taken = chain.scratch(piece) + math.prod(extent(piece)) * cell_bytes(job.dtype)
     fit = _fitting(job)
     if count == 1:
         taken = chain.scratch(job.box, _freed(job))
@@ -96,7 +91,7 @@ def _freed(job: Job[Any]) -> dict[int, int]:
     """Give the bytes of inputs that are free."""
     rows = enumerate(zip(job.boxes, job.given, job.holds, strict=True))
     return {
-        i: math.prod(extent(box)) * itemsize(row[0])
+        i: math.prod(extent(box)) * cell_bytes(row[0])
         for i, (box, row, holds) in rows
         if box is not None and row is not None and holds == FREE
     }
@@ -151,7 +146,13 @@ def _fitting(job: Job[Any]) -> list[int]:
     found = []
     for i, (box, row) in enumerate(zip(job.boxes, job.given, strict=True)):
         same = box is not None and row is not None and extent(box) == job.extent
-        if same and row is not None and itemsize(row[0]) == itemsize(job.dtype) and job.holds and job.holds[i] == FREE:
+        if (
+            same
+            and row is not None
+            and cell_bytes(row[0]) == cell_bytes(job.dtype)
+            and job.holds
+            and job.holds[i] == FREE
+        ):
             found.append(i)
     return found
 
@@ -173,16 +174,6 @@ def _dense(job: Job[Any]) -> Shape | None:
             return None
         lies = row[1]
     return lies
-
-
-def in_order(shape: Shape, strides: Shape) -> bool:
-    """Whether cells lie in order and without gaps."""
-    step = 1
-    for n, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if n != 1 and stride != step:
-            return False
-        step *= n
-    return True
 
 
 def _gapless(shape: Shape, strides: Shape) -> bool:

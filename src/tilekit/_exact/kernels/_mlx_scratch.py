@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tilekit._exact.boxes import extent
+from tilekit._exact.ghosts import in_order
+from tilekit._exact.graph import cell_bytes
 from tilekit._exact.kernels._jobs import SHARED, Job
 from tilekit._exact.kernels._mlx_conv import unfolded_bytes, unfolded_elsewhere
-from tilekit._exact.kernels._mlx_over import in_order, itemsize
 from tilekit._exact.kernels._scratch import scratch
 from tilekit._exact.ops import Along, Attention, Conv, MatMul, Moments, Pad, Pointwise, Pool, Reduce
 from tilekit.backends.limits import Limits
@@ -42,9 +43,9 @@ def moments_piece(cells: int) -> int:
 
 def _attended(job: Job[Attention], plain: bool) -> int:
     """Count the scores, in whose place the softmax is taken, the mask of causal attention, and copies."""
-    scores = math.prod(job.extent[:3]) * job.shapes[1][2] * itemsize(job.dtype)
+    scores = math.prod(job.extent[:3]) * job.shapes[1][2] * cell_bytes(job.dtype)
     scores += job.extent[2] * job.shapes[1][2] if job.op.causal else 0
-    rows = scores if plain or scores <= SCORES else SCORES + math.prod(job.extent) * itemsize(job.dtype)
+    rows = scores if plain or scores <= SCORES else SCORES + math.prod(job.extent) * cell_bytes(job.dtype)
     return rows + _copied(job, 1, 3)
 
 
@@ -58,7 +59,7 @@ def _copied(job: Job[Any], first: int, last: int) -> int:
             held = len(shape) < 2 or strides[-2:] in {(shape[-1], 1), (1, shape[-2])}
             if flat and len(shape) > 2:  # rows of all axes are one axis
                 held = in_order(shape, strides)
-            total += 0 if held else math.prod(shape) * itemsize(dtype)
+            total += 0 if held else math.prod(shape) * cell_bytes(dtype)
     return total
 
 
@@ -69,12 +70,12 @@ def _pooled(job: Job[Pool]) -> int:
     dtype, strides = job.given[0]
     shape = extent(job.boxes[0])
     own = job.holds[0] != SHARED if job.holds else shape == job.shapes[0]
-    return 0 if own and in_order(shape, strides) else math.prod(shape) * itemsize(dtype)
+    return 0 if own and in_order(shape, strides) else math.prod(shape) * cell_bytes(dtype)
 
 
 def _summed(job: Job[Any]) -> int:
     """Count the sums of half precisions, which MLX takes in float32."""
-    sums = getattr(job.op.call, "name", "") in {"sum", "prod"} and itemsize(job.dtype) == 2
+    sums = getattr(job.op.call, "name", "") in {"sum", "prod"} and cell_bytes(job.dtype) == 2
     return 4 * math.prod(job.extent) if sums else 0
 
 
@@ -84,7 +85,7 @@ def _scanned(job: Job[Any]) -> int:
     if not name.startswith("cum") or not job.given or job.given[0] is None or job.boxes[0] is None:
         return 0
     (dtype, strides), shape = job.given[0], extent(job.boxes[0])
-    return 0 if in_order(shape, strides) else math.prod(shape) * itemsize(dtype)
+    return 0 if in_order(shape, strides) else math.prod(shape) * cell_bytes(dtype)
 
 
 _COUNTS: dict[type, Callable[[Job[Any], bool], int]] = {

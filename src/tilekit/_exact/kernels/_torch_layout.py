@@ -6,11 +6,11 @@ from typing import Any
 
 from tilekit._exact.boxes import Shape, extent
 from tilekit._exact.chain import Chain
-from tilekit._exact.ghosts import contiguous
+from tilekit._exact.ghosts import contiguous, in_order
 from tilekit._exact.kernels._jobs import Job
 from tilekit._exact.ops import Concat, Conv, Normalize, Pointwise, broadcast
 
-__all__ = ["in_order", "lies"]
+__all__ = ["lies"]
 
 Lying = tuple[Shape, Shape]
 """A shape, and strides in cells."""
@@ -41,13 +41,6 @@ def lies(job: Job[Any], *, keeps: bool = True) -> Shape | None:
     else:
         return None
     return None if in_order(job.extent, made) else made
-
-
-def in_order(shape: Shape, strides: Shape) -> bool:
-    """Say whether cells lie one after the other, the last axis first."""
-    return strides == contiguous(shape) or all(
-        n == 1 or stride == whole for n, stride, whole in zip(shape, strides, contiguous(shape), strict=True)
-    )
 
 
 def _plain(box: Any, strides: Shape) -> bool:

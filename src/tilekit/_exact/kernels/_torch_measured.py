@@ -13,8 +13,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tilekit._exact.boxes import Shape, cells, extent
+from tilekit._exact.ghosts import in_order
 from tilekit._exact.kernels._jobs import Job, Laid
-from tilekit._exact.kernels._torch_layout import in_order
 from tilekit._exact.ops import Attention, Reduce
 
 __all__ = ["measured", "quiet", "taken"]

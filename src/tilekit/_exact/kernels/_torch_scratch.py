@@ -9,9 +9,10 @@ import torch
 
 from tilekit._exact.boxes import Box, Shape, cells, extent
 from tilekit._exact.chain import Chain
+from tilekit._exact.ghosts import in_order
 from tilekit._exact.kernels._convolve import crops_of, evened, paddings
 from tilekit._exact.kernels._jobs import Job, Laid
-from tilekit._exact.kernels._torch_layout import in_order, lies
+from tilekit._exact.kernels._torch_layout import lies
 from tilekit._exact.kernels._torch_measured import measured
 from tilekit._exact.ops import (
     Along,
